@@ -1,0 +1,98 @@
+"""What is asked of the quotas and what they answer. Pure values; times are journal microseconds."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+import attrs
+
+__all__ = ["Cost", "Decision", "Granted", "LimitState", "Never", "Unit", "Wait"]
+
+
+class Unit(IntEnum):
+    """What a limit weighs; the place of its amount in a `Cost`."""
+
+    OPERATION = 0
+    USER = 1
+    SEGMENT = 2
+
+
+class Cost(NamedTuple):
+    """What one send may spend.
+
+    Attributes:
+        operations: File-segment operations.
+        rows: Users uploaded.
+        segments: Active segments taken.
+    """
+
+    operations: int = 0
+    rows: int = 0
+    segments: int = 0
+
+
+@attrs.frozen
+class Granted:
+    """It fits every limit now."""
+
+
+@attrs.frozen
+class Wait:
+    """It does not fit yet.
+
+    Attributes:
+        until_us: The earliest time it can fit, if all in flight ended as soon as it can; None: nothing known
+            will make it fit.
+        limit: The limit that is free last.
+        used: What counts against that limit.
+        requested: What was asked of it.
+        capacity: What it allows.
+    """
+
+    until_us: int | None
+    limit: str
+    used: int
+    requested: int
+    capacity: int
+
+
+@attrs.frozen
+class Never:
+    """It is larger than a whole limit.
+
+    Attributes:
+        limit: The limit.
+        requested: What was asked of it.
+        capacity: What it allows.
+    """
+
+    limit: str
+    requested: int
+    capacity: int
+
+
+Decision: TypeAlias = Granted | Wait | Never
+
+
+@attrs.frozen
+class LimitState:
+    """One limit at one moment. Times in journal microseconds.
+
+    Attributes:
+        limit: Its name.
+        used: What counts against it, operations in flight included.
+        pending: How much of that is in flight.
+        external: How much of that somebody else spent.
+        capacity: What it allows, headroom and margin taken off.
+        next_release_us: When the next of it is free, if all in flight ended now; None when none is used.
+        closed_until_us: Taken to be full until then by a 429 or a quarantine; 0 when it is not.
+    """
+
+    limit: str
+    used: int
+    pending: int
+    external: int
+    capacity: int
+    next_release_us: int | None
+    closed_until_us: int

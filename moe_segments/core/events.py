@@ -1,0 +1,459 @@
+"""What the journal records, and how it is written down. Pure: no clock, no I/O.
+
+Events are facts in the order the journal gave them. They carry no time of their own: the engine stamps the batch,
+in integer microseconds of the journal's clock. An event holds no secret: no key, no callback token (only its
+SHA-256), no query of a URL, no e-mail address, no value of a file.
+
+On disk a batch is a JSON list of `[name, {field: value}]`; a field that has its default is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+
+import attrs
+
+from moe_segments.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "ActiveObserved",
+    "Adopted",
+    "Answered",
+    "Batch",
+    "CallbackReceived",
+    "Checkpoint",
+    "Event",
+    "ExternalUsage",
+    "KeyAccepted",
+    "KeyRejected",
+    "NeverSent",
+    "Opened",
+    "OwnerGone",
+    "Planned",
+    "Quarantined",
+    "Reserved",
+    "RunStarted",
+    "Throttled",
+    "Trusted",
+    "Unknown",
+    "decode",
+    "encode",
+]
+
+
+@attrs.frozen
+class Opened:
+    """The log begins: whose quota it is. Another origin or scale is refused later.
+
+    Attributes:
+        origin: Scheme, host and port of the service.
+        scale: How many times shorter than documented the windows are.
+    """
+
+    name: ClassVar[str] = "opened"
+    origin: str
+    scale: float
+
+
+@attrs.frozen
+class Quarantined:
+    """The log may have lost history, so every window is taken to be full from now.
+
+    Attributes:
+        reason: What was noticed.
+    """
+
+    name: ClassVar[str] = "quarantined"
+    reason: str
+
+
+@attrs.frozen
+class Trusted:
+    """The user said that what the log knows is all there was: a quarantine ends.
+
+    Attributes:
+        reason: Why there was anything to trust.
+    """
+
+    name: ClassVar[str] = "trusted"
+    reason: str
+
+
+@attrs.frozen
+class RunStarted:
+    """A bulk run begins.
+
+    Attributes:
+        run: Its identifier, derived from the manifest.
+        manifest: The file's name.
+        total: How many operations it has.
+    """
+
+    name: ClassVar[str] = "run"
+    run: str
+    manifest: str
+    total: int
+
+
+@attrs.frozen
+class Planned:
+    """An operation that is to be submitted.
+
+    Attributes:
+        job: The job's identifier.
+        operation: Its fields as remembered, see `core.jobs.remembered`.
+        run: The bulk run it belongs to.
+        line: Its line in the manifest, from 1.
+    """
+
+    name: ClassVar[str] = "planned"
+    job: str
+    operation: Mapping[str, object] = attrs.field(hash=False)
+    run: str | None = None
+    line: int | None = None
+
+
+@attrs.frozen
+class Reserved:
+    """Quota is held for one send. Durable before its first byte.
+
+    Attributes:
+        job: The job's identifier.
+        attempt: The number of this send within the job, from 1; job and attempt name the row.
+        operation: Its fields as remembered, see `core.jobs.remembered`.
+        operations: File-segment operations it may spend, 0 or 1.
+        rows: Users it may spend.
+        segments: Active segments it may take, 0 or 1.
+        keys: What it keeps busy: the segment's name, and `id:` with its identifier.
+        fence_us: How long after the reservation the request may still start, microseconds.
+        timeout_us: How long the request may take, microseconds.
+        token_sha256: Hex digest of the callback's token; None when no callback of ours can come.
+        expiry_days: Days until the segment expires, for a create.
+        owner: The process that sends, as boot, pid and start time.
+        duplicate_possible: An earlier send of this job may have worked.
+    """
+
+    name: ClassVar[str] = "reserved"
+    job: str
+    attempt: int
+    operation: Mapping[str, object] = attrs.field(hash=False)
+    operations: int = 0
+    rows: int = 0
+    segments: int = 0
+    keys: tuple[str, ...] = ()
+    fence_us: int = 0
+    timeout_us: int = 0
+    token_sha256: str | None = None
+    expiry_days: int | None = None
+    owner: str | None = None
+    duplicate_possible: bool = False
+
+    @property
+    def row(self) -> str:
+        """The identity of this send."""
+        return f"{self.job}/{self.attempt}"
+
+
+@attrs.frozen
+class NeverSent:
+    """Provably no byte left: everything is given back.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+        reason: Why.
+    """
+
+    name: ClassVar[str] = "never_sent"
+    job: str
+    attempt: int
+    reason: str
+
+
+@attrs.frozen
+class Answered:
+    """The headers of an answer below 500 were read.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+        status: The HTTP status.
+        accepted: message, success, cs_name, cs_id of an acceptance.
+        error: title, description, request_id and details of a refusal.
+        spends: Whether this answer keeps its operation.
+        problem: Why the answer could not be read; then the job is unknown.
+    """
+
+    name: ClassVar[str] = "answered"
+    job: str
+    attempt: int
+    status: int
+    accepted: Mapping[str, object] | None = attrs.field(default=None, hash=False)
+    error: Mapping[str, object] | None = attrs.field(default=None, hash=False)
+    spends: bool = True
+    problem: str | None = None
+
+
+@attrs.frozen
+class Unknown:
+    """The attempt ended and nobody knows whether it counted: time-out, reset, 5xx.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+        reason: What happened.
+        status: The HTTP status where there was one.
+    """
+
+    name: ClassVar[str] = "unknown"
+    job: str
+    attempt: int
+    reason: str
+    status: int | None = None
+
+
+@attrs.frozen
+class OwnerGone:
+    """The process that was sending is dead. Quota goes on counting; the job is unknown.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+    """
+
+    name: ClassVar[str] = "owner_gone"
+    job: str
+    attempt: int
+
+
+@attrs.frozen
+class Adopted:
+    """An unknown create was found in the service's list, created at a fitting time.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+        cs_id: The segment's identifier.
+        created_time: When the service created it, ISO 8601.
+    """
+
+    name: ClassVar[str] = "adopted"
+    job: str
+    attempt: int
+    cs_id: str
+    created_time: str | None = None
+
+
+@attrs.frozen
+class CallbackReceived:
+    """A callback arrived on the token of one send.
+
+    Attributes:
+        job: The job.
+        attempt: The send.
+        digest: SHA-256 of the body, hex: the same body twice is one callback.
+        outcome: "processed", "failed" or "unparsed".
+        body: The decoded fields; for "unparsed" the text as it came under `raw`.
+        values_found: Rows the service found, where it said so.
+    """
+
+    name: ClassVar[str] = "callback"
+    job: str
+    attempt: int
+    digest: str
+    outcome: str
+    body: Mapping[str, object] = attrs.field(hash=False)
+    values_found: int | None = None
+
+
+@attrs.frozen
+class Throttled:
+    """A 429 although we admitted: somebody else spends.
+
+    Attributes:
+        limit: The limit taken to be full.
+        until_us: Until when, journal time.
+        probe: After that, one operation at a time until one is accepted.
+        job: The job that was answered so.
+    """
+
+    name: ClassVar[str] = "throttled"
+    limit: str
+    until_us: int
+    probe: bool = False
+    job: str | None = None
+
+
+@attrs.frozen
+class ExternalUsage:
+    """Quota that somebody else spent, as stated.
+
+    Attributes:
+        operations: File-segment operations.
+        rows: Users.
+        at_us: When, journal time.
+    """
+
+    name: ClassVar[str] = "external"
+    operations: int = 0
+    rows: int = 0
+    at_us: int = 0
+
+
+@attrs.frozen
+class ActiveObserved:
+    """The number of active segments of the workspace, all types, as stated by who should know.
+
+    Attributes:
+        count: Active segments, ours included.
+        source: "user" or "service".
+    """
+
+    name: ClassVar[str] = "active_observed"
+    count: int
+    source: str = "user"
+
+
+@attrs.frozen
+class KeyRejected:
+    """401 or 403: no operation is sent with this key until it changes or a read works.
+
+    Attributes:
+        fingerprint: Salted digest of the key, hex.
+        status: The HTTP status.
+    """
+
+    name: ClassVar[str] = "key_rejected"
+    fingerprint: str
+    status: int
+
+
+@attrs.frozen
+class KeyAccepted:
+    """A call with this key worked after it had been rejected.
+
+    Attributes:
+        fingerprint: Salted digest of the key, hex.
+    """
+
+    name: ClassVar[str] = "key_accepted"
+    fingerprint: str
+
+
+@attrs.frozen
+class Checkpoint:
+    """The folded state up to this version; what came before may be gone.
+
+    Attributes:
+        state: JSON-ready state, see `core.state.WorkspaceState.snapshot`.
+    """
+
+    name: ClassVar[str] = "checkpoint"
+    state: Mapping[str, object] = attrs.field(hash=False)
+
+
+Event: TypeAlias = (
+    Opened
+    | Quarantined
+    | Trusted
+    | RunStarted
+    | Planned
+    | Reserved
+    | NeverSent
+    | Answered
+    | Unknown
+    | OwnerGone
+    | Adopted
+    | CallbackReceived
+    | Throttled
+    | ExternalUsage
+    | ActiveObserved
+    | KeyRejected
+    | KeyAccepted
+    | Checkpoint
+)
+
+
+@attrs.frozen
+class Batch:
+    """Events that became durable together.
+
+    Attributes:
+        version: Its place in the log, from 1, without gaps.
+        id: Chosen by who appended it; asking again with the same id returns the same batch.
+        at_us: The engine's stamp, microseconds since the epoch, never below an earlier one.
+        events: What happened.
+    """
+
+    version: int
+    id: str
+    at_us: int
+    events: tuple[Event, ...]
+
+
+_EVENTS: Final[Mapping[str, type[Event]]] = {
+    kind.name: kind
+    for kind in (
+        Opened,
+        Quarantined,
+        Trusted,
+        RunStarted,
+        Planned,
+        Reserved,
+        NeverSent,
+        Answered,
+        Unknown,
+        OwnerGone,
+        Adopted,
+        CallbackReceived,
+        Throttled,
+        ExternalUsage,
+        ActiveObserved,
+        KeyRejected,
+        KeyAccepted,
+        Checkpoint,
+    )
+}
+_DEFAULTS: Final = {
+    kind: tuple((field.name, field.default) for field in attrs.fields(kind)) for kind in _EVENTS.values()
+}
+
+
+def encode(events: Sequence[Event]) -> str:
+    """Events as one line of JSON."""
+    return json.dumps([[event.name, _fields(event)] for event in events], separators=(",", ":"))
+
+
+def decode(text: str) -> tuple[Event, ...]:
+    """Events from what `encode` wrote.
+
+    Raises:
+        JournalError: The text is damaged, or was written by a newer version of this package.
+    """
+    try:
+        return tuple(_event(name, fields) for name, fields in json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise JournalError(
+            "the journal holds an entry this version cannot read; it is damaged, or was written by a newer "
+            f"moe_segments: upgrade, or restore the file ({type(error).__name__})"
+        ) from None
+
+
+def _fields(event: Event) -> dict[str, object]:
+    values = ((name, getattr(event, name), default) for name, default in _DEFAULTS[type(event)])
+    return {name: value for name, value, default in values if value != default}
+
+
+def _event(name: str, fields: dict[str, object]) -> Event:
+    kind = _EVENTS.get(name)
+    if kind is None:
+        raise JournalError(
+            f"the journal holds a {name!r} entry, which this version does not know: upgrade moe_segments"
+        )
+    if kind is Reserved:
+        fields["keys"] = tuple(fields.get("keys", ()))  # type: ignore[arg-type]  # a JSON list of text
+    return kind(**fields)  # type: ignore[arg-type]  # checked by the constructor's own names

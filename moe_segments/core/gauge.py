@@ -1,0 +1,113 @@
+"""The number of active segments: those we know by name, and those that others made. Pure: no clock, no I/O.
+
+Ours count from the reservation of a create or an unarchive until a confirmed archive or their expiry. The rest is a
+baseline that somebody observed, and a margin for what nobody told us.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+import attrs
+
+__all__ = ["ActiveSegments", "Lease"]
+
+
+@attrs.define
+class Lease:
+    """One segment of ours that counts as active.
+
+    Attributes:
+        name: The segment's name.
+        until_us: When it stops counting by itself; None when nothing but an archive frees it.
+        confirmed: The service said that it exists.
+    """
+
+    name: str
+    until_us: int | None
+    confirmed: bool = False
+
+
+@attrs.define
+class ActiveSegments:
+    """A gauge with an observed baseline.
+
+    Attributes:
+        capacity: What may be active, headroom and margin taken off.
+        external: What others have active, as observed.
+        leases: Ours, by the row that made them.
+        full_until_us: Taken to be full until then, because the service said so.
+    """
+
+    capacity: int
+    external: int = 0
+    leases: dict[str, Lease] = attrs.field(factory=dict)
+    full_until_us: int = 0
+    _ends: list[tuple[int, str]] = attrs.field(factory=list, init=False)
+
+    def copied(self) -> ActiveSegments:
+        """A copy that goes its own way."""
+        copy = attrs.evolve(self, leases={row: attrs.evolve(lease) for row, lease in self.leases.items()})
+        copy._ends = self._ends[:]  # noqa: SLF001 - of the same class
+        return copy
+
+    @property
+    def used(self) -> int:
+        """Ours and theirs."""
+        return len(self.leases) + self.external
+
+    @property
+    def pending(self) -> int:
+        """Ours that the service has not confirmed."""
+        return sum(not lease.confirmed for lease in self.leases.values())
+
+    def take(self, row: str, name: str, until_us: int | None) -> None:
+        """Count the segment that *row* makes."""
+        self.leases[row] = Lease(name, until_us)
+        if until_us is not None:
+            heappush(self._ends, (until_us, row))
+
+    def confirm(self, row: str, until_us: int | None) -> None:
+        """The service took it: exactly one active segment has this name."""
+        lease = self.leases.pop(row, None)
+        if lease is None:
+            return
+        self.archive(lease.name)
+        self.take(row, lease.name, until_us)
+        self.leases[row].confirmed = True
+
+    def free(self, row: str) -> None:
+        """It was not made after all."""
+        self.leases.pop(row, None)
+
+    def archive(self, name: str) -> None:
+        """The service archived the segment of this name."""
+        for row in [row for row, lease in self.leases.items() if lease.name == name]:
+            del self.leases[row]
+
+    def observe(self, count: int, *, authoritative: bool) -> None:
+        """Somebody counted *count* active segments, ours included. A hint only ever raises the baseline."""
+        confirmed = len(self.leases) - self.pending
+        external = max(0, count - confirmed)
+        self.external = external if authoritative else max(self.external, external)
+
+    def advance(self, now_us: int) -> None:
+        """Stop counting those that have expired."""
+        while self._ends and self._ends[0][0] <= now_us:
+            until_us, row = heappop(self._ends)
+            lease = self.leases.get(row)
+            if lease is not None and lease.until_us == until_us:
+                del self.leases[row]
+
+    def fits_at_us(self, over: int, now_us: int) -> int | None:
+        """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
+        if self.used - over < 0:
+            return None
+        if self.full_until_us > now_us and over <= 0:
+            return self.full_until_us
+        ends = sorted(lease.until_us for lease in self.leases.values() if lease.until_us is not None)
+        return max(ends[over - 1], self.full_until_us) if over <= len(ends) else None
+
+    def next_release_us(self) -> int | None:
+        """When the next of ours expires."""
+        return min((lease.until_us for lease in self.leases.values() if lease.until_us is not None), default=None)

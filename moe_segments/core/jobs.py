@@ -1,0 +1,359 @@
+"""What became of each operation, and which segment is busy with which. Pure: no clock, no I/O.
+
+A job is one operation of the user's; each send of it is an attempt with a row of its own in the ledger. A job ends in
+exactly one terminal state, the first that arrives; a later, different callback is kept as a conflict. A send whose
+process died is *unknown*, never sent again in silence.
+
+Times are integer microseconds of the journal's clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.core.events import (
+    Adopted,
+    Answered,
+    CallbackReceived,
+    Event,
+    NeverSent,
+    OwnerGone,
+    Planned,
+    Reserved,
+    RunStarted,
+    Unknown,
+)
+from moe_segments.models import (
+    AddUsers,
+    ArchiveSegment,
+    CreateFileSegment,
+    FileOperation,
+    JobState,
+    Operation,
+    RemoveUsers,
+    ReplaceUsers,
+    UnarchiveSegment,
+    url_without_query,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moe_segments.limits import QuotaLimits
+
+__all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
+
+KEEP_DAYS: Final = 90  # how long a finished job is remembered
+_TOO_MANY: Final = 429
+_SECOND_US: Final = 1_000_000
+_KINDS: Final[Mapping[str, type[Operation]]] = {
+    kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
+}
+
+
+def remembered(operation: Operation) -> dict[str, object]:
+    """An operation as the journal keeps it: no query of a URL, no e-mail address, no callback URL."""
+    kept: dict[str, object] = {"op": operation.op, "name": operation.name}
+    if isinstance(operation, FileOperation):
+        kept["attribute_name"] = operation.attribute_name
+        kept["attribute_type"] = operation.attribute_type
+        kept["file_url"] = url_without_query(operation.file_url) if operation.file_url else None
+        kept["file"] = str(operation.file) if operation.file else None
+        kept["rows"] = operation.rows
+        kept["expiry_time"] = getattr(operation, "expiry_time", None)
+    kept["cs_id"] = getattr(operation, "cs_id", None)
+    return {field: value for field, value in kept.items() if value is not None}
+
+
+def recalled(kept: Mapping[str, object]) -> Operation:
+    """The operation from what `remembered` kept of it."""
+    fields = {field: value for field, value in kept.items() if field != "op"}
+    return _KINDS[str(kept["op"])](**fields)  # type: ignore[arg-type]  # checked by the model's validators
+
+
+def segment_keys(operation: Operation) -> tuple[str, ...]:
+    """What an operation keeps busy: the segment by its name, and by its identifier where that is given."""
+    cs_id = getattr(operation, "cs_id", None)
+    return (operation.name, f"id:{cs_id}") if cs_id else (operation.name,)
+
+
+@attrs.define(eq=False)
+class JobRecord:
+    """What the journal knows of one job.
+
+    Attributes:
+        id: The job's identifier.
+        operation: Its fields, see `remembered`.
+        state: One of `JobState`.
+        since_us: When it got into this state.
+        attempt: The number of its last send, 0 before the first.
+        keys: What it keeps busy while it does.
+        busy_until_us: Until when at the latest; 0 when it keeps nothing busy.
+        doubt_us: When a reserved job without news counts as unknown.
+        awaits_callback: A callback of ours can come.
+        owner: The process that sends.
+        status: The last HTTP status, or the callback's.
+        accepted: message, success, cs_name, cs_id.
+        error: title, description, request_id, details of a refusal.
+        result: The terminal callback's fields.
+        reason: Why it is unknown or was not sent.
+        run: The bulk run it belongs to.
+        line: Its line in the manifest.
+        duplicate_possible: An earlier send of it may have worked.
+        digest: The terminal callback's digest.
+        conflicts: Later callbacks that said something else.
+        unparsed: A callback came that could not be read.
+        adopted: The service's list showed its segment.
+    """
+
+    id: str
+    operation: Mapping[str, object]
+    state: str
+    since_us: int
+    attempt: int = 0
+    keys: tuple[str, ...] = ()
+    busy_until_us: int = 0
+    doubt_us: int = 0
+    awaits_callback: bool = False
+    owner: str | None = None
+    status: int | None = None
+    accepted: Mapping[str, object] | None = None
+    error: Mapping[str, object] | None = None
+    result: Mapping[str, object] | None = None
+    reason: str | None = None
+    run: str | None = None
+    line: int | None = None
+    duplicate_possible: bool = False
+    digest: str | None = None
+    conflicts: int = 0
+    unparsed: bool = False
+    adopted: bool = False
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self.state in JobState.TERMINAL
+
+    @property
+    def settled(self) -> bool:
+        """Terminal, or accepted with no callback to wait for."""
+        return self.terminal or (self.state == JobState.ACCEPTED and not self.awaits_callback)
+
+    def state_at(self, now_us: int) -> str:
+        """Its state at a time: a send without news is unknown once its attempt must be over."""
+        if self.state == JobState.RESERVED and now_us >= self.doubt_us:
+            return JobState.UNKNOWN
+        return self.state
+
+
+@attrs.define
+class Run:
+    """One bulk run.
+
+    Attributes:
+        id: Derived from the manifest.
+        manifest: The file's name.
+        total: How many operations it has.
+        started_us: When it began.
+        jobs: Its jobs in the manifest's order.
+    """
+
+    id: str
+    manifest: str
+    total: int
+    started_us: int
+    jobs: list[str] = attrs.field(factory=list)
+
+
+class Jobs:
+    """Every job of one journal."""
+
+    def __init__(self, limits: QuotaLimits) -> None:
+        self.limits = limits
+        self.records: dict[str, JobRecord] = {}
+        self.tokens: dict[str, tuple[str, int]] = {}
+        self.holders: dict[str, str] = {}
+        self.last_sent: dict[str, str] = {}
+        self.runs: dict[str, Run] = {}
+        self._late_us = round(limits.count_late_s * _SECOND_US)
+        self._allowance_us = round(limits.processing_allowance_s * _SECOND_US)
+
+    # Asking
+
+    def holder(self, keys: tuple[str, ...], now_us: int) -> JobRecord | None:
+        """The job that keeps any of *keys* busy at *now_us*."""
+        for key in keys:
+            record = self.records.get(self.holders.get(key, ""))
+            if record is not None and now_us < record.busy_until_us:
+                return record
+        return None
+
+    def may_send(self, job: str, *, retry_unknown: bool, now_us: int) -> bool:
+        """Whether a (further) send of this job is in order.
+
+        A job that is on its way, accepted or ended is not sent again; an unknown one only when that was asked for
+        and no later operation was sent to its segment.
+        """
+        record = self.records.get(job)
+        if record is None or record.state in (JobState.PLANNED, JobState.NOT_SENT):
+            return True
+        if record.state == JobState.REFUSED:
+            return record.status == _TOO_MANY
+        if retry_unknown and record.state_at(now_us) == JobState.UNKNOWN:
+            return all(self.last_sent.get(key, job) == job for key in record.keys)
+        return False
+
+    # Folding
+
+    def fold(self, event: Event, at_us: int) -> None:
+        """Take in one event of a batch stamped *at_us*."""
+        match event:
+            case Reserved():
+                self.reserve(event, at_us)
+            case NeverSent():
+                self._never_sent(event, at_us)
+            case Answered():
+                self._answered(event, at_us)
+            case Unknown():
+                self._unknown(event, at_us)
+            case OwnerGone():
+                self._owner_gone(event, at_us)
+            case CallbackReceived():
+                self._callback(event, at_us)
+            case Adopted():
+                self._adopted(event, at_us)
+            case Planned():
+                self._planned(event, at_us)
+            case RunStarted():
+                self.runs[event.run] = Run(event.run, event.manifest, event.total, at_us)
+            case _:
+                pass  # events about quotas and keys say nothing of a job
+
+    def reserve(self, event: Reserved, at_us: int) -> None:
+        """A send is about to leave."""
+        record = self.records.get(event.job)
+        if record is None:
+            record = self.records[event.job] = JobRecord(event.job, event.operation, JobState.PLANNED, at_us)
+        attempt_over_us = at_us + event.fence_us + event.timeout_us
+        lease_us = attempt_over_us + self._late_us
+        self._enter(record, JobState.RESERVED, at_us)
+        record.operation = event.operation
+        record.attempt, record.keys, record.owner = event.attempt, event.keys, event.owner
+        record.doubt_us = attempt_over_us
+        record.awaits_callback = event.token_sha256 is not None
+        record.busy_until_us = lease_us + (self._allowance_us if record.awaits_callback else 0)
+        record.duplicate_possible = event.duplicate_possible
+        if event.token_sha256 is not None:
+            self.tokens[event.token_sha256] = (event.job, event.attempt)
+        for key in event.keys:
+            self.holders[key] = self.last_sent[key] = event.job
+
+    def _planned(self, event: Planned, at_us: int) -> None:
+        if event.job in self.records:
+            return
+        self.records[event.job] = JobRecord(
+            event.job, event.operation, JobState.PLANNED, at_us, run=event.run, line=event.line
+        )
+        if event.run in self.runs:
+            self.runs[event.run].jobs.append(event.job)
+
+    def _never_sent(self, event: NeverSent, at_us: int) -> None:
+        record = self._current(event)
+        if record is None:
+            return
+        self._enter(record, JobState.NOT_SENT, at_us)
+        record.reason = event.reason
+        self._release(record)
+
+    def _answered(self, event: Answered, at_us: int) -> None:
+        record = self._current(event)
+        if record is None:
+            return
+        if record.terminal and record.state != JobState.NOT_SENT:
+            record.accepted = record.accepted or event.accepted  # the callback was faster than the answer
+            return
+        record.status, record.accepted, record.error = event.status, event.accepted, event.error
+        if event.accepted is not None:
+            self._accept(record, at_us)
+        elif event.error is not None:
+            self._enter(record, JobState.REFUSED, at_us)
+            self._release(record)
+        else:
+            self._doubt(record, event.problem or "the answer could not be read", at_us)
+
+    def _accept(self, record: JobRecord, at_us: int) -> None:
+        self._enter(record, JobState.ACCEPTED, at_us)
+        if record.awaits_callback:
+            record.busy_until_us = at_us + self._allowance_us
+        else:
+            self._release(record)
+
+    def _unknown(self, event: Unknown, at_us: int) -> None:
+        record = self._current(event)
+        if record is None or record.terminal:
+            return
+        record.status = event.status
+        self._doubt(record, event.reason, at_us)
+
+    def _doubt(self, record: JobRecord, reason: str, at_us: int) -> None:
+        self._enter(record, JobState.UNKNOWN, at_us)
+        record.reason = reason
+        record.busy_until_us = at_us + self._late_us + (self._allowance_us if record.awaits_callback else 0)
+
+    def _owner_gone(self, event: OwnerGone, at_us: int) -> None:
+        record = self._current(event)
+        if record is None or record.state != JobState.RESERVED:
+            return
+        self._enter(record, JobState.UNKNOWN, at_us)
+        record.reason = "the process that was sending it is gone"
+
+    def _adopted(self, event: Adopted, at_us: int) -> None:
+        record = self._current(event)
+        if record is None or record.terminal:
+            return
+        record.adopted = True
+        record.accepted = {"cs_name": record.operation.get("name"), "cs_id": event.cs_id}
+        self._accept(record, at_us)
+
+    def _callback(self, event: CallbackReceived, at_us: int) -> None:
+        record = self.records.get(event.job)
+        if record is None:
+            return
+        if record.state in (JobState.PROCESSED, JobState.FAILED):
+            record.conflicts += event.digest != record.digest
+            return
+        if event.outcome == "unparsed":
+            record.unparsed = True
+            return
+        self._enter(record, JobState.PROCESSED if event.outcome == "processed" else JobState.FAILED, at_us)
+        record.result, record.digest = event.body, event.digest
+        self._release(record)
+
+    def _current(self, event: NeverSent | Answered | Unknown | OwnerGone | Adopted) -> JobRecord | None:
+        """The job, if the event is about its last send."""
+        record = self.records.get(event.job)
+        return record if record is not None and record.attempt == event.attempt else None
+
+    def _enter(self, record: JobRecord, state: str, at_us: int) -> None:
+        record.state, record.since_us = state, at_us
+
+    def _release(self, record: JobRecord) -> None:
+        record.busy_until_us = 0
+        for key in record.keys:
+            if self.holders.get(key) == record.id:
+                del self.holders[key]
+
+    # Remembering
+
+    def prune(self, now_us: int) -> None:
+        """Forget jobs that ended more than 90 days ago, with their tokens and runs."""
+        oldest_us = now_us - KEEP_DAYS * 86_400 * _SECOND_US
+        gone = {job for job, record in self.records.items() if record.settled and record.since_us < oldest_us}
+        if not gone:
+            return
+        self.records = {job: record for job, record in self.records.items() if job not in gone}
+        self.tokens = {token: send for token, send in self.tokens.items() if send[0] not in gone}
+        self.last_sent = {key: job for key, job in self.last_sent.items() if job not in gone}
+        self.runs = {run.id: run for run in self.runs.values() if not gone.issuperset(run.jobs) or not run.jobs}

@@ -1,0 +1,451 @@
+"""Decide whether a request fits every documented quota at once. Pure: no clock, no I/O.
+
+The rules, and why they suffice, are in docs/why-the-windows-are-exact.md. In short: a row counts from its reservation;
+once its outcome is known it counts until `u + window + guard`, where `u` is the journal's time after the outcome; a
+row that nobody ended gets its lease as `u`. So an operation is admitted only when the service, which counted each
+earlier one before its `u`, must have let go of enough of them.
+
+Times are integer microseconds of the journal's clock. `fold` mutates the state it owns; `decide` changes nothing but
+what `advance` does, which is the passing of time.
+
+Source of the quotas: https://moengage.com/docs/api/file-segments/create-file-segment, read 2026-08-01.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from moe_segments import limits as documented
+from moe_segments.core.decisions import Cost, Decision, Granted, LimitState, Never, Unit, Wait
+from moe_segments.core.events import (
+    ActiveObserved,
+    Adopted,
+    Answered,
+    CallbackReceived,
+    Event,
+    ExternalUsage,
+    NeverSent,
+    Quarantined,
+    Reserved,
+    Throttled,
+    Trusted,
+    Unknown,
+)
+from moe_segments.core.gauge import ActiveSegments
+from moe_segments.core.tape import Hold, Tape, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from moe_segments.limits import QuotaLimits
+
+__all__ = ["Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
+
+SECOND_US: Final = 1_000_000
+_KEEP_US: Final = 30 * 86_400 * SECOND_US  # how long a callback may be late and still re-stamp its users
+
+
+_GRANTED: Final = Granted()
+
+
+@attrs.define(eq=False)
+class Row:
+    """One send that has not ended for good: what it holds, and what it would take or free.
+
+    Attributes:
+        name: The segment's name.
+        reserved_us: When it was reserved.
+        lease_us: When it counts as ended if nothing is heard.
+        operations: Its hold on operations; None when it spends none.
+        users: Its hold on users; None when it spends none.
+        archives: It frees the segment when confirmed.
+        awaits_callback: Its users are held until the callback.
+        life_us: How long its segment counts as active once made; None for ever.
+    """
+
+    name: str
+    reserved_us: int
+    lease_us: int
+    operations: Hold | None = None
+    users: Hold | None = None
+    archives: bool = False
+    awaits_callback: bool = False
+    life_us: int | None = None
+
+
+def _row_for(event: Reserved, at_us: int, limits: QuotaLimits) -> Row:
+    over_us = at_us + event.fence_us + event.timeout_us
+    lease_us = over_us + _us(limits.count_late_s)
+    users_us = lease_us + _us(limits.processing_allowance_s)
+    return Row(
+        name=str(event.operation.get("name", "")),
+        reserved_us=at_us,
+        lease_us=lease_us,
+        operations=Hold(event.operations, lease_us, over_us) if event.operations else None,
+        users=Hold(event.rows, users_us, over_us) if event.rows else None,
+        archives=event.operation.get("op") == "archive",
+        awaits_callback=event.token_sha256 is not None,
+        life_us=_life_us(event.expiry_days, limits),
+    )
+
+
+def _life_us(expiry_days: int | None, limits: QuotaLimits) -> int | None:
+    if expiry_days is None:
+        return None
+    return _us(expiry_days * limits.expiry_day_s + limits.expiry_slack_s)
+
+
+class Ledger:
+    """What is spent, by the events of one journal, under one set of limits."""
+
+    def __init__(self, limits: QuotaLimits) -> None:
+        self.limits = limits
+        self.rows: dict[str, Row] = {}
+        self.operations, self.users = Tape(), Tape()
+        self.tapes = (self.operations, self.users)
+        self.windows = tuple(self._make_windows())
+        spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
+        self.active = ActiveSegments(max(0, limits.active_segments - spare))
+        self.external: list[ExternalUsage] = []
+        self.quarantine: str | None = None
+
+    def _make_windows(self) -> Iterator[Window]:
+        for limit, unit, window_s in (
+            (documented.OPERATIONS_PER_HOUR, Unit.OPERATION, self.limits.hour_s),
+            (documented.OPERATIONS_PER_DAY, Unit.OPERATION, self.limits.day_s),
+            (documented.USERS_PER_DAY, Unit.USER, self.limits.day_s),
+        ):
+            yield Window(
+                self.tapes[unit],
+                limit=limit,
+                unit=unit,
+                capacity=getattr(self.limits, limit) - self.limits.headroom.get(limit, 0),
+                span_us=_us(window_s + self.limits.guard_for(window_s)),
+            )
+
+    # Deciding
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass up to *now_us*: bounds become ends, windows move on, segments expire."""
+        self.operations.advance(now_us)
+        self.users.advance(now_us)
+        self.active.advance(now_us)
+
+    def decide(self, cost: Cost, now_us: int) -> Decision:
+        """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
+        self.advance(now_us)
+        wait: Wait | None = None
+        for window in self.windows:
+            weight = cost[window.unit]
+            if not weight:
+                continue
+            if weight > window.capacity:
+                return Never(window.limit, weight, window.capacity)
+            until_us = self._blocked_until_us(window, weight, now_us)
+            if until_us is not None and (wait is None or until_us > (wait.until_us or 0)):
+                wait = Wait(until_us, window.limit, window.used, weight, window.capacity)
+        if cost.segments:
+            wait = self._decide_active(cost.segments, now_us, wait)
+        return wait or _GRANTED
+
+    def _blocked_until_us(self, window: Window, weight: int, now_us: int) -> int | None:
+        tape = window.tape
+        over = tape.sums[-1] - tape.sums[window.head] + tape.held + weight - window.capacity
+        closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+        if over > 0:
+            return max(window.fits_at_us(over, now_us), closed_us)
+        if now_us < closed_us:
+            return closed_us
+        if window.probing and tape.holds:
+            return max(now_us + 1, min(hold.doubt_us for hold in tape.holds))
+        return None
+
+    def _decide_active(self, segments: int, now_us: int, wait: Wait | None) -> Wait | None:
+        active = self.active
+        over = active.used + segments - active.capacity
+        if over <= 0 and now_us >= active.full_until_us:
+            return wait
+        until_us = active.fits_at_us(over, now_us)
+        if wait is not None and wait.until_us is not None and until_us is not None and until_us <= wait.until_us:
+            return wait
+        return Wait(until_us, documented.ACTIVE_SEGMENTS, active.used, segments, active.capacity)
+
+    def usage(self, now_us: int) -> tuple[LimitState, ...]:
+        """Every limit at *now_us*."""
+        self.advance(now_us)
+        windows = tuple(self._window_state(window, now_us) for window in self.windows)
+        active = self.active
+        return (
+            *windows,
+            LimitState(
+                documented.ACTIVE_SEGMENTS,
+                active.used,
+                active.pending,
+                active.external,
+                active.capacity,
+                active.next_release_us(),
+                active.full_until_us if active.full_until_us > now_us else 0,
+            ),
+        )
+
+    def _window_state(self, window: Window, now_us: int) -> LimitState:
+        oldest_us = now_us - window.span_us
+        external = sum(_amount(usage, window.unit) for usage in self.external if usage.at_us > oldest_us)
+        closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+        return LimitState(
+            window.limit,
+            window.used,
+            window.tape.held,
+            external,
+            window.capacity,
+            window.next_release_us(now_us),
+            closed_us if closed_us > now_us else 0,
+        )
+
+    def throttle_for(self, named_capacity: int | None, wait_us: int | None, now_us: int) -> Throttled:
+        """What to take as full after a 429 that we did not foresee.
+
+        Args:
+            named_capacity: The capacity the answer named, which may tell the hour from the day; None if none.
+            wait_us: How long the answer asked to wait; None: a probe when the oldest own row expires, at the
+                latest one window after receipt.
+            now_us: The journal's time.
+        """
+        self.advance(now_us)
+        windows = [window for window in self.windows if window.unit is Unit.OPERATION]
+        named = [window for window in windows if getattr(self.limits, window.limit) == named_capacity]
+        window = named[0] if named else max(windows, key=lambda window: window.used / window.capacity)
+        if wait_us is not None:
+            return Throttled(window.limit, now_us + max(wait_us, window.least_pause_us()))
+        latest_us = now_us + window.span_us
+        release_us = window.next_release_us(now_us)
+        return Throttled(window.limit, min(latest_us, release_us or latest_us), probe=True)
+
+    def projected(self, now_us: int) -> Ledger:
+        """A copy in which everything in flight ends as soon as it can, for looking ahead."""
+        self.advance(now_us)
+        copy = Ledger(self.limits)
+        for tape, ours in zip(copy.tapes, self.tapes, strict=True):
+            tape.us, tape.sums = ours.us[:], ours.sums[:]
+            for hold in ours.holds:
+                tape.add(hold.expected_us(now_us), hold.weight)
+        for window, our in zip(copy.windows, self.windows, strict=True):
+            window.throttled_until_us, window.quarantined_until_us = (
+                our.throttled_until_us,
+                our.quarantined_until_us,
+            )
+        copy.active = self.active.copied()
+        copy.advance(now_us)
+        return copy
+
+    def spend(self, cost: Cost, at_us: int, label: str) -> None:
+        """Count *cost* as ended at *at_us*: what looking ahead does with each start."""
+        for tape, amount in zip(self.tapes, (cost.operations, cost.rows), strict=True):
+            if amount:
+                tape.add(at_us, amount)
+        for number in range(cost.segments):
+            self.active.take(f"{label}/{number}", label, None)
+
+    @contextmanager
+    def at_its_longest(self, row_id: str) -> Iterator[None]:
+        """Inside, what this row holds is taken to end as late as it can rather than as soon."""
+        row = self.rows[row_id]
+        doubts = [(hold, hold.doubt_us) for hold in (row.operations, row.users) if hold is not None]
+        for hold, _ in doubts:
+            hold.doubt_us = 0
+        try:
+            yield
+        finally:
+            for hold, doubt_us in doubts:
+                hold.doubt_us = doubt_us
+
+    # Folding: what happened
+
+    def fold(self, event: Event, at_us: int) -> None:
+        """Take in one event of a batch stamped *at_us*."""
+        fold = _FOLDS.get(type(event))
+        if fold is not None:  # events about jobs and keys spend nothing
+            fold(self, event, at_us)
+
+    def reserve(self, event: Reserved, at_us: int) -> None:
+        """Hold what one send may spend, with its end in case nobody ever reports one."""
+        row = self.rows[event.row] = _row_for(event, at_us, self.limits)
+        if row.operations:
+            self.operations.hold(row.operations)
+        if row.users:
+            self.users.hold(row.users)
+        if event.segments:
+            self.active.take(event.row, row.name, _plus(row.lease_us, row.life_us))
+
+    def forget(self, row_id: str) -> None:
+        """Give everything back: it was provably never sent."""
+        row = self.rows.pop(row_id, None)
+        if row is None:
+            return
+        if row.operations:
+            self.operations.release(row.operations)
+        if row.users:
+            self.users.release(row.users)
+        self.active.free(row_id)
+
+    def _answered(self, event: Answered, at_us: int) -> None:
+        row_id = _row_of(event)
+        row = self.rows.get(row_id)
+        if row is None:
+            return
+        if row.operations and event.spends:
+            self.operations.settle(row.operations, at_us)
+        elif row.operations:
+            self.operations.release(row.operations)
+        if event.error is not None:
+            self._refused(row_id, row)
+            return
+        if event.accepted is not None:
+            self._end_probing(row)
+            self.active.confirm(row_id, _plus(at_us, row.life_us))
+            if row.archives:
+                self.active.archive(row.name)
+        self._hold_users(row_id, row, at_us)
+
+    def _refused(self, row_id: str, row: Row) -> None:
+        if row.users:
+            self.users.release(row.users)
+        self.active.free(row_id)
+        del self.rows[row_id]
+
+    def _end_probing(self, row: Row) -> None:
+        for window in self.windows:
+            if window.strikes and row.reserved_us >= window.throttled_until_us:
+                window.probing, window.strikes = False, 0
+
+    def _hold_users(self, row_id: str, row: Row, from_us: int) -> None:
+        """Users count from the file's processing, which nobody tells us but the callback."""
+        bound_us = from_us + _us(self.limits.processing_allowance_s)
+        if row.users and row.awaits_callback:
+            self.users.rebound(row.users, bound_us, bound_us)
+            return
+        if row.users:
+            self.users.settle(row.users, bound_us)
+        if not row.awaits_callback:
+            del self.rows[row_id]
+
+    def _unknown(self, event: Unknown, at_us: int) -> None:
+        row_id = _row_of(event)
+        row = self.rows.get(row_id)
+        if row is None:
+            return
+        counted_us = at_us + _us(self.limits.count_late_s)
+        row.lease_us = counted_us
+        if row.operations:
+            self.operations.settle(row.operations, counted_us)
+        if row.users:
+            self.users.rebound(row.users, counted_us + _us(self.limits.processing_allowance_s), 0)
+        lease = self.active.leases.get(row_id)
+        if lease is not None:
+            self.active.take(row_id, lease.name, _plus(counted_us, row.life_us))
+
+    def _callback(self, event: CallbackReceived, at_us: int) -> None:
+        row_id = _row_of(event)
+        row = self.rows.get(row_id)
+        if row is None:
+            return
+        # The file was processed, so the operation was counted before now, whatever we had to assume until here.
+        if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
+            self.operations.settle(row.operations, at_us)
+        if row.users and event.outcome == "failed":
+            self.users.release(row.users)
+        elif row.users:
+            self.users.settle(row.users, at_us, self._rows_found(row.users.weight, event.values_found))
+        if event.outcome != "unparsed":
+            self.active.confirm(row_id, _plus(at_us, row.life_us))
+            del self.rows[row_id]
+
+    def _rows_found(self, declared: int, found: int | None) -> int:
+        if found is None or (found < declared and not self.limits.callback_lowers_users):
+            return declared
+        return found
+
+    def _adopted(self, event: Adopted, at_us: int) -> None:
+        row_id = _row_of(event)
+        row = self.rows.get(row_id)
+        if row is None:
+            return
+        if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
+            self.operations.settle(row.operations, at_us)
+        self.active.confirm(row_id, _plus(at_us, row.life_us))
+
+    def _never_sent(self, event: NeverSent, _: int) -> None:
+        self.forget(_row_of(event))
+
+    def _spent_by_others(self, event: ExternalUsage, _: int) -> None:
+        self.external.append(event)
+        if event.operations:
+            self.operations.add(event.at_us, event.operations)
+        if event.rows:
+            self.users.add(event.at_us, event.rows)
+
+    def _observed(self, event: ActiveObserved, _: int) -> None:
+        self.active.observe(event.count, authoritative=event.source != "hint")
+
+    def _throttle(self, event: Throttled, _: int) -> None:
+        if event.limit == documented.ACTIVE_SEGMENTS:
+            self.active.full_until_us = max(self.active.full_until_us, event.until_us)
+        for window in self.windows:
+            if window.limit == event.limit:
+                window.throttled_until_us = max(window.throttled_until_us, event.until_us)
+                window.probing = event.probe
+                window.strikes += 1
+
+    def _quarantine(self, event: Quarantined, at_us: int) -> None:
+        self.quarantine = event.reason
+        for window in self.windows:
+            window.quarantined_until_us = at_us + window.span_us
+
+    def _trust(self, _: Trusted, __: int) -> None:
+        self.quarantine = None
+        for window in self.windows:
+            window.quarantined_until_us = 0
+
+    # Remembering
+
+    def prune(self, now_us: int) -> None:
+        """Drop what no window counts and no callback can change any more."""
+        self.advance(now_us)
+        for row_id in [row_id for row_id, row in self.rows.items() if row.lease_us + _KEEP_US < now_us]:
+            del self.rows[row_id]
+        longest_us = max(window.span_us for window in self.windows)
+        self.external = [usage for usage in self.external if usage.at_us > now_us - longest_us]
+
+
+def _row_of(event: NeverSent | Answered | Unknown | CallbackReceived | Adopted) -> str:
+    return f"{event.job}/{event.attempt}"
+
+
+def _amount(usage: ExternalUsage, unit: int) -> int:
+    return usage.operations if unit == Unit.OPERATION else usage.rows
+
+
+def _plus(from_us: int, life_us: int | None) -> int | None:
+    return None if life_us is None else from_us + life_us
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * SECOND_US)
+
+
+_FOLDS: Final[dict[type[Event], "Callable[[Ledger, Any, int], None]"]] = {
+    Reserved: Ledger.reserve,
+    NeverSent: Ledger._never_sent,  # noqa: SLF001 - the class's own table, made after it
+    Answered: Ledger._answered,  # noqa: SLF001
+    Unknown: Ledger._unknown,  # noqa: SLF001
+    CallbackReceived: Ledger._callback,  # noqa: SLF001
+    Adopted: Ledger._adopted,  # noqa: SLF001
+    ExternalUsage: Ledger._spent_by_others,  # noqa: SLF001
+    ActiveObserved: Ledger._observed,  # noqa: SLF001
+    Throttled: Ledger._throttle,  # noqa: SLF001
+    Quarantined: Ledger._quarantine,  # noqa: SLF001
+    Trusted: Ledger._trust,  # noqa: SLF001
+}

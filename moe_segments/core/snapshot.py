@@ -1,0 +1,152 @@
+"""A folded state as JSON-ready data and back, for checkpoints. Pure: no clock, no I/O.
+
+It holds facts, as the log does: entries with their `u`, holds with their bounds, so that a reader with other limits
+counts them by its own windows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from moe_segments.core.events import ExternalUsage, Opened
+from moe_segments.core.gauge import ActiveSegments
+from moe_segments.core.jobs import JobRecord, Jobs, Run
+from moe_segments.core.ledger import Ledger, Row
+from moe_segments.core.tape import Hold, Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moe_segments.core.state import WorkspaceState
+
+__all__ = ["restore", "take"]
+
+_DEFAULTS = {field.name: field.default for field in attrs.fields(JobRecord)}
+
+
+def take(state: WorkspaceState) -> Mapping[str, object]:
+    """The state as data for `json.dumps`."""
+    return {
+        "version": state.version,
+        "now_us": state.now_us,
+        "opened": attrs.asdict(state.opened) if state.opened else None,
+        "rejected_keys": state.rejected_keys,
+        "ledger": _ledger(state.ledger),
+        "jobs": _jobs(state.jobs),
+    }
+
+
+def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
+    """Make *state* what it was when `take` made *data*."""
+    state.ledger, state.jobs = _ledger_from(state, data["ledger"]), _jobs_from(state, data["jobs"])
+    state.version, state.now_us = data["version"], data["now_us"]
+    state.opened = Opened(**data["opened"]) if data["opened"] else None
+    state.rejected_keys = dict(data["rejected_keys"])
+
+
+def _ledger(ledger: Ledger) -> dict[str, object]:
+    active = ledger.active
+    return {
+        "entries": [_entries(tape) for tape in ledger.tapes],
+        "rows": {row_id: _row(row) for row_id, row in ledger.rows.items()},
+        "active": {
+            "external": active.external,
+            "full_until_us": active.full_until_us,
+            "leases": [[row, lease.name, lease.until_us, lease.confirmed] for row, lease in active.leases.items()],
+        },
+        "windows": [
+            [
+                window.limit,
+                window.throttled_until_us,
+                window.probing,
+                window.strikes,
+                window.quarantined_until_us,
+            ]
+            for window in ledger.windows
+        ],
+        "external": [attrs.astuple(usage) for usage in ledger.external],
+        "quarantine": ledger.quarantine,
+    }
+
+
+def _entries(tape: Tape) -> list[list[int]]:
+    sums = tape.sums
+    return [[u_us, sums[at + 1] - sums[at]] for at, u_us in enumerate(tape.us)]
+
+
+def _row(row: Row) -> dict[str, object]:
+    holds = {"operations": _hold(row.operations), "users": _hold(row.users)}
+    return attrs.asdict(row, filter=lambda field, _: field.name not in holds) | holds
+
+
+def _hold(hold: Hold | None) -> list[int | None] | None:
+    return None if hold is None else [hold.weight, hold.bound_us, hold.doubt_us, hold.u_us]
+
+
+def _ledger_from(state: WorkspaceState, data: Mapping[str, Any]) -> Ledger:
+    ledger = Ledger(state.limits)
+    for tape, entries in zip(ledger.tapes, data["entries"], strict=True):
+        for u_us, weight in entries:
+            tape.add(u_us, weight)
+    for row_id, fields in data["rows"].items():
+        holds = {
+            "operations": _hold_from(ledger.operations, fields["operations"]),
+            "users": _hold_from(ledger.users, fields["users"]),
+        }
+        ledger.rows[row_id] = Row(**(fields | holds))
+    ledger.active = _active_from(ledger.active.capacity, data["active"])
+    for limit, throttled_us, probing, strikes, quarantined_us in data["windows"]:
+        for window in ledger.windows:
+            if window.limit == limit:
+                window.throttled_until_us, window.probing = throttled_us, probing
+                window.strikes, window.quarantined_until_us = strikes, quarantined_us
+    ledger.external = [ExternalUsage(*usage) for usage in data["external"]]
+    ledger.quarantine = data["quarantine"]
+    return ledger
+
+
+def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
+    if fields is None:
+        return None
+    weight, bound_us, doubt_us, u_us = fields
+    hold = Hold(weight, bound_us, doubt_us)
+    hold.u_us = u_us
+    if u_us is None:
+        tape.hold(hold)
+    return hold
+
+
+def _active_from(capacity: int, data: Mapping[str, Any]) -> ActiveSegments:
+    active = ActiveSegments(capacity, external=data["external"], full_until_us=data["full_until_us"])
+    for row, name, until_us, confirmed in data["leases"]:
+        active.take(row, name, until_us)
+        active.leases[row].confirmed = confirmed
+    return active
+
+
+def _jobs(jobs: Jobs) -> dict[str, object]:
+    return {
+        "records": [_record(record) for record in jobs.records.values()],
+        "tokens": jobs.tokens,
+        "holders": jobs.holders,
+        "last_sent": jobs.last_sent,
+        "runs": [attrs.asdict(run) for run in jobs.runs.values()],
+    }
+
+
+def _record(record: JobRecord) -> dict[str, object]:
+    return attrs.asdict(record, recurse=False, filter=lambda field, value: value != _DEFAULTS[field.name])
+
+
+def _jobs_from(state: WorkspaceState, data: Mapping[str, Any]) -> Jobs:
+    jobs = Jobs(state.limits)
+    for fields in data["records"]:
+        record = JobRecord(**fields)
+        record.keys = tuple(record.keys)
+        jobs.records[record.id] = record
+    jobs.tokens = {token: (job, attempt) for token, (job, attempt) in data["tokens"].items()}
+    jobs.holders, jobs.last_sent = dict(data["holders"]), dict(data["last_sent"])
+    jobs.runs = {fields["id"]: Run(**fields) for fields in data["runs"]}
+    return jobs

@@ -1,0 +1,112 @@
+"""Everything one journal says, folded: quotas, jobs, whose log it is and which key was rejected. Pure.
+
+`WorkspaceState` is what a follower keeps current. Reservations can be tried on it and taken back, so that several
+can be decided together before any of them is durable.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from moe_segments.core import snapshot
+from moe_segments.core.events import Checkpoint, Event, KeyAccepted, KeyRejected, Opened, Reserved
+from moe_segments.core.jobs import JobRecord, Jobs
+from moe_segments.core.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moe_segments.core.events import Batch
+    from moe_segments.limits import QuotaLimits
+
+__all__ = ["WorkspaceState"]
+
+
+class WorkspaceState:
+    """The state after the batches folded so far.
+
+    Attributes:
+        version: The last batch folded; 0 before the first.
+        now_us: The last batch's time.
+        ledger: The quotas.
+        jobs: The jobs.
+        opened: Whose log it is; None before its first entry.
+        rejected_keys: Fingerprints of keys answered with 401 or 403, with the status.
+    """
+
+    def __init__(self, limits: QuotaLimits) -> None:
+        self.limits = limits
+        self.version = 0
+        self.now_us = 0
+        self.ledger, self.jobs = Ledger(limits), Jobs(limits)
+        self.opened: Opened | None = None
+        self.rejected_keys: dict[str, int] = {}
+        self._tried: list[tuple[Reserved, JobRecord | None, dict[str, str | None]]] = []
+
+    def fold(self, batch: Batch) -> None:
+        """Take in the next batch; one at or below `version` changes nothing."""
+        if batch.version <= self.version:
+            return
+        self.ledger.advance(batch.at_us)
+        for event in batch.events:
+            self._fold(event, batch.at_us)
+        self.version, self.now_us = batch.version, batch.at_us
+
+    def _fold(self, event: Event, at_us: int) -> None:
+        match event:
+            case Opened():
+                self.opened = self.opened or event
+            case KeyRejected(fingerprint, status):
+                self.rejected_keys[fingerprint] = status
+            case KeyAccepted(fingerprint):
+                self.rejected_keys.pop(fingerprint, None)
+            case Checkpoint(state):
+                snapshot.restore(self, state)
+            case _:
+                self.ledger.fold(event, at_us)
+                self.jobs.fold(event, at_us)
+
+    def try_reserve(self, event: Reserved, at_us: int) -> None:
+        """Count a reservation that is not durable yet; `take_back` undoes every one tried."""
+        record = self.jobs.records.get(event.job)
+        held = {key: self.jobs.holders.get(key) for key in event.keys}
+        sent = {f"sent {key}": self.jobs.last_sent.get(key) for key in event.keys}
+        self._tried.append((event, copy.copy(record) if record else None, held | sent))
+        self.ledger.reserve(event, at_us)
+        self.jobs.reserve(event, at_us)
+
+    def take_back(self) -> None:
+        """Undo everything tried, last first."""
+        while self._tried:
+            self.take_back_last()
+
+    def take_back_last(self) -> None:
+        """Undo what was tried last."""
+        event, record, keys = self._tried.pop()
+        self.ledger.forget(event.row)
+        self._restore_job(event, record)
+        for key in event.keys:
+            _put_back(self.jobs.holders, key, keys[key])
+            _put_back(self.jobs.last_sent, key, keys[f"sent {key}"])
+
+    def _restore_job(self, event: Reserved, record: JobRecord | None) -> None:
+        if record is None:
+            del self.jobs.records[event.job]
+        else:
+            self.jobs.records[event.job] = record
+        if event.token_sha256 is not None:
+            self.jobs.tokens.pop(event.token_sha256, None)
+
+    def snapshot(self) -> Mapping[str, object]:
+        """This state as JSON-ready data, without what is too old to matter."""
+        self.ledger.prune(self.now_us)
+        self.jobs.prune(self.now_us)
+        return snapshot.take(self)
+
+
+def _put_back(mapping: dict[str, str], key: str, value: str | None) -> None:
+    if value is None:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value

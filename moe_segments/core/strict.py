@@ -1,0 +1,228 @@
+"""JSON bytes and header text to values, strictly in type. Pure: no clock, no I/O.
+
+cattrs alone turns null into the text 'None', "201" into 201 and "false" into True: exact hooks stop it. What
+does not fit is a `Mismatch` whose text holds a path and never a value, such as `expected int @ $.status`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, NoReturn, TypeVar
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from moe_segments.models import Accepted, FileFailed, FileProcessed, Segment
+
+__all__ = [
+    "MAX_COUNT",
+    "MAX_DEPTH",
+    "MAX_TEXT_CHARS",
+    "Mismatch",
+    "cleaned",
+    "exact_int",
+    "http_date",
+    "json_value",
+    "moment",
+    "number",
+    "object_at",
+    "structured",
+]
+
+MAX_DEPTH: Final = 32
+MAX_TEXT_CHARS: Final = 300
+MAX_COUNT: Final = 2**63 - 1  # what every journal can hold
+
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HTTP_DATE: Final = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
+
+_Made = TypeVar("_Made", Accepted, FileProcessed, FileFailed, Segment)
+
+
+class Mismatch(Exception):
+    """What did not fit, with its path where there is one."""
+
+
+def json_value(body: bytes) -> object:
+    """The value of a JSON text: UTF-8, finite numbers, no field twice, nested at most `MAX_DEPTH` deep.
+
+    Raises:
+        Mismatch: It is none.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite)
+        _check_depth(value)
+        if "\\ud" in text.lower():  # half a surrogate pair is text that no journal can store
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise Mismatch(f"JSON nested deeper than {MAX_DEPTH} @ $") from None
+    except UnicodeError:
+        raise Mismatch("not UTF-8 text @ $") from None
+    except ValueError:
+        raise Mismatch("not JSON @ $") from None
+    return value
+
+
+def object_at(value: object, path: str) -> dict[str, object]:
+    """The value itself, which must be a JSON object.
+
+    Raises:
+        Mismatch: It is none.
+    """
+    if not isinstance(value, dict):
+        raise Mismatch(f"expected object @ {path}")
+    return value
+
+
+def structured(kind: type[_Made], value: object, path: str = "$") -> _Made:
+    """A model from a JSON object; fields it does not have go to its `extra`.
+
+    Raises:
+        Mismatch: A field is missing or of another type; all of them, with their paths.
+    """
+    fields = object_at(value, path)
+    known = {field.name for field in attrs.fields(kind)} - {"extra"}
+    extra = {name: item for name, item in fields.items() if name not in known}
+    try:
+        made = _CONVERTER.structure({name: fields[name] for name in known & fields.keys()}, kind)
+    except cattrs.BaseValidationError as error:
+        raise Mismatch("; ".join(sorted(cattrs.transform_error(error, path, _told)))) from None
+    return attrs.evolve(made, extra=extra)
+
+
+def exact_int(value: object, path: str) -> int:
+    """The value itself, which must be an int (True is none) that a journal can hold.
+
+    Raises:
+        Mismatch: It is none.
+    """
+    try:
+        return _exact_int(value, int)
+    except Mismatch as mismatch:
+        raise Mismatch(f"{mismatch} @ {path}") from None
+
+
+def moment(text: str) -> datetime | None:
+    """An ISO 8601 time as aware UTC, None when it is none. The service sends no zone and means UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def cleaned(text: str) -> str:
+    """Foreign text, fit to be shown: one line, no control characters, at most `MAX_TEXT_CHARS`."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * MAX_TEXT_CHARS])
+    words = " ".join(printable.split())
+    return words if len(words) <= MAX_TEXT_CHARS else f"{words[: MAX_TEXT_CHARS - 1]}…"
+
+
+def number(text: str | None) -> float | None:
+    """The number that a header is, None when it is none."""
+    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+
+
+def http_date(text: str | None) -> float | None:
+    """The moment that a header like Date names, epoch seconds; None when it is none."""
+    if text is None or not (found := _HTTP_DATE.fullmatch(text.strip())) or found[2] not in _MONTHS:
+        return None
+    day, year, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6))
+    month = _MONTHS.index(found[2]) + 1
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Mismatch("a field given twice @ $")
+    return fields
+
+
+def _not_finite(_: str) -> NoReturn:
+    raise Mismatch("a number that is not finite @ $")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text)
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [node for node in level if isinstance(node, dict | list)]
+        if not level:
+            return
+        level = [child for node in level for child in _children(node)]
+    raise Mismatch(f"JSON nested deeper than {MAX_DEPTH} @ $")
+
+
+def _children(node: object) -> list[object]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def _exact(kind: type) -> Callable[[object, object], object]:
+    def hook(value: object, _: object) -> object:
+        if type(value) is not kind:
+            raise Mismatch(f"expected {kind.__name__}")
+        return value
+
+    return hook
+
+
+def _exact_int(value: object, _: object) -> int:
+    if type(value) is not int:  # not isinstance: True is not 1
+        raise Mismatch("expected int")
+    if abs(value) > MAX_COUNT:
+        raise Mismatch("expected int below 2**63")
+    return value
+
+
+def _exact_float(value: object, _: object) -> float:
+    if type(value) is float:
+        return value
+    return float(_exact_int(value, int))
+
+
+def _exact_moment(value: object, _: object) -> datetime:
+    read = moment(value) if isinstance(value, str) else None
+    if read is None:
+        raise Mismatch("expected an ISO 8601 time")
+    return read
+
+
+def _told(error: BaseException, _: type | None) -> str:
+    return "required field missing" if isinstance(error, KeyError) else str(error)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    for kind in (str, bool):
+        converter.register_structure_hook(kind, _exact(kind))
+    converter.register_structure_hook(int, _exact_int)
+    converter.register_structure_hook(float, _exact_float)
+    converter.register_structure_hook(datetime, _exact_moment)
+    for made in (Accepted, FileProcessed, FileFailed, Segment):
+        # The models name these two for the type checker only.
+        attrs.resolve_types(made, localns={"Mapping": Mapping, "datetime": datetime})
+        hook = make_dict_structure_fn(made, converter, extra=override(omit=True))
+        converter.register_structure_hook(made, hook)
+    return converter
+
+
+_CONVERTER: Final = _converter()

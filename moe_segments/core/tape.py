@@ -1,0 +1,235 @@
+"""Settled and held usage of one unit, and the sliding windows that look at it. Pure: no clock, no I/O.
+
+A settled entry is `(u, weight)`: the journal's time after which the service cannot have counted it, and how much it
+counts. A window of span S (its length plus guard) counts an entry while `now < u + S`. One tape serves every window
+of its unit: the hour and the day look at the same entries through spans of their own.
+
+A hold is usage whose `u` is not known yet. It is born with a bound, so a crash needs no sweeper: when the bound has
+passed without news, the bound becomes its `u`.
+
+Times are integer microseconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+
+__all__ = ["Hold", "Tape", "Window"]
+
+_SHORTEST_PAUSE = 64  # the part of a window that is the first pause after a second 429
+_TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
+
+
+class Hold:
+    """Usage that is held, or was and can still be re-stamped.
+
+    Attributes:
+        weight: How much it counts.
+        bound_us: The `u` it gets when nothing is heard of it.
+        doubt_us: Until when its end is expected at any moment; after that only at its bound.
+        u_us: Its `u` once settled, else None.
+    """
+
+    __slots__ = ("bound_us", "doubt_us", "u_us", "weight")
+
+    def __init__(self, weight: int, bound_us: int, doubt_us: int) -> None:
+        self.weight, self.bound_us, self.doubt_us = weight, bound_us, doubt_us
+        self.u_us: int | None = None
+
+    def expected_us(self, now_us: int) -> int:
+        """The earliest `u` it may still get."""
+        return now_us if now_us < self.doubt_us else self.bound_us
+
+
+class Tape:
+    """The usage of one unit, ordered by `u`, with running sums."""
+
+    __slots__ = ("held", "holds", "next_bound_us", "sums", "us", "windows")
+
+    def __init__(self) -> None:
+        self.us = array("q")
+        self.sums = array("q", [0])  # sums[i]: weight of the entries before i, and of all that were trimmed
+        self.holds: set[Hold] = set()
+        self.held = 0
+        self.next_bound_us: int | None = None
+        self.windows: list[Window] = []
+
+    def hold(self, hold: Hold) -> None:
+        """Count *hold* until it is settled or released."""
+        self.holds.add(hold)
+        self.held += hold.weight
+        if self.next_bound_us is None or hold.bound_us < self.next_bound_us:
+            self.next_bound_us = hold.bound_us
+
+    def settle(self, hold: Hold, u_us: int, weight: int | None = None) -> None:
+        """Give *hold* its `u`, and a weight where that is known better; also when it had one already."""
+        self.release(hold)
+        if weight is not None:
+            hold.weight = weight
+        hold.u_us = u_us
+        self.add(u_us, hold.weight)
+
+    def release(self, hold: Hold) -> None:
+        """Count *hold* no more."""
+        if hold.u_us is not None:
+            self._remove(hold.u_us, hold.weight)
+            hold.u_us = None
+        elif hold in self.holds:
+            self.holds.discard(hold)
+            self.held -= hold.weight
+
+    def rebound(self, hold: Hold, bound_us: int, doubt_us: int) -> None:
+        """Move the bound of *hold*, which is held again if its old bound had settled it."""
+        self.release(hold)
+        hold.bound_us, hold.doubt_us = bound_us, doubt_us
+        self.hold(hold)
+
+    def add(self, u_us: int, weight: int) -> None:
+        """Count *weight* from now until each window's span after *u_us*."""
+        us, sums = self.us, self.sums
+        if not us or u_us >= us[-1]:
+            us.append(u_us)
+            sums.append(sums[-1] + weight)
+            return
+        at = bisect_right(us, u_us)
+        us.insert(at, u_us)
+        sums.insert(at + 1, sums[at] + weight)
+        for later in range(at + 2, len(sums)):
+            sums[later] += weight
+        for window in self.windows:
+            window.inserted(at)
+
+    def _remove(self, u_us: int, weight: int) -> None:
+        us, sums = self.us, self.sums
+        at = bisect_left(us, u_us)
+        while at < len(us) and us[at] == u_us and sums[at + 1] - sums[at] != weight:
+            at += 1
+        if at == len(us) or us[at] != u_us:
+            return  # trimmed: no window counts it any more
+        del us[at]
+        del sums[at + 1]
+        for later in range(at + 1, len(sums)):
+            sums[later] -= weight
+        for window in self.windows:
+            window.removed(at)
+
+    def advance(self, now_us: int) -> None:
+        """Let bounds that have passed become `u`, and windows move on."""
+        if self.next_bound_us is not None and now_us >= self.next_bound_us:
+            for hold in [hold for hold in self.holds if hold.bound_us <= now_us]:
+                self.settle(hold, hold.bound_us)
+            self.next_bound_us = min((hold.bound_us for hold in self.holds), default=None)
+        for window in self.windows:
+            window.advance(now_us)
+        if self.windows and min(window.head for window in self.windows) >= _TRIM_AT:
+            self._trim()
+
+    def _trim(self) -> None:
+        gone = min(window.head for window in self.windows)
+        del self.us[:gone]
+        del self.sums[:gone]
+        for window in self.windows:
+            window.head -= gone
+
+
+class Window:
+    """One sliding window over a tape.
+
+    Attributes:
+        limit: The limit's name.
+        unit: Which part of a cost it weighs.
+        capacity: What it allows, headroom taken off.
+        span_us: Its length plus its guard.
+        head: The first entry of the tape it still counts.
+        throttled_until_us: Full until then, because the service said so.
+        probing: After that, one operation at a time until one is accepted.
+        strikes: How often in a row the service said so.
+        quarantined_until_us: Full until then, because history may be lost.
+    """
+
+    __slots__ = (
+        "capacity",
+        "head",
+        "limit",
+        "probing",
+        "quarantined_until_us",
+        "span_us",
+        "strikes",
+        "tape",
+        "throttled_until_us",
+        "unit",
+    )
+
+    def __init__(self, tape: Tape, *, limit: str, unit: int, capacity: int, span_us: int) -> None:
+        self.tape, self.limit, self.unit = tape, limit, unit
+        self.capacity, self.span_us = capacity, span_us
+        self.head = 0
+        self.throttled_until_us = self.quarantined_until_us = 0
+        self.probing = False
+        self.strikes = 0
+        tape.windows.append(self)
+
+    def advance(self, now_us: int) -> None:
+        """Stop counting the entries whose time is over."""
+        us, head, oldest = self.tape.us, self.head, now_us - self.span_us
+        size = len(us)
+        while head < size and us[head] <= oldest:
+            head += 1
+        self.head = head
+
+    def inserted(self, at: int) -> None:
+        """The tape got an entry at this place."""
+        if at < self.head:
+            self.head += 1
+
+    def removed(self, at: int) -> None:
+        """The tape lost the entry at this place."""
+        if at < self.head:
+            self.head -= 1
+
+    def least_pause_us(self) -> int:
+        """The shortest pause after a 429, however soon the service invites back: twice as long each time."""
+        shortest_us = self.span_us // _SHORTEST_PAUSE
+        return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
+
+    @property
+    def settled(self) -> int:
+        """What is counted of ended operations, as of the last `advance`."""
+        sums = self.tape.sums
+        return sums[-1] - sums[self.head]
+
+    @property
+    def used(self) -> int:
+        """What is counted, operations in flight included, as of the last `advance`."""
+        return self.settled + self.tape.held
+
+    def next_release_us(self, now_us: int) -> int | None:
+        """When the oldest of what is counted stops counting, if everything in flight ended now."""
+        return self.fits_at_us(1, now_us) if self.used else None
+
+    def fits_at_us(self, over: int, now_us: int) -> int:
+        """The earliest time at which *over* less is counted, if everything in flight ended as soon as it can.
+
+        Args:
+            over: From 1 to what is counted now.
+            now_us: The time of the last `advance`.
+        """
+        us, sums = self.tape.us, self.tape.sums
+        at = bisect_left(sums, sums[self.head] + over, self.head + 1) - 1
+        if at < len(us) and (us[at] <= now_us or not self.tape.holds):
+            return us[at] + self.span_us
+        return self._fits_among_late_us(over, now_us)
+
+    def _fits_among_late_us(self, over: int, now_us: int) -> int:
+        us, sums = self.tape.us, self.tape.sums
+        first_late = bisect_right(us, now_us, self.head)
+        over -= sums[first_late] - sums[self.head]
+        late = [(us[at], sums[at + 1] - sums[at]) for at in range(first_late, len(us))]
+        late += [(hold.expected_us(now_us), hold.weight) for hold in self.tape.holds]
+        late.sort()
+        for u_us, weight in late:
+            over -= weight
+            if over <= 0:
+                return u_us + self.span_us
+        raise AssertionError("asked for more than is counted")

@@ -1,0 +1,372 @@
+"""Every exception of this package: one root, families by whose move it is.
+
+`InputError`, `PreflightError`: yours, fix the input. `QuotaError`: nobody's, wait. `NotSent`: repeat freely.
+`OutcomeUnknown`: look before repeating. `ApiError`: the service said no. `AnswerShapeError`: the documents moved.
+`JournalError`: the place that remembers is not usable, so nothing is sent.
+
+Each error holds its facts as positional arguments, so it survives pickling, and builds its sentence in `__str__`.
+None holds a key, a token, a body of a file or a user identifier.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = [
+    "AnswerShapeError",
+    "ApiError",
+    "AuthenticationFailed",
+    "BadRequest",
+    "CallbackTimeout",
+    "Conflict",
+    "FileProcessingFailed",
+    "Forbidden",
+    "InputError",
+    "JournalError",
+    "MoeSegmentsError",
+    "NotFound",
+    "NotSent",
+    "OutcomeUnknown",
+    "PreflightError",
+    "QuotaError",
+    "QuotaExceeded",
+    "QuotaNeverFits",
+    "SegmentBusy",
+    "ServerError",
+    "TooManyRequests",
+]
+
+
+class MoeSegmentsError(Exception):
+    """The root: catch this to catch everything this package raises on purpose."""
+
+
+class InputError(MoeSegmentsError):
+    """What was passed in cannot be used. Nothing was sent, nothing was spent.
+
+    Attributes:
+        problem: What is wrong and what helps, one sentence.
+        field: The parameter, column or option it is about; None when it is about the whole.
+    """
+
+    def __init__(self, problem: str, field: str | None = None) -> None:
+        super().__init__(problem, field)
+        self.problem, self.field = problem, field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}" if self.field else self.problem
+
+
+class PreflightError(MoeSegmentsError):
+    """The file could not be read or breaks a documented rule. Nothing was sent, nothing was spent.
+
+    Attributes:
+        source: The file's path, or its URL without query.
+        problem: What is wrong and what helps, one sentence.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source, self.problem = source, problem
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.problem}"
+
+
+class QuotaError(MoeSegmentsError):
+    """Refused locally by the governor. Nothing was sent, nothing was spent."""
+
+
+class QuotaExceeded(QuotaError):
+    """A documented quota is full for longer than the caller would wait.
+
+    Attributes:
+        limit: The limit that binds last, named as the field of `QuotaLimits`.
+        used: What counts against it now, in-flight operations included.
+        requested: What this operation asked for.
+        capacity: What the limit allows, headroom taken off.
+        ready_at: The earliest moment this could fit, aware UTC; None when nothing known will free it.
+        wait_s: Seconds from the decision to *ready_at*; infinite when that is None.
+    """
+
+    def __init__(
+        self,
+        limit: str,
+        used: int,
+        requested: int,
+        capacity: int,
+        ready_at: datetime | None,
+        wait_s: float,
+    ) -> None:
+        super().__init__(limit, used, requested, capacity, ready_at, wait_s)
+        self.limit, self.used, self.requested, self.capacity = limit, used, requested, capacity
+        self.ready_at, self.wait_s = ready_at, wait_s
+
+    def __str__(self) -> str:
+        full = f"{self.limit}: {self.used:,} of {self.capacity:,} used and {self.requested:,} asked for"
+        if self.ready_at is None:
+            return f"{full}; nothing known will free it: archive segments or tell the journal what you observe"
+        return f"{full}; fits at {_utc(self.ready_at)}, in {_span(self.wait_s)}"
+
+
+class QuotaNeverFits(QuotaError):
+    """The request is larger than the whole limit, so no wait would help.
+
+    Attributes:
+        limit: The limit, named as the field of `QuotaLimits`.
+        requested: What this operation asked for.
+        capacity: What the limit allows, headroom taken off.
+    """
+
+    def __init__(self, limit: str, requested: int, capacity: int) -> None:
+        super().__init__(limit, requested, capacity)
+        self.limit, self.requested, self.capacity = limit, requested, capacity
+
+    def __str__(self) -> str:
+        return (
+            f"{self.limit}: {self.requested:,} asked for and {self.capacity:,} is all the limit allows; "
+            "split the file into parts that fit"
+        )
+
+
+class SegmentBusy(QuotaError):
+    """The segment takes one operation at a time, and another one is not finished.
+
+    Attributes:
+        segment: The segment's name.
+        job_id: The job that holds it.
+        ready_at: The moment it is free at the latest, aware UTC.
+        wait_s: Seconds from the decision to *ready_at*.
+    """
+
+    def __init__(self, segment: str, job_id: str, ready_at: datetime, wait_s: float) -> None:
+        super().__init__(segment, job_id, ready_at, wait_s)
+        self.segment, self.job_id, self.ready_at, self.wait_s = segment, job_id, ready_at, wait_s
+
+    def __str__(self) -> str:
+        return (
+            f"segment {self.segment!r} is busy with job {self.job_id}, at the latest until "
+            f"{_utc(self.ready_at)}; await that job, or pass max_wait_s"
+        )
+
+
+class NotSent(MoeSegmentsError):
+    """Provably never sent: no connection was obtained, or it was called off. Repeat freely.
+
+    Attributes:
+        reason: Why, one sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"nothing was sent: {self.reason}"
+
+
+class OutcomeUnknown(MoeSegmentsError):
+    """The request may have reached the service and the answer is not known.
+
+    The operation counts as spent. A later callback still ends the job.
+
+    Attributes:
+        job_id: The job; `client.job(job_id)` finds it again, also in another process.
+        reason: What happened, one sentence.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id, self.reason = job_id, reason
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: the outcome is unknown ({self.reason}); look before you repeat it"
+
+
+class ApiError(MoeSegmentsError):
+    """The service answered with an error status.
+
+    Attributes:
+        status: The HTTP status; 0 where a read got no answer at all.
+        title: The service's short text, or the status' own name.
+        description: The service's longer text, or None.
+        request_id: The answer's identifier where it carries one.
+        details: The decoded error object as it came; empty when the body was no JSON object.
+        job_id: The job it belongs to, where there is one.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        description: str | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, object] | None = None,
+        job_id: str | None = None,
+    ) -> None:
+        super().__init__(status, title, description, request_id, details, job_id)
+        self.status, self.title, self.description, self.request_id = status, title, description, request_id
+        self.details: Mapping[str, object] = details or {}
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        text = f"HTTP {self.status} {self.title}" if self.status else self.title
+        if self.description:
+            text += f": {self.description}"
+        if self.request_id:
+            text += f" (request {self.request_id})"
+        return text
+
+
+class BadRequest(ApiError):
+    """400, 412 or 413: the service does not accept the request as it is."""
+
+
+class AuthenticationFailed(ApiError):
+    """401: the key is wrong. No further operation is sent with it until it changes."""
+
+
+class Forbidden(ApiError):
+    """403: the key, the address or the segment's kind does not allow it."""
+
+
+class NotFound(ApiError):
+    """404: no such segment. Nothing was changed."""
+
+
+class Conflict(ApiError):
+    """409: the name, or the same set of filters, exists already; names stay used for ever."""
+
+    @property
+    def existing_cs_name(self) -> str | None:
+        """The segment in the way, where the service names it."""
+        return _text(self.details.get("existing_cs_name"))
+
+    @property
+    def existing_cs_id(self) -> str | None:
+        """The identifier of the segment in the way, where the service gives it."""
+        return _text(self.details.get("existing_cs_id"))
+
+
+class TooManyRequests(ApiError):
+    """429 although the governor admitted it: somebody else spends this workspace's quota.
+
+    Attributes:
+        limit: The limit taken to be full, named as the field of `QuotaLimits`; None where unknown.
+        ready_at: When the governor will try again, aware UTC; None where unknown.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        description: str | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, object] | None = None,
+        job_id: str | None = None,
+        limit: str | None = None,
+        ready_at: datetime | None = None,
+    ) -> None:
+        super().__init__(status, title, description, request_id, details, job_id)
+        self.args = (*self.args, limit, ready_at)
+        self.limit, self.ready_at = limit, ready_at
+
+    def __str__(self) -> str:
+        text = f"{super().__str__()}; somebody else spends this workspace's quota"
+        if self.ready_at is not None:
+            text += f"; {self.limit or 'the quota'} is taken to be full until {_utc(self.ready_at)}"
+        return text
+
+
+class ServerError(ApiError):
+    """5xx, or no answer, on a read. On any other call that is an `OutcomeUnknown`."""
+
+
+class AnswerShapeError(MoeSegmentsError):
+    """An answer that the documents do not describe: the call may well have worked.
+
+    Attributes:
+        status: The HTTP status.
+        problem: What did not fit, with its path.
+        job_id: The job it belongs to, where there is one; its state is *unknown*.
+    """
+
+    def __init__(self, status: int, problem: str, job_id: str | None = None) -> None:
+        super().__init__(status, problem, job_id)
+        self.status, self.problem, self.job_id = status, problem, job_id
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status} with an answer that is not as documented: {self.problem}"
+
+
+class FileProcessingFailed(MoeSegmentsError):
+    """The service accepted the operation and failed to process its file.
+
+    A create that failed leaves a segment of zero users and a name that is used up: go on with replace or add.
+
+    Attributes:
+        status: 400 or 500, from the callback.
+        error_message: The service's text.
+        request_id: The service's identifier of this processing.
+    """
+
+    def __init__(self, status: int, error_message: str, request_id: str | None = None) -> None:
+        super().__init__(status, error_message, request_id)
+        self.status, self.error_message, self.request_id = status, error_message, request_id
+
+    def __str__(self) -> str:
+        suffix = f" (request {self.request_id})" if self.request_id else ""
+        return f"processing failed with {self.status}: {self.error_message}{suffix}"
+
+
+class CallbackTimeout(MoeSegmentsError):
+    """No callback within the time given. The job goes on; ask again with `client.job(job_id)`.
+
+    Attributes:
+        job_id: The job.
+        timeout_s: How long was waited, seconds.
+    """
+
+    def __init__(self, job_id: str, timeout_s: float) -> None:
+        super().__init__(job_id, timeout_s)
+        self.job_id, self.timeout_s = job_id, timeout_s
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: no callback within {_span(self.timeout_s)}; the job goes on"
+
+
+class JournalError(MoeSegmentsError):
+    """The journal cannot be used, so nothing is sent.
+
+    Attributes:
+        problem: What is wrong and what helps, one paragraph.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "unknown time"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

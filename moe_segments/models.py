@@ -1,0 +1,439 @@
+"""Frozen values: operations to submit, what the service answers, what its callback says.
+
+An operation is checked when it is made, so a bad name or URL never costs a tenth of the hour. What comes from
+the service is strict in type and tolerant in content: unknown fields are kept in `extra`, unknown text passes
+through.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+
+from moe_segments.errors import InputError
+from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+__all__ = [
+    "Accepted",
+    "AddUsers",
+    "ArchiveSegment",
+    "CreateFileSegment",
+    "Credentials",
+    "FileFailed",
+    "FileOperation",
+    "FileProcessed",
+    "JobState",
+    "Operation",
+    "RemoveUsers",
+    "ReplaceUsers",
+    "Segment",
+    "UnarchiveSegment",
+]
+
+_MAX_DAYS: Final = 2**31 - 1  # documented as int32
+_EMAIL: Final = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+")
+_ATTRIBUTE_TYPES: Final = ("string", "double")
+_Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
+
+
+def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
+    """What is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
+    if not isinstance(name, str) or not name.strip():
+        return "a segment needs a name that is not blank"
+    if len(name) > NAME_MAX_CHARS:
+        return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
+    if bad := sorted(NAME_FORBIDDEN.intersection(name)):
+        return f"must not contain {' '.join(bad)}"
+    if not name.isprintable():
+        return "must not contain control characters or line breaks"
+    if name != name.strip():
+        return "must not begin or end with a blank"
+    if name.startswith("."):
+        return "must not begin with a dot"
+    if name.lower() in NAME_RESERVED:
+        return f"{name!r} is reserved"
+    return None
+
+
+def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule
+    """What is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
+    if not isinstance(url, str) or not url:
+        return "must be a URL, such as https://files.example.com/users.csv"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "must be plain ASCII without blanks; percent-encode the rest"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a valid URL"
+    schemes = ("https",) if https_only else ("https", "http")
+    if parts.scheme not in schemes:
+        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if not host:
+        return "has no host"
+    if parts.username is not None or parts.password is not None:
+        return "must not carry a user name or a password"
+    return None
+
+
+def url_without_query(url: str) -> str:
+    """Scheme, host and path of a URL: what may be logged or remembered of it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:
+    def validate(_: object, attribute: _Attribute, value: object) -> None:
+        if problem := problem_of(value):
+            raise InputError(problem, attribute.name)
+
+    return validate
+
+
+def _optional_text(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        return "must be text that is not blank, or left out"
+    return None
+
+
+def _optional_header(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
+        return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
+    return None
+
+
+def _some_text(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        return "must be text that is not blank"
+    return None
+
+
+def _attribute_type(value: object) -> str | None:
+    return None if value in _ATTRIBUTE_TYPES else f"must be 'string' or 'double', not {value!r}"
+
+
+def _optional_url(value: object) -> str | None:
+    return None if value is None else problem_of_url(value)
+
+
+def _emails(value: object) -> str | None:
+    assert isinstance(value, tuple)
+    for position, email in enumerate(value, start=1):
+        if not isinstance(email, str) or not _EMAIL.fullmatch(email):
+            return f"address {position} is not an e-mail address"
+    return None
+
+
+def _optional_rows(value: object) -> str | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        return f"must be a whole number from 0, not {value!r}"
+    return None
+
+
+def _expiry_time(value: object) -> str | None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_DAYS:
+        return f"must be a whole number of days from 1 to {_MAX_DAYS}, not {value!r}"
+    return None
+
+
+def _data_center(value: object) -> str | None:
+    if not isinstance(value, str) or value not in DATA_CENTERS:
+        return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
+    return None
+
+
+def _secret(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
+        return "must be the key as shown on the dashboard's Data tile"
+    return None
+
+
+def _workspace(value: object) -> str | None:
+    if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
+        return "must be the workspace ID as shown under Settings > Account > APIs"
+    return None
+
+
+def _tuple_of(value: object) -> object:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        raise InputError("must be a list of addresses, not one text", "emails")
+    return tuple(value) if hasattr(value, "__iter__") else value
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _optional_path(value: object) -> str | None:
+    return None if value is None or isinstance(value, Path) else "must be a path"
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """Who calls: the workspace, its Data API key and where it is hosted.
+
+    Attributes:
+        workspace_id: The workspace ID, formerly app ID; sent as the user name and as MOE-APPKEY.
+        api_key: The API key of the *Data* tile. Never shown by `repr`.
+        data_center: "01" to "06" or "101".
+        db_name: The database, sent as MOE-DBNAME and Database when given.
+    """
+
+    workspace_id: str = attrs.field(validator=_refuse_with(_workspace))
+    api_key: str = attrs.field(validator=_refuse_with(_secret), repr=lambda _: "'***'")
+    data_center: str = attrs.field(validator=_refuse_with(_data_center))
+    db_name: str | None = attrs.field(default=None, validator=_refuse_with(_optional_header))
+
+    @property
+    def scope(self) -> str:
+        """What shares one quota, and so one log in the journal: workspace and data center."""
+        return f"{self.workspace_id}@{self.data_center}"
+
+    @property
+    def base_url(self) -> str:
+        """The documented address of the data center."""
+        return DATA_CENTERS[self.data_center]
+
+
+@attrs.frozen(kw_only=True)
+class FileOperation:
+    """What the four file-segment operations have in common.
+
+    Attributes:
+        name: The segment's name; required on updates too.
+        attribute_name: The user attribute the file's values are matched against, such as "ID".
+        attribute_type: "string" or "double".
+        file_url: A public CSV of one value a line, at most 150 MB. Never shown with its query.
+        file: A local file instead of *file_url*; it is published first.
+        emails: Who is told of the result by e-mail.
+        callback_url: An address of the caller's own for the result; then no receiver of ours hears of it.
+        rows: How many values the file has, an upper bound; None: the file is read and counted.
+
+    Raises:
+        InputError: A value breaks a documented rule.
+    """
+
+    op: ClassVar[str]
+
+    name: str = attrs.field(validator=_refuse_with(problem_of_name))
+    attribute_name: str = attrs.field(validator=_refuse_with(_some_text))
+    attribute_type: str = attrs.field(validator=_refuse_with(_attribute_type))
+    file_url: str | None = attrs.field(
+        default=None,
+        validator=_refuse_with(_optional_url),
+        repr=lambda url: repr(url and url_without_query(url)),
+    )
+    file: Path | None = attrs.field(default=None, converter=_path, validator=_refuse_with(_optional_path))
+    emails: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_tuple_of,
+        validator=_refuse_with(_emails),
+        repr=lambda emails: f"<{len(emails)} addresses>",
+    )
+    callback_url: str | None = attrs.field(
+        default=None, validator=_refuse_with(_optional_url), repr=lambda url: repr("***" if url else None)
+    )
+    rows: int | None = attrs.field(default=None, validator=_refuse_with(_optional_rows))
+
+    def __attrs_post_init__(self) -> None:
+        if (self.file_url is None) == (self.file is None):
+            raise InputError("give exactly one of file_url and file", "file_url")
+
+
+@attrs.frozen(kw_only=True)
+class CreateFileSegment(FileOperation):
+    """Create a file segment from a CSV. Its name is used up for ever, also when processing fails.
+
+    Attributes:
+        expiry_time: Days until the service archives the segment, from 1.
+    """
+
+    op: ClassVar[str] = "create"
+
+    expiry_time: int = attrs.field(validator=_refuse_with(_expiry_time))
+
+
+@attrs.frozen(kw_only=True)
+class _Update(FileOperation):
+    cs_id: str | None = attrs.field(default=None, validator=_refuse_with(_optional_text))
+
+
+@attrs.frozen(kw_only=True)
+class AddUsers(_Update):
+    """Add the file's users to a file segment.
+
+    Attributes:
+        cs_id: The segment's identifier; it wins over *name* where both are known.
+    """
+
+    op: ClassVar[str] = "add"
+
+
+@attrs.frozen(kw_only=True)
+class RemoveUsers(_Update):
+    """Remove the file's users from a file segment.
+
+    Attributes:
+        cs_id: The segment's identifier; it wins over *name* where both are known.
+    """
+
+    op: ClassVar[str] = "remove"
+
+
+@attrs.frozen(kw_only=True)
+class ReplaceUsers(_Update):
+    """Make the file's users the whole membership of a file segment.
+
+    Attributes:
+        cs_id: The segment's identifier; it wins over *name* where both are known.
+    """
+
+    op: ClassVar[str] = "replace"
+
+
+@attrs.frozen(kw_only=True)
+class _Lifecycle:
+    op: ClassVar[str]
+
+    name: str = attrs.field(validator=_refuse_with(problem_of_name))
+    cs_id: str | None = attrs.field(default=None, validator=_refuse_with(_optional_text))
+
+
+@attrs.frozen(kw_only=True)
+class ArchiveSegment(_Lifecycle):
+    """Archive a segment: frees one active segment; users of a file segment are dropped after 30 days.
+
+    Attributes:
+        name: The segment's name.
+        cs_id: The segment's identifier; it wins over *name* where both are known.
+    """
+
+    op: ClassVar[str] = "archive"
+
+
+@attrs.frozen(kw_only=True)
+class UnarchiveSegment(_Lifecycle):
+    """Make an archived segment active again: takes one active segment.
+
+    Attributes:
+        name: The segment's name.
+        cs_id: The segment's identifier; it wins over *name* where both are known.
+    """
+
+    op: ClassVar[str] = "unarchive"
+
+
+Operation: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers | ArchiveSegment | UnarchiveSegment
+
+
+class JobState:
+    """The states of a job. Text, so that they read well in JSON and in a log."""
+
+    PLANNED: Final = "planned"  # in the journal, not yet reserved
+    RESERVED: Final = "reserved"  # quota is held; the request is about to leave or has left
+    SENDING: Final = "sending"  # the request is on its way from this process
+    ACCEPTED: Final = "accepted"  # the service took it; processing goes on
+    UNKNOWN: Final = "unknown"  # it may have been taken; evidence is being waited for
+    PROCESSED: Final = "processed"  # terminal: the callback said so
+    FAILED: Final = "failed"  # terminal: the callback said so
+    REFUSED: Final = "refused"  # terminal: the service answered with an error
+    NOT_SENT: Final = "not_sent"  # terminal: provably never sent
+
+    TERMINAL: Final = frozenset({PROCESSED, FAILED, REFUSED, NOT_SENT})
+
+
+@attrs.frozen(kw_only=True)
+class Accepted:
+    """The service took the request.
+
+    Attributes:
+        message: The service's text; None for a bare 200.
+        success: The service's flag; None when it was not sent.
+        cs_name: The segment's name.
+        cs_id: The segment's identifier, 24 hex characters; None where the answer has none.
+        extra: Fields the documents do not name.
+    """
+
+    message: str | None = None
+    success: bool | None = None
+    cs_name: str | None = None
+    cs_id: str | None = None
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class FileProcessed:
+    """The callback of a processed file: found, then usable, then known to the workspace.
+
+    Attributes:
+        segment_name: The segment.
+        request_id: The service's identifier of this processing.
+        status: 201.
+        values_found: Rows in the file.
+        values_processed: Usable values among them.
+        user_count: Users of the workspace among those.
+        db_name: The database.
+        extra: Fields the documents do not name.
+    """
+
+    segment_name: str
+    request_id: str
+    status: int
+    values_found: int
+    values_processed: int
+    user_count: int
+    db_name: str | None = None
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class FileFailed:
+    """The callback of a file that could not be processed.
+
+    Attributes:
+        segment_name: The segment.
+        request_id: The service's identifier of this processing.
+        status: 400 or 500.
+        error_message: The service's text.
+        db_name: The database.
+        extra: Fields the documents do not name.
+    """
+
+    segment_name: str
+    request_id: str
+    status: int
+    error_message: str
+    db_name: str | None = None
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class Segment:
+    """One segment as listed by the service.
+
+    Attributes:
+        name: Its name.
+        id: Its identifier, 24 hex characters.
+        created_time: When it was created, aware UTC (the service sends no zone).
+        type: The service's internal kind, such as "ELASTIC_SEARCH".
+        source: Where it was made, such as "API".
+        extra: Fields the documents do not name.
+    """
+
+    name: str
+    id: str
+    created_time: datetime | None = None
+    type: str | None = None
+    source: str | None = None
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)

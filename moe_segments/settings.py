@@ -1,0 +1,247 @@
+"""Configuration, from arguments or from the environment: one frozen value, checked when it is made.
+
+Times are seconds and say so. Nothing is read behind the caller's back: no proxy variables, no netrc.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+
+from moe_segments.errors import InputError
+from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
+from moe_segments.models import Credentials, problem_of_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENVIRONMENT", "Settings", "default_journal_url", "from_environment", "is_loopback", "state_dir"]
+
+CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_FENCE_S: Final = 30.0
+_FENCE_SCALED_S: Final = 2.0
+_Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
+
+# Variable to the field it fills.
+ENVIRONMENT: Final = {
+    "MOE_WORKSPACE_ID": "workspace_id",
+    "MOE_API_KEY": "api_key",
+    "MOE_DATA_CENTER": "data_center",
+    "MOE_DB_NAME": "db_name",
+    "MOE_BASE_URL": "base_url",
+    "MOE_JOURNAL": "journal",
+    "MOE_CALLBACK_URL": "callback_url",
+}
+# Valid values to try one variable beside, so that each mistake is found and not only the first.
+_BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
+_BESIDE_SETTINGS: Final = {"base_url": DATA_CENTERS["01"], "journal": "memory:"}
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host, as written in a URL, is this machine."""
+    if host is None or host.lower() == "localhost":
+        return host is not None
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(value: object) -> str:
+    if problem := problem_of_url(value):
+        raise InputError(problem, "base_url")
+    parts = urlsplit(str(value))
+    if parts.scheme != "https" and not is_loopback(parts.hostname):
+        raise InputError("must begin with https://; http:// only for this machine", "base_url")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise InputError("must be an origin, such as https://api-01.moengage.com, without a path", "base_url")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = parts.port in {None, _DEFAULT_PORTS[parts.scheme]}
+    return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def _seconds(_: object, attribute: _Attribute, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"must be a positive number of seconds, not {value!r}", attribute.alias)
+
+
+def _optional_seconds(_: object, attribute: _Attribute, value: object) -> None:
+    if value is not None:
+        _seconds(_, attribute, value)
+
+
+def _rate(_: object, attribute: _Attribute, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"must be a positive number of requests a second, not {value!r}", attribute.name)
+
+
+def _from_one(_: object, attribute: _Attribute, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"must be a whole number from 1, not {value!r}", attribute.name)
+
+
+def _content_type(_: object, attribute: _Attribute, value: object) -> None:
+    if value not in CONTENT_TYPES:
+        raise InputError(f"must be one of {', '.join(CONTENT_TYPES)}, not {value!r}", attribute.name)
+
+
+def _limits(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, QuotaLimits):
+        raise InputError("must be a QuotaLimits", attribute.name)
+
+
+def _journal(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, str) or ":" not in value or not value.isprintable():
+        raise InputError("must be a URL, such as memory: or sqlite:///quota.db", attribute.name)
+
+
+def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
+    if value is None:
+        return
+    if problem := problem_of_url(value):
+        raise InputError(problem, attribute.name)
+    parts = urlsplit(str(value))
+    if parts.query or parts.fragment:
+        raise InputError("must end with its path: a token is appended to it", attribute.name)
+    if parts.scheme != "https" and not is_loopback(parts.hostname):
+        raise InputError("must begin with https://, since its path is the only proof", attribute.name)
+
+
+def _proxy(_: object, attribute: _Attribute, value: object) -> None:
+    if value is None:
+        return
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        fits = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError("must be a URL, such as http://proxy.example.com:3128", attribute.name)
+
+
+def _masked(url: str | None) -> str:
+    """A URL as it may be shown: without user name, password and query."""
+    if url is None:
+        return "None"
+    scheme, separator, rest = url.partition("://")
+    _, at, public = rest.rpartition("@")  # the last one: a password may hold any character
+    return repr(f"{scheme}{separator}{'***' if at else ''}{at}{public.partition('?')[0]}")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How a client behaves.
+
+    Attributes:
+        base_url: The service's origin; https, or http on this machine.
+        journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
+        callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
+        limits: The quotas and how they are counted.
+        requests_per_s: Pace of requests, all kinds together.
+        connect_timeout_s: Longest wait for a connection, TLS included.
+        read_timeout_s: Longest silence while an answer is awaited or read.
+        total_timeout_s: Longest time for a whole request.
+        send_by_s: Longest time from a reservation to its first byte; 30, or 2 where limits are scaled.
+        max_attempts: Sends of one operation at most.
+        content_type: Sent with file-segment operations; the documents list the others, JSON is what works.
+        poll_s: Longest time between two looks at a journal that others write to.
+        proxy: An HTTP proxy to reach the service through; never taken from the environment. Masked.
+
+    Raises:
+        InputError: A value cannot be used.
+    """
+
+    base_url: str = attrs.field(converter=_origin)
+    journal: str = attrs.field(validator=_journal, repr=_masked)
+    callback_url: str | None = attrs.field(default=None, validator=_callback_url)
+    limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
+    requests_per_s: float = attrs.field(default=5.0, validator=_rate)
+    connect_timeout_s: float = attrs.field(default=10.0, validator=_seconds)
+    read_timeout_s: float = attrs.field(default=30.0, validator=_seconds)
+    total_timeout_s: float = attrs.field(default=60.0, validator=_seconds)
+    _send_by_s: float | None = attrs.field(default=None, validator=_optional_seconds)
+    max_attempts: int = attrs.field(default=5, validator=_from_one)
+    content_type: str = attrs.field(default="application/json", validator=_content_type)
+    poll_s: float = attrs.field(default=0.25, validator=_seconds)
+    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
+
+    @property
+    def send_by_s(self) -> float:
+        """The send fence, seconds: later than this after its reservation a request is not started."""
+        if self._send_by_s is not None:
+            return self._send_by_s
+        return _FENCE_S if self.limits.scale == 1 else _FENCE_SCALED_S
+
+
+def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]:
+    """Credentials and settings from `MOE_…` variables; an empty one is as good as none.
+
+    Raises:
+        InputError: Some are missing or wrong: all of them, by name.
+    """
+    given = {field: environ.get(variable, "").strip() for variable, field in ENVIRONMENT.items()}
+    values = {field: value for field, value in given.items() if value}
+    problems = [
+        f"{variable}: {problem}"
+        for variable, field in ENVIRONMENT.items()
+        if (problem := _problem_of(field, values.get(field)))
+    ]
+    if problems:
+        raise InputError("; ".join(problems))
+    credentials = Credentials(
+        workspace_id=values["workspace_id"],
+        api_key=values["api_key"],
+        data_center=values["data_center"],
+        db_name=values.get("db_name"),
+    )
+    return credentials, Settings(
+        base_url=values.get("base_url", credentials.base_url),
+        journal=values.get("journal") or default_journal_url(environ),
+        callback_url=values.get("callback_url"),
+    )
+
+
+def _problem_of(field: str, value: str | None) -> str | None:
+    if value is None:
+        return "is not set" if field in _BESIDE_CREDENTIALS else None
+    try:
+        if field in attrs.fields_dict(Credentials):
+            Credentials(**{**_BESIDE_CREDENTIALS, field: value})
+        else:
+            Settings(**{**_BESIDE_SETTINGS, field: value})  # type: ignore[arg-type]  # fields of text only
+    except InputError as error:
+        return error.problem
+    return None
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Our place below this user's state, `$XDG_STATE_HOME` or `~/.local/state`. Not made here.
+
+    Raises:
+        InputError: There is no home directory.
+    """
+    environ = os.environ if environ is None else environ
+    named = Path(environ.get("XDG_STATE_HOME", ""))
+    if named.is_absolute():
+        return named / "moe_segments"
+    try:
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    except RuntimeError:
+        raise InputError("there is no home directory: name a journal, such as sqlite:///quota.db", "journal") from None
+    return home / ".local" / "state" / "moe_segments"
+
+
+def default_journal_url(environ: Mapping[str, str] | None = None) -> str:
+    """The journal used when none is named: `quota.db` in `state_dir`.
+
+    Raises:
+        InputError: There is no home directory.
+    """
+    return f"sqlite:///{state_dir(environ) / 'quota.db'}"

@@ -1,0 +1,344 @@
+"""One HTTP send, and what is known of it afterwards. Nothing here repeats a send or waits for quota.
+
+Rules of this file. A send is one request on the wire: no redirect is followed and aiohttp's own second PUT is
+stopped. A connection is used once, since one that the service has just closed would make a create a *maybe*.
+Exception types cannot tell "the server had it" from "it had not", so a trace does: *unsent* iff no connection
+was obtained, *replied* iff a status line was parsed, *maybe* otherwise. Trouble with the network is a value,
+not an exception, and its reason holds no header, no query and no text of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import attrs
+from aiolimiter import AsyncLimiter
+from yarl import URL
+
+from moe_segments.core.wire import Answer, authorization
+from moe_segments.errors import InputError
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace, TracebackType
+    from typing import Self
+
+    from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
+
+    from moe_segments.core.wire import Request
+    from moe_segments.models import Credentials
+    from moe_segments.settings import Settings
+
+__all__ = ["Attempt", "Delivery", "Maybe", "Pace", "Replied", "Transport", "Unsent", "client_timeout"]
+
+MAX_ANSWER_BYTES: Final = 1_048_576
+_BLOCK_BYTES: Final = 65_536
+_SECRET_MIN_CHARS: Final = 8  # a shorter key would blot out honest text
+_MASK: Final = b"***"
+
+
+@attrs.define
+class Attempt:
+    """What is known of one send so far, also when it is cancelled. Filled by the trace; one per send.
+
+    Attributes:
+        obtained: A connection was obtained: from here on the service may have the request.
+        answered: A status line was parsed.
+        status: That status; None before.
+    """
+
+    obtained: bool = False
+    answered: bool = False
+    status: int | None = None
+
+
+@attrs.frozen
+class Unsent:
+    """No connection was obtained: provably no byte of the request left.
+
+    Attributes:
+        reason: Why, one sentence without secrets.
+    """
+
+    reason: str
+
+
+@attrs.frozen
+class Maybe:
+    """A connection was obtained and no status line came back.
+
+    Attributes:
+        reason: What happened, one sentence without secrets.
+    """
+
+    reason: str
+
+
+@attrs.frozen
+class Replied:
+    """A status line was parsed.
+
+    Attributes:
+        answer: The answer, its body perhaps broken off.
+    """
+
+    answer: Answer
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether the body was read to its end."""
+        return self.answer.body_complete
+
+
+Delivery: TypeAlias = Unsent | Maybe | Replied
+
+
+class Pace:
+    """Requests one after another, evenly: first come, first served. For one event loop.
+
+    aiolimiter's bucket of more than one would let a burst through and its waiters overtake one another.
+    """
+
+    def __init__(self, requests_per_s: float) -> None:
+        self._limiter = AsyncLimiter(1, 1 / requests_per_s)
+        self._turn = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Return when it is this caller's turn."""
+        async with self._turn:
+            await self._limiter.acquire()
+
+    async def __aenter__(self) -> None:
+        await self.wait()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class Transport:
+    """The service's address, one session, one pace.
+
+    Args:
+        credentials: Who calls; sent to the one origin in *settings* only.
+        settings: Origin, time-outs, pace and proxy.
+        session: The caller's own session, for its connector and traces. Not closed here. Its middlewares are
+            not run, since one could send twice; its headers, cookies and proxy are its owner's affair, and so
+            is that it keeps connections, which makes a dropped one a *maybe* where ours would be fresh.
+
+    Attributes:
+        pace: Await it before a send; `send` itself never waits.
+    """
+
+    def __init__(
+        self, credentials: Credentials, settings: Settings, session: aiohttp.ClientSession | None = None
+    ) -> None:
+        if session is not None and (session.auth is not None or session.trust_env):
+            raise InputError("must have neither auth nor trust_env: each would add credentials", "session")
+        self.pace = Pace(settings.requests_per_s)
+        self._credentials, self._settings = credentials, settings
+        self._timeout = client_timeout(settings)
+        self._trace = _trace_config()
+        self._given = session
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self._settings.base_url!r})"
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session in use, for its connector.
+
+        Raises:
+            RuntimeError: Outside `async with`.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is not open: use it inside `async with`")
+        return self._session
+
+    async def __aenter__(self) -> Self:
+        if self._given is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                trace_configs=[self._trace],
+            )
+        else:
+            self._session = self._given
+            self._given.trace_configs.append(self._trace)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if self._given is not None:
+            self._given.trace_configs.remove(self._trace)
+        elif session is not None:
+            await session.close()
+
+    async def send(self, request: Request, attempt: Attempt | None = None) -> Delivery:
+        """Send once.
+
+        Args:
+            request: What to send.
+            attempt: Pass one to know, when the send is cancelled, how far it got.
+
+        Returns:
+            What is known of it. Network trouble of any kind is a value, never an exception.
+
+        Raises:
+            asyncio.CancelledError: As ever; *attempt* says how far it got.
+            RuntimeError: The transport is not open.
+        """
+        attempt = attempt or Attempt()
+        session = self.session
+        try:
+            async with session.request(
+                request.method,
+                self._url(request),
+                data=request.body,
+                headers=self._headers(request),
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+                timeout=self._timeout,
+                proxy=self._settings.proxy,
+                trace_request_ctx=attempt,
+                middlewares=(_once(attempt),),
+            ) as response:
+                body, complete = await _read(response)
+                if not complete:
+                    response.close()
+                return Replied(Answer(response.status, response.headers, self._scrubbed(body, request), complete))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the attempt says what is known
+            return _ended(attempt, _reason(error))
+
+    def _url(self, request: Request) -> URL:
+        query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
+        return URL(f"{self._settings.base_url}{request.path}{query}", encoded=True)
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        return {
+            **request.headers,
+            "User-Agent": _USER_AGENT,
+            "Authorization": authorization(self._credentials),
+        }
+
+    def _scrubbed(self, body: bytes, request: Request) -> bytes:
+        """The body without our own secrets: gateways and error pages echo what they were sent."""
+        key = self._credentials.api_key
+        basic = authorization(self._credentials).removeprefix("Basic ")
+        for secret in (basic, *request.secrets, key if len(key) >= _SECRET_MIN_CHARS else basic):
+            body = body.replace(secret.encode(), _MASK)
+            body = body.replace(secret.replace("/", "\\/").encode(), _MASK)  # as some JSON encoders write it
+        return body
+
+
+def client_timeout(settings: Settings) -> aiohttp.ClientTimeout:
+    """The time-outs of one send."""
+    return aiohttp.ClientTimeout(
+        total=settings.total_timeout_s,
+        connect=settings.connect_timeout_s,
+        sock_connect=settings.connect_timeout_s,
+        sock_read=settings.read_timeout_s,
+    )
+
+
+class _Dropped(Exception):
+    """Stands for an error of aiohttp, whose own type would make it send a PUT a second time."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _once(attempt: Attempt) -> ClientMiddlewareType:
+    """Sees to it that there is one send, and notes its answer before anybody's trace can be cancelled."""
+
+    async def middleware(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+        try:
+            response = await handler(request)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise _Dropped(error) from None
+        attempt.answered, attempt.status = True, response.status
+        return response
+
+    return middleware
+
+
+def _trace_config() -> aiohttp.TraceConfig:
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(_on_connection)
+    config.on_connection_reuseconn.append(_on_connection)
+    config.freeze()
+    return config
+
+
+async def _on_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    attempt = context.trace_request_ctx
+    if isinstance(attempt, Attempt):  # a request of the session's owner is none of our business
+        attempt.obtained = True
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """The body as far as it came, and whether that was all of it."""
+    body = bytearray()
+    try:
+        async for block in response.content.iter_chunked(_BLOCK_BYTES):
+            body += block
+            if len(body) > MAX_ANSWER_BYTES:
+                return bytes(body[:MAX_ANSWER_BYTES]), False
+    except (aiohttp.ClientError, OSError):
+        return bytes(body), False
+    return bytes(body), True
+
+
+def _ended(attempt: Attempt, reason: str) -> Delivery:
+    if attempt.status is not None:
+        return Replied(Answer(attempt.status, body_complete=False))
+    return Maybe(reason) if attempt.obtained else Unsent(reason)
+
+
+# The first that fits; any other is named by its type alone. No text of an error is passed on: aiohttp's hold
+# URLs and headers, and a proxy's holds what the proxy likes.
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "the service's name could not be resolved"),
+    (aiohttp.ClientConnectorCertificateError, "the service's certificate is not trusted"),
+    (aiohttp.ClientSSLError, "no TLS connection could be made"),
+    (aiohttp.ClientProxyConnectionError, "the proxy could not be reached"),
+    (aiohttp.ClientHttpProxyError, "the proxy refused to connect"),
+    (aiohttp.ClientConnectorError, "the service could not be reached"),
+    (aiohttp.ConnectionTimeoutError, "no connection within the time-out"),
+    (aiohttp.SocketTimeoutError, "no answer within the read time-out"),
+    (TimeoutError, "no answer within the time-out"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
+    (aiohttp.ClientPayloadError, "the exchange broke off"),
+    (aiohttp.ClientResponseError, "what came back is no HTTP"),
+    (ConnectionResetError, "the connection was reset before an answer"),
+    (OSError, "the connection broke before an answer"),
+)
+
+
+def _reason(error: Exception) -> str:
+    cause = error.cause if isinstance(error, _Dropped) else error
+    text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
+    detail = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
+    return f"{text} ({type(cause).__name__}{detail})"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("moe-segments")
+    except metadata.PackageNotFoundError:
+        return "source"  # run from its files, not installed
+
+
+_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+_USER_AGENT: Final = f"moe-segments/{_version()} python/{_PYTHON} aiohttp/{aiohttp.__version__}"

@@ -1,0 +1,204 @@
+"""Settings are checked when they are made, and all mistakes in the environment are told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from moe_segments.errors import InputError
+from moe_segments.limits import QuotaLimits
+from moe_segments.settings import (
+    ENVIRONMENT,
+    Settings,
+    default_journal_url,
+    from_environment,
+    is_loopback,
+    state_dir,
+)
+
+CANARY = "CANARY-77b0"
+SETTINGS = Settings(base_url="https://api-03.moengage.com", journal="memory:")
+ENVIRON = {"MOE_WORKSPACE_ID": "W1", "MOE_API_KEY": "key", "MOE_DATA_CENTER": "03", "HOME": "/home/me"}
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://api-03.moengage.com", "https://api-03.moengage.com"),
+        ("https://API-03.moengage.com:443/", "https://api-03.moengage.com"),
+        ("https://api.example.com:8443", "https://api.example.com:8443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+        ("http://localhost:80", "http://localhost"),
+    ],
+)
+def test_the_base_url_is_one_origin(url: str, origin: str) -> None:
+    """Spelt in one way, since the journal compares it."""
+    assert Settings(base_url=url, journal="memory:").base_url == origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api-03.moengage.com",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "https://api-03.moengage.com/v2",
+        "https://api-03.moengage.com?x=1",
+        "https://api-03.moengage.com#x",
+        "https://u:p@api-03.moengage.com",
+        "api-03.moengage.com",
+        "",
+        None,
+    ],
+)
+def test_a_base_url_that_could_leak_the_key_is_refused(url: object) -> None:
+    """One origin; https, except on this machine."""
+    with pytest.raises(InputError) as caught:
+        Settings(base_url=url, journal="memory:")
+
+    assert caught.value.field == "base_url"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("requests_per_s", 0),
+        ("requests_per_s", float("inf")),
+        ("requests_per_s", "5"),
+        ("connect_timeout_s", 0),
+        ("read_timeout_s", -1),
+        ("total_timeout_s", float("nan")),
+        ("send_by_s", 0),
+        ("send_by_s", True),
+        ("poll_s", "1"),
+        ("max_attempts", 0),
+        ("max_attempts", 1.5),
+        ("max_attempts", True),
+        ("content_type", "application/xml"),
+        ("journal", ""),
+        ("journal", "quota.db"),
+        ("journal", None),
+        ("limits", None),
+        ("callback_url", "hooks"),
+        ("callback_url", "http://hooks.example.com/moe"),
+        ("callback_url", "https://hooks.example.com/moe?x=1"),
+        ("proxy", "proxy"),
+        ("proxy", "socks5://proxy:1"),
+        ("proxy", "http://[proxy"),
+        ("proxy", 5),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(field: str, value: object) -> None:
+    """When it is made, not when it is needed."""
+    with pytest.raises(InputError) as caught:
+        attrs.evolve(SETTINGS, **{field: value})  # type: ignore[arg-type]  # wrong on purpose
+
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("content_type", "text/csv"),
+        ("callback_url", "https://hooks.example.com/moe"),
+        ("callback_url", "http://127.0.0.1:9000/moe"),
+        ("proxy", "http://user:password@proxy.example.com:3128"),
+        ("proxy", None),
+        ("send_by_s", 5),
+        ("requests_per_s", 0.5),
+    ],
+)
+def test_a_setting_that_fits_is_taken(field: str, value: object) -> None:
+    """As it is."""
+    changed = attrs.evolve(SETTINGS, **{field: value})  # type: ignore[arg-type]  # a table of fields
+
+    assert getattr(changed, field) == value
+
+
+def test_the_send_fence_is_short_where_windows_are() -> None:
+    """Also when the limits are changed later."""
+    assert SETTINGS.send_by_s == 30
+    assert attrs.evolve(SETTINGS, limits=QuotaLimits().scaled(60)).send_by_s == 2
+    assert attrs.evolve(SETTINGS, send_by_s=7.0, limits=QuotaLimits().scaled(60)).send_by_s == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("proxy", f"http://user:{CANARY}@proxy.example.com:3128"),
+        ("journal", f"postgresql://user:a/{CANARY}@db.example.com/moe"),
+        ("journal", f"postgresql://user:{CANARY}@db.example.com/moe"),
+        ("journal", f"postgresql://db.example.com/moe?password={CANARY}"),
+    ],
+)
+def test_settings_show_no_password(field: str, value: str) -> None:
+    """A repr may meet a log."""
+    shown = repr(attrs.evolve(SETTINGS, **{field: value}))  # type: ignore[arg-type]  # a table of fields
+
+    assert CANARY not in shown
+    assert "example.com" in shown
+
+
+def test_the_environment_configures_everything() -> None:
+    """Seven variables."""
+    credentials, settings = from_environment(
+        {
+            **ENVIRON,
+            "MOE_DB_NAME": "main",
+            "MOE_BASE_URL": "http://127.0.0.1:8080",
+            "MOE_JOURNAL": "memory:",
+            "MOE_CALLBACK_URL": "https://hooks.example.com/moe",
+        }
+    )
+
+    assert (credentials.scope, credentials.api_key, credentials.db_name) == ("W1@03", "key", "main")
+    assert settings == Settings(
+        base_url="http://127.0.0.1:8080", journal="memory:", callback_url="https://hooks.example.com/moe"
+    )
+
+
+def test_three_variables_are_enough() -> None:
+    """An empty one is as good as none, and the newline of a secret's file is not part of it."""
+    credentials, settings = from_environment({**ENVIRON, "MOE_API_KEY": "key\n", "MOE_DB_NAME": ""})
+
+    assert (credentials.api_key, credentials.db_name) == ("key", None)
+    assert settings.base_url == "https://api-03.moengage.com"
+    assert settings.journal == "sqlite:////home/me/.local/state/moe_segments/quota.db"
+
+
+def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
+    """By the variable's name, so that one look is enough; never with the key."""
+    with pytest.raises(InputError) as caught:
+        from_environment(
+            {
+                "MOE_API_KEY": f"{CANARY}\x07",
+                "MOE_DATA_CENTER": "07",
+                "MOE_DB_NAME": "ü",
+                "MOE_BASE_URL": "http://api-03.moengage.com",
+                "MOE_JOURNAL": "quota.db",
+                "MOE_CALLBACK_URL": "hooks",
+            }
+        )
+
+    assert [variable for variable in ENVIRONMENT if variable not in str(caught.value)] == []
+    assert "MOE_WORKSPACE_ID: is not set" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_state_is_kept_where_the_user_keeps_state() -> None:
+    """A relative XDG_STATE_HOME is to be ignored, says its specification."""
+    assert state_dir({"XDG_STATE_HOME": "/srv/state"}) == Path("/srv/state/moe_segments")
+    assert state_dir({"XDG_STATE_HOME": "state", "HOME": "/home/me"}) == Path("/home/me/.local/state/moe_segments")
+    assert default_journal_url({"XDG_STATE_HOME": "/srv/state"}) == "sqlite:////srv/state/moe_segments/quota.db"
+    assert state_dir({}).name == "moe_segments"
+    assert state_dir().is_absolute()
+
+
+@pytest.mark.parametrize(("host", "here"), [(None, False), ("LOCALHOST", True), ("10.0.0.1", False), ("::1", True)])
+def test_this_machine_is_known(host: str | None, here: bool) -> None:  # noqa: FBT001 - a table
+    """By name or address, never by a prefix."""
+    assert is_loopback(host) is here
