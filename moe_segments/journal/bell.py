@@ -1,0 +1,41 @@
+"""A bell for the tasks of one loop: whoever waits hears the next ring. Bound to no loop until then."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+__all__ = ["Bell"]
+
+
+class Bell:
+    """Wakes every task that waits, at once; nothing is remembered for those who come later."""
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[bool]] = set()
+
+    def ring(self) -> None:
+        """Wake everybody who waits. Call it in the loop's thread."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            # A loop that died with a waiter left it here; a test's second loop must not stumble over it.
+            if not waiter.get_loop().is_closed():
+                _answer(waiter, heard=True)
+
+    async def heard(self, timeout_s: float) -> bool:
+        """Wait for the next ring, at most *timeout_s* seconds. False when the time passed."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters.add(waiter)
+        timer = None if timeout_s == math.inf else loop.call_later(timeout_s, _answer, waiter)
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._waiters.discard(waiter)
+
+
+def _answer(waiter: asyncio.Future[bool], *, heard: bool = False) -> None:
+    if not waiter.done():
+        waiter.set_result(heard)

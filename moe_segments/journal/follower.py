@@ -1,0 +1,318 @@
+"""Keeps the folded state of one journal current, groups what tasks ask at the same time, wakes who waits.
+
+One flush at a time: everything that was asked since the last one becomes one durable step, so a hundred tasks
+share one fsync. A failed step fails each of its askers and changes nothing. The state is touched only inside
+a flush (by the engine's thread while `transact` runs, by the event loop otherwise), so nobody else may change
+it, and what the loop reads of it between flushes is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from moe_segments.core.events import Checkpoint
+from moe_segments.core.state import WorkspaceState
+from moe_segments.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from moe_segments.core.events import Batch, Event
+    from moe_segments.journal import Journal
+    from moe_segments.limits import QuotaLimits
+
+__all__ = ["Follower", "Question"]
+
+T = TypeVar("T")
+Question: TypeAlias = "Callable[[WorkspaceState, int], tuple[Sequence[Event], T]]"
+
+_WATCH_S: Final = 60.0  # the engine looks as often as it is set to
+_AFTER_FAILURE_S: Final = 1.0
+_CHECKPOINT_EVERY: Final = 2_000  # batches
+_KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
+_log = logging.getLogger("moe_segments.journal")
+
+
+class _Asked(Generic[T]):
+    __slots__ = ("answer", "events", "failure", "future", "question")
+
+    def __init__(self, question: Question[T], future: asyncio.Future[T]) -> None:
+        self.question, self.future = question, future
+        self.events: Sequence[Event] = ()
+        self.answer: T | None = None
+        self.failure: Exception | None = None
+
+
+class Follower:
+    """The current state of one journal, and the way to change it.
+
+    Attributes:
+        state: The folded state; read it, never change it.
+        journal: The engine.
+    """
+
+    def __init__(self, journal: Journal, limits: QuotaLimits) -> None:
+        self.journal = journal
+        self.state = WorkspaceState(limits)
+        self._facts: list[tuple[Sequence[Event], asyncio.Future[int]]] = []
+        self._asked: list[_Asked[object]] = []
+        self._refreshing: list[asyncio.Future[None]] = []
+        self._flush: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._read_at = 0, 0.0
+        self._changed: set[str | None] = set()
+        self._jumped = False
+        self._watchers = 0
+        self._watch: asyncio.Task[None] | None = None
+        self._checkpointed = 0
+        self._pid = os.getpid()
+
+    async def open(self) -> None:
+        """Open the journal and read it to its end.
+
+        Raises:
+            JournalError: It cannot be used.
+        """
+        await self.journal.open()
+        self._pid = os.getpid()
+        await self.refresh()
+        self._checkpointed = self.state.version
+
+    async def close(self) -> None:
+        """Finish what was asked, then let go of the journal."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
+        while self._flush is not None:
+            await asyncio.gather(self._flush, return_exceptions=True)
+        await self.journal.close()
+
+    def now_us(self) -> int:
+        """The journal's time, as well as it is known without asking: at the last question, and what has passed."""
+        read_us, loop_s = self._read_at
+        passed_s = asyncio.get_running_loop().time() - loop_s
+        return max(self.state.now_us, read_us + round(passed_s * 1_000_000)) if read_us else self.state.now_us
+
+    # Asking and telling
+
+    async def ask(self, question: Question[T]) -> T:
+        """Put *question* to the state at the journal's own time; what events it returns are durable on return.
+
+        *question* may run in another thread and more than once. Reservations among its events are to be tried
+        on the state, see `WorkspaceState.try_reserve`; nothing else of the state may be changed.
+
+        Raises:
+            JournalError: Nothing was decided and nothing was written.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
+        self._begin()
+        return await future
+
+    async def record(self, *events: Event) -> int:
+        """Write down what happened. Returns the journal's time of it, microseconds.
+
+        Raises:
+            JournalError: It may or may not be written.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._facts.append((events, future))
+        self._begin()
+        return await future
+
+    async def refresh(self) -> None:
+        """Read what other processes have written meanwhile. Callers at the same time share one read."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refreshing.append(future)
+        self._begin()
+        await future
+
+    # Waking
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call *listener* in the event loop after every change. Returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def job_changed(self, job: str) -> None:
+        """Return when the journal says something new of this job, through whichever process."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(job, []).append(future)
+        try:
+            with self.watching():
+                await future
+        finally:
+            waiters = self._waiters.get(job, [])
+            if future in waiters:
+                waiters.remove(future)
+            if not waiters:
+                self._waiters.pop(job, None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Notice other processes' changes while inside."""
+        self._watchers += 1
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().create_task(self._watch_journal())
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            if not self._watchers and self._watch is not None:
+                self._watch.cancel()
+                self._watch = None
+
+    async def _watch_journal(self) -> None:
+        while True:
+            try:
+                if await self.journal.changed(self.state.version, _WATCH_S):
+                    await self.refresh()
+            except JournalError as error:
+                _log.warning("the journal cannot be read for changes, trying again: %s", error)
+                await asyncio.sleep(_AFTER_FAILURE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
+
+    # Flushing
+
+    def _begin(self) -> None:
+        if os.getpid() != self._pid:
+            raise JournalError("this journal was opened before a fork; open a client of its own in the child process")
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._facts or self._asked or self._refreshing:
+                before = self.state.version
+                await self._flush_facts()
+                await self._flush_asked()
+                await self._flush_refreshing()
+                if self.state.version != before:
+                    self._notify()
+                await self._checkpoint_if_due()
+        finally:
+            self._flush = None
+
+    async def _flush_facts(self) -> None:
+        facts, self._facts = self._facts, []
+        if not facts:
+            return
+        events = [event for told, _ in facts for event in told]
+        try:
+            batch = await self.journal.append(events, batch_id=_new_id())
+            await self._catch_up(batch)
+        except Exception as error:  # noqa: BLE001 - handed to each who told
+            _fail([future for _, future in facts], error)
+            return
+        for _, future in facts:
+            if not future.done():
+                future.set_result(batch.at_us)
+
+    async def _catch_up(self, batch: Batch) -> None:
+        missed = [batch] if batch.version == self.state.version + 1 else await self.journal.read(self.state.version)
+        self._fold(missed)
+
+    async def _flush_asked(self) -> None:
+        asked, self._asked = self._asked, []
+        if not asked:
+            return
+
+        loop = asyncio.get_running_loop()
+
+        def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
+            self.state.take_back()
+            self._fold(missed)
+            self._read_at = now_us, loop.time()
+            for one in asked:
+                _answer(one, self.state, now_us)
+            return [event for one in asked for event in one.events]
+
+        try:
+            batch = await self.journal.transact(self.state.version, decide, batch_id=_new_id())
+        except Exception as error:  # noqa: BLE001 - handed to each who asked
+            self.state.take_back()
+            _fail([one.future for one in asked], error)
+            return
+        self.state.take_back()
+        if batch is not None:
+            self._fold([batch])
+        for one in asked:
+            _deliver(one)
+
+    async def _flush_refreshing(self) -> None:
+        refreshing, self._refreshing = self._refreshing, []
+        if not refreshing:
+            return
+        try:
+            self._fold(await self.journal.read(self.state.version))
+        except Exception as error:  # noqa: BLE001 - handed to each who asked
+            _fail(refreshing, error)
+            return
+        for future in refreshing:
+            if not future.done():
+                future.set_result(None)
+
+    def _fold(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self.state.fold(batch)
+            for event in batch.events:
+                self._changed.add(getattr(event, "job", None))
+                self._jumped = self._jumped or isinstance(event, Checkpoint)
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, set()
+        # A checkpoint may stand for anything, so whoever waits looks again.
+        looking = tuple(self._waiters) if self._jumped else tuple(changed)
+        self._jumped = False
+        for job in looking:
+            for future in self._waiters.get(job or "", ()):
+                if not future.done():
+                    future.set_result(None)
+        for listener in tuple(self._listeners):
+            listener()
+
+    async def _checkpoint_if_due(self) -> None:
+        if self.state.version - self._checkpointed < _CHECKPOINT_EVERY:
+            return
+        self._checkpointed = self.state.version
+        checkpoint = Checkpoint(self.state.snapshot())
+        try:
+            await self.journal.checkpoint(
+                self.state.version, checkpoint, keep_since_us=self.state.now_us - _KEEP_IDS_US
+            )
+        except JournalError as error:
+            _log.warning("the journal was not compacted, it goes on growing: %s", error)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(12)
+
+
+def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
+    try:
+        one.events, one.answer = one.question(state, now_us)
+        one.failure = None
+    except Exception as error:  # noqa: BLE001 - one asker's mistake is not the others'
+        one.events, one.failure = (), error
+
+
+def _deliver(one: _Asked[object]) -> None:
+    if one.future.done():
+        return
+    if one.failure is not None:
+        one.future.set_exception(one.failure)
+    else:
+        one.future.set_result(one.answer)
+
+
+def _fail(futures: Sequence[asyncio.Future[T]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,384 @@
+"""One log in one SQLite file, as the one thread that owns the connection sees it.
+
+Each public method is one transaction and leaves none open, whatever happens in it. A write takes its turn in
+the file's queue, then `BEGIN IMMEDIATE`; it reads what it missed, decides, inserts and commits. What the
+store remembers between transactions, the tip of the log, is checked against the file in each, so a file that
+was exchanged or put back while it was open is noticed before anything is decided on it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import attrs
+
+from moe_segments.core.events import Batch, decode, encode
+from moe_segments.errors import JournalError
+from moe_segments.journal.clock import Anchor, BootClock
+from moe_segments.journal.files import FileQueue, make_private_directories, make_private_file, refuse_network
+from moe_segments.journal.problems import explain, is_busy
+from moe_segments.journal.schema import MIGRATIONS, migrate, refuse_foreign
+from moe_segments.journal.witness import Sighting, Witnesses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from moe_segments.core.events import Event
+    from moe_segments.journal import Clock, Decide
+    from moe_segments.journal.schema import Migration
+    from moe_segments.journal.worker import Turn
+
+__all__ = ["Found", "Options", "SqliteStore", "lock_path"]
+
+_Row: TypeAlias = "tuple[int, str, int, str]"
+
+_WAL_FROM: Final = (3, 51, 3)  # earlier ones lose committed rows when several connections checkpoint
+_BUSY_PAUSE_S: Final = 0.001
+
+_BY_ID: Final = "SELECT version, id, at_us, events FROM batches WHERE scope = ? AND id = ?"
+_FROM: Final = "SELECT version, id, at_us, events FROM batches WHERE scope = ? AND version >= ? ORDER BY version"
+_LAST: Final = "SELECT version, id, at_us FROM batches WHERE scope = ? ORDER BY version DESC LIMIT 1"
+_ADD: Final = "INSERT INTO batches (scope, version, id, at_us, events) VALUES (?, ?, ?, ?, ?)"
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How a store works.
+
+    Attributes:
+        scope: Which of the file's logs.
+        clock: Microseconds since the epoch; None for *host*, anchored in the file.
+        host: The sources of the host's time.
+        state_dir: Where the second witness is kept; None for none.
+        journal_mode: "DELETE" or "WAL".
+        lock_timeout_s: How long another's SQLite lock is waited for, seconds.
+        pragmas: Further PRAGMA statements for the connection, without the word.
+        migrations: How older files become current.
+    """
+
+    scope: str
+    clock: Clock | None = None
+    host: BootClock = attrs.field(factory=BootClock)
+    state_dir: Path | None = None
+    journal_mode: Literal["DELETE", "WAL"] = "DELETE"
+    lock_timeout_s: float = 30.0
+    pragmas: Sequence[str] = ()
+    migrations: Sequence[Migration] = MIGRATIONS
+
+
+@attrs.frozen
+class Found:
+    """What opening found.
+
+    Attributes:
+        journal_id: The log's identity.
+        is_new: This opening made the log.
+        doubt: Why it may have lost history; None when nothing speaks against it.
+    """
+
+    journal_id: str
+    is_new: bool
+    doubt: str | None
+
+
+@attrs.frozen
+class _Tip:
+    """The last batch of the log; version 0 when it is empty."""
+
+    version: int = 0
+    id: str = ""
+    at_us: int = 0
+
+
+def lock_path(journal: Path) -> Path:
+    """The file whose lock is the queue of everybody who writes to *journal*."""
+    return journal.with_name(f"{journal.name}.lock")
+
+
+class SqliteStore:
+    """One log. Make it anywhere, use it in one thread only.
+
+    Args:
+        path: The file.
+        options: How.
+    """
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self._path = Path(os.path.realpath(path))  # two names of one file must share one queue
+        self._options = options
+        self._scope = options.scope
+        self._tip = _Tip()
+        self._journal_id = ""
+        self._held = ExitStack()
+
+    @property
+    def path(self) -> Path:
+        """The real path of the file."""
+        return self._path
+
+    @property
+    def known_version(self) -> int:
+        """The last version this store has seen. Safe to ask from any thread."""
+        return self._tip.version
+
+    def open(self, turn: Turn) -> Found:
+        """Make or open the file and the log in it.
+
+        Raises:
+            JournalError: It cannot be used, with what to do.
+        """
+        try:
+            return self._open(turn)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise explain(error, self._path) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent; whatever was not committed is not in the log."""
+        self._held.close()
+
+    def transact(self, turn: Turn, after: int, decide: Decide, batch_id: str) -> Batch | None:
+        """See `Journal.transact`."""
+        with self._writing(turn):
+            stored = self._stored(batch_id)
+            if stored is not None:
+                return stored
+            missed = self._since(after)
+            now_us = max(self._tip.at_us, self._clock())
+            events = tuple(decide(missed, now_us))
+            return self._add(Batch(self._tip.version + 1, batch_id, now_us, events)) if events else None
+
+    def append(self, turn: Turn, events: Sequence[Event], batch_id: str) -> Batch:
+        """See `Journal.append`."""
+        with self._writing(turn):
+            stored = self._stored(batch_id)
+            if stored is not None:
+                return stored
+            self._confirm(self._from(self._tip.version), 0)
+            now_us = max(self._tip.at_us, self._clock())
+            return self._add(Batch(self._tip.version + 1, batch_id, now_us, tuple(events)))
+
+    def read(self, _turn: Turn, after: int) -> Sequence[Batch]:
+        """See `Journal.read`."""
+        self._refuse_exchanged()
+        self._until_free("BEGIN")
+        try:
+            return self._since(after)
+        finally:
+            self._end()
+
+    def last_version(self, _turn: Turn) -> int:
+        """The last version in the file. The cheapest look there is; writes nothing."""
+        self._refuse_exchanged()
+        rows: list[tuple[int, str, int]] = self._all(_LAST, self._scope)
+        return rows[0][0] if rows else 0
+
+    def checkpoint(self, turn: Turn, version: int, state: Event, keep_since_us: int) -> None:
+        """See `Journal.checkpoint`."""
+        with self._writing(turn):
+            self._confirm(self._from(self._tip.version), version)
+            kept = self._all("SELECT version, at_us FROM checkpoints WHERE scope = ?", self._scope)
+            if kept and kept[0][0] > version:
+                return
+            row = self._all("SELECT version, at_us FROM batches WHERE scope = ? AND version = ?", self._scope, version)
+            if version < 1 or not (row or kept):
+                raise JournalError(f"a checkpoint stands for versions from 1 on that the log holds, not for {version}")
+            # The last batch stays, always: it holds the log's version and its latest time.
+            self._all(
+                "DELETE FROM batches WHERE scope = ? AND version <= ? AND version < ? AND at_us < ?",
+                *(self._scope, version, self._tip.version, keep_since_us),
+            )
+            self._all(
+                "INSERT OR REPLACE INTO checkpoints (scope, version, at_us, state) VALUES (?, ?, ?, ?)",
+                *(self._scope, version, (row or kept)[0][1], encode([state])),
+            )
+            self._until_free("COMMIT")
+
+    def _open(self, turn: Turn) -> Found:
+        make_private_directories(self._path.parent)
+        refuse_network(self._path)
+        if self._options.journal_mode == "WAL" and sqlite3.sqlite_version_info < _WAL_FROM:
+            raise JournalError(
+                f"journal_mode WAL needs SQLite {'.'.join(map(str, _WAL_FROM))} or later and this is "
+                f"{sqlite3.sqlite_version}, which can lose committed rows in it; use the default, DELETE"
+            )
+        self._queue = FileQueue(lock_path(self._path))
+        self._held.callback(self._queue.close)
+        with self._queue.turn():
+            _begin(turn)
+            make_private_file(self._path)
+            self._connect()
+            self._until_free("BEGIN IMMEDIATE")
+            try:
+                is_new = self._prepare()
+                self._until_free("COMMIT")
+            finally:
+                self._end()
+            self._set_journal_mode()
+            self._place = self._identity()
+            self._witnesses = Witnesses(self._path, self._scope, self._options.state_dir)
+            self._held.callback(self._witnesses.close)
+            doubt = self._witnesses.examine(self._sighting(), is_new=is_new)
+        return Found(self._journal_id, is_new, doubt)
+
+    def _connect(self) -> None:
+        # "rw" never makes a file, which would get other permissions than ours.
+        self._connection = sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=self._options.lock_timeout_s,
+        )
+        self._held.callback(self._connection.close)
+        synchronous = "FULL" if self._options.journal_mode == "WAL" else "EXTRA"
+        for pragma in (f"synchronous = {synchronous}", "trusted_schema = OFF", *self._options.pragmas):
+            self._connection.execute(f"PRAGMA {pragma}")
+        refuse_foreign(self._connection, self._path, self._options.migrations)
+
+    def _prepare(self) -> bool:
+        """Bring tables, log and clock about inside the open transaction; whether the log was made."""
+        migrate(self._connection, self._options.migrations)
+        kept = self._all("SELECT journal_id, boot_id, wall_us, boot_us FROM scopes WHERE scope = ?", self._scope)
+        last = self._all(_LAST, self._scope)
+        self._tip = _Tip(*last[0]) if last else _Tip()
+        self._journal_id = kept[0][0] if kept else secrets.token_hex(16)
+        anchor = Anchor(*kept[0][1:]) if kept else None
+        if self._options.clock is None:
+            host = self._options.host
+            anchor = host.anchor(anchor, last_at_us=self._tip.at_us)
+            self._clock: Clock = host.clock(anchor)
+        else:
+            self._clock = self._options.clock
+        row = (self._journal_id, *attrs.astuple(anchor or Anchor("", 0, 0)))
+        if not kept or kept[0] != row:
+            self._all("INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?, ?)", self._scope, *row)
+        return not kept
+
+    def _set_journal_mode(self) -> None:
+        wanted = self._options.journal_mode.lower()
+        try:
+            mode = self._connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            mode = "another one"
+        if mode != wanted:
+            raise JournalError(
+                f"the journal {self._path} is in use with another journal_mode than {wanted.upper()}; "
+                "give every process the same one, or end the others first"
+            )
+
+    @contextmanager
+    def _writing(self, turn: Turn) -> Iterator[None]:
+        """A write transaction in its turn; what the body has not committed is undone."""
+        with self._queue.turn():
+            self._refuse_exchanged()
+            self._until_free("BEGIN IMMEDIATE", turn.until_s)
+            try:
+                _begin(turn)
+                yield
+            finally:
+                self._end()
+
+    def _refuse_exchanged(self) -> None:
+        # The connection would go on with a file that nobody else sees.
+        if self._identity() != self._place:
+            raise JournalError(
+                f"the journal {self._path} was deleted or exchanged while it was open; nothing was "
+                "recorded: end every process that uses it, put it back if you can, and start again"
+            )
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _add(self, batch: Batch) -> Batch:
+        self._all(_ADD, self._scope, batch.version, batch.id, batch.at_us, encode(batch.events))
+        self._until_free("COMMIT")
+        self._tip = _Tip(batch.version, batch.id, batch.at_us)
+        self._witnesses.note(self._sighting())
+        return batch
+
+    def _sighting(self) -> Sighting:
+        return Sighting(self._journal_id, self._tip.version, str(self._path))
+
+    def _stored(self, batch_id: str) -> Batch | None:
+        rows = self._all(_BY_ID, self._scope, batch_id)
+        return _batch(rows[0]) if rows else None
+
+    def _from(self, version: int) -> list[_Row]:
+        return self._all(_FROM, self._scope, version)
+
+    def _since(self, after: int) -> list[Batch]:
+        """The batches after version *after*, or the checkpoint and what follows it where some are gone."""
+        # From the tip on, so that one question finds what is new and confirms that the old is still there.
+        rows = self._from(min(after, self._tip.version))
+        self._confirm(rows, after)
+        if not rows or rows[0][0] <= after + 1:
+            return [_batch(row) for row in rows if row[0] > after]
+        kept = self._all("SELECT version, at_us, state FROM checkpoints WHERE scope = ?", self._scope)
+        if not kept or not rows[0][0] - 1 <= kept[0][0] <= rows[-1][0]:
+            raise JournalError(f"the journal {self._path} is damaged: batches before version {rows[0][0]} are missing")
+        version, at_us, state = kept[0]
+        checkpoint = Batch(version, f"checkpoint-{version}", at_us, decode(state))
+        return [checkpoint, *(_batch(row) for row in rows if row[0] > version)]
+
+    def _confirm(self, rows: Sequence[_Row], reached: int) -> None:
+        """Check that the log, its last rows at hand, goes on where it was left; move the tip to its end."""
+        last = _Tip(*rows[-1][:3]) if rows else _Tip()
+        place = self._tip.version - rows[0][0] if rows else -1
+        is_other = place >= 0 and rows[place : place + 1] and _Tip(*rows[place][:3]) != self._tip
+        if is_other or last.version < max(self._tip.version, reached):
+            raise JournalError(
+                f"the journal {self._path} ends at version {last.version} and version "
+                f"{max(self._tip.version, reached)} was seen of it: it was put back or exchanged while it "
+                "was open; nothing was recorded: end every process that uses it, and start again"
+            )
+        self._tip = last
+
+    def _all(self, statement: str, *values: object) -> list[Any]:  # what a column holds, only its statement tells
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+
+    def _until_free(self, statement: str, until_s: float | None = None) -> None:
+        """Run BEGIN or COMMIT, again while another connection is in the way: busy has not failed."""
+        until_s = time.monotonic() + self._options.lock_timeout_s if until_s is None else until_s
+        while True:
+            try:
+                self._connection.execute(statement)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() >= until_s:
+                    raise explain(error, self._path) from error
+                time.sleep(_BUSY_PAUSE_S)
+            else:
+                return
+
+    def _end(self) -> None:
+        if self._connection.in_transaction:
+            # An error here means that SQLite has rolled back by itself.
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+
+def _begin(turn: Turn) -> None:
+    if not turn.take():
+        raise JournalError("whoever asked for this has given up waiting; nothing was recorded")
+
+
+def _batch(row: _Row) -> Batch:
+    version, batch_id, at_us, events = row
+    return Batch(version, batch_id, at_us, decode(events))

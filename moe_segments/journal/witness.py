@@ -1,0 +1,214 @@
+"""Who else remembers: small files that know a log's identity and the last version any client saw.
+
+A log that was deleted, put back from a copy or exchanged looks perfectly well by itself. Its witnesses do not
+go back with it: one lies beside the journal, one, when there is a state directory, away from it. A witness is
+written inside the journal's queue after each commit and is not synced: it may lag behind after a crash, never
+run ahead.
+
+One line of JSON in a block of fixed size, written by a single call, with a check sum. What does not check is
+taken for absent, and said so in the log.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import zlib
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from moe_segments.journal.files import make_private_directories, open_private
+
+__all__ = ["Sighting", "Witness", "Witnesses", "beside", "in_state_directory"]
+
+_LOG: Final = logging.getLogger("moe_segments.journal")
+_BLOCK_BYTES: Final = 512
+
+
+@attrs.frozen
+class Sighting:
+    """A log as it was seen.
+
+    Attributes:
+        journal_id: Its identity.
+        version: Its last version.
+        path: The real path of the journal's file.
+    """
+
+    journal_id: str
+    version: int
+    path: str
+
+
+def beside(journal: Path, scope: str) -> Path:
+    """The witness of *scope* beside the file *journal*."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", scope)[:40]
+    # The digest keeps scopes apart that differ only in what a file name cannot hold.
+    return journal.with_name(f"{journal.name}.{safe}-{_digest(scope)[:8]}.witness")
+
+
+def in_state_directory(state_dir: Path, scope: str) -> Path:
+    """The witness of *scope* in the user's state directory, wherever the journal lies."""
+    return state_dir / "witness" / f"{_digest(scope)[:16]}.json"
+
+
+class Witness:
+    """One witness file. Used by one thread; its writers take turns in the journal's queue.
+
+    Args:
+        path: The file; made by the first `write`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def recall(self) -> Sighting | None:
+        """What was seen last; None when nothing was, or nothing that can be read.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        try:
+            line = self.path.read_bytes().partition(b"\n")[0]
+        except FileNotFoundError:
+            return None
+        seen = _parsed(line)
+        if seen is None:
+            _LOG.warning("the witness %s is damaged and taken for absent; the next commit writes it anew", self.path)
+        return seen
+
+    def write(self, record: bytes) -> None:
+        """Remember *record*, whole: what it held before is covered.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self._fd is None:
+            self._fd = open_private(self.path)
+        _write(self._fd, record)
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+class Witnesses:
+    """Every witness of one log.
+
+    Args:
+        journal: The real path of the journal's file.
+        scope: Which of its logs.
+        state_dir: Where the second witness is kept; None for none.
+
+    Raises:
+        OSError: The state directory cannot be made.
+    """
+
+    def __init__(self, journal: Path, scope: str, state_dir: Path | None) -> None:
+        self._witnesses = [Witness(beside(journal, scope))]
+        if state_dir is not None:
+            path = in_state_directory(state_dir, scope)
+            make_private_directories(path.parent)
+            self._witnesses.append(Witness(path))
+
+    def examine(self, found: Sighting, *, is_new: bool) -> str | None:
+        """Why the log that was found may have lost history; None when nothing speaks against it.
+
+        Without a doubt the witnesses note what was found. With one they stay as they are until the next
+        `note`, so that a client that stops here leaves the doubt to the next.
+
+        Raises:
+            OSError: A witness cannot be read or written.
+        """
+        for witness in self._witnesses:
+            seen = witness.recall()
+            doubt = _doubt(seen, found, is_new=is_new) if seen is not None else None
+            if doubt is not None:
+                return doubt
+        self._note(found)
+        return None
+
+    def note(self, seen: Sighting) -> None:
+        """Remember what was committed. Never fails: the commit stands, and a witness may lag."""
+        try:
+            self._note(seen)
+        except OSError as error:
+            _LOG.warning("a witness of the journal could not be written: %s", error)
+
+    def close(self) -> None:
+        """Let go of the files. Idempotent."""
+        for witness in self._witnesses:
+            witness.close()
+
+    def _note(self, seen: Sighting) -> None:
+        record = _record(seen)
+        for witness in self._witnesses:
+            witness.write(record)
+
+
+def _doubt(seen: Sighting, found: Sighting, *, is_new: bool) -> str | None:
+    if not seen.version:  # nothing was recorded that could be lost
+        return None
+    known = f"version {seen.version} was seen"
+    if seen.path != found.path and _is_another_file(seen.path, found.path):
+        return (
+            f"this workspace's journal was at {seen.path} and is there still, while this one is at "
+            f"{found.path}: two journals count one quota twice; use {seen.path} ({known} there)"
+        )
+    if seen.journal_id != found.journal_id and is_new:
+        return f"the journal at {seen.path} was deleted or moved away ({known}), and {found.path} starts anew"
+    if seen.journal_id != found.journal_id:
+        return f"the journal at {found.path} was replaced by another one ({known} of the one before)"
+    if seen.version > found.version:
+        return f"the journal at {found.path} was put back to version {found.version} although {known}"
+    return None
+
+
+def _is_another_file(one: str, other: str) -> bool:
+    try:
+        return not Path(one).samefile(other)
+    except OSError:  # the one that was seen is gone: moved or deleted, the identity tells which
+        return False
+
+
+if sys.platform == "win32":
+
+    def _write(fd: int, record: bytes) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, record)
+
+else:
+
+    def _write(fd: int, record: bytes) -> None:
+        os.pwrite(fd, record, 0)
+
+
+_quoted = functools.cache(json.dumps)  # a process has few journals, and each of its commits names one
+
+
+def _record(seen: Sighting) -> bytes:
+    head = f'{{"journal_id":"{seen.journal_id}","version":{seen.version:20d},"path":{_quoted(seen.path)}'
+    line = f'{head},"check":"{zlib.crc32(head.encode()):08x}"}}\n'.encode()
+    return line.ljust(-(-len(line) // _BLOCK_BYTES) * _BLOCK_BYTES)
+
+
+def _parsed(line: bytes) -> Sighting | None:
+    head, _, check = line.rpartition(b',"check":')
+    if check != b'"%08x"}' % zlib.crc32(head):
+        return None
+    fields = json.loads(line)
+    return Sighting(fields["journal_id"], fields["version"], fields["path"])
+
+
+def _digest(scope: str) -> str:
+    return hashlib.sha256(scope.encode()).hexdigest()
