@@ -1,0 +1,336 @@
+"""The sandbox itself: a real HTTP server on loopback that behaves as the service is documented to.
+
+Everything it decides, it decides in `Workspace`; here are the socket, the delays and the faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from aiohttp import web
+
+from moe_segments.errors import InputError
+from moe_segments.limits import QuotaLimits
+from moe_segments.models import Credentials
+from moe_segments.sandbox.api import Api, Call, Dialect, Reply, server_error
+from moe_segments.sandbox.faults import (
+    REQUEST_FAULTS,
+    SERVER_ERRORS,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    Faults,
+    check_span,
+)
+from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
+from moe_segments.sandbox.processing import Pauses, Processor
+from moe_segments.sandbox.records import RequestRecord
+from moe_segments.sandbox.rows import RowReader
+from moe_segments.sandbox.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from types import TracebackType
+
+    from aiohttp.abc import AbstractResolver
+
+__all__ = ["DEMO_CREDENTIALS", "Sandbox"]
+
+DEMO_CREDENTIALS: Final = Credentials(workspace_id="SANDBOX", api_key="demo-key-of-the-sandbox", data_center="01")
+_SHUTDOWN_S: Final = 0.1  # for requests in progress; whoever leaves the block does not wait for them
+_BODY_MAX_BYTES: Final = 1 << 18  # of a request; beyond it is a 400
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s, so that closing resets the connection
+
+
+class Sandbox:
+    """The service's stand-in, for tests: `async with Sandbox(speed=3600) as sandbox: …`.
+
+    Args:
+        speed: Windows, expiry and the pauses between tries are this many times shorter than documented.
+        limits: The quotas before *speed*; None: as documented.
+        users: The users the workspace knows, a file of one a line or a collection; None: any usable value.
+        latency_s: Shortest and longest time a request takes, seconds; counting happens anywhere within it.
+        processing_s: Shortest and longest time before a file is fetched, seconds.
+        faults: What goes wrong by chance; None: nothing.
+        seed: Of everything drawn by chance; the same seed and requests give the same run.
+        credentials: Who may call; None: a harmless demonstration key, see `credentials`.
+        allowed_hosts: Names and addresses besides loopback to fetch files from and send callbacks to.
+        dialect: Which of the vendor's pages the answers follow.
+        count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
+        retry_headers: Whether a 429 carries `Retry-After` and `x-ratelimit-*`.
+        clock: Seconds, which all windows are measured on; None: wall time that only goes forward.
+        host: A loopback address.
+        port: 0: a free one.
+        download_pauses_s: Pauses between tries to fetch a file at speed 1, seconds.
+        callback_pauses_s: Pauses between tries to deliver a callback at speed 1, seconds.
+        resolver: Resolves `localhost` and the listed names; None: as the system does.
+
+    Attributes:
+        limits: The quotas in force, for the client under test.
+        credentials: What the client under test signs in with.
+        workspace: What was asked, counted, processed and delivered.
+
+    Raises:
+        InputError: A value is out of range, the host is not loopback, or the file of users cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float = 1,
+        limits: QuotaLimits | None = None,
+        users: Path | Iterable[str] | None = None,
+        latency_s: tuple[float, float] = (0, 0),
+        processing_s: tuple[float, float] = (0, 0.05),
+        faults: Faults | None = None,
+        seed: int = 0,
+        credentials: Credentials | None = None,
+        allowed_hosts: Collection[str] = (),
+        dialect: Dialect | str = Dialect.V2_202,
+        count_rejected: bool | Collection[int] = False,
+        retry_headers: bool = False,
+        clock: Callable[[], float] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        download_pauses_s: tuple[float, ...] = (1.0, 4.0),
+        callback_pauses_s: tuple[float, ...] = (2.0, 8.0, 32.0, 128.0),
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        check_span(latency_s, "latency_s")
+        check_span(processing_s, "processing_s")
+        self.limits = (limits or QuotaLimits()).scaled(speed)
+        self.credentials = credentials or DEMO_CREDENTIALS
+        self.workspace = Workspace(
+            clock=clock or wall_clock(),
+            limits=self.limits,
+            directory=_directory(users),
+            seed=seed,
+            count_rejected=count_rejected,
+        )
+        self._latency_s = latency_s
+        self._plan = FaultPlan(faults or Faults(), seed=seed)
+        self._api = Api(self.workspace, self.credentials, dialect=_dialect(dialect), retry_headers=retry_headers)
+        self._pauses = Pauses(
+            processing_s=processing_s,
+            download_s=tuple(pause_s / self.limits.scale for pause_s in download_pauses_s),
+            callback_s=tuple(pause_s / self.limits.scale for pause_s in callback_pauses_s),
+        )
+        self._gate, self._resolver = Gate(allowed_hosts), resolver
+        self._host, self._port = _loopback(host), port
+        self._files = FileServer()
+        self._runner: web.AppRunner | None = None
+        self._fetcher: Fetcher | None = None
+        self._processor: Processor | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end. Only known once started."""
+        if self._runner is None:
+            raise RuntimeError("the sandbox is not started: use it in an 'async with' block")
+        port = self._runner.addresses[0][1]
+        return f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong by chance; assign another value at any time."""
+        return self._plan.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._plan.faults = faults
+
+    def fail_next(self, kind: FaultKind | str, times: int = 1, *, status: int | None = None) -> None:
+        """Play a fault on the next occasions, first asked first played; chance decides only after these.
+
+        Args:
+            kind: See `FaultKind`; the first six wait for requests, the others for accepted file operations.
+            times: On how many occasions.
+            status: 500, 502, 503 or 504 for a server error; None: drawn.
+
+        Raises:
+            InputError: There is no such kind, or the status is none of the four.
+        """
+        try:
+            known = FaultKind(kind)
+        except ValueError:
+            raise InputError(f"{kind!r} is no fault; the faults are {', '.join(FaultKind)}", "kind") from None
+        if status is not None and status not in SERVER_ERRORS:
+            raise InputError(f"must be one of {SERVER_ERRORS}, not {status!r}", "status")
+        self._plan.queue(known, times, status)
+
+    async def publish(self, path: Path | str) -> str:
+        """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
+
+        Raises:
+            InputError: There is no such file or directory.
+        """
+        return self.url + self._files.publish(Path(path))
+
+    async def idle(self) -> None:
+        """Wait until every accepted file is processed and every callback delivered or given up."""
+        if self._processor is not None:
+            await self._processor.idle()
+
+    async def __aenter__(self) -> Self:
+        self._fetcher = Fetcher(self._gate, max_bytes=self.limits.file_bytes, resolver=self._resolver)
+        self._processor = Processor(self.workspace, self._fetcher, self._plan, self._pauses)
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._port).start()
+        except BaseException:
+            await runner.cleanup()
+            await self._fetcher.close()
+            raise
+        self._runner = runner
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._processor is not None
+        assert self._runner is not None
+        assert self._fetcher is not None
+        try:
+            await self._processor.close()
+            await self._runner.cleanup()
+        finally:
+            await self._fetcher.close()
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=_BODY_MAX_BYTES)
+        app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
+        app.router.add_route("*", "/{version:v[23]}/{rest:.*}", self._handle)
+        return app
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        fault = self._plan.draw(REQUEST_FAULTS)
+        kind = fault.kind if fault else None
+        call = await _call(request)  # all of it: the caller may leave, the request was made
+        before_s, after_s = self._delays(fault)
+        await _sleep(before_s)
+        if kind is FaultKind.DROP:
+            self._remember(request, Reply(status=0), fault)
+            return _hang_up(request, reset=True)
+        if fault is not None and kind is FaultKind.SERVER_ERROR:
+            reply = server_error(request.path, fault.status, has_body=fault.has_body)
+            self._remember(request, reply, fault)
+            return _response(reply)
+        reply = self._api.answer(call)
+        self._remember(request, reply, fault)
+        await self._follow_up(reply)
+        await _sleep(after_s)
+        if kind is FaultKind.LOSE_ANSWER:
+            return _hang_up(request, reset=False)
+        if fault is not None and kind is FaultKind.SERVER_ERROR_COUNTED:
+            reply = server_error(request.path, fault.status, has_body=fault.has_body)
+        return _response(reply)
+
+    def _delays(self, fault: Fault | None) -> tuple[float, float]:
+        latency_s = self._plan.seconds(self._latency_s)
+        before_s = self._plan.seconds((0.0, latency_s))
+        after_s = latency_s - before_s
+        if fault is not None and fault.kind is FaultKind.COUNT_LATE:
+            before_s += fault.delay_s
+        if fault is not None and fault.kind is FaultKind.SLOW:
+            after_s += fault.delay_s
+        return before_s, after_s
+
+    async def _follow_up(self, reply: Reply) -> None:
+        if reply.submission is None or self._processor is None:
+            return
+        told = self._processor.start(reply.submission)
+        if told is not None:
+            await told.wait()
+
+    def _remember(self, request: web.Request, reply: Reply, fault: Fault | None) -> None:
+        self.workspace.remember(
+            RequestRecord(
+                at=self.workspace.now(),
+                method=request.method,
+                path=request.path,
+                status=reply.status,
+                op=reply.op,
+                segment=reply.segment,
+                counted=reply.counted,
+                limit=reply.limit,
+                fault=fault.kind if fault else None,
+            )
+        )
+
+
+def wall_clock() -> Callable[[], float]:
+    """A clock of epoch seconds that only goes forward, whatever is done to the system's."""
+    origin = time.time() - time.monotonic()
+    return lambda: origin + time.monotonic()
+
+
+async def _call(request: web.Request) -> Call:
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        body = None
+    return Call(
+        method=request.method,
+        path=request.path,
+        headers=request.headers,
+        name=request.query.get("name"),
+        body=body,
+    )
+
+
+def _response(reply: Reply) -> web.Response:
+    headers = {"Content-Type": "application/json", **reply.headers} if reply.body else reply.headers
+    return web.Response(status=reply.status, body=reply.body or None, headers=headers)
+
+
+def _hang_up(request: web.Request, *, reset: bool) -> web.StreamResponse:
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        if reset and connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    return web.Response()  # never seen: there is nobody left to write to
+
+
+async def _sleep(seconds: float) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+def _directory(users: Path | Iterable[str] | None) -> Iterable[str] | None:
+    if not isinstance(users, os.PathLike):
+        if isinstance(users, str):
+            raise InputError("must be a path or several texts, not one text", "users")
+        return users
+    reader = RowReader()
+    try:
+        reader.feed(users.read_bytes())
+    except OSError as error:
+        raise InputError(f"the file cannot be read: {error.strerror}", "users") from None
+    return reader.finish().values
+
+
+def _dialect(dialect: str) -> Dialect:
+    try:
+        return Dialect(dialect)
+    except ValueError:
+        raise InputError(f"{dialect!r} is none of {', '.join(Dialect)}", "dialect") from None
+
+
+def _loopback(host: str) -> str:
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise InputError(f"must be a loopback address such as 127.0.0.1, not {host!r}", "host")
+    return host

@@ -1,0 +1,134 @@
+"""Read the JSON bodies of the v2 calls as strictly as they are documented. Pure.
+
+https://moengage.com/docs/api/file-segments/create-file-segment and its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn, TypeAlias
+from urllib.parse import urlsplit
+
+from moe_segments.limits import FILE_CONTENT_TYPES
+from moe_segments.models import problem_of_name
+from moe_segments.sandbox.records import Ask, Op
+
+__all__ = ["Malformed", "read_ask", "read_object", "read_target"]
+
+Fields: TypeAlias = Mapping[str, object]
+
+_INT32_MAX: Final = 2**31 - 1
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_CONTENT_TYPES: Final = frozenset({"", "application/json", *FILE_CONTENT_TYPES})
+
+
+class Malformed(Exception):
+    """A request that is not as documented; its text says what is wrong."""
+
+
+def read_object(body: bytes, content_type: str) -> Fields:
+    """The JSON object in a body.
+
+    Args:
+        body: The bytes as they came.
+        content_type: The header; application/json, each documented type of a file, or empty.
+
+    Raises:
+        Malformed: Another content type, or no JSON object.
+    """
+    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
+        raise Malformed("Content-Type must be application/json.")
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Malformed("The body is not JSON.") from None
+    if not isinstance(value, dict):
+        raise Malformed("The body must be a JSON object.")
+    return value
+
+
+def read_target(fields: Fields) -> tuple[str, str | None]:
+    """The name and the identifier a call is about.
+
+    Raises:
+        Malformed: The name is missing, or one of them is no text.
+    """
+    return _text(fields, "name"), _optional_text(fields, "cs_id") or None
+
+
+def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
+    """A file operation.
+
+    Args:
+        op: Which of the four.
+        fields: The body's object; what is not documented is ignored.
+        db_name: The database the request names, or the workspace's own.
+
+    Raises:
+        Malformed: A field is missing or not as documented.
+    """
+    name, cs_id = read_target(fields)
+    if op is Op.CREATE and (problem := problem_of_name(name)):
+        raise Malformed(f"name: {problem}.")
+    _text(fields, "attribute_name")
+    attribute_type = _text(fields, "attribute_type")
+    if attribute_type not in ("string", "double"):
+        raise Malformed("attribute_type: must be string or double.")
+    _check_emails(fields.get("emails", []))
+    return Ask(
+        op=op,
+        name=name,
+        cs_id=None if op is Op.CREATE else cs_id,
+        attribute_type=attribute_type,
+        file_url=_url("file_url", _text(fields, "file_url")),
+        callback_url=_optional_url(fields, "callback_url"),
+        expiry_days=_days(fields) if op is Op.CREATE else None,
+        db_name=db_name,
+    )
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _text(fields: Fields, field: str) -> str:
+    value = fields.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise Malformed(f"{field}: is required and must be text that is not blank.")
+    return value
+
+
+def _optional_text(fields: Fields, field: str) -> str | None:
+    value = fields.get(field, "")
+    if not isinstance(value, str):
+        raise Malformed(f"{field}: must be text.")
+    return value
+
+
+def _optional_url(fields: Fields, field: str) -> str | None:
+    return _url(field, _text(fields, field)) if field in fields else None
+
+
+def _url(field: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not url.isascii() or not url.isprintable() or " " in url:
+        raise Malformed(f"{field}: must be a URL that begins with https:// or http://.")
+    return url
+
+
+def _days(fields: Fields) -> int:
+    days = fields.get("expiry_time")
+    if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= _INT32_MAX:
+        raise Malformed(f"expiry_time: is required and must be a whole number of days from 1 to {_INT32_MAX}.")
+    return days
+
+
+def _check_emails(emails: object) -> None:
+    if not isinstance(emails, list) or not all(isinstance(e, str) and _EMAIL.fullmatch(e) for e in emails):
+        raise Malformed("emails: must be a list of e-mail addresses.")

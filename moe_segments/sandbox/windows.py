@@ -1,0 +1,52 @@
+"""Count on a sliding window with a plain list of moments, oldest first. Pure: `now` comes in, seconds.
+
+What happened at *t* counts until *t* + window, that very moment excluded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Window"]
+
+
+class Window:
+    """Amounts and the moments they were spent.
+
+    Attributes:
+        capacity: The most that may count at a time.
+        window_s: How long an amount counts, seconds.
+    """
+
+    def __init__(self, capacity: int, window_s: float) -> None:
+        self.capacity, self.window_s = capacity, window_s
+        self._spent: deque[tuple[float, int]] = deque()
+        self._used = 0
+
+    def used(self, now: float) -> int:
+        """What counts at *now*. Older amounts are dropped from the left, so each is looked at once."""
+        while self._spent and self._spent[0][0] + self.window_s <= now:
+            self._used -= self._spent.popleft()[1]
+        return self._used
+
+    def fits(self, now: float, amount: int = 1) -> bool:
+        """Whether *amount* more would stay within the capacity."""
+        return self.used(now) + amount <= self.capacity
+
+    def spend(self, now: float, amount: int = 1) -> None:
+        """Count *amount* from *now* on, whether it fits or not."""
+        self._spent.append((now, amount))
+        self._used += amount
+
+    def wait_s(self, now: float, amount: int = 1) -> float | None:
+        """Seconds until *amount* fits if nothing else is spent; None when it never will."""
+        if amount > self.capacity:
+            return None
+        over = self.used(now) + amount - self.capacity
+        ready_at = now
+        for at, spent in self._spent:
+            if over <= 0:
+                break
+            over -= spent
+            ready_at = at + self.window_s
+        return ready_at - now
