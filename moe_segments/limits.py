@@ -184,6 +184,14 @@ def _not_negative_s(_: object, attribute: _Attribute, value: float) -> None:
         raise InputError(f"must be a number of seconds from 0, not {value!r}", attribute.name)
 
 
+def _copied_amounts(value: Mapping[str, int]) -> Mapping[str, int]:
+    return dict(value)
+
+
+def _copied_statuses(value: Mapping[int, bool]) -> Mapping[int, bool]:
+    return dict(value)
+
+
 def _check_headroom(limits: QuotaLimits, _: object, value: Mapping[str, int]) -> None:
     for name, amount in value.items():
         if name not in LIMIT_NAMES:
@@ -239,8 +247,12 @@ class QuotaLimits:
     file_bytes: int = attrs.field(default=150_000_000, validator=_positive_int)
     hour_s: float = attrs.field(default=HOUR_S, validator=_positive_s)
     day_s: float = attrs.field(default=DAY_S, validator=_positive_s)
-    headroom: Mapping[str, int] = attrs.field(factory=dict, converter=dict, validator=_check_headroom, hash=False)
-    consumes: Mapping[int, bool] = attrs.field(factory=dict, converter=dict, validator=_check_consumes, hash=False)
+    headroom: Mapping[str, int] = attrs.field(
+        factory=dict, converter=_copied_amounts, validator=_check_headroom, hash=False
+    )
+    consumes: Mapping[int, bool] = attrs.field(
+        factory=dict, converter=_copied_statuses, validator=_check_consumes, hash=False
+    )
     guard_s: float = attrs.field(default=60.0, validator=_not_negative_s)
     count_late_s: float = attrs.field(default=900.0, validator=_not_negative_s)
     processing_allowance_s: float = attrs.field(default=21_600.0, validator=_not_negative_s)

@@ -227,7 +227,7 @@ class Jobs:
             case Planned():
                 self._planned(event, at_us)
             case RunStarted():
-                self.runs[event.run] = Run(event.run, event.manifest, event.total, at_us)
+                self.runs.setdefault(event.run, Run(event.run, event.manifest, event.total, at_us))
             case _:
                 pass  # events about quotas and keys say nothing of a job
 

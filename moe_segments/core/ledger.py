@@ -137,7 +137,7 @@ class Ledger:
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
         self.advance(now_us)
-        wait: Wait | None = None
+        latest_us, binding = 0, None
         for window in self.windows:
             weight = cost[window.unit]
             if not weight:
@@ -145,23 +145,33 @@ class Ledger:
             if weight > window.capacity:
                 return Never(window.limit, weight, window.capacity)
             until_us = self._blocked_until_us(window, weight, now_us)
-            if until_us is not None and (wait is None or until_us > (wait.until_us or 0)):
-                wait = Wait(until_us, window.limit, window.used, weight, window.capacity)
+            if until_us > latest_us:
+                latest_us, binding = until_us, window
+        wait = (
+            None
+            if binding is None
+            else Wait(latest_us, binding.limit, binding.used, cost[binding.unit], binding.capacity)
+        )
         if cost.segments:
             wait = self._decide_active(cost.segments, now_us, wait)
         return wait or _GRANTED
 
-    def _blocked_until_us(self, window: Window, weight: int, now_us: int) -> int | None:
+    @staticmethod
+    def _blocked_until_us(window: Window, weight: int, now_us: int) -> int:
+        """When *weight* fits this window; 0 when it does now."""
         tape = window.tape
-        over = tape.sums[-1] - tape.sums[window.head] + tape.held + weight - window.capacity
-        closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+        sums = tape.sums
+        over = sums[-1] - sums[window.head] + tape.held + weight - window.capacity
+        closed_us = window.throttled_until_us
+        closed_us = max(closed_us, window.quarantined_until_us)
         if over > 0:
-            return max(window.fits_at_us(over, now_us), closed_us)
+            until_us = window.fits_at_us(over, now_us)
+            return max(closed_us, until_us)
         if now_us < closed_us:
             return closed_us
         if window.probing and tape.holds:
             return max(now_us + 1, min(hold.doubt_us for hold in tape.holds))
-        return None
+        return 0
 
     def _decide_active(self, segments: int, now_us: int, wait: Wait | None) -> Wait | None:
         active = self.active
@@ -436,7 +446,7 @@ def _us(seconds: float) -> int:
     return round(seconds * SECOND_US)
 
 
-_FOLDS: Final[dict[type[Event], "Callable[[Ledger, Any, int], None]"]] = {
+_FOLDS: Final[dict[type[Event], Callable[[Ledger, Any, int], None]]] = {
     Reserved: Ledger.reserve,
     NeverSent: Ledger._never_sent,  # noqa: SLF001 - the class's own table, made after it
     Answered: Ledger._answered,  # noqa: SLF001

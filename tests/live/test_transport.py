@@ -570,7 +570,7 @@ async def test_a_compressed_answer_is_read() -> None:
 
 async def cancelled(task: asyncio.Task[Delivery], when: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not when():  # noqa: ASYNC110 - what is waited for is what the sockets did, not a task
+        while not when():
             await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

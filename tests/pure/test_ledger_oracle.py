@@ -68,13 +68,13 @@ class Oracle:
     def _u(entry: Entry, now_us: int) -> int:
         if entry.u_us is not None:
             return entry.u_us
-        return entry.lease_us if now_us >= entry.lease_us else now_us
+        return min(entry.lease_us, now_us)
 
     @staticmethod
     def _users_u(entry: Entry, now_us: int) -> int:
         if entry.users_u_us is not None:
             return entry.users_u_us
-        return entry.users_bound_us if now_us >= entry.users_bound_us else now_us
+        return min(entry.users_bound_us, now_us)
 
 
 STEP = st.tuples(
@@ -106,9 +106,7 @@ def test_the_windows_agree_with_a_list_added_up_anew(steps: list[tuple[str, int,
                 ledger.fold(event, now)
                 over = now + event.fence_us + event.timeout_us
                 lease = over + round(LIMITS.count_late_s * SECOND)
-                oracle.entries[event.row] = Entry(
-                    cost, lease, lease + round(LIMITS.processing_allowance_s * SECOND)
-                )
+                oracle.entries[event.row] = Entry(cost, lease, lease + round(LIMITS.processing_allowance_s * SECOND))
         elif oracle.entries:
             row = sorted(oracle.entries)[which % len(oracle.entries)]
             _end(ledger, oracle, row, kind, now)

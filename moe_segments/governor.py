@@ -1,0 +1,414 @@
+"""Hold every send until the documented quotas allow it, across tasks, processes and crashes.
+
+Decisions are `core.admission` and `core.ledger`, made inside the journal's own serial step; this module is the queue
+in front of them. One pass decides for everyone who waits, first come first; one timer wakes the queue when the next
+slot can be free. A wait longer than the caller allows is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Literal
+
+from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of
+from moe_segments.core.events import ActiveObserved, ExternalUsage, NeverSent, Opened, Quarantined, Trusted
+from moe_segments.core.plan import starts
+from moe_segments.errors import InputError, JournalError, NotSent
+from moe_segments.limits import is_whole
+from moe_segments.models import FileOperation
+from moe_segments.quota import Grant, LimitUsage, PlannedStart, moment_of, refusal_for, usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from moe_segments.core.events import Event
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal.follower import Follower
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.models import Operation
+
+__all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
+
+_SECOND_US: Final = 1_000_000
+_LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
+_log = logging.getLogger("moe_segments.governor")
+
+
+def boot_time_s() -> float:
+    """Seconds since the boot, suspend included where the system can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class _Ticket:
+    """One who waits."""
+
+    __slots__ = ("ask", "deadline_s", "fresh", "future", "verdict")
+
+    def __init__(self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None]) -> None:
+        self.ask, self.deadline_s, self.future = ask, deadline_s, future
+        self.fresh = True
+        self.verdict: Verdict | None = None
+
+
+class Governor:
+    """The quotas of one workspace, decided in its journal."""
+
+    def __init__(self, follower: Follower, limits: QuotaLimits, *, clock: Callable[[], float] = boot_time_s) -> None:
+        self.limits = limits
+        self._follower, self._clock = follower, clock
+        self._queue: list[_Ticket] = []
+        self._passing: asyncio.Task[None] | None = None
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watching = ExitStack()
+        self._is_watching = False
+        self._stop_listening: Callable[[], None] | None = None
+        self.closed = False
+        self._releases: set[asyncio.Task[int]] = set()
+
+    async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
+        """Take up the journal for a service, noticing when it belongs to another or may have lost history.
+
+        Raises:
+            JournalError: The journal belongs to another service or to windows of another length.
+        """
+        journal = self._follower.journal
+        doubt, scale = journal.doubt, self.limits.scale
+
+        def question(state: WorkspaceState, _: int) -> tuple[Sequence[Event], None]:
+            _refuse_other(state.opened, origin, scale)
+            events: list[Event] = [] if state.opened else [Opened(origin, scale)]
+            reason = doubt or state.ledger.quarantine
+            if reason and on_lost_journal == "trust":
+                events.append(Trusted(reason))
+            elif doubt:
+                events.append(Quarantined(doubt))
+            return events, None
+
+        await self._follower.ask(question)
+        self._stop_listening = self._follower.listen(self._kick_if_waiting)
+        if doubt:
+            _log.warning("%s; on_lost_journal=%r", doubt, on_lost_journal)
+        elif journal.is_new and announce:
+            _log.warning(
+                "this journal is new: it takes nothing to have been spent in the last 24 hours; "
+                "if that is not so, tell it with governor.record_external"
+            )
+
+    async def close(self) -> None:
+        """Refuse whoever still waits; give back what was granted to nobody."""
+        self.closed = True
+        for ticket in self._queue:
+            _fail(ticket, NotSent("the client is closing"))
+        self._queue.clear()
+        self._set_timer(None)
+        self._stop_watching()
+        if self._passing is not None:
+            await asyncio.gather(self._passing, return_exceptions=True)
+        await asyncio.gather(*self._releases, return_exceptions=True)
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+
+    # What users ask
+
+    async def usage(self) -> Mapping[str, LimitUsage]:
+        """Every limit by its name, as the journal stands now.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
+        return {state.limit: usage_of(state) for state in states}
+
+    async def plan(self, operations: Iterable[Operation]) -> list[PlannedStart]:
+        """When each operation can start if they are submitted now in this order, and which limit binds it.
+
+        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations.
+
+        Raises:
+            InputError: A file operation has no `rows`.
+            JournalError: The journal cannot be read.
+        """
+        planned = list(operations)
+        for operation in planned:
+            if isinstance(operation, FileOperation) and operation.rows is None:
+                raise InputError(f"{operation.name!r} needs its number of rows to be planned", "rows")
+        costs = [cost_of(operation, self.limits) for operation in planned]
+        now_us, found = await self._follower.ask(
+            lambda state, now_us: ((), (now_us, list(starts(state.ledger, costs, now_us))))
+        )
+        return [
+            PlannedStart(
+                operation=operation,
+                start=moment_of(start.at_us),
+                limit=start.limit,
+                wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
+            )
+            for operation, start in zip(planned, found, strict=True)
+        ]
+
+    async def record_external(self, *, operations: int = 0, rows: int = 0, at: datetime | None = None) -> None:
+        """Tell the journal what somebody else spent, such as people in the dashboard.
+
+        Args:
+            operations: File-segment operations, from 0.
+            rows: Users uploaded, from 0.
+            at: When, aware; None for now. Usage older than a window no longer counts in it.
+
+        Raises:
+            InputError: A number is negative, or the moment has no zone or lies in the future.
+            JournalError: It could not be written.
+        """
+        _check_amount("operations", operations)
+        _check_amount("rows", rows)
+        if at is not None and at.tzinfo is None:
+            raise InputError("needs a time zone", "at")
+        at_us = None if at is None else round(at.timestamp() * _SECOND_US)
+
+        def question(_: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
+            if at_us is not None and at_us > now_us:
+                raise InputError("lies in the future", "at")
+            return [ExternalUsage(operations, rows, now_us if at_us is None else at_us)], None
+
+        await self._follower.ask(question)
+
+    async def observe_active_segments(self, n: int) -> None:
+        """Tell the journal how many segments of all types are active now, those of this journal included.
+
+        Raises:
+            InputError: *n* is no whole number from 0.
+            JournalError: It could not be written.
+        """
+        _check_amount("n", n)
+        await self._follower.record(ActiveObserved(n))
+
+    async def lift_quarantine(self, *, operations: int = 0, rows: int = 0) -> None:
+        """State what was spent in the last day, and trust the journal for the rest.
+
+        Args:
+            operations: File-segment operations, counted as if spent now.
+            rows: Users uploaded, counted as if spent now.
+
+        Raises:
+            InputError: A number is negative.
+            JournalError: It could not be written.
+        """
+        _check_amount("operations", operations)
+        _check_amount("rows", rows)
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
+            reason = state.ledger.quarantine or "stated by the user"
+            return [ExternalUsage(operations, rows, now_us), Trusted(reason)], None
+
+        await self._follower.ask(question)
+
+    # What the client asks
+
+    async def reserve(self, ask: Ask, *, max_wait_s: float = 0.0) -> Grant | None:
+        """Wait for leave to send one request, first come, first served.
+
+        Cancelling it frees the place in line, and gives back what was granted meanwhile.
+
+        Returns:
+            The grant, durable; None when the journal knows the job and it is not to be sent again.
+
+        Raises:
+            QuotaExceeded: A limit stays full for longer than *max_wait_s*.
+            QuotaNeverFits: It is larger than a whole limit.
+            SegmentBusy: Its segment is not free within *max_wait_s*.
+            AuthenticationFailed, Forbidden: The key was rejected before.
+            NotSent: The governor is closing.
+            JournalError: Nothing can be decided, so nothing is sent.
+        """
+        if self.closed:
+            raise NotSent("the client is closing")
+        loop = asyncio.get_running_loop()
+        ticket = _Ticket(ask, loop.time() + max_wait_s, loop.create_future())
+        self._queue.append(ticket)
+        self._kick()
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            self._abandon(ticket)
+            raise
+
+    async def give_back(self, grant: Grant, reason: str) -> None:
+        """The request was provably never sent: everything it held is free again."""
+        await self._follower.record(NeverSent(grant.job, grant.attempt, reason))
+
+    def may_start(self, grant: Grant) -> bool:
+        """Whether the request may still start; past its fence the reservation's end would not cover it."""
+        return self._clock() < grant.send_by_s
+
+    def report_if_late(self, grant: Grant) -> None:
+        """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
+        late_s = self._clock() - grant.lease_s
+        if late_s > 0:
+            _log.warning(
+                "job %s: its outcome became known %.0f s after its lease; its quota is counted anew from now",
+                grant.job,
+                late_s,
+            )
+
+    def _abandon(self, ticket: _Ticket) -> None:
+        if ticket in self._queue:
+            self._queue.remove(ticket)
+            self._kick_if_waiting()
+        if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
+            self._release(ticket.future.result())
+
+    def _release(self, grant: Grant | None) -> None:
+        if grant is None:
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._follower.record(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
+        )
+        self._releases.add(task)
+        task.add_done_callback(self._released)
+
+    def _released(self, task: asyncio.Task[int]) -> None:
+        self._releases.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("a reservation that was called off counts until its lease: %s", error)
+
+    # Passes
+
+    def _kick_if_waiting(self) -> None:
+        if self._queue:
+            self._kick()
+
+    def _kick(self) -> None:
+        self._again = True
+        if self._passing is None:
+            self._passing = asyncio.get_running_loop().create_task(self._pass_until_quiet())
+
+    async def _pass_until_quiet(self) -> None:
+        try:
+            while self._again and self._queue:
+                self._again = False
+                await self._pass()
+        finally:
+            self._passing = None
+
+    async def _pass(self) -> None:
+        tickets = tuple(self._queue)
+        asks = [ticket.ask for ticket in tickets]
+        ahead_for = frozenset(
+            position for position, ticket in enumerate(tickets) if ticket.fresh and math.isfinite(ticket.deadline_s)
+        )
+        started_s = self._clock()  # before the reservation, so the fence is early rather than late
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
+            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)
+            return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (
+                verdicts,
+                now_us,
+            )
+
+        try:
+            verdicts, now_us = await self._follower.ask(question)
+        except Exception as error:  # noqa: BLE001 - handed to each who waits
+            self._drop(tickets)
+            for ticket in tickets:
+                _fail(ticket, error)
+            return
+        done = [
+            ticket
+            for ticket, verdict in zip(tickets, verdicts, strict=True)
+            if self._deliver(ticket, verdict, now_us, started_s)
+        ]
+        self._drop(done)
+        self._sleep(now_us)
+
+    def _drop(self, tickets: Sequence[_Ticket]) -> None:
+        gone = set(map(id, tickets))
+        self._queue = [ticket for ticket in self._queue if id(ticket) not in gone]
+
+    def _deliver(self, ticket: _Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
+        """Hand the verdict over if it is final for this ticket. Returns whether it was."""
+        ticket.fresh, ticket.verdict = False, verdict
+        if isinstance(verdict, Admitted):
+            event = verdict.event
+            send_by_s = started_s + event.fence_us / _SECOND_US
+            lease_s = send_by_s + event.timeout_us / _SECOND_US + self.limits.count_late_s
+            grant = Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
+            if ticket.future.done():
+                self._release(grant)
+            else:
+                ticket.future.set_result(grant)
+            return True
+        if isinstance(verdict, Known):
+            if not ticket.future.done():
+                ticket.future.set_result(None)
+            return True
+        error = refusal_for(verdict, now_us, ticket.deadline_s - asyncio.get_running_loop().time(), ticket.ask)
+        if error is not None:
+            _fail(ticket, error)
+        return error is not None
+
+    def _sleep(self, now_us: int) -> None:
+        if not self._queue:
+            self._set_timer(None)
+            self._stop_watching()
+            return
+        loop = asyncio.get_running_loop()
+        pauses = [ticket.deadline_s - loop.time() for ticket in self._queue]
+        pauses += [
+            (until_us - now_us) / _SECOND_US
+            for ticket in self._queue
+            if (until_us := _until_us(ticket.verdict)) is not None
+        ]
+        self._set_timer(max(0.001, min(*pauses, _LONGEST_SLEEP_S)))
+        if not self._is_watching:
+            self._watching.enter_context(self._follower.watching())
+            self._is_watching = True
+
+    def _stop_watching(self) -> None:
+        self._watching.close()
+        self._is_watching = False
+
+    def _set_timer(self, delay_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._kick_if_waiting)
+
+
+def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:
+    if opened is None or (opened.origin, opened.scale) == (origin, scale):
+        return
+    if opened.origin != origin:
+        raise JournalError(
+            f"this journal belongs to {opened.origin} and the client talks to {origin}; "
+            "name another journal, so that one service's usage is not taken for the other's"
+        )
+    raise JournalError(
+        f"this journal was kept for windows {opened.scale:g} times shorter than documented and the client's are "
+        f"{scale:g} times shorter; name another journal, or use the same scale"
+    )
+
+
+def _until_us(verdict: Verdict | None) -> int | None:
+    match verdict:
+        case Later(wait, _):
+            return wait.until_us
+        case Busy(_, until_us):
+            return until_us
+        case _:
+            return None
+
+
+def _fail(ticket: _Ticket, error: Exception) -> None:
+    if not ticket.future.done():
+        ticket.future.set_exception(error)
+
+
+def _check_amount(field: str, amount: object) -> None:
+    if not is_whole(amount):
+        raise InputError(f"must be a whole number from 0, not {amount!r}", field)

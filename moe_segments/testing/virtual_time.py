@@ -1,0 +1,158 @@
+"""An event loop whose time jumps to the next timer as soon as nothing else can happen.
+
+Real sockets and threads go on working: the loop looks for their events first, and does not jump while a job runs in an
+executor. So a test waits virtual hours in real milliseconds. Servers in other processes do not share its time: scale
+the windows for those instead.
+
+With `in_memory` TCP connections stay inside the loop: whoever listens in it is reached without a socket, whoever does
+not is refused. Then no test can reach a network by mistake, ports are never taken, and one seed gives one order of
+events; a real socket may deliver a moment later than the loop looks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from moe_segments.testing.memory_network import MemoryTransport, Network, connected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from moe_segments.testing.memory_network import Factory
+
+__all__ = ["EPOCH_US", "VirtualTimeLoop", "journal_clock", "run_virtually"]
+
+T = TypeVar("T")
+EPOCH_US: Final = 1_764_547_200_000_000  # where virtual time begins: 2025-12-01T00:00Z, microseconds
+_JOB_POLL_S: Final = 0.05
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """A selector loop with a clock of its own, which starts at 0 and jumps when the loop is idle.
+
+    Args:
+        in_memory: TCP connections stay inside the loop, without TLS.
+    """
+
+    def __init__(self, *, in_memory: bool = False) -> None:
+        super().__init__()
+        self._clock_resolution = 1e-6
+        self._virtual_s = 0.0
+        self._jobs = 0
+        self._network = Network() if in_memory else None
+        self._dialled: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]] = weakref.WeakKeyDictionary()
+        selector: Any = self._selector  # type: ignore[attr-defined]  # not in the stubs
+        self._look = selector.select
+        selector.select = self._look_then_jump
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._virtual_s
+
+    def run_in_executor(  # type: ignore[override]  # the stubs' type variables add nothing here
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
+        """As ever; time stands still until the job is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jobs += 1
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: asyncio.Future[Any]) -> None:
+        self._jobs -= 1
+
+    def _look_then_jump(self, timeout_s: float | None) -> list[Any]:
+        events: list[Any] = self._look(0)
+        if events or timeout_s == 0:
+            return events
+        if self._jobs or timeout_s is None:
+            return list(self._look(_JOB_POLL_S if timeout_s is None or timeout_s > _JOB_POLL_S else timeout_s))
+        self._virtual_s += timeout_s
+        return []
+
+    # The network in memory. The parameters are asyncio's own.
+
+    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        """As ever; in memory the server is reached from inside this loop only."""
+        if self._network is None or options.get("sock") is not None:
+            return await super().create_server(protocol_factory, host, port, **options)
+        _refuse_tls(options)
+        hosts = [host] if host is None or isinstance(host, str) else list(host)
+        return self._network.listen(self, protocol_factory, hosts, port or 0)
+
+    async def create_connection(  # type: ignore[override]  # asyncio's overloads say no more than this
+        self, protocol_factory: Factory, host: Any = None, port: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """As ever; in memory it reaches who listens in this loop.
+
+        Raises:
+            ConnectionRefusedError: In memory: nobody listens there.
+        """
+        dialling = options.get("sock")
+        address = (host, port) if dialling is None else self._dialled.pop(dialling, None)
+        if self._network is None or address is None:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        _refuse_tls(options)
+        if dialling is not None:
+            dialling.close()
+        server, client = self._network.dial(address)(), protocol_factory()
+        here = ("127.0.0.1", self._network.free_port())
+        return connected(self, client, server, here, address), client
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """As ever; in memory only noted, for the `create_connection` that follows.
+
+        Raises:
+            ConnectionRefusedError: In memory: nobody listens there.
+        """
+        if self._network is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            return await super().sock_connect(sock, address)
+        self._network.dial(address[:2])
+        self._dialled[sock] = address[:2]
+        return None
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]  # as above
+        """As ever; in memory only this machine's name and addresses are known.
+
+        Raises:
+            OSError: In memory: any other name.
+        """
+        if self._network is None:
+            return await super().getaddrinfo(host, port, **options)
+        numeric = "127.0.0.1" if host == "localhost" else host
+        options["flags"] = options.get("flags", 0) | socket.AI_NUMERICHOST
+        return socket.getaddrinfo(numeric, port, **options)
+
+    async def sendfile(self, transport: Any, file: Any, offset: int = 0, count: Any = None, **options: Any) -> int:
+        """As ever; in memory aiohttp is told to write the file itself.
+
+        Raises:
+            NotImplementedError: In memory.
+        """
+        if isinstance(transport, MemoryTransport):
+            raise NotImplementedError("a connection in memory has no descriptor")
+        return await super().sendfile(transport, file, offset, count, **options)
+
+
+def run_virtually(main: Callable[[], Coroutine[Any, Any, T]], *, in_memory: bool = False) -> T:
+    """Run *main* to its end in virtual time, in a loop of its own.
+
+    Args:
+        main: Makes the coroutine.
+        in_memory: As for `VirtualTimeLoop`.
+    """
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(in_memory=in_memory)) as runner:
+        return runner.run(main())
+
+
+def journal_clock() -> int:
+    """A journal's clock in the running loop's time, microseconds since the epoch. In the loop's own thread only."""
+    return EPOCH_US + round(asyncio.get_running_loop().time() * 1_000_000)
+
+
+def _refuse_tls(options: dict[str, Any]) -> None:
+    if options.get("ssl"):
+        raise NotImplementedError("connections in memory have no TLS: use http addresses in tests")
