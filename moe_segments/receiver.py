@@ -1,0 +1,327 @@
+"""Takes the service's callbacks in: each is durable in the journal before it is answered with 200.
+
+The service signs nothing, so the address is the only proof. It ends in a token, 32 random bytes, made for one send
+and told to the service alone; the journal holds only its SHA-256. **A token is a bearer secret, not a signature**:
+whoever reads the address can answer for the service. Give out https addresses, and keep paths out of every access
+log, a proxy's included.
+
+One decision, `CallbackReceiver.decide`, stands behind three faces: `app` (aiohttp), `asgi`, and `serve`, a server of
+its own with deadlines. Forwarding headers are never read. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from moe_segments.errors import InputError, JournalError
+from moe_segments.journal import open_journal
+from moe_segments.journal.follower import Follower
+from moe_segments.limits import QuotaLimits
+from moe_segments.models import problem_of_url, url_without_query
+from moe_segments.receiver_inbox import Inbox, Refreshes, lookup
+from moe_segments.settings import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+    from types import TracebackType
+
+    from aiohttp import web
+
+    from moe_segments.core.jobs import JobRecord
+    from moe_segments.journal import Journal
+    from moe_segments.receiver_asgi import Receive, Scope, Send
+
+__all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal", "token_digest"]
+
+MAX_BODY_BYTES: Final = 65_536
+REFRESHES_PER_S: Final = 10
+_TOKEN_BYTES: Final = 32
+_RETRY_AFTER_S: Final = 5
+_log = logging.getLogger("moe_segments.receiver")
+
+
+@attrs.frozen
+class Reply:
+    """What to answer; the body is always empty.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Header names and values besides the usual ones.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+
+STORED: Final = Reply(200)
+BROKEN_OFF: Final = Reply(400)
+UNKNOWN: Final = Reply(404)
+NOT_POST: Final = Reply(405, {"Allow": "POST"})
+TOO_SLOW: Final = Reply(408)
+TOO_LARGE: Final = Reply(413)
+ENCODED: Final = Reply(415)
+NOT_STORED: Final = Reply(503, {"Retry-After": str(_RETRY_AFTER_S)})
+
+
+def new_token() -> str:
+    """A token for one send: 32 random bytes, 43 characters that need no quoting."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def token_digest(token: str) -> str:
+    """What the journal keeps of a token: its SHA-256, hex."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def refusal(method: str, content_encoding: str | None, body_bytes: int) -> Reply | None:
+    """What its headers alone get a request, whatever its address; None: read on.
+
+    Args:
+        method: The HTTP method.
+        content_encoding: The header's value, None where there is none.
+        body_bytes: The size as declared, or as read so far.
+    """
+    if method != "POST":
+        return NOT_POST
+    if content_encoding:
+        return ENCODED
+    return TOO_LARGE if body_bytes > MAX_BODY_BYTES else None
+
+
+class CallbackReceiver:
+    """Receives callbacks for one or more workspaces: `CallbackReceiver("https://hooks.example.com/moe")`.
+
+    Handed to a client it serves that client's journal. With a journal of its own it serves alone, in another
+    process or on another host than the clients; then use it in an `async with` block, or through a face that opens
+    it itself: `serve`, `app` as the host starts, `asgi` by its lifespan.
+
+    The host application's access log is the host's: keep paths out of it. `serve` logs the route's template only.
+
+    Args:
+        public_url: The https address that the service reaches this receiver under; http on this machine. Its path
+            is where `app` or `asgi` is mounted. None: known once `serve` listens on this machine.
+        journal: A journal URL, or a journal for a single scope; None: each client brings its own.
+        scopes: The scopes served from *journal*; required with it, so that nobody makes one by asking.
+        limits: The quotas that the journal's clients count with; only with *journal*.
+
+    Attributes:
+        public_url: The address without a slash at its end, None while it is not known.
+        port: The port that `serve` listens on, None while it does not.
+
+    Raises:
+        InputError: A value cannot be used.
+    """
+
+    def __init__(
+        self,
+        public_url: str | None = None,
+        *,
+        journal: str | Journal | None = None,
+        scopes: Collection[str] = (),
+        limits: QuotaLimits | None = None,
+    ) -> None:
+        self.public_url = None if public_url is None else _checked(public_url)
+        self.port: int | None = None
+        self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
+        self._limits = limits or QuotaLimits()
+        self._followers: dict[str, Follower] = {}
+        self._inbox = Inbox()
+        self._refreshes = Refreshes(1 / REFRESHES_PER_S)
+        self._open = AsyncExitStack()
+        self._entered, self._entering = 0, asyncio.Lock()
+        self._app: web.Application | None = None
+
+    def __repr__(self) -> str:
+        scopes = len(self._scopes or self._followers)
+        return f"CallbackReceiver(public_url={self.public_url!r}, scopes={scopes})"
+
+    # For clients
+
+    def bind(self, scope: str, follower: Follower) -> None:
+        """Serve *scope* from a client's own follower until `unbind`.
+
+        Raises:
+            InputError: Another client serves it, or this receiver has a journal of its own.
+        """
+        if self._journal is not None:
+            raise InputError("has a journal of its own; give the client a receiver without one", "callbacks")
+        if self._followers.setdefault(scope, follower) is not follower:
+            raise InputError(
+                f"another client receives callbacks for {scope} here; give each client its own receiver, "
+                "or share one client",
+                "callbacks",
+            )
+
+    def unbind(self, scope: str) -> None:
+        """Stop serving *scope*. Idempotent."""
+        self._followers.pop(scope, None)
+
+    def url_for(self, scope: str, token: str) -> str:
+        """The address to give to the service for one send. A secret: it holds the token.
+
+        Raises:
+            InputError: The public address is not known yet.
+        """
+        if self.public_url is None:
+            raise InputError("is not known yet: pass it, or enter 'async with receiver.serve()' first", "public_url")
+        return f"{self.public_url}/{quote(scope, safe='')}/{quote(token, safe='')}"
+
+    # For faces
+
+    async def decide(self, scope: str, token: str, method: str, content_encoding: str | None, body: bytes) -> Reply:
+        """What to answer a request; with 200 its callback is durable.
+
+        Args:
+            scope: The last segment of the path but one, unquoted; empty when the path does not fit.
+            token: The last segment, unquoted; empty when the path does not fit.
+            method: The HTTP method.
+            content_encoding: The header's value, None where there is none.
+            body: What was read; one byte above `MAX_BODY_BYTES` is enough to see that it is too large.
+        """
+        refused = refusal(method, content_encoding, len(body))
+        if refused is not None:
+            return refused
+        follower, token_sha256 = self._followers.get(scope), token_digest(token)
+        try:
+            record = await self._record_of(follower, token_sha256)
+            if follower is None or record is None:
+                return UNKNOWN
+            await self._inbox.take(follower, token_sha256, *record, body)
+        except JournalError as error:
+            _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
+            return NOT_STORED
+        return STORED
+
+    async def _record_of(self, follower: Follower | None, token_sha256: str) -> tuple[JobRecord, int] | None:
+        found = lookup(follower, token_sha256)
+        if found is not None or follower is None:
+            return found
+        # Another process may have made it a moment ago.
+        await self._refreshes.one(follower)
+        return lookup(follower, token_sha256)
+
+    @property
+    def app(self) -> web.Application:
+        """To mount in an aiohttp application: `host.add_subapp("/moe", receiver.app)`. Made when first asked for."""
+        if self._app is None:
+            from moe_segments.receiver_app import application  # aiohttp.web is slow to import
+
+            self._app = application(self)
+        return self._app
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI 3 application, to mount at the path of the public address or to serve by itself."""
+        from moe_segments.receiver_asgi import answer
+
+        await answer(self, scope, receive, send)
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        header_timeout_s: float = 10.0,
+        request_timeout_s: float = 15.0,
+        keep_alive_s: float = 15.0,
+        max_connections: int = 256,
+    ) -> AsyncIterator[Self]:
+        """Listen while inside, http only: let a proxy speak https. Answers below the public path and at the root.
+
+        Args:
+            host: The address to listen on; on this machine where no public address was given.
+            port: 0: a free one, see `port`.
+            header_timeout_s: Longest time for the headers of a request.
+            request_timeout_s: Longest time from the end of its headers to the end of its answer.
+            keep_alive_s: Longest silence between two requests of a connection.
+            max_connections: Connections at the same time; one more is answered 503.
+
+        Raises:
+            InputError: The address cannot be listened on, or is not on this machine and no public one was given.
+            JournalError: The receiver's own journal cannot be used.
+        """
+        from moe_segments.receiver_app import Deadlines, listening  # aiohttp.web is slow to import
+
+        if self.port is not None:
+            raise InputError(f"this receiver listens already, on port {self.port}", "port")
+        if self.public_url is None and not is_loopback(host):
+            raise InputError("pass public_url to listen on an address that is not on this machine", "host")
+        deadlines = Deadlines(header_timeout_s, request_timeout_s, keep_alive_s)
+        async with self, listening(self, host, port, deadlines, max_connections) as bound_port:
+            with self._known_as(host, bound_port):
+                yield self
+
+    @contextmanager
+    def _known_as(self, host: str, port: int) -> Iterator[None]:
+        given, self.port = self.public_url, port
+        self.public_url = given or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            yield
+        finally:
+            self.public_url, self.port = given, None
+
+    # A journal of its own
+
+    async def __aenter__(self) -> Self:
+        async with self._entering:
+            if self._entered == 0:
+                await self._open_own()
+            self._entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._entering:
+            self._entered -= 1
+            if self._entered == 0:
+                await self._open.aclose()
+
+    async def _open_own(self) -> None:
+        async with AsyncExitStack() as opening:
+            for scope in self._scopes:
+                follower = Follower(self._journal_of(scope), self._limits)
+                opening.push_async_callback(follower.close)
+                await follower.open()
+                opening.callback(self.unbind, scope)
+                self._followers[scope] = follower
+                if follower.journal.is_new:
+                    _log.warning("no client has used this journal for %s yet: check the path and the scope", scope)
+            self._open = opening.pop_all()
+
+    def _journal_of(self, scope: str) -> Journal:
+        assert self._journal is not None
+        return open_journal(self._journal, scope) if isinstance(self._journal, str) else self._journal
+
+
+def _checked(public_url: str) -> str:
+    if problem := problem_of_url(public_url):
+        raise InputError(problem, "public_url")
+    parts = urlsplit(public_url)
+    if parts.query or parts.fragment:
+        raise InputError("must end with its path: scope and token are appended to it", "public_url")
+    if parts.scheme != "https" and not is_loopback(parts.hostname):
+        raise InputError("must begin with https://, since its path is the only proof", "public_url")
+    return url_without_query(public_url).rstrip("/")
+
+
+def _checked_scopes(journal: str | Journal | None, scopes: Collection[str]) -> tuple[str, ...]:
+    if isinstance(scopes, str) or not all(scopes):
+        raise InputError("must be several texts, such as ['W1.03'], none of them empty", "scopes")
+    if journal is None and scopes:
+        raise InputError("are for a receiver with a journal of its own; a client brings its own scope", "scopes")
+    if journal is not None and not scopes:
+        raise InputError("must name the scopes to serve from this journal", "scopes")
+    if journal == "memory:":
+        raise InputError("memory: is nobody else's; name the journal that the clients use", "journal")
+    if journal is not None and not isinstance(journal, str) and len(scopes) != 1:
+        raise InputError("a journal that is no URL holds one scope", "scopes")
+    return tuple(dict.fromkeys(scopes))
