@@ -1,0 +1,170 @@
+"""A handle on one operation: what became of it, in this process or another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from moe_segments.core.jobs import recalled
+from moe_segments.core.wire import error_kind
+from moe_segments.errors import (
+    CallbackTimeout,
+    FileProcessingFailed,
+    InputError,
+    NotSent,
+    OutcomeUnknown,
+)
+from moe_segments.models import Accepted, FileProcessed, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moe_segments.core.jobs import JobRecord
+    from moe_segments.journal.follower import Follower
+    from moe_segments.models import Operation
+
+__all__ = ["Job"]
+
+
+class Job:
+    """One operation, followed through the journal.
+
+    Attributes:
+        id: Its identifier; `client.job(id)` finds it again, also in another process.
+    """
+
+    __slots__ = ("_follower", "_is_sending", "_operation", "id")
+
+    def __init__(
+        self,
+        job_id: str,
+        follower: Follower,
+        operation: Operation | None = None,
+        is_sending: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self.id = job_id
+        self._follower, self._operation, self._is_sending = follower, operation, is_sending
+
+    def __repr__(self) -> str:
+        record = self._follower.state.jobs.records.get(self.id)
+        return f"<Job {self.id} {record.operation['op']} {self.state}>" if record else f"<Job {self.id}>"
+
+    @property
+    def operation(self) -> Operation:
+        """What was asked for. From another process: without a URL's query, e-mail and callback addresses."""
+        return self._operation or recalled(self._record.operation)
+
+    @property
+    def state(self) -> str:
+        """One of `JobState`, as far as this process has heard; `refresh` reads what others wrote."""
+        if self._is_sending(self.id):
+            return JobState.SENDING
+        return self._record.state_at(self._follower.now_us())
+
+    @property
+    def accepted(self) -> Accepted | None:
+        """What the service answered when it took the operation; None before, or when that was not seen."""
+        accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
+        return None if accepted is None else Accepted(**accepted)
+
+    @property
+    def duplicate_possible(self) -> bool:
+        """Whether an earlier send of this job may have worked too."""
+        return self._record.duplicate_possible
+
+    @property
+    def record(self) -> JobRecord:
+        """Everything the journal knows of it; read only."""
+        return self._record
+
+    @property
+    def _record(self) -> JobRecord:
+        record = self._follower.state.jobs.records.get(self.id)
+        if record is None:
+            raise InputError(f"the journal knows no job {self.id!r}; refresh it, or check the identifier", "job_id")
+        return record
+
+    async def refresh(self) -> None:
+        """Read what other processes wrote meanwhile.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        await self._follower.refresh()
+
+    async def result(self, timeout: float | None = None) -> FileProcessed:  # noqa: ASYNC109 - the public name
+        """Wait for the callback that ends the job, through whichever process it arrives.
+
+        Args:
+            timeout: Longest wait, seconds; None waits for ever.
+
+        Returns:
+            The processed file's figures: found, usable, known to the workspace.
+
+        Raises:
+            FileProcessingFailed: The service could not process the file.
+            CallbackTimeout: Nothing within *timeout*. The job goes on.
+            OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
+            ApiError: The service refused the operation.
+            NotSent: It was never sent.
+            InputError: No callback can come: it was submitted without a receiver, or has none.
+            JournalError: The journal cannot be read.
+        """
+        await self.refresh()
+        if not self._record.awaits_callback and not self._record.terminal and self._record.attempt:
+            raise InputError(
+                "no callback can come for this job: it was submitted without a receiver of ours; "
+                "`accepted` is all there will be",
+                "callbacks",
+            )
+        await self.wait_until(lambda record: record.terminal, timeout)
+        return self._outcome(timeout)
+
+    async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
+        """Wait until *holds* of the job's record, at most *timeout_s* seconds. Returns whether it does."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not holds(self._record):
+                    await self._follower.job_changed(self.id)
+        except TimeoutError:
+            return holds(self._record)
+        return True
+
+    def _outcome(self, timeout_s: float | None) -> FileProcessed:
+        record = self._record
+        result: Any = record.result  # from the journal, which wrote it from the callback's value
+        match record.state:
+            case JobState.PROCESSED:
+                return FileProcessed(**result)
+            case JobState.FAILED:
+                raise FileProcessingFailed(result["status"], result["error_message"], result["request_id"])
+            case JobState.REFUSED:
+                raise refusal_of(record)
+            case JobState.NOT_SENT:
+                raise NotSent(record.reason or "it was called off")
+            case _:
+                pass
+        if self.state == JobState.UNKNOWN:
+            raise OutcomeUnknown(self.id, record.reason or "no answer was recorded")
+        raise CallbackTimeout(self.id, timeout_s or 0.0)
+
+
+def refusal_of(record: JobRecord) -> Exception:
+    """The error that a refused job's answer was."""
+    error: Any = record.error or {}  # from the journal, which wrote it from an ApiError
+    status = record.status or 0
+    return error_kind(status)(
+        status,
+        error.get("title", ""),
+        error.get("description"),
+        error.get("request_id"),
+        error.get("details"),
+        record.id,
+    )
+
+
+def facts_of(value: Accepted | FileProcessed) -> dict[str, object]:
+    """A value as the journal keeps it: its fields, without those that say nothing."""
+    return {name: field for name, field in attrs.asdict(value).items() if field is not None and field != {}}

@@ -1,0 +1,401 @@
+"""One operation from leave to outcome: reserve, pace, send once, write down what is known, perhaps again.
+
+What the journal says if it stops here: before the reservation nothing; after it the row counts until its lease, so a
+crash costs quota and never a second send; after the send the outcome is written before anybody hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.core.admission import Ask, cost_of
+from moe_segments.core.events import (
+    ActiveObserved,
+    Adopted,
+    Answered,
+    Event,
+    KeyAccepted,
+    KeyRejected,
+    NeverSent,
+    Unknown,
+)
+from moe_segments.core.jobs import remembered, segment_keys
+from moe_segments.core.retry import Again, Ending, ending_of, next_step
+from moe_segments.core.wire import (
+    decode_acceptance,
+    decode_segments,
+    encode,
+    encode_list,
+    error_from,
+    throttle_facts,
+)
+from moe_segments.errors import (
+    AnswerShapeError,
+    ApiError,
+    JournalError,
+    MoeSegmentsError,
+    NotSent,
+    OutcomeUnknown,
+    ServerError,
+    TooManyRequests,
+)
+from moe_segments.job import facts_of
+from moe_segments.journal.owner import this_process
+from moe_segments.models import CreateFileSegment, FileOperation, JobState
+from moe_segments.quota import moment_of
+from moe_segments.receiver import new_token, token_digest
+from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moe_segments.core.events import Throttled
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.wire import Answer, Request
+    from moe_segments.governor import Governor
+    from moe_segments.journal.follower import Follower
+    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.quota import Grant
+    from moe_segments.receiver import CallbackReceiver
+    from moe_segments.settings import Settings
+    from moe_segments.transport import Transport
+
+__all__ = ["Submission", "Submitter"]
+
+_SECOND_US: Final = 1_000_000
+_RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
+_LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
+_CLOCKS_APART_S: Final = 300.0  # how far the service's clock may be behind ours
+_KEY_STATUSES: Final = (401, 403)
+_TOO_MANY: Final = 429
+_log = logging.getLogger("moe_segments.client")
+
+
+@attrs.define(eq=False)
+class Submission:
+    """One operation on its way.
+
+    Attributes:
+        operation: What to do, its rows known.
+        job_id: The job.
+        deadline_s: Until when it may wait for quota and segment, on the loop's clock.
+        file_url: Where its file is; None for an operation without a file.
+        retry_unknown: Send again although an earlier send may have worked.
+        granted: It holds a reservation, so that it can no longer be called off.
+    """
+
+    operation: Operation
+    job_id: str
+    deadline_s: float
+    file_url: str | None = None
+    retry_unknown: bool = False
+    granted: bool = False
+
+
+class Submitter:
+    """Carries out submissions for one client.
+
+    Attributes:
+        sending: Jobs whose request is on its way from here.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        settings: Settings,
+        *,
+        follower: Follower,
+        governor: Governor,
+        transport: Transport,
+        receiver: CallbackReceiver | None,
+    ) -> None:
+        self._credentials, self._settings = credentials, settings
+        self._follower, self._governor, self._transport = follower, governor, transport
+        self._receiver = receiver
+        self._owner = this_process()
+        self.sending: set[str] = set()
+
+    # One operation
+
+    async def carry_out(self, submission: Submission) -> None:
+        """Send until the table in `core.retry` says to stop. On return the journal knows the job's acceptance.
+
+        Raises:
+            QuotaError: Refused locally; nothing was sent.
+            NotSent: Provably never sent, after as many tries as the settings allow.
+            OutcomeUnknown: It may have worked.
+            ApiError: The service refused it.
+            AnswerShapeError: A success that is not as documented; the job is unknown.
+            JournalError: The journal cannot be used.
+        """
+        attempts = 0
+        while True:
+            attempts += 1
+            error, ending = await self._attempt(submission)
+            if error is None:
+                return
+            pause_s = None if ending is None else self._pause_s(submission, ending, attempts)
+            if pause_s is None:
+                raise error
+            submission.granted = False
+            await asyncio.sleep(pause_s)
+
+    def _pause_s(self, submission: Submission, ending: Ending, attempts: int) -> float | None:
+        """How long to wait before the next send; None when there is to be none."""
+        step = next_step(
+            submission.operation.op,
+            ending,
+            attempts,
+            count_late_s=self._settings.limits.count_late_s,
+            max_attempts=self._settings.max_attempts,
+        )
+        if not isinstance(step, Again):
+            return None
+        pause_s = step.at_least_s + random.uniform(0, step.jitter_s)  # noqa: S311 - spreads load, guards nothing
+        if ending is Ending.MAYBE:
+            submission.retry_unknown = True
+            patience_s = submission.deadline_s - asyncio.get_running_loop().time()
+            return pause_s if pause_s <= patience_s else None
+        return pause_s
+
+    async def _attempt(self, submission: Submission) -> tuple[MoeSegmentsError | None, Ending | None]:
+        token = self._new_token(submission.operation)
+        ask = self._ask(submission, token)
+        patience_s = submission.deadline_s - asyncio.get_running_loop().time()
+        grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
+        if grant is None:
+            return None, None
+        submission.granted = True
+        request = self._request(submission, token)
+        try:
+            delivery = await self._send(grant, request)
+        finally:
+            self.sending.discard(grant.job)
+        return await self._settle(submission, grant, delivery)
+
+    def _new_token(self, operation: Operation) -> str | None:
+        if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
+            return None
+        return new_token()
+
+    def _ask(self, submission: Submission, token: str | None) -> Ask:
+        operation, settings = submission.operation, self._settings
+        return Ask(
+            job=submission.job_id,
+            operation=remembered(operation),
+            cost=cost_of(operation, settings.limits),
+            keys=segment_keys(operation),
+            fence_us=round(settings.send_by_s * _SECOND_US),
+            timeout_us=round(settings.total_timeout_s * _SECOND_US),
+            key_fingerprint=self.key_fingerprint(),
+            token_sha256=None if token is None else token_digest(token),
+            expiry_days=operation.expiry_time if isinstance(operation, CreateFileSegment) else None,
+            owner=self._owner,
+            retry_unknown=submission.retry_unknown,
+        )
+
+    def _request(self, submission: Submission, token: str | None) -> Request:
+        callback_url = None
+        if token is not None and self._receiver is not None:
+            callback_url = self._receiver.url_for(self._credentials.scope, token)
+        return encode(
+            submission.operation,
+            credentials=self._credentials,
+            file_url=submission.file_url,
+            callback_url=callback_url,
+            content_type=self._settings.content_type,
+        )
+
+    async def _send(self, grant: Grant, request: Request) -> Delivery:
+        attempt = Attempt()
+        try:
+            await self._transport.pace.wait()
+            if not self._governor.may_start(grant):
+                return Unsent("the request was not ready to leave within its time")
+            if self.key_fingerprint() in self._follower.state.rejected_keys:
+                return Unsent("the service rejected this key meanwhile")
+            self.sending.add(grant.job)
+            return await self._transport.send(request, attempt)
+        except asyncio.CancelledError:
+            event: Event = (
+                Unknown(grant.job, grant.attempt, "the client was closed before an answer came")
+                if attempt.obtained
+                else NeverSent(grant.job, grant.attempt, "the client was closed")
+            )
+            await asyncio.shield(self._record(event))
+            raise
+
+    async def _settle(
+        self, submission: Submission, grant: Grant, delivery: Delivery
+    ) -> tuple[MoeSegmentsError | None, Ending | None]:
+        """Write down how it ended, then say so. Shielded: an outcome that is known is never lost again."""
+        self._governor.report_if_late(grant)
+        match delivery:
+            case Unsent(reason):
+                await asyncio.shield(self._record(NeverSent(grant.job, grant.attempt, reason)))
+                return NotSent(reason), Ending.NOT_SENT
+            case Maybe(reason):
+                return await self._unknown(submission, grant, reason, None)
+            case Replied(answer):
+                ending = ending_of(answer.status)
+                if ending is Ending.MAYBE:
+                    reason = f"the service answered HTTP {answer.status}"
+                    return await self._unknown(submission, grant, reason, answer.status)
+                return await asyncio.shield(self._answered(submission, grant, answer)), ending
+
+    async def _unknown(
+        self, submission: Submission, grant: Grant, reason: str, status: int | None
+    ) -> tuple[MoeSegmentsError, Ending]:
+        await asyncio.shield(self._record(Unknown(grant.job, grant.attempt, reason, status)))
+        return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
+
+    async def _answered(self, submission: Submission, grant: Grant, answer: Answer) -> MoeSegmentsError | None:
+        job, attempt = grant.job, grant.attempt
+        if ending_of(answer.status) is None:
+            try:
+                accepted = decode_acceptance(answer, submission.operation, job_id=job)
+            except AnswerShapeError as misfit:
+                await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
+                return misfit
+            await self._record(Answered(job, attempt, answer.status, accepted=facts_of(accepted)))
+            return None
+        error = error_from(answer, job_id=job)
+        spends = self._settings.limits.spends(answer.status)
+        refused = Answered(job, attempt, answer.status, error=_remembered_error(error), spends=spends)
+        if answer.status == _TOO_MANY:
+            return await self._throttled(refused, error, answer)
+        rejected = [KeyRejected(self.key_fingerprint(), answer.status)] if answer.status in _KEY_STATUSES else []
+        await self._record(refused, *rejected)
+        return error
+
+    async def _throttled(self, refused: Answered, error: ApiError, answer: Answer) -> TooManyRequests:
+        """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
+        facts = throttle_facts(answer, now_s=time.time())
+        wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], Throttled | None]:
+            if facts.actual_count is not None:
+                return [refused, ActiveObserved(facts.actual_count, "service")], None
+            throttled = state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us)
+            return [refused, attrs.evolve(throttled, job=refused.job)], throttled
+
+        throttled = await self._follower.ask(question)
+        _log.warning(
+            "HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full",
+            throttled.limit if throttled else "active_segments",
+        )
+        return TooManyRequests(
+            error.status,
+            error.title,
+            error.description,
+            error.request_id,
+            error.details,
+            error.job_id,
+            throttled.limit if throttled else "active_segments",
+            moment_of(throttled.until_us) if throttled else None,
+        )
+
+    async def _record(self, *events: Event) -> None:
+        """Write down what happened; a journal that fails now is asked a few more times, as nothing can undo a send.
+
+        Raises:
+            JournalError: It could not be written. The reservation goes on counting until its lease.
+        """
+        for pause_s in _RECORD_PAUSES_S:
+            try:
+                await self._follower.record(*events)
+            except JournalError as error:
+                _log.warning("an outcome could not be written down, trying again: %s", error)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+        await self._follower.record(*events)
+
+    def key_fingerprint(self) -> str:
+        """The key, salted with the journal's identity and hashed: what the journal may know of it."""
+        salted = f"{self._follower.journal.journal_id}/{self._credentials.workspace_id}/{self._credentials.api_key}"
+        return hashlib.sha256(salted.encode()).hexdigest()[:32]
+
+    # Looking
+
+    async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
+        """Segments named exactly *name*, or all that the service lists. Reads are repeated where that is safe."""
+        request = encode_list(name, credentials=self._credentials)
+        attempts = 0
+        while True:
+            attempts += 1
+            await self._transport.pace.wait()
+            delivery = await self._transport.send(request)
+            if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
+                await self._key_works()
+                return decode_segments(delivery.answer)
+            error, ending, wait_s = _failed_read(delivery)
+            step = next_step(
+                "list",
+                ending,
+                attempts,
+                count_late_s=self._settings.limits.count_late_s,
+                retry_after_s=wait_s,
+                max_attempts=self._settings.max_attempts,
+            )
+            # A 429 on a read may name any wait; the caller hears of it rather than hang here.
+            if not isinstance(step, Again) or ending is Ending.THROTTLED:
+                raise error
+            await asyncio.sleep(step.at_least_s + random.uniform(0, step.jitter_s))  # noqa: S311 - as above
+
+    async def _key_works(self) -> None:
+        fingerprint = self.key_fingerprint()
+        if fingerprint in self._follower.state.rejected_keys:
+            await self._follower.record(KeyAccepted(fingerprint))
+
+    async def seek(self, job_id: str) -> None:
+        """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
+        late_s = self._settings.limits.count_late_s
+        begun_s = asyncio.get_running_loop().time()
+        for part in _LOOK_AT:
+            await asyncio.sleep(begun_s + part * late_s - asyncio.get_running_loop().time())
+            record = self._follower.state.jobs.records.get(job_id)
+            if record is None or record.state != JobState.UNKNOWN:
+                return
+            try:
+                found = await self.list_segments(str(record.operation["name"]))
+            except MoeSegmentsError as error:
+                _log.info("job %s: looking for its segment failed: %s", job_id, error)
+                continue
+            attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
+            oldest_s = record.doubt_us / _SECOND_US - attempt_s - _CLOCKS_APART_S
+            for segment in found:
+                if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
+                    await self._follower.record(
+                        Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
+                    )
+                    return
+
+
+def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:
+    match delivery:
+        case Unsent(reason):
+            return NotSent(reason), Ending.NOT_SENT, None
+        case Maybe(reason):
+            return ServerError(0, "no answer", reason), Ending.MAYBE, None
+        case Replied(answer):
+            ending = ending_of(answer.status)
+            assert ending is not None
+            return error_from(answer), ending, throttle_facts(answer, now_s=time.time()).wait_s
+
+
+def _remembered_error(error: ApiError) -> dict[str, object]:
+    kept = {
+        "title": error.title,
+        "description": error.description,
+        "request_id": error.request_id,
+        "details": dict(error.details) or None,
+    }
+    return {name: value for name, value in kept.items() if value is not None}
