@@ -1,0 +1,297 @@
+"""The commands of `moe-segments`, their options and their help. Light: what a command does is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from cyclopts import App, Parameter
+
+from moe_segments.cli.options import Common, FileOptions, Receiving, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["app", "run"]
+
+_COMMON: Final = Common()
+_RECEIVING: Final = Receiving()
+_WAITING: Final = Waiting()
+
+app = App(
+    name="moe-segments",
+    help=(
+        "File segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
+        "Credentials come from MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER; --sandbox needs none. Exit codes: "
+        "0 all processed or accepted, 1 some failed, 2 bad input, 3 refused by a quota, 4 outcome unknown, "
+        "130 interrupted."
+    ),
+    help_format="plaintext",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=()),
+    result_action="return_value",
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line on its arguments, the program's name left out. Returns the exit code."""
+    code = app(list(arguments))
+    return code if isinstance(code, int) else 0
+
+
+@app.command
+def create(
+    name: str,
+    *,
+    expiry_time: int,
+    file: FileOptions,
+    waiting: Waiting = _WAITING,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Create a file segment from a CSV of users.
+
+    Args:
+        name: The segment's name; it is used up for ever.
+        expiry_time: Days until the service archives the segment.
+        file: Which users.
+        waiting: How long to wait.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_file
+
+    fields = {"name": name, "expiry_time": expiry_time}
+    return submit_file("create", fields, file, waiting, receiving, common)
+
+
+@app.command
+def add_users(
+    name: str,
+    *,
+    file: FileOptions,
+    cs_id: str | None = None,
+    waiting: Waiting = _WAITING,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Add a CSV's users to a file segment.
+
+    Args:
+        name: The segment's name.
+        cs_id: Its identifier, where it is known.
+        file: Which users.
+        waiting: How long to wait.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_file
+
+    return submit_file("add", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+
+
+@app.command
+def remove_users(
+    name: str,
+    *,
+    file: FileOptions,
+    cs_id: str | None = None,
+    waiting: Waiting = _WAITING,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Remove a CSV's users from a file segment.
+
+    Args:
+        name: The segment's name.
+        cs_id: Its identifier, where it is known.
+        file: Which users.
+        waiting: How long to wait.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_file
+
+    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+
+
+@app.command
+def replace_users(
+    name: str,
+    *,
+    file: FileOptions,
+    cs_id: str | None = None,
+    waiting: Waiting = _WAITING,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Make a CSV's users the whole membership of a file segment.
+
+    Args:
+        name: The segment's name.
+        cs_id: Its identifier, where it is known.
+        file: Which users.
+        waiting: How long to wait.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_file
+
+    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+
+
+@app.command
+def archive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITING, common: Common = _COMMON) -> int:
+    """Archive a segment; the users of a file segment are dropped 30 days later.
+
+    Args:
+        name: The segment's name.
+        cs_id: Its identifier, where it is known.
+        waiting: How long to wait.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_plain
+
+    return submit_plain("archive", {"name": name, "cs_id": cs_id}, waiting, common)
+
+
+@app.command
+def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITING, common: Common = _COMMON) -> int:
+    """Make an archived segment active again.
+
+    Args:
+        name: The segment's name.
+        cs_id: Its identifier, where it is known.
+        waiting: How long to wait.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import submit_plain
+
+    return submit_plain("unarchive", {"name": name, "cs_id": cs_id}, waiting, common)
+
+
+@app.command(name="list")
+def list_segments(*, name: str | None = None, common: Common = _COMMON) -> int:
+    """List segments as the service shows them.
+
+    Args:
+        name: Only the segment of exactly this name.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.single import list_all
+
+    return list_all(name, common)
+
+
+@app.command
+def bulk(
+    manifest: Path,
+    /,
+    *,
+    again: bool = False,
+    concurrency: int = 100,
+    on_unknown: Literal["raise", "retry"] = "raise",
+    result_timeout: float | None = None,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Carry out a manifest of operations; the same command goes on after an interruption.
+
+    A run is known by the hash of its manifest: unfinished it is resumed, finished it exits 0 and says so.
+
+    Args:
+        manifest: CSV with a header row, or JSON Lines: op, name, attribute_name, attribute_type, file_url or file,
+            expiry_time, rows, cs_id, emails, callback_url.
+        again: Begin a new run of a manifest whose last run has ended.
+        concurrency: Operations under way at a time, waiting ones included.
+        on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
+        result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.manifests import BulkOptions, run_manifest
+
+    options = BulkOptions(again=again, concurrency=concurrency, on_unknown=on_unknown, result_timeout_s=result_timeout)
+    return run_manifest(manifest, options, receiving, common)
+
+
+@app.command
+def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
+    """Say when each operation of a manifest could start now, and what it waits for. Nothing is sent.
+
+    Args:
+        manifest: As for bulk; operations that its run has sent are left out.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.manifests import plan_manifest
+
+    return plan_manifest(manifest, common)
+
+
+@app.command
+def quota(*, watch: bool = False, common: Common = _COMMON) -> int:
+    """Show what is used of each quota and when the next of it is free.
+
+    Args:
+        watch: Go on showing it until Ctrl-C; with --json one line a second.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.quota import show_quota
+
+    return show_quota(watch=watch, common=common)
+
+
+@app.command
+def jobs(
+    job: str | None = None,
+    /,
+    *,
+    run: Annotated[str | None, Parameter(name="--run")] = None,
+    common: Common = _COMMON,
+) -> int:
+    """List the jobs of the journal, or show one.
+
+    Args:
+        job: Show this job alone, with everything that is known of it.
+        run: Only the jobs of this bulk run.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.jobs import show_jobs
+
+    return show_jobs(job, run, common)
+
+
+@app.command
+def receive(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    public_url: str | None = None,
+    common: Common = _COMMON,
+) -> int:
+    """Take the service's callbacks in for whoever uses this journal, until Ctrl-C. Needs no API key.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        public_url: Address the service reaches it under, https; else MOE_CALLBACK_URL. Needed beyond this machine.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.servers import receive_callbacks
+
+    return receive_callbacks(host, port, public_url, common)
+
+
+@app.command
+def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, json: bool = False) -> int:
+    """Run the stand-in for the service alone on this machine, until Ctrl-C.
+
+    Args:
+        port: Port to listen on; 0 for a free one.
+        speed: Windows this many times shorter; give the same --speed to the other commands.
+        users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
+        json: Say where it is in one JSON document.
+    """
+    from moe_segments.cli.servers import run_sandbox
+
+    return run_sandbox(port, Common(speed=speed, users=users, json=json))

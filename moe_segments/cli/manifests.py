@@ -1,0 +1,249 @@
+"""`bulk` and `plan`: a manifest carried out, or only looked at."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from typing import TYPE_CHECKING, Final, Literal
+
+import aiohttp
+import attrs
+
+from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, remaining_entries, run_bulk, run_id_for
+from moe_segments.cli import output
+from moe_segments.cli.progress import watching
+from moe_segments.cli.quota import quota_line
+from moe_segments.cli.running import Stopped, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import PreflightError
+from moe_segments.manifest import ManifestError, Mistake, read_manifest
+from moe_segments.models import FileOperation, JobState
+from moe_segments.rowcount import count_rows, file_timeouts
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from rich.text import Text
+
+    from moe_segments.bulk import BulkReport, BulkRow
+    from moe_segments.cli.options import Common, Receiving
+    from moe_segments.cli.session import Session
+    from moe_segments.client import SegmentsClient
+    from moe_segments.governor import PlannedStart
+    from moe_segments.manifest import Entry, Manifest
+
+__all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
+
+_FIGURES: Final = ("found", "processed", "matched")
+
+
+@attrs.frozen(kw_only=True)
+class BulkOptions:
+    """How to carry a manifest out, see `moe_segments.bulk.run_bulk`."""
+
+    again: bool
+    concurrency: int
+    on_unknown: Literal["raise", "retry"]
+    result_timeout_s: float | None
+
+
+def run_manifest(path: Path, options: BulkOptions, receiving: Receiving, common: Common) -> int:
+    """Carry out a manifest. Returns the exit code."""
+    stopping = "stopping: nothing new is sent, answers to what was sent are awaited; once more to quit at once"
+    return run(lambda stop: _bulk(path, options, receiving, common, stop), stopping=stopping)
+
+
+def plan_manifest(path: Path, common: Common) -> int:
+    """Say when the operations of a manifest could start. Returns the exit code."""
+    return run(lambda stop: _plan(path, common, stop))
+
+
+async def _bulk(path: Path, options: BulkOptions, receiving: Receiving, common: Common, stop: asyncio.Event) -> int:
+    manifest = read_manifest(path)
+    async with open_session(common, receiving) as session:
+        client = session.client
+        _refuse_files(manifest, session)
+        try:
+            manifest = await unless_stopped(_counted(client, manifest, remote=False), stop)
+        except Stopped:
+            output.note("stopped before anything was sent")
+            raise
+        run_id = run_id_for(client, manifest, again=options.again)
+        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
+        async with watching(client, run_id, len(manifest.entries)):
+            report = await run_bulk(
+                client,
+                manifest,
+                concurrency=options.concurrency,
+                again=options.again,
+                on_unknown=options.on_unknown,
+                result_timeout_s=options.result_timeout_s,
+                on_outcome=_show_outcome if common.json else None,
+                stop=stop,
+            )
+        quotas = quota_line(await client.governor.usage())
+    _show_report(report, common)
+    _explain(report, session)
+    output.note(quotas)
+    return report.exit_code
+
+
+def _refuse_files(manifest: Manifest, session: Session) -> None:
+    """Local files need somebody to publish them; said for all of them, before anything is sent."""
+    if session.publishes:
+        return
+    problem = "the service cannot read a file of this machine: upload it where it is public and give file_url"
+    mistakes = tuple(
+        Mistake(entry.line, "file", problem)
+        for entry in manifest.entries
+        if isinstance(entry.operation, FileOperation) and entry.operation.file is not None
+    )
+    if mistakes:
+        raise ManifestError(manifest.name, mistakes)
+
+
+async def _counted(client: SegmentsClient, manifest: Manifest, *, remote: bool) -> Manifest:
+    """The manifest with the rows of its files counted: local ones, and with *remote* those at URLs as well.
+
+    Raises:
+        ManifestError: Files that cannot be read or break a rule: all of them.
+    """
+    entries: list[Entry] = []
+    mistakes: list[Mistake] = []
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
+        for entry in manifest.entries:
+            try:
+                entries.append(await _with_rows(entry, client, session, remote=remote))
+            except PreflightError as error:
+                mistakes.append(Mistake(entry.line, _source_field(entry), error.problem))
+    if mistakes:
+        raise ManifestError(manifest.name, tuple(mistakes))
+    return attrs.evolve(manifest, entries=tuple(entries))
+
+
+async def _with_rows(entry: Entry, client: SegmentsClient, session: aiohttp.ClientSession, *, remote: bool) -> Entry:
+    operation = entry.operation
+    if not isinstance(operation, FileOperation) or operation.rows is not None:
+        return entry
+    source = operation.file or (operation.file_url if remote else None)
+    if source is None:
+        return entry
+    rows = await count_rows(
+        source,
+        session=session,
+        max_bytes=client.limits.file_bytes,
+        timeouts=file_timeouts(client.settings),
+        proxy=client.settings.proxy,
+    )
+    return attrs.evolve(entry, operation=attrs.evolve(operation, rows=rows))
+
+
+def _source_field(entry: Entry) -> str:
+    return "file" if getattr(entry.operation, "file", None) is not None else "file_url"
+
+
+# Showing a run
+
+
+def _show_outcome(row: BulkRow) -> None:
+    output.line({"type": "outcome", **row.to_json()})
+
+
+def _show_report(report: BulkReport, common: Common) -> None:
+    if not common.json:
+        output.show(output.table(*_summary(report.rows), numbers=("line", *_FIGURES)))
+        return
+    if report.already_finished:
+        for row in report.rows:
+            _show_outcome(row)
+    summary = {name: value for name, value in report.to_json().items() if name != "rows"}
+    output.line({"type": "report", **summary})
+
+
+def _summary(rows: Sequence[BulkRow]) -> tuple[Sequence[str], Iterable[Sequence[Text | str]]]:
+    has_problem = any(row.error for row in rows)
+    columns = ("line", "op", "segment", "state", *_FIGURES, *(("problem",) if has_problem else ()))
+    return columns, (_cells(row, has_problem=has_problem) for row in rows)
+
+
+def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[Text | str]:
+    figures = (output.figure(number) for number in (row.found, row.processed, row.matched))
+    cells: list[Text | str] = [str(row.line), row.op, row.name, output.styled_state(row.state), *figures]
+    return [*cells, row.error or ""] if has_problem else cells
+
+
+def _explain(report: BulkReport, session: Session) -> None:
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
+    if report.already_finished:
+        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
+        return
+    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}")
+    for sentence in _hints(report, session):
+        output.note(sentence)
+
+
+def _hints(report: BulkReport, session: Session) -> Iterator[str]:
+    if report.interrupted and session.lasts:
+        yield f"interrupted; to go on, run the same command again: moe-segments {shlex.join(sys.argv[1:])}"
+    elif report.interrupted:
+        yield "interrupted; its journal was a throwaway one: name one with --journal to be able to go on"
+    elif report.counts.get(JobState.PLANNED) or report.counts.get(JobState.NOT_SENT):
+        yield "some operations were not sent: the same command tries them again"
+    if report.counts.get(JobState.UNKNOWN):
+        yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
+    if report.counts.get(JobState.ACCEPTED) and not session.receives:
+        yield (
+            "no callback can come here, so how processing ended is not known; "
+            "--callback-url and --listen let it be heard"
+        )
+    if any(row.matched == 0 and row.state == JobState.PROCESSED for row in report.rows):
+        yield "some files matched nobody: check attribute_name, attribute_type and the values' spelling"
+
+
+# Planning
+
+
+async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
+    manifest = read_manifest(path)
+    async with open_session(common) as session:
+        client = session.client
+        left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
+        left = await unless_stopped(_counted(client, left, remote=True), stop)
+        starts = await client.governor.plan(left.operations)
+    if common.json:
+        planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
+        output.document({"manifest": manifest.name, "total": len(manifest.entries), "operations": planned})
+    else:
+        _show_plan(manifest, left.entries, starts)
+    return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
+
+
+def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
+    return {
+        "line": entry.line,
+        "op": entry.operation.op,
+        "name": entry.operation.name,
+        "start": start.start,
+        "wait_s": None if start.wait_s == math.inf else round(start.wait_s, 3),
+        "limit": start.limit,
+    }
+
+
+def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[PlannedStart]) -> None:
+    rows = [
+        (str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start))
+        for entry, start in zip(entries, starts, strict=True)
+    ]
+    output.show(output.table(("line", "op", "segment", "start", "wait", "waits for"), rows, numbers=("line", "wait")))
+    done = len(manifest.entries) - len(entries)
+    output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
+    output.note("these are the earliest moments: answers and processing take their time, too")
+
+
+def _start_cells(start: PlannedStart) -> tuple[str, str, str]:
+    if start.start is None:
+        return "never", "", start.limit or ""
+    return output.clock_time(start.start), output.span(start.wait_s), start.limit or ""

@@ -1,0 +1,101 @@
+"""The options that several commands share, as values that cyclopts fills. Light: no network, no client."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
+from typing import Annotated, Literal
+
+import attrs
+from cyclopts import Group, Parameter
+
+from moe_segments.errors import InputError
+
+__all__ = ["Common", "FileOptions", "Receiving", "Waiting"]
+
+_LAST_PORT = 65_535
+
+
+@Parameter(name="*", group=Group("Common options", sort_key=9))
+@attrs.frozen(kw_only=True)
+class Common:
+    """Where to, and how to say it.
+
+    Attributes:
+        journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
+        json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
+        sandbox: Start the embedded sandbox and receiver and run against them; the journal is thrown away unless named.
+        speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.
+        users: With --sandbox: a CSV of the users that the workspace knows, one a line; else it knows everybody.
+    """
+
+    journal: str | None = None
+    json: bool = False
+    sandbox: bool = False
+    speed: float = 1.0
+    users: Path | None = None
+
+
+@Parameter(name="*", group=Group("Callbacks", sort_key=8))
+@attrs.frozen(kw_only=True)
+class Receiving:
+    """How the service's callbacks come in.
+
+    Attributes:
+        callback_url: Public address of the receiver; else MOE_CALLBACK_URL. It may run elsewhere on this journal.
+        listen: HOST:PORT to run the receiver on in this process.
+        unchecked: Do not try first whether a receiver answers at the public address.
+    """
+
+    callback_url: str | None = None
+    listen: str | None = None
+    unchecked: bool = False
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where to listen; None when that is not asked for.
+
+        Raises:
+            InputError: It is not HOST:PORT.
+        """
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
+            raise InputError(f"must be HOST:PORT, such as 127.0.0.1:8080, not {self.listen!r}", "--listen")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@Parameter(name="*", group=Group("Waiting", sort_key=7))
+@attrs.frozen(kw_only=True)
+class Waiting:
+    """How long to wait.
+
+    Attributes:
+        max_wait: Longest wait for the quota and the segment, seconds, or inf; 0 refuses at once.
+        result_timeout: Longest wait for the callback, seconds, or inf; by default as long as the quota holds the users.
+    """
+
+    max_wait: float = 0.0
+    result_timeout: float | None = None
+
+
+@Parameter(name="*", group=Group("File", sort_key=6))
+@attrs.frozen(kw_only=True)
+class FileOptions:
+    """Which users.
+
+    Attributes:
+        attribute_name: User attribute that the file's values are matched against, such as ID.
+        attribute_type: Its type.
+        file_url: Public URL of a CSV with one value a line, at most 150 MB.
+        file: A local CSV instead; with --sandbox, which publishes it.
+        rows: How many values the file has, an upper bound; else it is read and counted.
+        email: Who is told of the result by e-mail; may be given several times.
+    """
+
+    attribute_name: str
+    attribute_type: Literal["string", "double"] = "string"
+    file_url: str | None = None
+    file: Path | None = None
+    rows: int | None = None
+    email: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()

@@ -1,0 +1,141 @@
+"""What the commands say: results to standard output, everything else to standard error. A closed pipe is no error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+__all__ = [
+    "clock_time",
+    "document",
+    "figure",
+    "line",
+    "note",
+    "say",
+    "show",
+    "span",
+    "speaks_unicode",
+    "styled_state",
+    "table",
+]
+
+_PIPED_WIDTH: Final = 120
+_MINUTE_S: Final = 60
+_STYLES: Final[Mapping[str, str]] = {
+    "processed": "green",
+    "accepted": "cyan",
+    "failed": "red",
+    "refused": "red",
+    "unknown": "bold magenta",
+    "not_sent": "yellow",
+    "planned": "dim",
+}
+
+
+def show(renderable: RenderableType) -> None:
+    """Show a result to a person."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as drawn:
+        console.print(renderable)
+    _write(drawn.get())
+
+
+def document(data: Mapping[str, object]) -> None:
+    """Give the one JSON document of a command."""
+    _write(json.dumps(data, indent=2, default=_plain) + "\n")
+
+
+def line(data: Mapping[str, object]) -> None:
+    """Give one line of JSON Lines."""
+    _write(json.dumps(data, default=_plain) + "\n")
+
+
+def say(text: str) -> None:
+    """Give a result as it is, unwrapped."""
+    _write(_clean(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Say something that is no result."""
+    try:
+        print(_clean(text), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbers: Iterable[str] = ()) -> Table:
+    """A table of plain text; *numbers* names the columns to align to the right."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    to_the_right = frozenset(numbers)
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(_clean(cell)) for cell in row))
+    return drawn
+
+
+def styled_state(state: str) -> Text:
+    """A job's state, in its colour."""
+    return Text(state, style=_STYLES.get(state, ""))
+
+
+def figure(number: int | None) -> str:
+    """A whole number with its thousands set off; nothing for None."""
+    return "" if number is None else f"{number:,}"
+
+
+def span(seconds: float) -> str:
+    """A time to wait, for people."""
+    if seconds < _MINUTE_S:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest_s = divmod(round(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest_s} s"
+
+
+def clock_time(moment: datetime | None) -> str:
+    """A moment, UTC; nothing for None."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def speaks_unicode() -> bool:
+    """Whether standard output takes any character."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def _clean(text: str) -> str:
+    """A text that may come from elsewhere, without anything that a terminal would obey."""
+    return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
+
+
+def _write(text: str) -> None:
+    try:
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Who read it is gone: say the rest to nobody, so that the run goes on and the exit is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is no JSON")

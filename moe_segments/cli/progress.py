@@ -1,0 +1,128 @@
+"""What is seen while a bulk run goes on: a bar on a terminal, else a line whenever it begins to wait for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
+
+from moe_segments.cli import output
+from moe_segments.cli.quota import wait_s, waiting_sentence, what_it_waits_for
+from moe_segments.errors import JournalError
+from moe_segments.models import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from moe_segments.client import SegmentsClient
+    from moe_segments.core.jobs import JobRecord
+    from moe_segments.governor import LimitUsage
+
+__all__ = ["watching"]
+
+_EVERY_S: Final = 0.25
+_BAR_CELLS: Final = 16
+_SAME_MOMENT_S: Final = 0.5  # two looks at one release differ by less
+_SETTLED: Final = "settled"  # accepted, and no callback will come
+_WORDS: Final[Mapping[str, str]] = {
+    JobState.PLANNED: "waiting",
+    JobState.RESERVED: "on its way",
+    JobState.ACCEPTED: "being processed",
+    JobState.NOT_SENT: "not sent",
+    _SETTLED: "accepted",
+}
+_ENDED: Final = (*JobState.TERMINAL, _SETTLED)
+
+
+class _Face(Protocol):
+    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None: ...
+
+
+@asynccontextmanager
+async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterator[None]:
+    """Show how a run gets on while inside.
+
+    Args:
+        client: Whose journal has the run.
+        run: The run's identifier.
+        total: How many operations it has.
+    """
+    with contextlib.ExitStack() as stack:
+        face: _Face = _Lines()
+        if sys.stderr.isatty():
+            bar = _progress()
+            stack.enter_context(bar)
+            face = _Bar(bar, total)
+        looking = asyncio.create_task(_look(client, run, face))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            face.update(_counts(client, run), None)
+
+
+async def _look(client: SegmentsClient, run: str, face: _Face) -> None:
+    while True:
+        with contextlib.suppress(JournalError):  # the run itself says so, when it matters
+            usage = await client.governor.usage()
+            counts = _counts(client, run)
+            face.update(counts, what_it_waits_for(usage) if counts[JobState.PLANNED] else None)
+        await asyncio.sleep(_EVERY_S)
+
+
+def _counts(client: SegmentsClient, run: str) -> Counter[str]:
+    jobs = client.follower.state.jobs
+    known = jobs.runs.get(run)
+    records = (jobs.records.get(job) for job in (known.jobs if known else ()))
+    return Counter(_state(record) for record in records if record is not None)
+
+
+def _state(record: JobRecord) -> str:
+    return _SETTLED if record.settled and not record.terminal else record.state
+
+
+def _progress() -> Progress:
+    return Progress(
+        BarColumn(bar_width=_BAR_CELLS),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        console=Console(stderr=True, highlight=False),
+        redirect_stdout=False,  # results stay where they belong
+    )
+
+
+class _Bar:
+    """A progress bar with counts and the wait until the next slot."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._task = progress, progress.add_task("", total=total)
+
+    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None:
+        told = ", ".join(f"{number} {_WORDS.get(state, state)}" for state, number in sorted(counts.items()))
+        wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
+        ended = sum(counts.get(state, 0) for state in _ENDED)
+        self._progress.update(self._task, completed=ended, description=told + wait)
+
+
+class _Lines:
+    """One line for each slot that is waited for."""
+
+    def __init__(self) -> None:
+        self._told_s = 0.0
+
+    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None:
+        if full is None:
+            return
+        free_s = time.time() + wait_s(full)
+        if abs(free_s - self._told_s) >= _SAME_MOMENT_S:
+            self._told_s = free_s
+            output.note(f"{counts.get(JobState.PLANNED, 0)} waiting: {waiting_sentence(full)}")

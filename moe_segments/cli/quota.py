@@ -1,0 +1,130 @@
+"""`quota`: what is used of each limit, when the next of it is free. Also the line of figures under other results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from rich.live import Live
+
+from moe_segments.bulk import EXIT_OK
+from moe_segments.cli import output
+from moe_segments.cli.running import Stopped, run, unless_stopped
+from moe_segments.cli.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from moe_segments.cli.options import Common
+    from moe_segments.client import SegmentsClient
+    from moe_segments.governor import LimitUsage
+
+__all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
+
+_BAR_CELLS: Final = 24
+_EVERY_S: Final = 1.0
+_WORDS: Final[Mapping[str, str]] = {
+    "operations_per_hour": "operations in the hour",
+    "operations_per_day": "operations in the day",
+    "users_per_day": "users in the day",
+    "active_segments": "active segments",
+}
+
+
+def show_quota(*, watch: bool, common: Common) -> int:
+    """Show the quotas, once or until stopped. Returns the exit code."""
+    return run(lambda stop: _show_quota(common, stop, watch=watch))
+
+
+def quota_line(usage: Mapping[str, LimitUsage]) -> str:
+    """All quotas in one line."""
+    return "quotas: " + ", ".join(f"{one.used:,} of {one.capacity:,} {_words(one.limit)}" for one in usage.values())
+
+
+def what_it_waits_for(usage: Mapping[str, LimitUsage]) -> LimitUsage | None:
+    """The full limit that frees last, if any is full."""
+    full = [one for one in usage.values() if one.remaining <= 0 and _free_at(one) > 0]
+    return max(full, key=_free_at, default=None)
+
+
+def waiting_sentence(full: LimitUsage) -> str:
+    """Which limit is full and when the next slot comes."""
+    return f"{full.limit} is full ({full.used:,} of {full.capacity:,}); next slot in {output.span(wait_s(full))}"
+
+
+def wait_s(full: LimitUsage) -> float:
+    """Seconds until a full limit has room again, at the earliest."""
+    return max(0.0, _free_at(full) - time.time())
+
+
+async def _show_quota(common: Common, stop: asyncio.Event, *, watch: bool) -> int:
+    async with open_session(common) as session:
+        if watch:
+            with contextlib.suppress(Stopped):
+                await unless_stopped(_watch(session.client, common), stop)
+        else:
+            _show_once(await session.client.governor.usage(), common)
+    return EXIT_OK
+
+
+def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> None:
+    if common.json:
+        output.document({"limits": _plain(usage)})
+    else:
+        output.show(_drawn(usage))
+
+
+async def _watch(client: SegmentsClient, common: Common) -> None:
+    if common.json or not sys.stdout.isatty():
+        while True:
+            usage = await client.governor.usage()
+            if common.json:
+                output.line({"limits": _plain(usage)})
+            else:
+                output.show(_drawn(usage))
+            await asyncio.sleep(_EVERY_S)
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(_drawn(await client.governor.usage()), refresh=True)
+            await asyncio.sleep(_EVERY_S)
+
+
+def _drawn(usage: Mapping[str, LimitUsage]) -> Table:
+    columns = ("quota", "", "used", "of", "in flight", "by others", "next release")
+    rows = ((_words(one.limit), _bar(one), *_figures(one), _release(one)) for one in usage.values())
+    return output.table(columns, rows, numbers=("used", "of", "in flight", "by others"))
+
+
+def _figures(one: LimitUsage) -> tuple[str, str, str, str]:
+    return tuple(output.figure(number) for number in (one.used, one.capacity, one.pending, one.external))  # type: ignore[return-value]  # four of them
+
+
+def _bar(one: LimitUsage) -> str:
+    filled = _BAR_CELLS if one.closed_until else min(_BAR_CELLS, -(-one.used * _BAR_CELLS // max(1, one.capacity)))
+    full, empty = "█░" if output.speaks_unicode() else "#."
+    return full * filled + empty * (_BAR_CELLS - filled)
+
+
+def _release(one: LimitUsage) -> str:
+    if one.closed_until is not None:
+        return f"taken to be full until {output.clock_time(one.closed_until)}"
+    return output.clock_time(one.next_release)
+
+
+def _free_at(one: LimitUsage) -> float:
+    moments = [moment.timestamp() for moment in (one.next_release, one.closed_until) if moment is not None]
+    return max(moments, default=0.0)
+
+
+def _words(limit: str) -> str:
+    return _WORDS.get(limit, limit)
+
+
+def _plain(usage: Mapping[str, LimitUsage]) -> dict[str, object]:
+    return {name: attrs.asdict(one) for name, one in usage.items()}

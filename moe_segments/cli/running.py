@@ -1,0 +1,93 @@
+"""Run one command: its event loop, its signals, its exit code. One place where errors become sentences.
+
+The first Ctrl-C or SIGTERM asks the command to stop in good order, the second ends the process at once; the journal
+stands either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from moe_segments.bulk import EXIT_INTERRUPTED, exit_code_of
+from moe_segments.cli.output import note
+from moe_segments.errors import AuthenticationFailed, MoeSegmentsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+__all__ = ["Stopped", "run", "unless_stopped"]
+
+T = TypeVar("T")
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """The user stopped the command before it had ended."""
+
+
+def run(command: Callable[[asyncio.Event], Coroutine[object, object, int]], *, stopping: str | None = None) -> int:
+    """Run a command to its end.
+
+    Args:
+        command: Takes the event that is set when the user wants it to stop; returns its exit code.
+        stopping: What to say when the user does.
+
+    Returns:
+        The exit code. Errors of this package are told on standard error; any other is the caller's to see.
+    """
+    try:
+        return asyncio.run(_with_signals(command, stopping))
+    except Stopped:
+        return EXIT_INTERRUPTED
+    except MoeSegmentsError as error:
+        note(f"moe-segments: {error}{_hint(error)}")
+        return exit_code_of(error)
+
+
+def _hint(error: MoeSegmentsError) -> str:
+    """What a user of the command line can do, where the error's own sentence cannot know it."""
+    if isinstance(error, AuthenticationFailed):
+        return "; check MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER"
+    return ""
+
+
+async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T:
+    """The result of *work*, unless *stop* is set before: then it is called off.
+
+    Raises:
+        Stopped: It was set.
+    """
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Stopped
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+async def _with_signals(
+    command: Callable[[asyncio.Event], Coroutine[object, object, int]], stopping: str | None
+) -> int:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(EXIT_INTERRUPTED)
+        stop.set()
+        if stopping is not None:
+            note(stopping)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        return await command(stop)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,227 @@
+"""Open what a command talks to: the real service as the environment says, or the embedded sandbox."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+
+from moe_segments.cli.options import Receiving
+from moe_segments.client import SegmentsClient
+from moe_segments.errors import InputError
+from moe_segments.journal import open_journal
+from moe_segments.journal.follower import Follower
+from moe_segments.limits import QuotaLimits
+from moe_segments.receiver import CallbackReceiver, new_token
+from moe_segments.settings import Settings, from_environment, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from moe_segments.cli.options import Common
+    from moe_segments.models import Credentials
+    from moe_segments.sandbox import Sandbox
+
+__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings"]
+
+_REQUESTS_PER_S: Final = 5.0
+_MOST_REQUESTS_PER_S: Final = 200.0
+_CHECK_S: Final = 10.0
+_NOT_POST: Final = 405  # what a receiver answers to a GET, and hardly anything else does
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """An open client and what a command has to know of it.
+
+    Attributes:
+        client: The client.
+        receives: Callbacks of ours can come, here or elsewhere on this journal.
+        publishes: Local files can be made available to the service.
+        lasts: The journal is still there for the next command.
+    """
+
+    client: SegmentsClient
+    receives: bool
+    publishes: bool
+    lasts: bool
+
+
+@asynccontextmanager
+async def open_session(common: Common, receiving: Receiving | None = None) -> AsyncIterator[Session]:
+    """Open the client that the options and the environment describe, close it at the end.
+
+    Args:
+        common: Where to.
+        receiving: How callbacks come in; None for a command that waits for none.
+
+    Raises:
+        InputError: Options or variables are missing, wrong, or do not go together.
+        JournalError: The journal cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        opened = _sandboxed(stack, common, receiving) if common.sandbox else _real(stack, common, receiving)
+        yield await opened
+
+
+def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credentials, Settings]:
+    """Credentials and settings from the environment, with the options over them.
+
+    Args:
+        common: The options.
+        needs_key: Whether anything is sent; if not, a missing key is no mistake.
+
+    Raises:
+        InputError: Something is missing or wrong.
+    """
+    environ = dict(os.environ)
+    if not needs_key:
+        environ["MOE_API_KEY"] = environ.get("MOE_API_KEY") or "unused"
+    credentials, settings = from_environment(environ)
+    if common.users is not None:
+        raise InputError("goes with --sandbox: the real service knows its users", "--users")
+    if common.journal is not None:
+        settings = attrs.evolve(settings, journal=common.journal)
+    return credentials, attrs.evolve(settings, limits=limits_of(common, settings.base_url))
+
+
+def limits_of(common: Common, base_url: str) -> QuotaLimits:
+    """The quotas at the speed that was asked for.
+
+    Raises:
+        InputError: Another speed than the real service's was asked for, and this is it.
+    """
+    if common.speed != 1 and not is_loopback(urlsplit(base_url).hostname):
+        raise InputError("goes with --sandbox: the real service has its own speed", "--speed")
+    try:
+        return QuotaLimits().scaled(common.speed)
+    except InputError as error:
+        raise InputError(error.problem, "--speed") from None
+
+
+async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, option: str) -> Sandbox:
+    """Start the sandbox; *stack* stops it.
+
+    Args:
+        stack: What stops it.
+        common: Its speed and users.
+        port: 0 for a free one.
+        option: The option that the port comes from.
+
+    Raises:
+        InputError: The port is taken, or the file of users cannot be read.
+    """
+    from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
+
+    limits_of(common, "http://localhost")
+    sandbox = Sandbox(speed=common.speed, users=common.users, port=port)
+    try:
+        return await stack.enter_async_context(sandbox)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
+
+
+def requests_per_s(speed: float) -> float:
+    """The pace at a speed: quotas come back faster, so requests may leave faster."""
+    return min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
+
+
+async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None) -> Session:
+    if receiving is not None and receiving != Receiving():
+        raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
+    sandbox = await open_sandbox(stack, common, await _port_of(journal), option="--journal")
+    receiver = await stack.enter_async_context(CallbackReceiver().serve())
+    client = SegmentsClient(
+        sandbox.credentials,
+        journal=journal,
+        callbacks=receiver,
+        limits=sandbox.limits,
+        base_url=sandbox.url,
+        requests_per_s=requests_per_s(common.speed),
+        publish=sandbox.publish,
+    )
+    await stack.enter_async_context(client)
+    return Session(client=client, receives=True, publishes=True, lasts=_lasts(common.journal))
+
+
+async def _port_of(journal: str) -> int:
+    """The port of the sandbox that this journal was kept for, since a journal belongs to one address; else any."""
+    from moe_segments.sandbox import DEMO_CREDENTIALS
+
+    if not _is_file(journal):
+        return 0
+    follower = Follower(open_journal(journal, DEMO_CREDENTIALS.scope), QuotaLimits())
+    try:
+        await follower.open()
+        opened = follower.state.opened
+    finally:
+        await follower.close()
+    return (urlsplit(opened.origin).port or 0) if opened else 0
+
+
+def _is_file(journal: str) -> bool:
+    return journal.startswith("sqlite:///") and Path(journal.removeprefix("sqlite:///")).expanduser().is_file()
+
+
+async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None) -> Session:
+    credentials, settings = real_settings(common)
+    receiver = None if receiving is None else await _receiver(stack, receiving, settings, credentials.scope)
+    client = SegmentsClient(
+        credentials,
+        journal=settings.journal,
+        callbacks=receiver,
+        limits=settings.limits,
+        base_url=settings.base_url,
+        requests_per_s=requests_per_s(common.speed),
+    )
+    await stack.enter_async_context(client)
+    return Session(client=client, receives=receiver is not None, publishes=False, lasts=_lasts(settings.journal))
+
+
+async def _receiver(
+    stack: AsyncExitStack, receiving: Receiving, settings: Settings, scope: str
+) -> CallbackReceiver | None:
+    public_url, address = receiving.callback_url or settings.callback_url, receiving.address
+    if public_url is None and address is None:
+        return None
+    receiver = CallbackReceiver(public_url)
+    if address is not None:
+        await stack.enter_async_context(receiver.serve(*address))
+    if public_url is not None and not receiving.unchecked:
+        await _check_reachable(receiver, scope)
+    return receiver
+
+
+async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
+    """Look whether a receiver answers where the service will call it: a callback lost is a result lost.
+
+    Raises:
+        InputError: Something else than a receiver answers, or nothing does.
+    """
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CHECK_S), trust_env=False) as session,
+            session.get(receiver.url_for(scope, new_token()), allow_redirects=False) as response,
+        ):
+            problem = "" if response.status == _NOT_POST else f"something else answers, HTTP {response.status}"
+    except (aiohttp.ClientError, OSError) as error:
+        problem = f"no answer ({type(error).__name__})"  # the error's own text would hold the address with its token
+    if problem:
+        raise InputError(
+            f"no receiver is reached at {receiver.public_url}: {problem}; start 'moe-segments receive' there or give "
+            "--listen, or --unchecked if only the service can reach it",
+            "--callback-url",
+        )
+
+
+def _lasts(journal: str | None) -> bool:
+    return journal is not None and journal != "memory:"

@@ -1,0 +1,143 @@
+"""The commands for one operation, and the list of segments."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from moe_segments.bulk import EXIT_OK, row_of
+from moe_segments.cli import output
+from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
+from moe_segments.cli.running import Stopped, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError, MoeSegmentsError
+from moe_segments.models import (
+    AddUsers,
+    ArchiveSegment,
+    CreateFileSegment,
+    FileOperation,
+    RemoveUsers,
+    ReplaceUsers,
+    UnarchiveSegment,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from moe_segments.bulk import BulkRow
+    from moe_segments.cli.options import Common, FileOptions, Receiving, Waiting
+    from moe_segments.cli.session import Session
+    from moe_segments.job import Job
+    from moe_segments.models import Operation
+
+__all__ = ["list_all", "submit_file", "submit_plain"]
+
+_KINDS: Final[Mapping[str, type[Operation]]] = {
+    kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
+}
+
+
+def submit_file(
+    op: str, fields: dict[str, Any], file: FileOptions, waiting: Waiting, receiving: Receiving, common: Common
+) -> int:
+    """Submit one file operation, and wait for its result where a callback can come. Returns the exit code."""
+    fields |= attrs.asdict(file)
+    fields["emails"] = fields.pop("email")
+    return run(lambda stop: _submit(op, fields, waiting, receiving, common, stop))
+
+
+def submit_plain(op: str, fields: dict[str, Any], waiting: Waiting, common: Common) -> int:
+    """Archive or unarchive. Returns the exit code."""
+    return run(lambda stop: _submit(op, fields, waiting, None, common, stop))
+
+
+def list_all(name: str | None, common: Common) -> int:
+    """List segments. Returns the exit code."""
+    return run(lambda stop: _list(name, common, stop))
+
+
+async def _submit(
+    op: str,
+    fields: Mapping[str, Any],
+    waiting: Waiting,
+    receiving: Receiving | None,
+    common: Common,
+    stop: asyncio.Event,
+) -> int:
+    operation = _KINDS[op](**fields)
+    async with open_session(common, receiving) as session:
+        _check_file(operation, session)
+        job, error = await _followed(session, operation, waiting, stop)
+        record = job.record
+        row = row_of(job.id, record, job.state, error)
+        _show(row, dict(record.accepted or {}), common)
+        return row.exit_code
+
+
+def _check_file(operation: Operation, session: Session) -> None:
+    if isinstance(operation, FileOperation) and operation.file is not None and not session.publishes:
+        raise InputError(
+            "the service cannot read a file of this machine: upload it where it is public and give --file-url", "--file"
+        )
+
+
+async def _followed(
+    session: Session, operation: Operation, waiting: Waiting, stop: asyncio.Event
+) -> tuple[Job, MoeSegmentsError | None]:
+    """The job, and why it did not end well. An error before there is a job is raised."""
+    client, job_id = session.client, secrets.token_hex(8)
+    if waiting.max_wait and (full := what_it_waits_for(await client.governor.usage())):
+        output.note(waiting_sentence(full))
+    try:
+        job = await unless_stopped(client.submit(operation, max_wait_s=waiting.max_wait, job_id=job_id), stop)
+        if session.receives and job.record.awaits_callback:
+            await unless_stopped(job.result(_timeout_s(session, waiting)), stop)
+    except Stopped:
+        output.note(f"stopping; what was sent is job {job_id}" if session.lasts else "stopping")
+        raise
+    except MoeSegmentsError as error:
+        if job_id not in client.follower.state.jobs.records:
+            raise
+        output.note(f"moe-segments: {error}")
+        return client.job(job_id), error
+    return job, None
+
+
+def _timeout_s(session: Session, waiting: Waiting) -> float:
+    if waiting.result_timeout is not None:
+        return waiting.result_timeout
+    limits = session.client.limits
+    return limits.processing_allowance_s + limits.count_late_s
+
+
+def _show(row: BulkRow, accepted: dict[str, object], common: Common) -> None:
+    if common.json:
+        told = {field: value for field, value in row.to_json().items() if field != "line"}
+        output.document({**told, "accepted": accepted})
+        return
+    figures = (
+        f": {row.found:,} found, {row.processed:,} processed, {row.matched:,} matched" if _has_figures(row) else ""
+    )
+    cs_id = f", id {accepted['cs_id']}" if accepted.get("cs_id") else ""
+    output.say(f"{row.op} {row.name}: {row.state}{figures} (job {row.job_id}{cs_id})")
+
+
+def _has_figures(row: BulkRow) -> bool:
+    return None not in (row.found, row.processed, row.matched)
+
+
+async def _list(name: str | None, common: Common, stop: asyncio.Event) -> int:
+    async with open_session(common) as session:
+        segments = await unless_stopped(session.client.list_segments(name), stop)
+    if common.json:
+        output.document({"segments": [attrs.asdict(segment) for segment in segments]})
+        return EXIT_OK
+    columns = ("segment", "id", "created", "type", "source")
+    rows = (
+        (one.name, one.id, output.clock_time(one.created_time), one.type or "", one.source or "") for one in segments
+    )
+    output.show(output.table(columns, rows))
+    return EXIT_OK

@@ -1,0 +1,676 @@
+"""The command line as a user meets it: processes, signals, exit codes, and what is printed where."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import pytest
+import pytest_asyncio
+
+from moe_segments.client import SegmentsClient
+from moe_segments.sandbox import FaultKind, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from moe_segments.sandbox import SandboxSegment
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.processes]
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+SPEED: Final = 600
+KEY: Final = "key-that-nobody-may-read"
+FIELDS: Final = ("--attribute-name", "ID", "--attribute-type", "string")
+CREATE: Final = ("create", *FIELDS, "--expiry-time", "30")
+HEADER: Final = "op,name,attribute_name,attribute_type,file_url,expiry_time\n"
+PATIENCE_S: Final = 60
+
+
+@attrs.frozen
+class Ended:
+    """How a command ended."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Its standard output, which must be one JSON object."""
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its standard output, which must be JSON Lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Shell:
+    """Runs commands against one sandbox, on one journal, in a home of its own.
+
+    Attributes:
+        sandbox: The service, in this process, where its requests can be counted.
+        url: A file of three users that it can read.
+        environ: What every command is told.
+    """
+
+    def __init__(self, sandbox: Sandbox, url: str, directory: Path) -> None:
+        self.sandbox, self.url, self.directory = sandbox, url, directory
+        self.environ = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(directory),
+            "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
+            "MOE_API_KEY": sandbox.credentials.api_key,
+            "MOE_DATA_CENTER": sandbox.credentials.data_center,
+            "MOE_BASE_URL": sandbox.url,
+            "MOE_JOURNAL": self.journal,
+        }
+
+    @property
+    def journal(self) -> str:
+        """The journal that all commands share."""
+        return f"sqlite:///{self.directory / 'quota.db'}"
+
+    async def start(self, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
+        """Start a command."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "moe_segments", *arguments),
+            env=self.environ | variables,
+            cwd=self.directory,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *arguments: str, **variables: str) -> Ended:
+        """Run a command to its end; none of them may print the key or a traceback."""
+        return await ended(await self.start(*arguments, **variables))
+
+    async def run_at_speed(self, *arguments: str, **variables: str) -> Ended:
+        """Run a command with windows as short as the sandbox's."""
+        return await self.run(*arguments, "--speed", str(SPEED), **variables)
+
+    def manifest(self, *rows: str) -> str:
+        """A manifest of these rows; `URL` in them is the file's."""
+        path = self.directory / "bulk.csv"
+        path.write_text(HEADER + "".join(f"{row.replace('URL', self.url)}\n" for row in rows))
+        return str(path)
+
+    def creates(self, count: int) -> str:
+        """A manifest that creates so many segments."""
+        return self.manifest(*(f"create,s{number},ID,string,URL,30" for number in range(count)))
+
+    def sent(self) -> Counter[tuple[str | None, str | None]]:
+        """How often each operation reached the service."""
+        requests = self.sandbox.workspace.requests
+        return Counter((request.op, request.segment) for request in requests if request.op not in {None, "list"})
+
+    @property
+    def segments(self) -> tuple[SandboxSegment, ...]:
+        """What the service has."""
+        return self.sandbox.workspace.segments
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for a command's end."""
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
+    result = Ended(process.returncode, out.decode(), err.decode())
+    assert "Traceback" not in result.err, result.err
+    assert KEY not in result.out + result.err
+    return result
+
+
+@asynccontextmanager
+async def a_shell(directory: Path, **options: float) -> AsyncIterator[Shell]:
+    """A sandbox of these latencies, and a shell against it."""
+    latency_s = options.get("latency_s", 0.0)
+    async with Sandbox(
+        speed=options.get("speed", SPEED), latency_s=(latency_s, latency_s), processing_s=(0, 0)
+    ) as sandbox:
+        (directory / "users.csv").write_text("u-1\nu-2\nu-3\n")
+        yield Shell(sandbox, await sandbox.publish(directory / "users.csv"), directory)
+
+
+@pytest_asyncio.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    """A sandbox that answers at once, and a shell against it."""
+    async with a_shell(tmp_path) as one:
+        yield one
+
+
+async def until_sent(shell: Shell, count: int) -> None:
+    """Wait until so many operations have reached the service."""
+    async with asyncio.timeout(PATIENCE_S):
+        while shell.sent().total() < count:
+            await asyncio.sleep(0.01)
+
+
+# Bulk
+
+
+async def test_the_first_command_of_the_readme_waits_for_quota_and_processes_everything(shell: Shell) -> None:
+    """More file operations than an hour allows, on the embedded sandbox, within half a minute."""
+    result = await shell.run("bulk", str(EXAMPLES / "bulk.csv"), "--sandbox", "--speed", "600")
+    assert result.code == 0, result.err
+    assert result.out.count("processed") == 13 + 1  # and the column
+    assert "waiting: operations_per_hour is full (10 of 10)" in result.err
+    assert "13 processed, 1 accepted" in result.err
+    assert "quotas: " in result.err
+    assert not (shell.directory / "quota.db").exists(), "a throwaway journal unless one is named"
+
+
+async def test_json_is_all_that_standard_output_has(shell: Shell) -> None:
+    """A line for each outcome, the report last."""
+    result = await shell.run_at_speed("bulk", shell.creates(3), "--listen", "127.0.0.1:0", "--json")
+    assert result.code == 0, result.err
+    *outcomes, report = result.lines
+    assert {line["type"] for line in outcomes} == {"outcome"}
+    assert {line["line"]: line["state"] for line in outcomes} == dict.fromkeys((2, 3, 4), "processed")
+    assert report["type"] == "report"
+    assert report["counts"] == {"processed": 3}
+
+
+async def test_a_manifest_with_ten_mistakes_is_refused_with_all_ten(shell: Shell) -> None:
+    """Before anything is sent."""
+    bad = [
+        "create,a|b,ID,string,URL,30", "create,c,ID,text,URL,30", "create,d,ID,string,URL,soon",
+        "create,e,ID,string,nowhere,30", "create,f,,string,URL,30", "create,g,ID,string,,30", "make,h,ID,string,URL,30",
+        "create,i,ID,string,URL,", "add,j,ID,string,URL,30", "create,k",
+    ]  # fmt: skip
+    result = await shell.run_at_speed("bulk", shell.manifest(*bad))
+    assert result.code == 2
+    assert "bulk.csv has 10 mistakes; nothing was sent" in result.err
+    assert [line.split(",")[0].split(":")[0].strip() for line in result.err.splitlines()[1:]] == [
+        f"line {number}" for number in range(2, 12)
+    ]
+    assert not shell.sandbox.workspace.requests
+    assert not (shell.directory / "quota.db").exists()
+
+
+async def test_files_without_rows_are_mistakes_of_the_manifest(shell: Shell) -> None:
+    """An empty file is found before the first operation is sent."""
+    (shell.directory / "empty.csv").write_text("")
+    path = shell.directory / "bulk.csv"
+    path.write_text(
+        f"{HEADER.replace('file_url', 'file')}create,a,ID,string,users.csv,30\nadd,a,ID,string,empty.csv,\n"
+    )
+    result = await shell.run("bulk", str(path), "--sandbox")
+    assert result.code == 2
+    assert "line 3, file: is empty" in result.err
+
+
+async def test_local_files_need_somebody_who_publishes_them(shell: Shell) -> None:
+    """Said for every line, before anything is sent."""
+    result = await shell.run_at_speed("bulk", str(EXAMPLES / "bulk.csv"))
+    assert result.code == 2
+    assert result.err.count("give file_url") == 13
+    assert not shell.sent()
+
+
+async def test_a_finished_run_exits_0_and_says_so(shell: Shell) -> None:
+    """The same command again sends nothing; --again runs it anew."""
+    await shell.run_at_speed("bulk", shell.creates(2))
+    manifest = shell.manifest("archive,s0,,,,", "archive,s1,,,,")
+    first = await shell.run_at_speed("bulk", manifest)
+    second = await shell.run_at_speed("bulk", manifest, "--json")
+    third = await shell.run_at_speed("bulk", manifest, "--again")
+
+    assert [result.code for result in (first, second, third)] == [0, 0, 0]
+    assert "was finished before" in second.err
+    assert second.lines[-1]["already_finished"] is True
+    assert [line["state"] for line in second.lines[:-1]] == ["accepted", "accepted"]
+    assert shell.sent()["archive", "s0"] == 2
+
+
+async def test_without_a_receiver_the_summary_says_that_processing_is_not_known(shell: Shell) -> None:
+    """Accepted is all there will be, and it is no failure."""
+    result = await shell.run_at_speed("bulk", shell.creates(1))
+    assert result.code == 0
+    assert "no callback can come here" in result.err
+
+
+async def test_a_refused_line_ends_in_exit_code_1(shell: Shell) -> None:
+    """With the service's words in the table."""
+    await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url)
+    result = await shell.run_at_speed("bulk", shell.creates(2))
+    assert result.code == 1
+    assert "HTTP 409" in result.out
+
+
+async def test_a_sandbox_run_on_a_named_journal_is_known_the_next_time(shell: Shell) -> None:
+    """Although it is another sandbox: it listens where the journal knows it."""
+    arguments = ("bulk", str(EXAMPLES / "bulk.csv"), "--sandbox", "--speed", "3600", "--journal", "sqlite:///demo.db")
+    first, second = await shell.run(*arguments), await shell.run(*arguments)
+    assert (first.code, second.code) == (0, 0), second.err
+    assert "was finished before" in second.err
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_run_goes_on_by_the_same_command(tmp_path: Path, number: signal.Signals) -> None:
+    """Exit code 130, what was sent is settled, and nothing is sent twice."""
+    async with a_shell(tmp_path, latency_s=0.3) as shell:
+        manifest = shell.creates(9)
+        process = await shell.start("bulk", manifest, "--speed", str(SPEED), "--concurrency", "2")
+        await until_sent(shell, 3)
+        process.send_signal(number)
+        result = await ended(process)
+        assert result.code == 130, result.err
+        assert "run the same command again: moe-segments bulk" in result.err
+        assert 3 <= len(shell.segments) < 9
+        jobs = (await shell.run_at_speed("jobs", "--json")).document["jobs"]
+        assert {job["state"] for job in jobs} <= {"accepted", "planned", "not_sent"}, "nothing is left in doubt"
+
+        resumed = await shell.run_at_speed("bulk", manifest)
+        assert resumed.code == 0, resumed.err
+        assert shell.sent() == {("create", f"s{number}"): 1 for number in range(9)}
+
+
+async def test_a_killed_run_goes_on_by_the_same_command(tmp_path: Path) -> None:
+    """What was on its way is in doubt and is looked for, never sent again in silence."""
+    async with a_shell(tmp_path, latency_s=0.3) as shell:
+        manifest = shell.creates(9)
+        process = await shell.start("bulk", manifest, "--speed", str(SPEED), "--concurrency", "3")
+        await until_sent(shell, 4)
+        process.kill()
+        await process.wait()
+
+        resumed = await shell.run_at_speed("bulk", manifest, "--result-timeout", "4", "--json")
+        assert resumed.code in {0, 4}, resumed.err
+        assert max(shell.sent().values()) == 1
+        doubtful = [line["name"] for line in resumed.lines if line.get("state") == "unknown"]
+        assert {segment.name for segment in shell.segments} | set(doubtful) == {f"s{number}" for number in range(9)}
+        assert (resumed.code == 4) == bool(doubtful)
+
+
+async def test_two_processes_share_a_run_without_sending_anything_twice(tmp_path: Path) -> None:
+    """Started by mistake, or to be sure: one journal, one plan."""
+    async with a_shell(tmp_path, latency_s=0.1) as shell:
+        manifest = shell.creates(12)
+        command = ("bulk", manifest, "--speed", str(SPEED), "--json")
+        both = await asyncio.gather(*[shell.start(*command) for _ in range(2)])
+        for result in await asyncio.gather(*[ended(process) for process in both]):
+            assert result.code == 0, result.err
+            assert len(result.lines) == 12 + 1
+        assert shell.sent() == {("create", f"s{number}"): 1 for number in range(12)}
+        run = result.lines[-1]["run"]
+        assert len((await shell.run_at_speed("jobs", "--run", run, "--json")).document["jobs"]) == 12
+
+
+async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    """Even while an answer is awaited."""
+    async with a_shell(tmp_path, latency_s=20) as shell:
+        process = await shell.start("archive", "s0", "--speed", str(SPEED))
+        async with asyncio.timeout(PATIENCE_S):
+            while not (shell.directory / "quota.db").exists():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)  # for the request to leave
+            process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.3)
+            assert process.returncode is None, "the first one waits for the answer"
+            process.send_signal(signal.SIGINT)
+            assert (await ended(process)).code == 130
+
+
+async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> None:
+    """`| head -1` is no error, and what was begun is finished."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "moe_segments", "bulk", shell.creates(3), "--speed", str(SPEED), "--json"),
+        env=shell.environ,
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"BrokenPipe" not in err
+    assert len(shell.segments) == 3
+
+
+# One operation
+
+
+async def test_one_operation_is_followed_to_its_figures(shell: Shell) -> None:
+    """With a receiver in the process."""
+    create = (*CREATE, "diwali", "--file-url", shell.url, "--listen", "127.0.0.1:0")
+    result = await shell.run_at_speed(*create)
+    assert result.code == 0, result.err
+    assert "3 found, 3 processed, 3 matched" in result.out
+    named = ("create", "--name", "holi", "--attribute-name", "ID", "--expiry-time", "30", "--file-url", shell.url)
+    assert (await shell.run_at_speed(*named)).code == 0, "a name may be an option, and text is the usual type"
+    told = (await shell.run_at_speed("add-users", "diwali", *FIELDS, *create[len(CREATE) + 1 :], "--json")).document
+    assert (told["op"], told["state"], told["found"]) == ("add", "processed", 3)
+
+
+@pytest.mark.parametrize("command", ["add-users", "remove-users", "replace-users"])
+async def test_every_update_reaches_the_service(shell: Shell, command: str) -> None:
+    """On the segment that is named."""
+    await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    result = await shell.run_at_speed(command, "diwali", *FIELDS, "--file-url", shell.url)
+    assert result.code == 0, result.err
+    assert shell.sent()[command.removesuffix("-users"), "diwali"] == 1
+
+
+async def test_a_segment_is_archived_and_unarchived_and_listed(shell: Shell) -> None:
+    """The commands without a file."""
+    await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    assert (await shell.run_at_speed("archive", "diwali")).code == 0
+    assert [segment.is_active for segment in shell.segments] == [False]
+    assert (await shell.run_at_speed("unarchive", "diwali", "--json")).document["state"] == "accepted"
+    assert [segment.is_active for segment in shell.segments] == [True]
+    listed = (await shell.run_at_speed("list", "--name", "diwali", "--json")).document["segments"]
+    assert [segment["name"] for segment in listed] == ["diwali"]
+    assert "diwali" in (await shell.run_at_speed("list")).out
+
+
+async def test_a_file_of_this_machine_is_published_by_the_embedded_sandbox(shell: Shell) -> None:
+    """And matched against the users it is given."""
+    (shell.directory / "known.csv").write_text("u-1\n")
+    result = await shell.run(*CREATE, "diwali", "--file", "users.csv", "--sandbox", "--users", "known.csv")
+    assert result.code == 0, result.err
+    assert "3 found, 3 processed, 1 matched" in result.out
+
+
+async def test_a_full_quota_ends_in_exit_code_3_and_says_until_when(shell: Shell) -> None:
+    """Nothing is sent."""
+    async with SegmentsClient(
+        shell.sandbox.credentials, journal=shell.journal, limits=shell.sandbox.limits, base_url=shell.sandbox.url
+    ) as client:
+        await client.governor.record_external(operations=10)
+    result = await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    assert result.code == 3
+    assert "operations_per_hour: 10 of 10 used" in result.err
+    assert not shell.sent()
+    create = (*CREATE, "diwali", "--file-url", shell.url)
+    waited = await shell.run_at_speed(*create, "--max-wait", "inf")
+    assert waited.code == 0
+    assert "operations_per_hour is full (10 of 10); next slot in" in waited.err
+
+
+async def test_a_lost_answer_ends_in_exit_code_4(shell: Shell) -> None:
+    """With the job to look for."""
+    await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    shell.sandbox.fail_next(FaultKind.LOSE_ANSWER)
+    result = await shell.run_at_speed("add-users", "diwali", *FIELDS, "--file-url", shell.url, "--json")
+    assert result.code == 4
+    assert result.document["state"] == "unknown"
+    assert "the outcome is unknown" in result.err
+    assert shell.sent()["add", "diwali"] == 1
+
+
+async def test_a_failed_file_ends_in_exit_code_1(shell: Shell) -> None:
+    """With the service's words."""
+    shell.sandbox.fail_next(FaultKind.FAIL_PROCESSING)
+    create = (*CREATE, "diwali", "--file-url", shell.url, "--listen", "127.0.0.1:0")
+    result = await shell.run_at_speed(*create)
+    assert result.code == 1
+    assert "processing failed with 500" in result.err
+
+
+# Looking
+
+
+async def test_quota_shows_what_is_used_and_when_it_is_free(shell: Shell) -> None:
+    """As bars, and as one document."""
+    await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    drawn = await shell.run_at_speed("quota")
+    assert "operations in the hour" in drawn.out
+    assert "█" in drawn.out
+    limits = (await shell.run_at_speed("quota", "--json")).document["limits"]
+    assert set(limits) == {"operations_per_hour", "operations_per_day", "users_per_day", "active_segments"}
+    assert limits["operations_per_day"]["used"] == 1
+    assert limits["operations_per_day"]["next_release"]
+
+
+async def test_watching_the_quota_ends_with_ctrl_c(shell: Shell) -> None:
+    """Which is the way to end it, so exit code 0."""
+    process = await shell.start("quota", "--watch", "--json", "--speed", str(SPEED))
+    assert process.stdout is not None
+    for _ in range(2):
+        assert "limits" in json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE_S))
+    process.send_signal(signal.SIGINT)
+    assert (await ended(process)).code == 0
+
+
+async def test_jobs_are_listed_and_shown(shell: Shell) -> None:
+    """All, those of a run, or one with everything that is known of it."""
+    await shell.run_at_speed("archive", "nothing")
+    report = (await shell.run_at_speed("bulk", shell.creates(2), "--json")).lines[-1]
+    run = str(report["run"])
+    everything = (await shell.run_at_speed("jobs", "--json")).document["jobs"]
+    of_run = (await shell.run_at_speed("jobs", "--run", run, "--json")).document["jobs"]
+    assert [job["job_id"] for job in of_run] == [f"{run}.2", f"{run}.3"]
+    assert len(everything) == 3
+    one = await shell.run_at_speed("jobs", f"{run}.2", "--json")
+    assert one.document["operation"] == of_run[0]["operation"]
+    assert f"{run}.2" in (await shell.run_at_speed("jobs", f"{run}.2")).out
+    assert "HTTP 404" in (await shell.run_at_speed("jobs")).out
+    for unknown in (("jobs", "nobody"), ("jobs", "--run", "nothing")):
+        assert (await shell.run_at_speed(*unknown)).code == 2
+
+
+async def test_a_plan_says_when_each_line_can_start_and_sends_nothing(shell: Shell) -> None:
+    """What has been sent is left out; what can never start ends in exit code 3."""
+    manifest = shell.creates(12)
+    before = (await shell.run_at_speed("plan", manifest, "--json")).document["operations"]
+    assert [operation["limit"] for operation in before] == [None] * 10 + ["operations_per_hour"] * 2
+    assert before[11]["wait_s"] > 5
+    assert not shell.sent()
+    assert "operations_per_hour" in (await shell.run_at_speed("plan", manifest)).out
+    await shell.run_at_speed("bulk", manifest)
+    assert (await shell.run_at_speed("plan", manifest, "--json")).document["operations"] == []
+    path = shell.directory / "large.csv"
+    path.write_text(f"{HEADER.strip()},rows\ncreate,a,ID,string,{shell.url},30,3000000\n")
+    assert (await shell.run_at_speed("plan", str(path))).code == 3
+
+
+# Serving
+
+
+async def test_a_receiver_of_its_own_hears_callbacks_for_a_run_elsewhere(shell: Shell) -> None:
+    """Through the journal, and without an API key."""
+    receiver = await shell.start("receive", "--port", "0", "--json", "--speed", str(SPEED), MOE_API_KEY="")
+    assert receiver.stdout is not None
+    told = json.loads(await asyncio.wait_for(receiver.stdout.readuntil(b"}\n"), PATIENCE_S))
+    result = await shell.run_at_speed("bulk", shell.creates(2), MOE_CALLBACK_URL=told["public_url"])
+    assert result.code == 0, result.err
+    assert "2 processed" in result.err
+    receiver.send_signal(signal.SIGTERM)
+    assert (await ended(receiver)).code == 0
+
+
+async def test_the_sandbox_command_says_all_that_the_other_commands_need(shell: Shell) -> None:
+    """Its environment is enough."""
+    sandbox = await shell.start("sandbox", "--speed", str(SPEED), "--json")
+    assert sandbox.stdout is not None
+    told = json.loads(await asyncio.wait_for(sandbox.stdout.readuntil(b"}\n}\n"), PATIENCE_S))
+    result = await shell.run_at_speed(*CREATE, "x", "--file-url", shell.url, **told["environment"])
+    assert result.code == 0, result.err
+    assert not shell.sent()
+    sandbox.send_signal(signal.SIGINT)
+    assert (await ended(sandbox)).code == 0
+
+
+# Bad input
+
+
+async def test_a_wrong_key_ends_in_exit_code_2_after_one_request(shell: Shell) -> None:
+    """One operation or a whole manifest."""
+    shell.environ["MOE_API_KEY"] = KEY
+    create = (*CREATE, "diwali", "--file-url", shell.url)
+    for arguments in (create, ("bulk", shell.creates(3))):
+        before = len(shell.sandbox.workspace.requests)
+        result = await shell.run_at_speed(*arguments)
+        assert result.code == 2, result.err
+        assert "HTTP 401" in result.err
+        assert len(shell.sandbox.workspace.requests) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "told"),
+    [
+        (("quota",), {"MOE_API_KEY": ""}, "MOE_API_KEY: is not set"),
+        (("quota",), {"MOE_DATA_CENTER": "99"}, "MOE_DATA_CENTER: '99' is no data center"),
+        (("quota",), {"MOE_BASE_URL": "http://example.com"}, "MOE_BASE_URL: must begin with https"),
+        (("quota", "--speed", "5"), {"MOE_BASE_URL": ""}, "--speed: goes with --sandbox"),
+        (("quota", "--speed", "0"), {}, "--speed: must be a positive number"),
+        (("quota", "--users", "x.csv"), {}, "--users: goes with --sandbox"),
+        (("quota", "--journal", "sqlite:////proc/nothing/x.db"), {}, "the journal /proc/nothing/x.db"),
+        (("quota", "--journal", "redis://localhost"), {}, "no journal engine for a 'redis' URL"),
+        (("quota", "--sandbox", "--users", "nothing.csv"), {}, "users: the file cannot be read"),
+        (("bulk", "nothing.csv"), {}, "the manifest cannot be read"),
+        ((*CREATE, "a|b", "--file-url", "https://x.in/y"), {}, "name: must not contain |"),
+        ((*CREATE, "a", "--file-url", "x"), {}, "file_url: must begin with https"),
+        ((*CREATE, "a"), {}, "give exactly one of file_url and file"),
+        ((*CREATE, "a", "--file", "users.csv"), {}, "--file: the service cannot read"),
+        ((*CREATE, "a", "--file-url", "https://x.in/y", "--listen", "8080"), {}, "--listen: must be HOST:PORT"),
+        ((*CREATE, "a", "--file", "users.csv", "--sandbox", "--listen", "[::1]:0"), {}, "brings its own receiver"),
+        (("receive", "--sandbox"), {}, "brings its own receiver"),
+        (("receive", "--host", "0.0.0.0"), {}, "pass public_url"),
+        (("receive", "--public-url", "http://example.com"), {}, "must begin with https"),
+    ],
+)
+async def test_bad_input_is_one_paragraph_and_exit_code_2(
+    shell: Shell, arguments: tuple[str, ...], variables: dict[str, str], told: str
+) -> None:
+    """It says what to do; nothing is sent, nothing is on standard output."""
+    result = await shell.run(*arguments, **variables)
+    assert result.code == 2, result.err
+    assert told in result.err
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
+    assert not shell.sent()
+
+
+async def test_a_callback_url_that_is_not_reachable_is_bad_input(shell: Shell) -> None:
+    """A result nobody hears of is found out before anything is sent; whoever knows better says --unchecked."""
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        nobody = f"http://127.0.0.1:{closing.getsockname()[1]}/moe"
+    create = (*CREATE, "diwali", "--file-url", shell.url, "--result-timeout", "0.1")
+    for url in (nobody, f"{shell.sandbox.url}/v2"):
+        result = await shell.run_at_speed(*create, "--callback-url", url)
+        assert result.code == 2
+        assert f"--callback-url: no receiver is reached at {url}" in result.err
+    assert not shell.sent()
+    result = await shell.run_at_speed(*create, "--callback-url", nobody, "--unchecked")
+    assert result.code == 4
+    assert "no callback within" in result.err
+
+
+async def test_a_port_in_use_is_bad_input(shell: Shell) -> None:
+    """For each of the servers."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments in (
+            ("receive", "--port", port),
+            ("sandbox", "--port", port),
+            ("bulk", shell.creates(1), "--listen", f"127.0.0.1:{port}"),
+        ):
+            result = await shell.run(*arguments)
+            assert result.code == 2, result.err
+            assert port in result.err
+    assert not shell.sent()
+
+
+async def test_a_damaged_journal_is_bad_input(shell: Shell) -> None:
+    """It says what to do, and the file is left as it is."""
+    (shell.directory / "quota.db").write_bytes(b"no database" * 1_000)
+    result = await shell.run_at_speed("bulk", shell.creates(1))
+    assert result.code == 2
+    assert "quota.db" in result.err
+    assert not shell.sent()
+    assert (shell.directory / "quota.db").read_bytes() == b"no database" * 1_000
+
+
+async def test_output_fits_a_terminal_that_knows_only_ascii(shell: Shell) -> None:
+    """Nothing breaks, and JSON stays JSON."""
+    await shell.run_at_speed("archive", "café")
+    assert "....." in (await shell.run_at_speed("quota", PYTHONIOENCODING="ascii")).out
+    listed = await shell.run_at_speed("jobs", PYTHONIOENCODING="ascii")
+    assert "caf\\xe9" in listed.out
+    (job,) = (await shell.run_at_speed("jobs", "--json", PYTHONIOENCODING="ascii")).document["jobs"]
+    assert job["operation"]["name"] == "café"
+
+
+async def test_a_journal_of_other_windows_is_refused(shell: Shell) -> None:
+    """Rather than counted wrong."""
+    await shell.run_at_speed("quota")
+    result = await shell.run("quota", "--speed", "60")
+    assert result.code == 2
+    assert "name another journal, or use the same scale" in result.err
+
+
+@pytest.mark.parametrize("arguments", [("blk",), ("bulk",), ("quota", "--speed", "fast"), ("create", "a")])
+async def test_a_command_line_that_does_not_parse_ends_in_exit_code_2(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """And standard output stays empty."""
+    result = await shell.run(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err
+
+
+# The front door
+
+
+async def python(*arguments: str) -> Ended:
+    """Run Python."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    return await ended(process)
+
+
+async def test_help_answers_without_the_modules_that_do_the_work() -> None:
+    """It names every command, and imports no network, no server and no journal beyond what the package itself does."""
+    result = await python(
+        "-c",
+        "import sys\n"
+        "import moe_segments\n"
+        "before = set(sys.modules)\n"
+        "from moe_segments.__main__ import main\n"
+        "sys.argv = ['moe-segments', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'aiohttp', 'aiohttp.web', 'sqlite3', 'moe_segments.sandbox', 'moe_segments.client'}\n"
+        "print(sorted(heavy & (set(sys.modules) - before)), file=sys.stderr)\n",
+    )
+    assert result.code == 0
+    for command in (
+        "create", "add-users", "remove-users", "replace-users", "archive", "unarchive", "list", "bulk", "plan", "quota",
+        "jobs", "receive", "sandbox",
+    ):  # fmt: skip
+        assert f" {command} " in result.out
+    assert result.err.strip() == "[]"
+
+
+async def test_without_its_extra_the_command_says_how_to_get_it() -> None:
+    """One paragraph, exit code 2."""
+    result = await python(
+        "-c", "import sys\nsys.modules['cyclopts'] = None\nfrom moe_segments.__main__ import main\nmain()\n"
+    )
+    assert result.code == 2
+    assert "pip install 'moe-segments[cli]'" in result.err
+
+
+async def test_the_example_of_the_library_runs_as_written() -> None:
+    """On the embedded sandbox."""
+    result = await python(str(EXAMPLES / "first_segment.py"))
+    assert result.code == 0, result.err
+    assert result.out == "36 found, 36 processed, 36 matched\n"
