@@ -152,7 +152,6 @@ __all__ = [
     "ServerError",
     "TooManyRequests",
     "UnarchiveSegment",
-    "__version__",
 ]
 
 
