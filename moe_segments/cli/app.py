@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Waiting
+from moe_segments.cli.options import Common, FileOptions, Receiving, Telling, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "run"]
 
 _COMMON: Final = Common()
+_TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
 
@@ -229,16 +230,17 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 
 
 @app.command
-def quota(*, watch: bool = False, common: Common = _COMMON) -> int:
-    """Show what is used of each quota and when the next of it is free.
+def quota(*, watch: bool = False, telling: Telling = _TELLING, common: Common = _COMMON) -> int:
+    """Show what is used of each quota and when the next of it is free; tell the journal what others spent.
 
     Args:
         watch: Go on showing it until Ctrl-C; with --json one line a second.
+        telling: What others did.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.quota import show_quota
 
-    return show_quota(watch=watch, common=common)
+    return show_quota(watch=watch, telling=telling, common=common)
 
 
 @app.command

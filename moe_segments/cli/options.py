@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from moe_segments.errors import InputError
 
-__all__ = ["Common", "FileOptions", "Receiving", "Waiting"]
+__all__ = ["Common", "FileOptions", "Receiving", "Telling", "Waiting"]
 
 _LAST_PORT = 65_535
 
@@ -33,6 +33,24 @@ class Common:
     sandbox: bool = False
     speed: float = 1.0
     users: Path | None = None
+
+
+@Parameter(name="*", group=Group("Tell the journal", sort_key=7))
+@attrs.frozen(kw_only=True)
+class Telling:
+    """What others did, for the journal to know.
+
+    Attributes:
+        spent_operations: File-segment operations that somebody else spent just now, such as in the dashboard.
+        spent_rows: Users that somebody else uploaded just now.
+        active: Active segments of all types as counted now, those of this journal included.
+        trust: End a quarantine: what the journal knows, and what is said here, is all that was spent.
+    """
+
+    spent_operations: int = 0
+    spent_rows: int = 0
+    active: int | None = None
+    trust: bool = False
 
 
 @Parameter(name="*", group=Group("Callbacks", sort_key=8))

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from moe_segments.cli.options import Common
+    from moe_segments.cli.options import Common, Telling
     from moe_segments.client import SegmentsClient
-    from moe_segments.governor import LimitUsage
+    from moe_segments.governor import Governor, LimitUsage
 
 __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
 
@@ -37,9 +37,9 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 
 
-def show_quota(*, watch: bool, common: Common) -> int:
-    """Show the quotas, once or until stopped. Returns the exit code."""
-    return run(lambda stop: _show_quota(common, stop, watch=watch))
+def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
+    """Tell the journal what is to be told, then show the quotas, once or until stopped. Returns the exit code."""
+    return run(lambda stop: _show_quota(common, stop, telling, watch=watch))
 
 
 def quota_line(usage: Mapping[str, LimitUsage]) -> str:
@@ -63,14 +63,25 @@ def wait_s(full: LimitUsage) -> float:
     return max(0.0, _free_at(full) - time.time())
 
 
-async def _show_quota(common: Common, stop: asyncio.Event, *, watch: bool) -> int:
+async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool) -> int:
     async with open_session(common) as session:
+        await _tell(session.client.governor, telling)
         if watch:
             with contextlib.suppress(Stopped):
                 await unless_stopped(_watch(session.client, common), stop)
         else:
             _show_once(await session.client.governor.usage(), common)
     return EXIT_OK
+
+
+async def _tell(governor: Governor, telling: Telling) -> None:
+    operations, rows = telling.spent_operations, telling.spent_rows
+    if telling.trust:
+        await governor.lift_quarantine(operations=operations, rows=rows)
+    elif operations or rows:
+        await governor.record_external(operations=operations, rows=rows)
+    if telling.active is not None:
+        await governor.observe_active_segments(telling.active)
 
 
 def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> None:

@@ -440,6 +440,20 @@ async def test_quota_shows_what_is_used_and_when_it_is_free(shell: Shell) -> Non
     assert limits["operations_per_day"]["next_release"]
 
 
+async def test_the_journal_is_told_what_others_spent(shell: Shell) -> None:
+    """A colleague used the dashboard; a journal was lost and its quarantine is ended with what is known."""
+    told = await shell.run_at_speed("quota", "--json", "--spent-operations", "4", "--spent-rows", "70", "--active", "9")
+    limits = told.document["limits"]
+    assert [limits[name]["used"] for name in ("operations_per_hour", "users_per_day", "active_segments")] == [4, 70, 9]
+    (shell.directory / "quota.db").unlink()
+    lost = (await shell.run_at_speed("quota", "--json")).document["limits"]
+    assert lost["operations_per_day"]["closed_until"]
+    trusted = (await shell.run_at_speed("quota", "--json", "--trust", "--spent-operations", "2")).document["limits"]
+    assert not trusted["operations_per_day"]["closed_until"]
+    assert trusted["operations_per_day"]["used"] == 2
+    assert (await shell.run_at_speed("quota", "--spent-operations", "-1")).code == 2
+
+
 async def test_watching_the_quota_ends_with_ctrl_c(shell: Shell) -> None:
     """Which is the way to end it, so exit code 0."""
     process = await shell.start("quota", "--watch", "--json", "--speed", str(SPEED))
