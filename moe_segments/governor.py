@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
-    from moe_segments.journal.follower import Follower
+    from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
 
@@ -231,13 +231,23 @@ class Governor:
             raise NotSent("the client is closing")
         loop = asyncio.get_running_loop()
         ticket = _Ticket(ask, loop.time() + max_wait_s, loop.create_future())
-        self._queue.append(ticket)
-        self._kick()
+        if not self._decided_at_once(ticket):
+            self._queue.append(ticket)
+            self._kick()
         try:
             return await ticket.future
         except asyncio.CancelledError:
             self._abandon(ticket)
             raise
+
+    def _decided_at_once(self, ticket: _Ticket) -> bool:
+        """Decide in this step of the loop, when nobody is ahead and the journal need not be waited for."""
+        if self._queue or self._passing is not None or not self._follower.answers_now:
+            return False
+        started_s = self._clock()
+        question = self._question((ticket,))
+        verdicts, now_us = self._follower.ask_now(question)
+        return self._deliver(ticket, verdicts[0], now_us, started_s)
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """The request was provably never sent: everything it held is free again."""
@@ -261,6 +271,7 @@ class Governor:
         if ticket in self._queue:
             self._queue.remove(ticket)
             self._kick_if_waiting()
+            self._rest_if_nobody_waits()
         if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
             self._release(ticket.future.result())
 
@@ -296,22 +307,17 @@ class Governor:
                 await self._pass()
         finally:
             self._passing = None
+            self._rest_if_nobody_waits()
+
+    def _rest_if_nobody_waits(self) -> None:
+        if not self._queue:
+            self._set_timer(None)
+            self._stop_watching()
 
     async def _pass(self) -> None:
         tickets = tuple(self._queue)
-        asks = [ticket.ask for ticket in tickets]
-        ahead_for = frozenset(
-            position for position, ticket in enumerate(tickets) if ticket.fresh and math.isfinite(ticket.deadline_s)
-        )
+        question = self._question(tickets)
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
-
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
-            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)
-            return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (
-                verdicts,
-                now_us,
-            )
-
         try:
             verdicts, now_us = await self._follower.ask(question)
         except Exception as error:  # noqa: BLE001 - handed to each who waits
@@ -326,6 +332,18 @@ class Governor:
         ]
         self._drop(done)
         self._sleep(now_us)
+
+    def _question(self, tickets: Sequence[_Ticket]) -> Question[tuple[list[Verdict], int]]:
+        asks = [ticket.ask for ticket in tickets]
+        ahead_for = frozenset(
+            position for position, ticket in enumerate(tickets) if ticket.fresh and math.isfinite(ticket.deadline_s)
+        )
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
+            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)
+            return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (verdicts, now_us)
+
+        return question
 
     def _drop(self, tickets: Sequence[_Ticket]) -> None:
         gone = set(map(id, tickets))
@@ -355,8 +373,6 @@ class Governor:
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:
-            self._set_timer(None)
-            self._stop_watching()
             return
         loop = asyncio.get_running_loop()
         pauses = [ticket.deadline_s - loop.time() for ticket in self._queue]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from moe_segments.core.jobs import recalled
 from moe_segments.core.wire import error_kind
 from moe_segments.errors import (
@@ -165,6 +163,13 @@ def refusal_of(record: JobRecord) -> Exception:
     )
 
 
-def facts_of(value: Accepted | FileProcessed) -> dict[str, object]:
-    """A value as the journal keeps it: its fields, without those that say nothing."""
-    return {name: field for name, field in attrs.asdict(value).items() if field is not None and field != {}}
+def facts_of(value: Accepted) -> dict[str, object]:
+    """An acceptance as the journal keeps it: its fields, without those that say nothing."""
+    facts = {
+        "message": value.message,
+        "success": value.success,
+        "cs_name": value.cs_name,
+        "cs_id": value.cs_id,
+        "extra": value.extra or None,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}

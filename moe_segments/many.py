@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 
 from moe_segments.errors import (
+    CallbackTimeout,
     JournalError,
     MoeSegmentsError,
     NotSent,
@@ -164,6 +165,8 @@ class _Many:
                 return await self._result(operation, job)
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
+        if job.record.state == JobState.ACCEPTED:  # the list showed it; only its callback never came
+            return Outcome(operation=operation, job=job, error=CallbackTimeout(job.id, self._timeout_s()))
         return Outcome(operation=operation, job=job, error=error)
 
     def _timeout_s(self) -> float:

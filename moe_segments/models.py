@@ -86,9 +86,9 @@ def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # n
 
 def url_without_query(url: str) -> str:
     """Scheme, host and path of a URL: what may be logged or remembered of it."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    start, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:

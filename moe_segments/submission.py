@@ -11,6 +11,7 @@ import hashlib
 import logging
 import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -120,6 +121,7 @@ class Submitter:
         self._follower, self._governor, self._transport = follower, governor, transport
         self._receiver = receiver
         self._owner = this_process()
+        self._fingerprint: str | None = None
         self.sending: set[str] = set()
 
     # One operation
@@ -229,17 +231,17 @@ class Submitter:
                 if attempt.obtained
                 else NeverSent(grant.job, grant.attempt, "the client was closed")
             )
-            await asyncio.shield(self._record(event))
+            await self._record(event)
             raise
 
     async def _settle(
         self, submission: Submission, grant: Grant, delivery: Delivery
     ) -> tuple[MoeSegmentsError | None, Ending | None]:
-        """Write down how it ended, then say so. Shielded: an outcome that is known is never lost again."""
+        """Write down how it ended, then say so. A cancellation cannot take it back: see `Follower.record`."""
         self._governor.report_if_late(grant)
         match delivery:
             case Unsent(reason):
-                await asyncio.shield(self._record(NeverSent(grant.job, grant.attempt, reason)))
+                await self._record(NeverSent(grant.job, grant.attempt, reason))
                 return NotSent(reason), Ending.NOT_SENT
             case Maybe(reason):
                 return await self._unknown(submission, grant, reason, None)
@@ -248,12 +250,12 @@ class Submitter:
                 if ending is Ending.MAYBE:
                     reason = f"the service answered HTTP {answer.status}"
                     return await self._unknown(submission, grant, reason, answer.status)
-                return await asyncio.shield(self._answered(submission, grant, answer)), ending
+                return await self._answered(submission, grant, answer), ending
 
     async def _unknown(
         self, submission: Submission, grant: Grant, reason: str, status: int | None
     ) -> tuple[MoeSegmentsError, Ending]:
-        await asyncio.shield(self._record(Unknown(grant.job, grant.attempt, reason, status)))
+        await self._record(Unknown(grant.job, grant.attempt, reason, status))
         return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
 
     async def _answered(self, submission: Submission, grant: Grant, answer: Answer) -> MoeSegmentsError | None:
@@ -308,18 +310,27 @@ class Submitter:
         Raises:
             JournalError: It could not be written. The reservation goes on counting until its lease.
         """
+        try:
+            await self._follower.record(*events)
+        except JournalError as error:
+            await asyncio.shield(self._record_again(error, *events))
+
+    async def _record_again(self, error: JournalError, *events: Event) -> None:
         for pause_s in _RECORD_PAUSES_S:
-            try:
+            _log.warning("an outcome could not be written down, trying again: %s", error)
+            await asyncio.sleep(pause_s)
+            with suppress(JournalError):
                 await self._follower.record(*events)
-            except JournalError as error:
-                _log.warning("an outcome could not be written down, trying again: %s", error)
-                await asyncio.sleep(pause_s)
-            else:
                 return
         await self._follower.record(*events)
 
     def key_fingerprint(self) -> str:
         """The key, salted with the journal's identity and hashed: what the journal may know of it."""
+        if self._fingerprint is None:
+            self._fingerprint = self._hashed_key()
+        return self._fingerprint
+
+    def _hashed_key(self) -> str:
         salted = f"{self._follower.journal.journal_id}/{self._credentials.workspace_id}/{self._credentials.api_key}"
         return hashlib.sha256(salted.encode()).hexdigest()[:32]
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from importlib import metadata
+from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import attrs
-from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from moe_segments.core.wire import Answer, authorization
@@ -104,6 +103,8 @@ class Pace:
     """
 
     def __init__(self, requests_per_s: float) -> None:
+        from aiolimiter import AsyncLimiter  # with what it imports 10 ms, and nothing is paced before a client
+
         self._limiter = AsyncLimiter(1, 1 / requests_per_s)
         self._turn = asyncio.Lock()
 
@@ -142,6 +143,7 @@ class Transport:
             raise InputError("must have neither auth nor trust_env: each would add credentials", "session")
         self.pace = Pace(settings.requests_per_s)
         self._credentials, self._settings = credentials, settings
+        self._authorization = authorization(credentials)
         self._timeout = client_timeout(settings)
         self._trace = _trace_config()
         self._given = session
@@ -227,14 +229,14 @@ class Transport:
     def _headers(self, request: Request) -> dict[str, str]:
         return {
             **request.headers,
-            "User-Agent": _USER_AGENT,
-            "Authorization": authorization(self._credentials),
+            "User-Agent": _user_agent(),
+            "Authorization": self._authorization,
         }
 
     def _scrubbed(self, body: bytes, request: Request) -> bytes:
         """The body without our own secrets: gateways and error pages echo what they were sent."""
         key = self._credentials.api_key
-        basic = authorization(self._credentials).removeprefix("Basic ")
+        basic = self._authorization.removeprefix("Basic ")
         for secret in (basic, *request.secrets, key if len(key) >= _SECRET_MIN_CHARS else basic):
             body = body.replace(secret.encode(), _MASK)
             body = body.replace(secret.replace("/", "\\/").encode(), _MASK)  # as some JSON encoders write it
@@ -246,7 +248,7 @@ def client_timeout(settings: Settings) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=settings.total_timeout_s,
         connect=settings.connect_timeout_s,
-        sock_connect=settings.connect_timeout_s,
+        sock_connect=None,  # part of connect
         sock_read=settings.read_timeout_s,
     )
 
@@ -333,12 +335,13 @@ def _reason(error: Exception) -> str:
     return f"{text} ({type(cause).__name__}{detail})"
 
 
-def _version() -> str:
+@cache
+def _user_agent() -> str:
+    from importlib import metadata
+
     try:
-        return metadata.version("moe-segments")
+        version = metadata.version("moe-segments")
     except metadata.PackageNotFoundError:
-        return "source"  # run from its files, not installed
-
-
-_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
-_USER_AGENT: Final = f"moe-segments/{_version()} python/{_PYTHON} aiohttp/{aiohttp.__version__}"
+        version = "source"  # run from its files, not installed
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"moe-segments/{version} python/{python} aiohttp/{aiohttp.__version__}"

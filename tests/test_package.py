@@ -94,7 +94,7 @@ def test_a_public_name_exists(name: str) -> None:
 def test_a_public_name_is_at_run_time_what_type_checkers_are_told() -> None:
     """The package imports its names when they are first used, from where its hints say they are."""
     told = told_to_type_checkers()
-    assert sorted(told) == sorted(moe_segments.__all__)
+    assert {*told, "__version__"} >= set(moe_segments.__all__) >= set(told)
     differing = [name for name in told if getattr(moe_segments, name) is not getattr(import_module(told[name]), name)]
     assert differing == []
 
@@ -174,9 +174,9 @@ def test_no_tracked_file_names(what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ("a path of one machine", "see /work/notes.md"),
-        ("a path of one machine", '"/root/x"'),
-        ("a path of one machine", "/tmp/venv/bin/python"),
+        ("a path of one machine", "see /mnt/disk/notes.md"),
+        ("a path of one machine", '"/Users/me/x"'),
+        ("a path of one machine", "/opt/venv/bin/python"),
         ("a package index", "--extra-index-url file:///here"),
         ("a package index", "https://artifactory.example.com/pypi"),
     ],

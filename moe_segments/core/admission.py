@@ -209,6 +209,8 @@ class _Line:
     def _unless_it_delays(self, ask: Ask) -> Verdict:
         event = _reserved(self._state, ask)
         self._state.try_reserve(event, self._now_us)
+        if not self._blocked:
+            return Admitted(event)
         with self._state.ledger.at_its_longest(event.row):
             delayed = next((wait for cost, wait in self._blocked.items() if self._delays(cost, wait)), None)
         if delayed is None:

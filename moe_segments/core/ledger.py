@@ -85,11 +85,22 @@ def _row_for(event: Reserved, at_us: int, limits: QuotaLimits) -> Row:
         reserved_us=at_us,
         lease_us=lease_us,
         operations=Hold(event.operations, lease_us, over_us) if event.operations else None,
-        users=Hold(event.rows, users_us, over_us) if event.rows else None,
+        users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,
         archives=event.operation.get("op") == "archive",
         awaits_callback=event.token_sha256 is not None,
         life_us=_life_us(event.expiry_days, limits),
     )
+
+
+def _may_find_users(event: Reserved, limits: QuotaLimits) -> bool:
+    """Whether a callback may find users of which none were declared."""
+    uploads = {
+        "create": True,
+        "add": True,
+        "remove": limits.remove_counts_users,
+        "replace": limits.replace_counts_users,
+    }
+    return event.token_sha256 is not None and uploads.get(str(event.operation.get("op")), False)
 
 
 def _life_us(expiry_days: int | None, limits: QuotaLimits) -> int | None:

@@ -137,7 +137,8 @@ def _jobs(jobs: Jobs) -> dict[str, object]:
 
 
 def _record(record: JobRecord) -> dict[str, object]:
-    return attrs.asdict(record, recurse=False, filter=lambda field, value: value != _DEFAULTS[field.name])
+    values = ((name, getattr(record, name), default) for name, default in _DEFAULTS.items())
+    return {name: value for name, value, default in values if value != default}
 
 
 def _jobs_from(state: WorkspaceState, data: Mapping[str, Any]) -> Jobs:

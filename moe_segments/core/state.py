@@ -43,6 +43,7 @@ class WorkspaceState:
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
         self._tried: list[tuple[Reserved, JobRecord | None, dict[str, str | None]]] = []
+        self._tried_at_us = 0
 
     def fold(self, batch: Batch) -> None:
         """Take in the next batch; one at or below `version` changes nothing."""
@@ -73,8 +74,22 @@ class WorkspaceState:
         held = {key: self.jobs.holders.get(key) for key in event.keys}
         sent = {f"sent {key}": self.jobs.last_sent.get(key) for key in event.keys}
         self._tried.append((event, copy.copy(record) if record else None, held | sent))
+        self._tried_at_us = at_us
         self.ledger.reserve(event, at_us)
         self.jobs.reserve(event, at_us)
+
+    def keep(self, batch: Batch) -> bool:
+        """Let what was tried stand, if *batch* is exactly that, made durable at that moment. Returns whether it is."""
+        if (
+            batch.version != self.version + 1
+            or batch.at_us != self._tried_at_us
+            or len(batch.events) != len(self._tried)
+            or any(tried[0] is not event for tried, event in zip(self._tried, batch.events, strict=True))
+        ):
+            return False
+        self._tried.clear()
+        self.version, self.now_us = batch.version, batch.at_us
+        return True
 
     def take_back(self) -> None:
         """Undo everything tried, last first."""

@@ -120,9 +120,11 @@ class Tape:
             for hold in [hold for hold in self.holds if hold.bound_us <= now_us]:
                 self.settle(hold, hold.bound_us)
             self.next_bound_us = min((hold.bound_us for hold in self.holds), default=None)
+        us = self.us
         for window in self.windows:
-            window.advance(now_us)
-        if self.windows and min(window.head for window in self.windows) >= _TRIM_AT:
+            if window.head < len(us) and us[window.head] <= now_us - window.span_us:
+                window.advance(now_us)
+        if len(self.us) >= _TRIM_AT and min(window.head for window in self.windows) >= _TRIM_AT:
             self._trim()
 
     def _trim(self) -> None:

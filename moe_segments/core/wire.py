@@ -14,7 +14,7 @@ import json
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import attrs
 
@@ -77,6 +77,7 @@ __all__ = [
 ]
 
 JSON_TYPE: Final = "application/json"
+_TO_JSON: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 _FILE_SEGMENT: Final = "/v2/custom-segments/file-segment"
 _SEGMENTS: Final = "/v3/custom-segments"
@@ -225,7 +226,7 @@ def encode(
         method=method,
         path=path,
         headers=_headers(credentials) | {"Content-Type": content_type},
-        body=json.dumps(present, separators=(",", ":")).encode("ascii"),
+        body=_TO_JSON(present).encode("ascii"),
         secrets=_secrets(present.get("file_url"), present.get("callback_url")),
     )
 
@@ -280,12 +281,18 @@ def _headers(credentials: Credentials) -> dict[str, str]:
 
 
 def _secrets(file_url: object, callback_url: object) -> tuple[str, ...]:
-    parts: list[str] = []
-    for url in (file_url, callback_url):
-        pieces = urlsplit(url if isinstance(url, str) else "")
-        parts += [pieces.query, *(value for _, value in parse_qsl(pieces.query))]
-        parts += pieces.path.split("/") if url is callback_url else []
+    parts = [*_query_parts(file_url), *_query_parts(callback_url)]
+    if isinstance(callback_url, str):
+        parts += urlsplit(callback_url).path.split("/")
     return tuple(part for part in dict.fromkeys(parts) if len(part) >= _SECRET_MIN_CHARS)
+
+
+def _query_parts(url: object) -> list[str]:
+    query = url.partition("?")[2] if isinstance(url, str) else ""
+    if not query:
+        return []
+    values = [pair.partition("=")[2] for pair in query.split("&")]
+    return [query, *values, *map(unquote_plus, values)]
 
 
 def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | None = None) -> Accepted:

@@ -34,8 +34,10 @@ class Journal(Protocol):
         journal_id: The log's identity, random, made with it; a copied or new log has another history.
         doubt: Why this log may have lost history, as its witness saw it; None when there is no doubt.
         is_new: This log was made by this `open`.
+        immediate: Its calls never wait, so that they can be made within one step of the event loop.
     """
 
+    immediate: bool
     journal_id: str
     doubt: str | None
     is_new: bool

@@ -21,10 +21,10 @@ from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.journal import Journal
+    from moe_segments.journal import Decide, Journal
     from moe_segments.limits import QuotaLimits
 
 __all__ = ["Follower", "Question"]
@@ -42,7 +42,7 @@ _log = logging.getLogger("moe_segments.journal")
 class _Asked(Generic[T]):
     __slots__ = ("answer", "events", "failure", "future", "question")
 
-    def __init__(self, question: Question[T], future: asyncio.Future[T]) -> None:
+    def __init__(self, question: Question[T], future: asyncio.Future[T] | None) -> None:
         self.question, self.future = question, future
         self.events: Sequence[Event] = ()
         self.answer: T | None = None
@@ -67,8 +67,10 @@ class Follower:
         self._listeners: list[Callable[[], None]] = []
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._read_at = 0, 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
         self._changed: set[str | None] = set()
         self._jumped = False
+        self._id_prefix, self._ids = f"{secrets.token_hex(8)}-", 0
         self._watchers = 0
         self._watch: asyncio.Task[None] | None = None
         self._checkpointed = 0
@@ -98,31 +100,69 @@ class Follower:
     def now_us(self) -> int:
         """The journal's time, as well as it is known without asking: at the last question, and what has passed."""
         read_us, loop_s = self._read_at
-        passed_s = asyncio.get_running_loop().time() - loop_s
-        return max(self.state.now_us, read_us + round(passed_s * 1_000_000)) if read_us else self.state.now_us
+        if not read_us or self._loop is None:
+            return self.state.now_us
+        return max(self.state.now_us, read_us + round((self._loop.time() - loop_s) * 1_000_000))
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._id_prefix}{self._ids:x}"
 
     # Asking and telling
 
     async def ask(self, question: Question[T]) -> T:
         """Put *question* to the state at the journal's own time; what events it returns are durable on return.
 
-        *question* may run in another thread and more than once. Reservations among its events are to be tried
-        on the state, see `WorkspaceState.try_reserve`; nothing else of the state may be changed.
+        *question* may run in another thread and more than once. Reservations among its events are to be tried on the
+        state, see `WorkspaceState.try_reserve`; nothing else of the state may be changed.
 
         Raises:
             JournalError: Nothing was decided and nothing was written.
         """
+        if self._is_free:
+            return self.ask_now(question)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
         self._begin()
         return await future
 
+    def ask_now(self, question: Question[T]) -> T:
+        """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
+        self._check_process()
+        one: _Asked[T] = _Asked(question, None)
+        asked: list[_Asked[object]] = [one]  # type: ignore[list-item]  # answers go back to their own asker
+        try:
+            self._decided(
+                _made_now(self.journal.transact(self.state.version, self._decision_on(asked), batch_id=self._new_id()))
+            )
+        finally:
+            self.state.take_back()
+        self._completed()
+        if one.failure is not None:
+            raise one.failure
+        return one.answer  # type: ignore[return-value]  # there is one where there is no failure
+
+    @property
+    def answers_now(self) -> bool:
+        """Whether `ask_now` may be used."""
+        return self._is_free
+
     async def record(self, *events: Event) -> int:
         """Write down what happened. Returns the journal's time of it, microseconds.
+
+        The events are on their way when this first waits: a caller that is cancelled then has still told them.
 
         Raises:
             JournalError: It may or may not be written.
         """
+        if self._is_free:
+            self._check_process()
+            batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
+            self._fold(
+                [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
+            )
+            self._completed()
+            return batch.at_us
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
@@ -181,24 +221,36 @@ class Follower:
 
     # Flushing
 
-    def _begin(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise JournalError("this journal was opened before a fork; open a client of its own in the child process")
+
+    def _begin(self) -> None:
+        self._check_process()
         if self._flush is None:
             self._flush = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._facts or self._asked or self._refreshing:
-                before = self.state.version
+            while self._facts or self._asked or self._refreshing or self._checkpoint_is_due:
                 await self._flush_facts()
                 await self._flush_asked()
                 await self._flush_refreshing()
-                if self.state.version != before:
-                    self._notify()
+                self._notify()
                 await self._checkpoint_if_due()
         finally:
             self._flush = None
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a call can be made here and now, in one step of the loop."""
+        return self.journal.immediate and self._flush is None
+
+    def _completed(self) -> None:
+        """What follows a call that was made here and now."""
+        self._notify()
+        if self._checkpoint_is_due:
+            self._begin()
 
     async def _flush_facts(self) -> None:
         facts, self._facts = self._facts, []
@@ -206,7 +258,7 @@ class Follower:
             return
         events = [event for told, _ in facts for event in told]
         try:
-            batch = await self.journal.append(events, batch_id=_new_id())
+            batch = await self.journal.append(events, batch_id=self._new_id())
             await self._catch_up(batch)
         except Exception as error:  # noqa: BLE001 - handed to each who told
             _fail([future for _, future in facts], error)
@@ -223,8 +275,18 @@ class Follower:
         asked, self._asked = self._asked, []
         if not asked:
             return
+        try:
+            batch = await self.journal.transact(self.state.version, self._decision_on(asked), batch_id=self._new_id())
+        except Exception as error:  # noqa: BLE001 - handed to each who asked
+            self.state.take_back()
+            _fail([one.future for one in asked if one.future], error)
+            return
+        self._decided(batch)
+        for one in asked:
+            _deliver(one)
 
-        loop = asyncio.get_running_loop()
+    def _decision_on(self, asked: Sequence[_Asked[object]]) -> Decide:
+        self._loop = loop = asyncio.get_running_loop()
 
         def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
             self.state.take_back()
@@ -234,17 +296,16 @@ class Follower:
                 _answer(one, self.state, now_us)
             return [event for one in asked for event in one.events]
 
-        try:
-            batch = await self.journal.transact(self.state.version, decide, batch_id=_new_id())
-        except Exception as error:  # noqa: BLE001 - handed to each who asked
+        return decide
+
+    def _decided(self, batch: Batch | None) -> None:
+        if batch is None:
             self.state.take_back()
-            _fail([one.future for one in asked], error)
-            return
-        self.state.take_back()
-        if batch is not None:
+        elif self.state.keep(batch):
+            self._note(batch)
+        else:
+            self.state.take_back()
             self._fold([batch])
-        for one in asked:
-            _deliver(one)
 
     async def _flush_refreshing(self) -> None:
         refreshing, self._refreshing = self._refreshing, []
@@ -262,11 +323,16 @@ class Follower:
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.state.fold(batch)
-            for event in batch.events:
-                self._changed.add(getattr(event, "job", None))
-                self._jumped = self._jumped or isinstance(event, Checkpoint)
+            self._note(batch)
+
+    def _note(self, batch: Batch) -> None:
+        for event in batch.events:
+            self._changed.add(getattr(event, "job", None))
+            self._jumped = self._jumped or isinstance(event, Checkpoint)
 
     def _notify(self) -> None:
+        if not self._changed:
+            return
         changed, self._changed = self._changed, set()
         # A checkpoint may stand for anything, so whoever waits looks again.
         looking = tuple(self._waiters) if self._jumped else tuple(changed)
@@ -278,8 +344,14 @@ class Follower:
         for listener in tuple(self._listeners):
             listener()
 
+    @property
+    def _checkpoint_is_due(self) -> bool:
+        # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
+        due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
+        return self.state.version - self._checkpointed >= due
+
     async def _checkpoint_if_due(self) -> None:
-        if self.state.version - self._checkpointed < _CHECKPOINT_EVERY:
+        if not self._checkpoint_is_due:
             return
         self._checkpointed = self.state.version
         checkpoint = Checkpoint(self.state.snapshot())
@@ -291,8 +363,15 @@ class Follower:
             _log.warning("the journal was not compacted, it goes on growing: %s", error)
 
 
-def _new_id() -> str:
-    return secrets.token_hex(12)
+def _made_now(call: Coroutine[object, object, T]) -> T:
+    """The result of a call that never waits."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    call.close()
+    raise AssertionError("an immediate journal waited")
 
 
 def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
@@ -304,7 +383,7 @@ def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
 
 
 def _deliver(one: _Asked[object]) -> None:
-    if one.future.done():
+    if one.future is None or one.future.done():
         return
     if one.failure is not None:
         one.future.set_exception(one.failure)

@@ -34,9 +34,11 @@ class MemoryJournal:
         journal_id: Random, made with it.
         doubt: Always None: there is nothing it could have lost.
         is_new: The last `open` was the first.
+        immediate: Always True: nothing here waits.
     """
 
     doubt: str | None = None
+    immediate = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         host = BootClock()

@@ -125,6 +125,7 @@ class Sandbox:
         self._gate, self._resolver = Gate(allowed_hosts), resolver
         self._host, self._port = _loopback(host), port
         self._files = FileServer()
+        self._handling: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._fetcher: Fetcher | None = None
         self._processor: Processor | None = None
@@ -201,8 +202,16 @@ class Sandbox:
         try:
             await self._processor.close()
             await self._runner.cleanup()
+            await self._drop_abandoned()
         finally:
             await self._fetcher.close()
+
+    async def _drop_abandoned(self) -> None:
+        """End the requests whose caller has left: the server has forgotten them with their connection."""
+        abandoned = tuple(self._handling)
+        for task in abandoned:
+            task.cancel()
+        await asyncio.gather(*abandoned, return_exceptions=True)
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
@@ -211,6 +220,15 @@ class Sandbox:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling.add(task)
+        try:
+            return await self._answer(request)
+        finally:
+            self._handling.discard(task)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         fault = self._plan.draw(REQUEST_FAULTS)
         kind = fault.kind if fault else None
         call = await _call(request)  # all of it: the caller may leave, the request was made

@@ -2,19 +2,22 @@
 
 `Network` knows who listens where; `connected` joins two protocols. What is written arrives in the loop's next round. A
 reader that pauses pauses its writer beyond 64 KiB. `close` ends a connection after what was written, `abort` resets it.
+Each end runs in the context it was made in, a server's in the one it began to listen in, as with sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["MemoryTransport", "Network", "connected"]
+__all__ = ["Factory", "Listener", "MemoryTransport", "Network", "connected"]
 
 Address: TypeAlias = "tuple[str, int]"
 Factory: TypeAlias = "Callable[[], asyncio.BaseProtocol]"
@@ -25,6 +28,13 @@ _HIGH_BYTES: Final = 1 << 16
 _LOW_BYTES: Final = 1 << 14
 
 
+class Listener(NamedTuple):
+    """Who makes the protocols of an address, and in which context they run."""
+
+    factory: Factory
+    context: contextvars.Context
+
+
 class MemoryTransport(asyncio.Transport):
     """One end of a connection.
 
@@ -33,13 +43,19 @@ class MemoryTransport(asyncio.Transport):
         protocol: Whom it belongs to.
         here: This end's address.
         there: The other end's address.
+        context: What its protocol is told in.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, here: Address, there: Address
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        here: Address,
+        there: Address,
+        context: contextvars.Context,
     ) -> None:
         super().__init__({"sockname": here, "peername": there})
-        self._loop, self._protocol = loop, protocol
+        self._loop, self._protocol, self._context = loop, protocol, context
         self._peer: MemoryTransport | None = None
         self._came: deque[bytes] = deque()  # from the other end, not handed over yet
         self._came_bytes = 0
@@ -108,7 +124,7 @@ class MemoryTransport(asyncio.Transport):
 
     def _deliver_soon(self) -> None:
         if self._delivery is None:
-            self._delivery = self._loop.call_soon(self._deliver)
+            self._delivery = self._loop.call_soon(self._deliver, context=self._context)
 
     def _deliver(self) -> None:
         self._delivery = None
@@ -130,7 +146,7 @@ class MemoryTransport(asyncio.Transport):
     def _resume_writing(self, waiting_bytes: int) -> None:
         if self._writing_paused and waiting_bytes <= _LOW_BYTES:
             self._writing_paused = False
-            self._protocol.resume_writing()
+            self._loop.call_soon(self._protocol.resume_writing, context=self._context)
 
     # Ending
 
@@ -169,21 +185,19 @@ class MemoryTransport(asyncio.Transport):
         self._came_bytes = 0
         if self._peer is not None:
             self._peer._resume_writing(0)  # noqa: SLF001 - two ends of one thing
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
 
 
 def connected(
-    loop: asyncio.AbstractEventLoop,
-    client: asyncio.BaseProtocol,
-    server: asyncio.BaseProtocol,
-    here: Address,
-    there: Address,
+    loop: asyncio.AbstractEventLoop, client: asyncio.BaseProtocol, server: Listener, here: Address, there: Address
 ) -> MemoryTransport:
-    """Join two protocols. Returns the client's end; the server has been told of its own before."""
-    near, far = MemoryTransport(loop, client, here, there), MemoryTransport(loop, server, there, here)
+    """Connect *client* to who listens. Returns the client's end."""
+    accepted = server.context.run(server.factory)
+    near = MemoryTransport(loop, client, here, there, contextvars.copy_context())
+    far = MemoryTransport(loop, accepted, there, here, server.context.copy())
     near.join(far)
     far.join(near)
-    server.connection_made(far)
+    server.context.copy().run(accepted.connection_made, far)
     client.connection_made(near)
     return near
 
@@ -202,13 +216,21 @@ class _Listening:
 class _Server(asyncio.AbstractServer):
     """Who listens at some addresses of a network."""
 
-    def __init__(self, network: Network, loop: asyncio.AbstractEventLoop, addresses: Sequence[Address]) -> None:
-        self._network, self._loop, self._addresses = network, loop, addresses
+    def __init__(
+        self,
+        network: Network,
+        loop: asyncio.AbstractEventLoop,
+        addresses: Sequence[Address],
+        bound: socket.socket | None,
+    ) -> None:
+        self._network, self._loop, self._addresses, self._bound = network, loop, addresses, bound
         self.sockets = tuple(_Listening(address) for address in addresses)
 
     def close(self) -> None:
         """Listen no longer; connections go on."""
         self._network.forget(self._addresses)
+        if self._bound is not None:
+            self._bound.close()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop it serves in."""
@@ -233,13 +255,25 @@ class Network:
     """Who listens where, in one loop."""
 
     def __init__(self) -> None:
-        self._listening: dict[Address, Factory] = {}
+        self._listening: dict[Address, Listener] = {}
         self._next_port = _FIRST_PORT
 
     def listen(
-        self, loop: asyncio.AbstractEventLoop, factory: Factory, hosts: Sequence[str | None], port: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Factory,
+        hosts: Sequence[str | None],
+        port: int,
+        bound: socket.socket | None = None,
     ) -> asyncio.AbstractServer:
         """Let *factory* make the protocol of each connection to these hosts, on *port* or, if 0, on a free one.
+
+        Args:
+            loop: Runs it.
+            factory: Makes the protocols.
+            hosts: Names or addresses; None for any.
+            port: Where.
+            bound: A socket that keeps this address from others on this machine; closed with the server.
 
         Raises:
             OSError: An address is taken.
@@ -249,10 +283,10 @@ class Network:
         for address in addresses:
             if address in self._listening:
                 raise OSError(errno.EADDRINUSE, f"{address[0] or 'any address'} port {port} is taken in this loop")
-        self._listening |= dict.fromkeys(addresses, factory)
-        return _Server(self, loop, [(host or "127.0.0.1", port) for host, port in addresses])
+        self._listening |= dict.fromkeys(addresses, Listener(factory, contextvars.copy_context()))
+        return _Server(self, loop, [(host or "127.0.0.1", port) for host, port in addresses], bound)
 
-    def find(self, address: Address) -> Factory | None:
+    def find(self, address: Address) -> Listener | None:
         """Who listens there."""
         host, port = address
         return self._listening.get((_host(host), port)) or self._listening.get((_ANY, port))
@@ -263,17 +297,17 @@ class Network:
             self._listening.pop((_host(host), port), None)
             self._listening.pop((_ANY, port), None)
 
-    def dial(self, address: Address) -> Factory:
+    def dial(self, address: Address) -> Listener:
         """Who listens there.
 
         Raises:
             ConnectionRefusedError: Nobody does.
         """
-        factory = self.find(address)
-        if factory is None:
+        listener = self.find(address)
+        if listener is None:
             where = f"{address[0]} port {address[1]}"
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody in this loop listens on {where}")
-        return factory
+        return listener
 
     def free_port(self) -> int:
         """A port that nobody has had yet."""

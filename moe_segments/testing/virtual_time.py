@@ -27,7 +27,10 @@ __all__ = ["EPOCH_US", "VirtualTimeLoop", "journal_clock", "run_virtually"]
 
 T = TypeVar("T")
 EPOCH_US: Final = 1_764_547_200_000_000  # where virtual time begins: 2025-12-01T00:00Z, microseconds
+_FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 _JOB_POLL_S: Final = 0.05
+_ROUNDS_AT_ONCE: Final = 50  # rounds of the loop that take no time; each further one takes a microsecond
+_ROUND_S: Final = 1e-6
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -42,6 +45,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1e-6
         self._virtual_s = 0.0
         self._jobs = 0
+        self._rounds = 0  # since time moved
         self._network = Network() if in_memory else None
         self._dialled: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]] = weakref.WeakKeyDictionary()
         selector: Any = self._selector  # type: ignore[attr-defined]  # not in the stubs
@@ -67,23 +71,34 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _look_then_jump(self, timeout_s: float | None) -> list[Any]:
         events: list[Any] = self._look(0)
         if events or timeout_s == 0:
+            self._count_round()
             return events
         if self._jobs or timeout_s is None:
             return list(self._look(_JOB_POLL_S if timeout_s is None or timeout_s > _JOB_POLL_S else timeout_s))
         self._virtual_s += timeout_s
+        self._rounds = 0
         return []
+
+    def _count_round(self) -> None:
+        # Whoever computes a rest of 1e-17 s and asks to be woken then would ask for ever, at the same instant.
+        self._rounds += 1
+        if self._rounds > _ROUNDS_AT_ONCE:
+            self._virtual_s += _ROUND_S
 
     # The network in memory. The parameters are asyncio's own.
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
         """As ever; in memory the server is reached from inside this loop only."""
-        if self._network is None or options.get("sock") is not None:
+        listening: socket.socket | None = options.get("sock")
+        if self._network is None or (listening is not None and listening.family not in _FAMILIES):
             return await super().create_server(protocol_factory, host, port, **options)
         _refuse_tls(options)
+        if listening is not None:
+            host, port = listening.getsockname()[:2]
         hosts = [host] if host is None or isinstance(host, str) else list(host)
-        return self._network.listen(self, protocol_factory, hosts, port or 0)
+        return self._network.listen(self, protocol_factory, hosts, port or 0, listening)
 
-    async def create_connection(  # type: ignore[override]  # asyncio's overloads say no more than this
+    async def create_connection(
         self, protocol_factory: Factory, host: Any = None, port: Any = None, **options: Any
     ) -> tuple[Any, Any]:
         """As ever; in memory it reaches who listens in this loop.
@@ -98,7 +113,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         _refuse_tls(options)
         if dialling is not None:
             dialling.close()
-        server, client = self._network.dial(address)(), protocol_factory()
+        server, client = self._network.dial(address), protocol_factory()
         here = ("127.0.0.1", self._network.free_port())
         return connected(self, client, server, here, address), client
 
@@ -108,13 +123,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         Raises:
             ConnectionRefusedError: In memory: nobody listens there.
         """
-        if self._network is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        if self._network is None or sock.family not in _FAMILIES:
             return await super().sock_connect(sock, address)
         self._network.dial(address[:2])
         self._dialled[sock] = address[:2]
         return None
 
-    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]  # as above
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """As ever; in memory only this machine's name and addresses are known.
 
         Raises:

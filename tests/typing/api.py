@@ -1,0 +1,379 @@
+"""Uses every public name as a user would. Not run: `mypy --strict` reads it, so that the types keep telling the truth.
+
+`assert_type` states what users may rely on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import assert_type
+
+import aiohttp
+from aiohttp import web
+
+from moe_segments import (
+    Accepted,
+    AddUsers,
+    Answer,
+    AnswerShapeError,
+    ApiError,
+    ArchiveSegment,
+    AuthenticationFailed,
+    BadRequest,
+    CallbackReceiver,
+    CallbackTimeout,
+    Conflict,
+    CreateFileSegment,
+    Credentials,
+    FileFailed,
+    FileProcessed,
+    FileProcessingFailed,
+    Forbidden,
+    Governor,
+    InputError,
+    Job,
+    JobState,
+    JournalError,
+    LimitUsage,
+    MoeSegmentsError,
+    NotFound,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    PlannedStart,
+    PreflightError,
+    QuotaError,
+    QuotaExceeded,
+    QuotaLimits,
+    QuotaNeverFits,
+    RemoveUsers,
+    ReplaceUsers,
+    Segment,
+    SegmentBusy,
+    SegmentsClient,
+    ServerError,
+    TooManyRequests,
+    UnarchiveSegment,
+    __version__,
+)
+
+FILE_URL = "https://files.example.com/diwali.csv"
+
+assert_type(__version__, str)
+
+
+# Opening
+
+
+def credentials() -> Credentials:
+    made = Credentials(workspace_id="W1", api_key="key", data_center="03", db_name=None)
+    assert_type(made.scope, str)
+    assert_type(made.base_url, str)
+    assert_type(made.db_name, str | None)
+    return made
+
+
+def limits() -> QuotaLimits:
+    raised = QuotaLimits(
+        users_per_day=5_000_000,
+        headroom={"operations_per_hour": 2},
+        consumes={409: False},
+    )
+    assert_type(raised.operations_per_hour, int)
+    assert_type(raised.headroom, Mapping[str, int])
+    assert_type(raised.spends(409), bool)
+    return assert_type(raised.scaled(60), QuotaLimits)
+
+
+async def publish(path: Path) -> str:
+    return f"https://files.example.com/{path.name}"
+
+
+async def opened_simply() -> None:
+    async with SegmentsClient(credentials(), journal="sqlite:///quota.db") as client:
+        assert_type(client, SegmentsClient)
+        assert_type(client.governor, Governor)
+        assert_type(client.limits, QuotaLimits)
+        assert_type(client.scope, str)
+
+
+async def opened_from_the_environment() -> None:
+    async with SegmentsClient.from_env(journal="memory:", environ={"MOE_WORKSPACE_ID": "W1"}) as client:
+        assert_type(client, SegmentsClient)
+
+
+async def opened_with_everything(session: aiohttp.ClientSession) -> None:
+    client = SegmentsClient(
+        credentials(),
+        journal=None,
+        callbacks="https://hooks.example.com/moe",
+        limits=limits(),
+        base_url="http://127.0.0.1:8080",
+        requests_per_s=2,
+        session=session,
+        proxy="http://proxy.example.com:3128",
+        publish=publish,
+        on_lost_journal="trust",
+        connect_timeout_s=5,
+        read_timeout_s=10,
+        total_timeout_s=20,
+        max_attempts=3,
+        content_type="text/csv",
+        poll_s=0.5,
+    )
+    async with client:
+        pass
+    await client.aclose()
+
+
+# One operation after another
+
+
+async def created(client: SegmentsClient) -> None:
+    job = await client.create_file_segment(
+        name="diwali_2026",
+        attribute_name="ID",
+        attribute_type="string",
+        file_url=FILE_URL,
+        expiry_time=30,
+        emails=["ops@example.com"],
+        rows=48_210,
+        max_wait_s=math.inf,
+    )
+    assert_type(job, Job)
+    assert_type(job.id, str)
+    assert_type(job.state, str)
+    assert_type(job.accepted, Accepted | None)
+    assert_type(job.duplicate_possible, bool)
+    done = await job.result(timeout=3_600)
+    assert_type(done, FileProcessed)
+    assert_type(done.values_found, int)
+    assert_type(done.user_count, int)
+    assert_type(done.extra, Mapping[str, object])
+
+
+async def updated(client: SegmentsClient) -> None:
+    added = await client.add_users(
+        name="diwali_2026", attribute_name="ID", attribute_type="string", file=Path("more.csv"), cs_id=None
+    )
+    assert_type(added, Job)
+    removed = await client.remove_users(
+        name="diwali_2026", attribute_name="ID", attribute_type="double", file="less.csv", max_wait_s=60
+    )
+    assert_type(removed, Job)
+    replaced = await client.replace_users(
+        name="diwali_2026",
+        attribute_name="ID",
+        attribute_type="string",
+        file_url=FILE_URL,
+        callback_url="https://example.com/told",
+    )
+    assert_type(replaced, Job)
+
+
+async def archived(client: SegmentsClient) -> None:
+    accepted = await client.archive_segment(name="diwali_2026", max_wait_s=10)
+    assert_type(accepted, Accepted)
+    assert_type(accepted.cs_id, str | None)
+    assert_type(await client.unarchive_segment(name="diwali_2026", cs_id="65f0"), Accepted)
+
+
+async def listed(client: SegmentsClient) -> None:
+    found = await client.list_segments("diwali_2026")
+    assert_type(found, tuple[Segment, ...])
+    for segment in found:
+        assert_type(segment.id, str)
+        assert_type(segment.created_time, datetime | None)
+    assert_type(await client.list_segments(), tuple[Segment, ...])
+
+
+async def attached(client: SegmentsClient) -> None:
+    job = client.job("0123456789abcdef")
+    assert_type(job, Job)
+    await job.refresh()
+    if job.state in JobState.TERMINAL or job.state == JobState.ACCEPTED:
+        assert_type(await job.result(), FileProcessed)
+
+
+# Many operations
+
+
+def create() -> CreateFileSegment:
+    return CreateFileSegment(
+        name="diwali_2026",
+        attribute_name="ID",
+        attribute_type="string",
+        file_url=FILE_URL,
+        expiry_time=30,
+        emails=("ops@example.com",),
+        rows=48_210,
+    )
+
+
+def add() -> AddUsers:
+    return AddUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file=Path("more.csv"), rows=10)
+
+
+def remove() -> RemoveUsers:
+    return RemoveUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL, cs_id="65")
+
+
+def replace() -> ReplaceUsers:
+    return ReplaceUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL)
+
+
+async def submitted(client: SegmentsClient) -> None:
+    assert_type(await client.submit(create(), max_wait_s=10, job_id="diwali", on_unknown="retry"), Job)
+    assert_type(await client.submit(add()), Job)
+    assert_type(await client.submit(remove()), Job)
+    assert_type(await client.submit(replace()), Job)
+    assert_type(await client.submit(ArchiveSegment(name="old")), Job)
+    assert_type(await client.submit(UnarchiveSegment(name="old", cs_id="65")), Job)
+
+
+async def submitted_together(client: SegmentsClient) -> None:
+    outcomes = client.submit_many([create(), add()], concurrency=10, result_timeout_s=3_600)
+    assert_type(outcomes, AsyncIterator[Outcome])
+    async for outcome in outcomes:
+        assert_type(outcome, Outcome)
+        assert_type(outcome.job, Job | None)
+        assert_type(outcome.result, FileProcessed | Accepted | None)
+        assert_type(outcome.error, MoeSegmentsError | None)
+
+
+async def submitted_by_name(client: SegmentsClient) -> None:
+    operations: dict[str, CreateFileSegment | ArchiveSegment] = {"1": create(), "2": ArchiveSegment(name="old")}
+    async for outcome in client.submit_many(operations):
+        assert_type(outcome.operation.name, str)
+
+
+async def submitted_as_they_come(client: SegmentsClient) -> None:
+    async def coming() -> AsyncIterator[CreateFileSegment | AddUsers]:
+        yield create()
+        yield add()
+
+    async for outcome in client.submit_many(coming(), max_wait_s=60, on_unknown="raise"):
+        assert_type(outcome.job.id if outcome.job else None, str | None)
+
+
+# The governor
+
+
+async def asked(governor: Governor) -> None:
+    usage = await governor.usage()
+    assert_type(usage, Mapping[str, LimitUsage])
+    hour = usage["operations_per_hour"]
+    assert_type(hour.remaining, int)
+    assert_type(hour.next_release, datetime | None)
+    assert_type(hour.closed_until, datetime | None)
+
+
+async def planned(governor: Governor) -> None:
+    plan = await governor.plan([create(), ArchiveSegment(name="old")])
+    assert_type(plan, list[PlannedStart])
+    assert_type(plan[0].start, datetime | None)
+    assert_type(plan[0].limit, str | None)
+    assert_type(plan[0].wait_s, float)
+
+
+async def told(governor: Governor) -> None:
+    await governor.record_external(operations=2, rows=1_000, at=datetime(2026, 8, 1, tzinfo=UTC))
+    await governor.observe_active_segments(412)
+    await governor.lift_quarantine(operations=10)
+
+
+# The receiver
+
+
+async def received() -> None:
+    receiver = CallbackReceiver(public_url="https://hooks.example.com/moe")
+    assert_type(receiver.app, web.Application)
+    assert_type(receiver.public_url, str | None)
+    async with SegmentsClient(credentials(), callbacks=receiver) as client:
+        await attached(client)
+    async with CallbackReceiver().serve(port=0) as listening:
+        assert_type(listening, CallbackReceiver)
+        assert_type(listening.port, int | None)
+
+
+async def received_elsewhere() -> None:
+    receiver = CallbackReceiver(
+        "https://hooks.example.com/moe", journal="sqlite:///quota.db", scopes=[credentials().scope], limits=limits()
+    )
+    async with receiver as entered:
+        assert_type(entered, CallbackReceiver)
+
+
+def read(callback: FileProcessed | FileFailed) -> str:
+    match callback:
+        case FileProcessed(user_count=users):
+            return f"{assert_type(users, int)} users"
+        case FileFailed(error_message=problem):
+            return assert_type(problem, str)
+
+
+def answered() -> int:
+    answer = Answer(202, {"Content-Type": "application/json"}, b"{}")
+    assert_type(answer.body, bytes)
+    assert_type(answer.header("date"), str | None)
+    return answer.status
+
+
+# Errors, by whose move it is
+
+
+def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - one case an error
+    match error:
+        case InputError():
+            return assert_type(error.field, str | None) or assert_type(error.problem, str)
+        case PreflightError():
+            return assert_type(error.source, str)
+        case QuotaExceeded():
+            assert_type(error.ready_at, datetime | None)
+            return f"{error.limit}: {assert_type(error.wait_s, float):.0f} s"
+        case QuotaNeverFits():
+            return f"{assert_type(error.requested, int)} of {assert_type(error.capacity, int)}"
+        case SegmentBusy():
+            assert_type(error.ready_at, datetime)
+            return error.job_id
+        case QuotaError():
+            return "wait"
+        case NotSent():
+            return assert_type(error.reason, str)
+        case OutcomeUnknown():
+            return assert_type(error.job_id, str)
+        case ApiError():
+            return refused(error)
+        case AnswerShapeError():
+            return error.problem
+        case FileProcessingFailed():
+            assert_type(error.request_id, str | None)
+            return error.error_message
+        case CallbackTimeout():
+            return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
+        case JournalError():
+            return assert_type(error.problem, str)
+        case _:
+            return str(error)
+
+
+def refused(error: ApiError) -> str:
+    assert_type(error.status, int)
+    assert_type(error.details, Mapping[str, object])
+    match error:
+        case TooManyRequests():
+            assert_type(error.ready_at, datetime | None)
+            return error.limit or "a quota"
+        case Conflict():
+            return assert_type(error.existing_cs_id, str | None) or "exists"
+        case AuthenticationFailed() | Forbidden():
+            return "look at the key"
+        case BadRequest() | NotFound():
+            return error.description or error.title
+        case ServerError():
+            return "later"
+        case _:
+            return str(error)
