@@ -517,8 +517,9 @@ class SegmentsClient:
         ):
             return job
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
-        prepared, file_url = await self._prepare(operation)
-        await self._carry_out(Submission(prepared, job.id, deadline_s, file_url, retry_unknown))
+        submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
+        await self._prepare(submission)
+        await self._carry_out(submission)
         return job
 
     def submit_many(
@@ -575,27 +576,29 @@ class SegmentsClient:
 
     # Carrying out
 
-    async def _prepare(self, operation: Operation) -> tuple[Operation, str | None]:
+    async def _prepare(self, submission: Submission) -> None:
         """Count the rows if they are not given, refuse what can never fit, publish a local file."""
+        operation = submission.operation
         if not isinstance(operation, FileOperation):
-            return operation, None
+            return
         if operation.file is not None and not operation.file.is_file():
             raise InputError(f"there is no file {operation.file}", "file")
         if operation.rows is None:
-            operation = attrs.evolve(operation, rows=await self._count(operation))
+            operation = submission.operation = attrs.evolve(operation, rows=await self._count(operation))
         rows = cost_of(operation, self.limits).rows
         capacity = self.limits.users_per_day - self.limits.headroom.get(USERS_PER_DAY, 0)
         if rows > capacity:
             raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
+        submission.file_url = operation.file_url
         if operation.file is None:
-            return operation, operation.file_url
+            return
         if self._publish is None:
             raise InputError(
                 "a local file needs `publish=` on the client to make it available to the service; "
                 "or upload it and give file_url",
                 "file",
             )
-        return operation, await self._publish(operation.file)
+        submission.file_url = await self._publish(operation.file)
 
     async def _count(self, operation: FileOperation) -> int:
         source = operation.file or operation.file_url

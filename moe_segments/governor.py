@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Literal
 
-from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of
+from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of, passed
 from moe_segments.core.events import ActiveObserved, ExternalUsage, NeverSent, Opened, Quarantined, Trusted
 from moe_segments.core.plan import starts
 from moe_segments.errors import InputError, JournalError, NotSent
@@ -325,6 +325,8 @@ class Governor:
             for ticket in tickets:
                 _fail(ticket, error)
             return
+        for ticket, ask in zip(tickets, passed([ticket.ask for ticket in tickets], verdicts), strict=True):
+            ticket.ask = ask
         done = [
             ticket
             for ticket, verdict in zip(tickets, verdicts, strict=True)

@@ -84,10 +84,10 @@ class Submission:
     """One operation on its way.
 
     Attributes:
-        operation: What to do, its rows known.
+        operation: What to do; its rows are known before it is carried out.
         job_id: The job.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
-        file_url: Where its file is; None for an operation without a file.
+        file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
     """
@@ -95,7 +95,7 @@ class Submission:
     operation: Operation
     job_id: str
     deadline_s: float
-    file_url: str | None = None
+    file_url: str | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Admitted", "Ask", "Busy", "KeyBad", "Known", "Later", "TooLarge", "Verdict", "admit", "cost_of"]
+__all__ = ["Admitted", "Ask", "Busy", "KeyBad", "Known", "Later", "TooLarge", "Verdict", "admit", "cost_of", "passed"]
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +49,7 @@ class Ask:
         expiry_days: Days until its segment expires, for a create.
         owner: The process that would send it.
         retry_unknown: Send again although an earlier send may have worked.
+        passed_by: Rows that left while it waited and came after it; see `passed`.
     """
 
     job: str
@@ -62,6 +63,7 @@ class Ask:
     expiry_days: int | None = None
     owner: str | None = None
     retry_unknown: bool = False
+    passed_by: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -161,12 +163,26 @@ def admit(state: WorkspaceState, asks: Sequence[Ask], now_us: int, *, look_ahead
     return verdicts
 
 
+def passed(asks: Sequence[Ask], verdicts: Sequence[Verdict]) -> list[Ask]:
+    """The asks as they are to be put the next time, knowing which rows have passed those that wait for a quota."""
+    behind: tuple[str, ...] = ()
+    again: list[Ask] = []
+    for ask, verdict in zip(reversed(asks), reversed(verdicts), strict=True):
+        if isinstance(verdict, Admitted):
+            behind += (verdict.event.row,)
+        waits = behind and isinstance(verdict, Later)
+        again.append(attrs.evolve(ask, passed_by=ask.passed_by + behind) if waits else ask)
+    return again[::-1]
+
+
 class _Line:
     """One pass over those who wait."""
 
     def __init__(self, state: WorkspaceState, now_us: int) -> None:
         self._state, self._now_us = state, now_us
         self._blocked: dict[Cost, Wait] = {}
+        self._passed_by: dict[Cost, list[str]] = {}  # rows that went although the first to ask for this waits
+        self._start_us: dict[Cost, int] = {}  # its start if they end as late as they can
         self._claimed: dict[str, str] = {}
 
     def verdict(self, ask: Ask) -> Verdict:
@@ -201,26 +217,43 @@ class _Line:
             case Never() as never:
                 return TooLarge(never)
             case Wait() as wait:
-                self._blocked[ask.cost] = wait
+                self._block(ask, wait)
                 return Later(wait, wait.until_us)
             case Granted():
                 return self._unless_it_delays(ask)
+
+    def _block(self, ask: Ask, wait: Wait) -> None:
+        rows = self._state.ledger.rows
+        self._blocked[ask.cost] = wait
+        self._passed_by[ask.cost] = [row for row in ask.passed_by if row in rows]
+        self._start_us[ask.cost] = self._latest_start_us(ask.cost) if self._passed_by[ask.cost] else _start_us(wait)
 
     def _unless_it_delays(self, ask: Ask) -> Verdict:
         event = _reserved(self._state, ask)
         self._state.try_reserve(event, self._now_us)
         if not self._blocked:
             return Admitted(event)
-        with self._state.ledger.at_its_longest(event.row):
-            delayed = next((wait for cost, wait in self._blocked.items() if self._delays(cost, wait)), None)
+        for passed_by in self._passed_by.values():
+            passed_by.append(event.row)
+        delayed = next(
+            (wait for cost, wait in self._blocked.items() if self._latest_start_us(cost) > self._start_us[cost]), None
+        )
         if delayed is None:
             return Admitted(event)
+        for passed_by in self._passed_by.values():
+            passed_by.pop()
         self._state.take_back_last()
         return Later(delayed, delayed.until_us)
 
-    def _delays(self, cost: Cost, wait: Wait) -> bool:
-        after = self._state.ledger.decide(cost, self._now_us)
-        return isinstance(after, Wait) and (after.until_us or _LAST_MOMENT_US) > (wait.until_us or _LAST_MOMENT_US)
+    def _latest_start_us(self, cost: Cost) -> int:
+        """When who asks for *cost* can start if those that passed, all together, end as late as they can."""
+        with self._state.ledger.at_their_longest(self._passed_by[cost]):
+            decision = self._state.ledger.decide(cost, self._now_us)
+        return _start_us(decision) if isinstance(decision, Wait) else self._now_us
+
+
+def _start_us(wait: Wait) -> int:
+    return _LAST_MOMENT_US if wait.until_us is None else wait.until_us
 
 
 def _reserved(state: WorkspaceState, ask: Ask) -> Reserved:

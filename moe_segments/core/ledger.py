@@ -38,7 +38,7 @@ from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.tape import Hold, Tape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from moe_segments.limits import QuotaLimits
 
@@ -271,10 +271,11 @@ class Ledger:
             self.active.take(f"{label}/{number}", label, None)
 
     @contextmanager
-    def at_its_longest(self, row_id: str) -> Iterator[None]:
-        """Inside, what this row holds is taken to end as late as it can rather than as soon."""
-        row = self.rows[row_id]
-        doubts = [(hold, hold.doubt_us) for hold in (row.operations, row.users) if hold is not None]
+    def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
+        """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
+        rows = [self.rows[row_id] for row_id in row_ids]
+        holds = [hold for row in rows for hold in (row.operations, row.users) if hold is not None]
+        doubts = [(hold, hold.doubt_us) for hold in holds]
         for hold, _ in doubts:
             hold.doubt_us = 0
         try:

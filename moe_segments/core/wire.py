@@ -121,7 +121,7 @@ class Request:
         query: Pairs of the query, not yet encoded.
         headers: Header names and values.
         body: The body, JSON; None for none. Shown as a size only.
-        secrets: Parts of the body that an answer may echo and nobody should read: tokens and signatures.
+        secrets: Parts of the body that an answer may echo and nobody should read: tokens, signatures, addresses.
     """
 
     method: str
@@ -227,7 +227,7 @@ def encode(
         path=path,
         headers=_headers(credentials) | {"Content-Type": content_type},
         body=_TO_JSON(present).encode("ascii"),
-        secrets=_secrets(present.get("file_url"), present.get("callback_url")),
+        secrets=(*_secrets(present.get("file_url"), present.get("callback_url")), *getattr(operation, "emails", ())),
     )
 
 

@@ -10,21 +10,29 @@ from typing import Final
 __all__ = ["is_gone", "this_process"]
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_DEAD: Final = frozenset("ZX")  # not reaped yet, and being reaped
 
 
 def this_process() -> str | None:
-    """This process as boot, pid and start time; None where the system does not tell."""
-    boot, start = _boot_id(), _start_time(os.getpid())
-    return f"{boot}/{os.getpid()}/{start}" if boot and start else None
+    """This process as boot, PID namespace, pid and start time; None where the system does not tell."""
+    boot, namespace, start = _boot_id(), _pid_namespace(), _start_time(os.getpid())
+    return f"{boot}/{namespace}/{os.getpid()}/{start}" if boot and namespace and start else None
 
 
 def is_gone(owner: str | None) -> bool:
-    """Whether *owner*, as `this_process` named it on this host, is certainly not running. False when in doubt."""
+    """Whether *owner*, as `this_process` named it on this host, is certainly not running. False when in doubt.
+
+    Containers of one host share its boot and not its process numbers: of another one's processes nothing is known.
+    """
     boot = _boot_id()
     if owner is None or boot is None:
         return False
-    owner_boot, pid, start = owner.split("/")
-    return owner_boot != boot or _start_time(int(pid)) != start
+    owner_boot, *rest = owner.split("/")
+    if owner_boot != boot:
+        return True
+    namespace, pid, start = rest
+    return namespace == _pid_namespace() and _start_time(int(pid)) != start
 
 
 @cache
@@ -35,10 +43,19 @@ def _boot_id() -> str | None:
         return None
 
 
+def _pid_namespace() -> str | None:
+    try:
+        return str(_PID_NAMESPACE.readlink())
+    except OSError:
+        return None
+
+
 def _start_time(pid: int) -> str | None:
+    """When a running process was started, in the kernel's ticks; None for one that is dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name in parentheses may hold blanks; the start time is the 20th field after it.
-    return stat.rpartition(")")[2].split()[19]
+    # The name in parentheses may hold blanks; after it come the state and, as the 20th field, the start time.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in _DEAD else fields[18]

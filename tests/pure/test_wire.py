@@ -180,11 +180,13 @@ def test_a_request_shows_neither_its_body_nor_its_secrets() -> None:
 
 
 def test_a_request_names_the_secrets_an_answer_may_echo() -> None:
-    """Tokens and signatures; words of a path are none."""
+    """Tokens, signatures and addresses; words of a path are none."""
     assert wire.encode(CREATE, credentials=CREDENTIALS).secrets == (
         "sig=SIGNATURESIGNATURE",
         "SIGNATURESIGNATURE",
         "TOKENTOKENTOKENTOKEN",
+        "a@example.com",
+        "b@example.com",
     )
 
 

@@ -1,0 +1,524 @@
+"""Break a rule on purpose and see a test fail: `python -m tests.mutants [--list] [NAME...]`.
+
+Each mutant is one line of the package made wrong in a copy of the tree, never in place; the tests named with it must
+then fail. One that survives is a hole in the tests: mend the tests. Before them the same tests are run on an untouched
+copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact".
+
+Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree any more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.proofs import say
+
+TREE: Final = Path(__file__).resolve().parent.parent
+AT_ONCE: Final = 2
+LONGEST_S: Final = 180.0
+_FAILED, _NOT_THE_COPY = 1, 99
+_RUN: Final = f"""
+import sys, moe_segments, pytest
+if not moe_segments.__file__.startswith(sys.argv[1]):
+    sys.exit({_NOT_THE_COPY})
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+
+_LEDGER = "moe_segments/core/ledger.py"
+_TAPE = "moe_segments/core/tape.py"
+_ADMISSION = "moe_segments/core/admission.py"
+_JOBS = "moe_segments/core/jobs.py"
+_GOVERNOR = "moe_segments/governor.py"
+_FOLLOWER = "moe_segments/journal/follower.py"
+_SUBMISSION = "moe_segments/submission.py"
+
+_SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
+_PURE = "tests/pure/test_governor.py::test_"
+_CASES = "tests/proofs/test_cases.py::test_"
+_WAITERS = "tests/proofs/test_waiters.py::test_"
+_CLIENT = "tests/live/test_client.py::test_"
+
+
+class Mutant(NamedTuple):
+    """One rule, broken.
+
+    Attributes:
+        name: What is wrong with it.
+        rule: The rule's number.
+        file: Where.
+        old: The text as it is, exactly once in the file.
+        new: What stands there instead.
+        caught_by: The tests of which one must fail.
+    """
+
+    name: str
+    rule: int
+    file: str
+    old: str
+    new: str
+    caught_by: tuple[str, ...]
+
+
+MUTANTS: Final = (
+    Mutant(
+        "stamp-at-send",
+        3,
+        _LEDGER,
+        "if row.operations and event.spends:\n            self.operations.settle(row.operations, at_us)",
+        "if row.operations and event.spends:\n            self.operations.settle(row.operations, row.reserved_us)",
+        (f"{_SERVICES}[sliding log]",),
+    ),
+    Mutant(
+        "refund-on-unknown",
+        6,
+        _LEDGER,
+        "self.operations.settle(row.operations, counted_us)",
+        "self.operations.release(row.operations)",
+        (f"{_SERVICES}[fixed windows]",),
+    ),
+    Mutant(
+        "unknown-without-d",
+        6,
+        _LEDGER,
+        "counted_us = at_us + _us(self.limits.count_late_s)",
+        "counted_us = at_us",
+        (f"{_SERVICES}[token bucket]",),
+    ),
+    Mutant(
+        "no-guard",
+        9,
+        _LEDGER,
+        "span_us=_us(window_s + self.limits.guard_for(window_s))",
+        "span_us=_us(window_s)",
+        (f"{_SERVICES}[minute buckets]",),
+    ),
+    Mutant(
+        "refund-on-restart",
+        7,
+        _LEDGER,
+        "fold = _FOLDS.get(type(event))",
+        'fold = Ledger._never_sent if event.name == "owner_gone" else _FOLDS.get(type(event))',
+        (f"{_CASES}a_restart_gives_nothing_back",),
+    ),
+    Mutant(
+        "lease-ends-in-nothing",
+        7,
+        _TAPE,
+        "                self.settle(hold, hold.bound_us)",
+        "                self.release(hold)",
+        (f"{_PURE}an_abandoned_reservation_counts_as_spent_after_its_lease",),
+    ),
+    Mutant(
+        "late-answer-ignored",
+        7,
+        _LEDGER,
+        "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
+        "        row = self.rows.get(row_id)\n        if row is None:",
+        "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
+        "        row = self.rows.get(row_id)\n        if row is None or at_us > row.lease_us:",
+        (f"{_PURE}a_late_answer_stamps_the_row_anew",),
+    ),
+    Mutant(
+        "users-end-with-the-answer",
+        12,
+        _LEDGER,
+        "            self.users.rebound(row.users, bound_us, bound_us)\n            return",
+        "            self.users.settle(row.users, from_us)\n            return",
+        (f"{_PURE}users_are_held_until_the_callback_and_for_a_day_after_it",),
+    ),
+    Mutant(
+        "users-never-held",
+        12,
+        _LEDGER,
+        "users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,",
+        "users=None,",
+        (f"{_SERVICES}[inclusive log]",),
+    ),
+    Mutant(
+        "callback-raises-nothing",
+        12,
+        _LEDGER,
+        "if found is None or (found < declared and not self.limits.callback_lowers_users):",
+        "if found is None or found > declared:",
+        (f"{_PURE}the_callbacks_count_replaces_the_declared_one",),
+    ),
+    Mutant(
+        "callback-refunds-the-operation",
+        12,
+        _LEDGER,
+        "whatever we had to assume until here.\n"
+        "        if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):\n"
+        "            self.operations.settle(row.operations, at_us)",
+        "whatever we had to assume until here.\n"
+        "        if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):\n"
+        "            self.operations.release(row.operations)",
+        (f"{_CASES}a_callback_before_the_answer_ends_both_counts",),
+    ),
+    Mutant(
+        "refund-on-4xx",
+        5,
+        _LEDGER,
+        "if row.operations and event.spends:",
+        "if row.operations and event.spends and event.error is None:",
+        (f"{_PURE}a_refused_operation_spends_the_hour_and_gives_the_users_back",),
+    ),
+    Mutant(
+        "unknown-archive-frees",
+        14,
+        _LEDGER,
+        "        lease = self.active.leases.get(row_id)\n",
+        "        if row.archives:\n            self.active.archive(row.name)\n"
+        "        lease = self.active.leases.get(row_id)\n",
+        (f"{_PURE}an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one",),
+    ),
+    Mutant(
+        "margin-dropped",
+        14,
+        _LEDGER,
+        " + limits.external_active_margin",
+        "",
+        (f"{_PURE}the_margin_is_kept_for_segments_nobody_told_us_of",),
+    ),
+    Mutant(
+        "throttle-ignored",
+        13,
+        _LEDGER,
+        "window.throttled_until_us = max(window.throttled_until_us, event.until_us)",
+        "window.throttled_until_us = 0",
+        (f"{_PURE}a_foreign_429_closes_the_window_until_the_service_said",),
+    ),
+    Mutant(
+        "quarantine-ignored",
+        10,
+        _LEDGER,
+        "window.quarantined_until_us = at_us + window.span_us",
+        "window.quarantined_until_us = 0",
+        (f"{_PURE}a_doubtful_journal_takes_every_window_to_be_full",),
+    ),
+    Mutant(
+        "external-usage-forgotten",
+        13,
+        _LEDGER,
+        "            self.operations.add(event.at_us, event.operations)\n",
+        "            pass\n",
+        (f"{_ORACLE}",),
+    ),
+    Mutant(
+        "checkpoint-forgets-what-is-held",
+        4,
+        "moe_segments/core/snapshot.py",
+        "    if u_us is None:\n        tape.hold(hold)",
+        "    if u_us is None:\n        pass",
+        (f"{_ORACLE}",),
+    ),
+    Mutant(
+        "backfilling-unchecked",
+        16,
+        _ADMISSION,
+        "        if delayed is None:\n",
+        "        if delayed is None or delayed:\n",
+        (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
+    ),
+    Mutant(
+        "passers-judged-one-by-one",
+        16,
+        _ADMISSION,
+        "at_their_longest(self._passed_by[cost])",
+        "at_their_longest(self._passed_by[cost][-1:])",
+        (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
+    ),
+    Mutant(
+        "earlier-passers-forgotten",
+        16,
+        _ADMISSION,
+        "[row for row in ask.passed_by if row in rows]",
+        "[]",
+        (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
+    ),
+    Mutant(
+        "last-come-first-served",
+        16,
+        _GOVERNOR,
+        "self._queue.append(ticket)",
+        "self._queue.insert(0, ticket)",
+        (f"{_WAITERS}two_hundred_wait_with_one_timer_and_leave_in_order",),
+    ),
+    Mutant(
+        "no-look-ahead",
+        16,
+        _ADMISSION,
+        "    if wanted:\n",
+        "    if wanted and not wanted:\n",
+        (f"{_PURE}a_wait_longer_than_allowed_is_refused_at_once",),
+    ),
+    Mutant(
+        "cancelled-waiter-keeps-its-grant",
+        16,
+        _GOVERNOR,
+        "            self._release(ticket.future.result())",
+        "            pass",
+        (f"{_WAITERS}a_waiter_that_is_cancelled_at_any_step_leaves_no_trace",),
+    ),
+    Mutant(
+        "nobody-waits-and-all-is-watched",
+        16,
+        _GOVERNOR,
+        "            self._kick_if_waiting()\n            self._rest_if_nobody_waits()\n",
+        "            self._kick_if_waiting()\n",
+        (f"{_WAITERS}the_last_waiter_to_leave_takes_the_timer_along",),
+    ),
+    Mutant(
+        "users-of-an-empty-file-forgotten",
+        12,
+        _LEDGER,
+        "if event.rows or _may_find_users(event, limits) else None",
+        "if event.rows else None",
+        (f"{_CASES}users_found_in_a_file_declared_empty_are_counted",),
+    ),
+    Mutant(
+        "clock-not-monotone",
+        8,
+        "moe_segments/journal/memory.py",
+        "return max(now_us, self._batches[-1].at_us) if self._batches else now_us",
+        "return now_us",
+        ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
+    ),
+    Mutant(
+        "sqlite-clock-not-monotone",
+        8,
+        "moe_segments/journal/store.py",
+        "            now_us = max(self._tip.at_us, self._clock())\n            events = tuple",
+        "            now_us = self._clock()\n            events = tuple",
+        ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
+    ),
+    Mutant(
+        "missed-batches-ignored",
+        2,
+        _FOLLOWER,
+        "            self.state.take_back()\n            self._fold(missed)\n",
+        "            self.state.take_back()\n",
+        (f"{_CASES}of_two_processes_at_the_last_slot_one_gets_it",),
+    ),
+    Mutant(
+        "granted-before-the-commit",
+        2,
+        _GOVERNOR,
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n",
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n"
+        "            for ticket, verdict in zip(tickets, verdicts, strict=True):\n"
+        "                self._deliver(ticket, verdict, now_us, self._clock())\n",
+        (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
+    ),
+    Mutant(
+        "deferred-begin",
+        2,
+        "moe_segments/journal/store.py",
+        'self._until_free("BEGIN IMMEDIATE", turn.until_s)',
+        'self._until_free("BEGIN", turn.until_s)',
+        ("tests/live/test_sqlite_processes.py::test_without_a_queue_sqlite_s_own_lock_keeps_decisions_serial",),
+    ),
+    Mutant(
+        "fence-unchecked",
+        7,
+        _GOVERNOR,
+        "return self._clock() < grant.send_by_s",
+        "return True",
+        (f"{_CASES}a_process_that_slept_past_its_fence_does_not_send",),
+    ),
+    Mutant(
+        "fence-not-asked",
+        7,
+        _SUBMISSION,
+        "            if not self._governor.may_start(grant):\n",
+        "            if grant is None:\n",
+        (f"{_CASES}a_request_that_is_held_up_past_its_fence_does_not_leave",),
+    ),
+    Mutant(
+        "rejected-key-goes-on",
+        13,
+        _ADMISSION,
+        "        if status is not None:\n",
+        "        if status == 0:\n",
+        (f"{_PURE}a_rejected_key_sends_nothing_more_until_it_works_again",),
+    ),
+    Mutant(
+        "gone-owner-sends-again",
+        6,
+        _JOBS,
+        "        self._enter(record, JobState.UNKNOWN, at_us)\n"
+        '        record.reason = "the process that was sending it is gone"',
+        "        self._enter(record, JobState.NOT_SENT, at_us)\n"
+        '        record.reason = "the process that was sending it is gone"',
+        (f"{_CLIENT}a_job_whose_process_died_is_unknown_after_a_restart",),
+    ),
+    Mutant(
+        "unknown-is-repeated",
+        6,
+        "moe_segments/core/retry.py",
+        "            _CHANGE: _SPENDS_AGAIN,\n",
+        "            _CHANGE: _Rule.BACK_OFF,\n",
+        (f"{_CASES}a_doubtful_change_is_not_repeated_however_patient_its_caller_is",),
+    ),
+    Mutant(
+        "cancelled-send-is-given-back",
+        5,
+        _SUBMISSION,
+        "                if attempt.obtained\n",
+        "                if attempt.obtained and not attempt.obtained\n",
+        (f"{_CASES}a_send_that_is_cut_off_after_its_connection_counts",),
+    ),
+    Mutant(
+        "put-is-sent-again",
+        1,
+        "moe_segments/transport.py",
+        "            raise _Dropped(error) from None",
+        "            raise",
+        ("tests/live/test_transport.py::test_a_kept_connection_that_drops_is_maybe_and_not_sent_again[PUT]",),
+    ),
+    Mutant(
+        "answered-before-it-is-durable",
+        12,
+        "moe_segments/receiver.py",
+        "            await self._inbox.take(follower, token_sha256, *record, body)",
+        '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
+        ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
+    ),
+)
+
+
+class Ended(NamedTuple):
+    """How the tests of one mutant ended.
+
+    Attributes:
+        mutant: Which.
+        caught: A test failed.
+        problem: Why this says nothing of the tests; empty when it does.
+        seconds: How long it took.
+        first: The test that failed first.
+    """
+
+    mutant: Mutant
+    caught: bool
+    problem: str
+    seconds: float
+    first: str
+
+
+def broken(text: str, mutant: Mutant) -> str:
+    """The file's text with the rule broken.
+
+    Raises:
+        ValueError: The list does not fit the file any more.
+    """
+    found = text.count(mutant.old)
+    if found != 1:
+        raise ValueError(f"{mutant.name}: its text is {found} times in {mutant.file}, not once")
+    return text.replace(mutant.old, mutant.new)
+
+
+def copied(to: Path) -> None:
+    """A copy of what the tests need."""
+    unwanted = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis")
+    for name in ("moe_segments", "tests"):
+        shutil.copytree(TREE / name, to / name, ignore=unwanted)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(TREE / name, to / name)
+
+
+def tested(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """Run *tests* of the copy against the copy. Returns pytest's exit status and what it said."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("MOE_PROOF", "PYTEST_ADDOPTS")}
+    environment["PYTHONPATH"], environment["PYTHONDONTWRITEBYTECODE"] = str(tree), "1"
+    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "60")
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", _RUN, str(tree), *options, *tests],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return _FAILED, "FAILED by never ending"
+    return run.returncode, run.stdout + run.stderr
+
+
+def tried(mutant: Mutant) -> Ended:
+    """One mutant in a copy of its own."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as place:
+        tree = Path(place).resolve()
+        copied(tree)
+        file = tree / mutant.file
+        file.write_text(broken(file.read_text(), mutant))
+        status, said = tested(tree, mutant.caught_by)
+    first = next((line for line in said.splitlines() if line.startswith("FAILED")), "")
+    problem = "" if status in (0, _FAILED) and (status == 0 or first) else f"exit status {status}\n{said[-2_000:]}"
+    return Ended(mutant, status == _FAILED, problem, time.monotonic() - begun, first[:160])
+
+
+def untouched(mutants: tuple[Mutant, ...]) -> str:
+    """What is wrong with the tests before anything is broken; empty when they pass."""
+    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.caught_by))
+    with tempfile.TemporaryDirectory(prefix="mutant-") as place:
+        tree = Path(place).resolve()
+        copied(tree)
+        status, said = tested(tree, tests)
+    return "" if status == 0 else f"exit status {status}\n{said[-4_000:]}"
+
+
+def _chosen(names: list[str]) -> tuple[Mutant, ...]:
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no such mutant: {', '.join(unknown)}")
+    return tuple(known[name] for name in names) or MUTANTS
+
+
+def main(arguments: list[str]) -> int:
+    """Try the mutants that are named, or all."""
+    try:
+        mutants = _chosen([argument for argument in arguments if argument != "--list"])
+        for mutant in mutants:
+            broken((TREE / mutant.file).read_text(), mutant)
+    except ValueError as error:
+        say(error)
+        return 2
+    if "--list" in arguments:
+        for mutant in mutants:
+            say(f"{mutant.name:34} rule {mutant.rule:2}  {mutant.file}")
+        return 0
+    begun = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        control = workers.submit(untouched, mutants)
+        ended = []
+        for end in workers.map(tried, mutants):
+            ended.append(end)
+            verdict = "PROBLEM" if end.problem else "caught" if end.caught else "SURVIVED"
+            say(f"{end.mutant.name:34} {verdict:8} {end.seconds:5.1f} s  {end.first}")
+        wrong = control.result()
+    problems = [f"{end.mutant.name}: {end.problem}" for end in ended if end.problem]
+    if wrong:
+        problems.append(f"the tests fail on an untouched copy: {wrong}")
+    survivors = [end.mutant.name for end in ended if not end.caught and not end.problem]
+    for problem in problems:
+        say(problem)
+    say(f"{len(ended)} mutants, {len(survivors)} survived, {time.monotonic() - begun:.0f} s")
+    if survivors:
+        say("survived:", ", ".join(survivors))
+    return 2 if problems else 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,509 @@
+"""Canaries: a unique text in every place that holds a secret, searched for wherever something is shown or kept.
+
+Planted: the API key, a wrong key, the callback's token, a presigned query, the password of a proxy and of a journal
+URL, an address of the caller's own, an e-mail address, and the values of the file. Searched: every log record at DEBUG
+with its arguments, each exception with its traceback, its variables and its pickle, the `repr` of every public object,
+the journal's bytes and all that lies beside them, both outputs of the command line, what sandbox and receiver say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import logging
+import os
+import pickle
+import sys
+import traceback
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+import pytest
+from aiohttp import web
+
+from moe_segments import (
+    AddUsers,
+    ArchiveSegment,
+    CallbackReceiver,
+    CreateFileSegment,
+    Credentials,
+    PreflightError,
+    QuotaLimits,
+    SegmentsClient,
+)
+from moe_segments.journal import open_journal
+from moe_segments.journal.follower import Follower
+from moe_segments.receiver import new_token
+from moe_segments.sandbox import FaultKind, Sandbox
+from moe_segments.settings import Settings
+from moe_segments.transport import Transport
+from tests.proofs import say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+
+SPEED: Final = 3_600.0
+KEY: Final = "canary-key-Zq81vXp0"
+WRONG_KEY: Final = "canary-wrong-Jt62mKd4"
+SIGNATURE: Final = "canary-signature-Lw93bNs7"
+PROXY_PASSWORD: Final = "canary-proxy-Hf27cRy5"
+JOURNAL_PASSWORD: Final = "canary-journal-Bx58gTu1"
+OWN_CALLBACK: Final = "canary-own-callback-Vm46kEo9"
+EMAIL: Final = "canary-mail-Qd35zAi2@example.com"
+VALUE: Final = "canary-value-Sg74fWc6"
+CREDENTIALS: Final = Credentials(workspace_id="CANARYWS", api_key=KEY, data_center="01")
+WRONG: Final = attrs.evolve(CREDENTIALS, api_key=WRONG_KEY)
+FIELDS: Final[dict[str, Any]] = {"attribute_name": "ID", "attribute_type": "string", "expiry_time": 30}
+
+
+def needles(tokens: set[str]) -> dict[bytes, str]:
+    """What is searched for, in each form it may take, and what it gives away."""
+    plain = {
+        "the key": KEY,
+        "the wrong key": WRONG_KEY,
+        "the signature": SIGNATURE,
+        "the proxy's password": PROXY_PASSWORD,
+        "the journal's password": JOURNAL_PASSWORD,
+        "the caller's own callback": OWN_CALLBACK,
+        "the e-mail address": EMAIL,
+        "a value of the file": VALUE,
+        **{f"callback token {number}": token for number, token in enumerate(sorted(tokens))},
+        "the key in a header": base64.b64encode(f"CANARYWS:{KEY}".encode()).decode(),
+        "the wrong key in a header": base64.b64encode(f"CANARYWS:{WRONG_KEY}".encode()).decode(),
+        "the proxy's password in a header": base64.b64encode(f"user:{PROXY_PASSWORD}".encode()).decode(),
+    }
+    return {form.encode(): what for what, text in plain.items() for form in (text, quote(text, safe=""))}
+
+
+class Sinks:
+    """Everything that was shown or kept, by where."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def add(self, where: str, content: str | bytes) -> None:
+        """Put it on record; one place may come again."""
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        self.contents[where] = self.contents.get(where, b"") + data + b"\n"
+
+    def add_error(self, where: str, error: BaseException, *, has_variables: bool = True) -> None:
+        """All that somebody may write down of an exception.
+
+        Whoever reads a URL or checks a value has it in a variable, as it came; in all other frames it has to be safe.
+        """
+        self.add(f"{where}: str", str(error))
+        self.add(f"{where}: repr", repr(error))
+        self.add(f"{where}: traceback", "".join(traceback.format_exception(error)))
+        if has_variables:
+            self.add(f"{where}: local variables of the package", "".join(_variables(error)))
+        self.add(f"{where}: attributes", repr(vars(error)))
+        self.add(f"{where}: pickle", pickle.dumps(error))
+
+    def add_files(self, directory: Path, *, but: frozenset[str] = frozenset()) -> None:
+        """Every file below, but the inputs of these names."""
+        for path in sorted(directory.rglob("*")):
+            if path.is_file() and path.name not in but:
+                self.add(f"file {path.relative_to(directory)}", path.read_bytes())
+
+    def leaks(self, tokens: set[str]) -> list[str]:
+        """What was found where."""
+        return [
+            f"{what} in {where}: {content[max(0, content.find(needle) - 80) : content.find(needle) + 20]!r}"
+            for where, content in self.contents.items()
+            for needle, what in needles(tokens).items()
+            if needle in content
+        ]
+
+
+def _variables(error: BaseException | None) -> Iterator[str]:
+    """The local variables of our own frames, as error trackers send them, but for the token that was just made."""
+    if error is None:
+        return
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if "moe_segments" in Path(frame.f_code.co_filename).parts:
+            for name, value in frame.f_locals.items():
+                with suppress(AttributeError):  # a value that is not made to its end has no repr
+                    yield f"{name}={value!r}\n" if name != "token" else ""
+    yield from _variables(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+
+
+class Handler(logging.Handler):
+    """Everything that any logger says, with what it was made of."""
+
+    def __init__(self, sinks: Sinks) -> None:
+        super().__init__(logging.DEBUG)
+        self._sinks = sinks
+        self.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put it on record."""
+        self._sinks.add(f"log {record.name}", self.format(record))
+        self._sinks.add(f"log {record.name}: arguments", repr(record.args))
+
+
+@pytest.fixture
+def sinks() -> Iterator[Sinks]:
+    """What is collected; from here on every logger speaks."""
+    collected = Sinks()
+    root, handler = logging.getLogger(), Handler(collected)
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield collected
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@asynccontextmanager
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server of our own."""
+    runner = web.ServerRunner(web.Server(handler))  # type: ignore[arg-type]  # any request will do
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def echoing(status: int, content_type: str) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
+    """A service or a gateway that repeats all it was sent, as some do."""
+
+    async def echo(request: web.BaseRequest) -> web.Response:
+        sent = f"{request.raw_headers!r} {(await request.read()).decode()} {request.headers.get('Authorization')}"
+        sent += f" {request.headers.get('Proxy-Authorization')}"
+        if content_type == "application/json":
+            quoted = sent.replace("\\", " ").replace('"', "'")
+            body = f'{{"title": "no", "description": "{quoted}", "you_sent": "{quoted}"}}'
+            return web.Response(status=status, text=body, content_type=content_type)
+        return web.Response(status=status, text=f"<pre>{sent}</pre>", content_type=content_type)
+
+    return echo
+
+
+class Scene:
+    """A client in trouble, and all that can be seen of it."""
+
+    def __init__(self, sinks: Sinks, sandbox: Sandbox, receiver: CallbackReceiver, directory: Path, url: str) -> None:
+        self.sinks, self.sandbox, self.receiver, self.directory, self.url = sinks, sandbox, receiver, directory, url
+        self._numbers = itertools.count()
+
+    def operation(self, name: str, **fields: Any) -> CreateFileSegment:
+        """With a presigned URL and an e-mail address."""
+        given: dict[str, Any] = {"name": name, "file_url": self.url, "emails": [EMAIL], "rows": 3}
+        return CreateFileSegment(**(FIELDS | given | fields))
+
+    def addition(self, name: str) -> AddUsers:
+        """The same, to a segment that is there."""
+        made = self.operation(name)
+        fields = {field: getattr(made, field) for field in ("name", "attribute_name", "attribute_type", "file_url")}
+        return AddUsers(**fields, emails=made.emails, rows=made.rows)
+
+    @asynccontextmanager
+    async def client(self, **options: Any) -> AsyncIterator[SegmentsClient]:
+        """On a journal of its own where none is named."""
+        settings: dict[str, Any] = {
+            "credentials": CREDENTIALS,
+            "journal": f"sqlite:///{self.directory / 'others' / f'{next(self._numbers)}.db'}",
+            "limits": self.sandbox.limits,
+            "base_url": self.sandbox.url,
+            "requests_per_s": 500,
+            "total_timeout_s": 5,
+            "max_attempts": 1,
+        }
+        settings |= options
+        async with SegmentsClient(settings.pop("credentials"), **settings) as client:
+            yield client
+
+    async def fails(self, where: str, doing: Awaitable[object]) -> None:
+        """It must raise, and what it raises is put on record."""
+        try:
+            await doing
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked at
+            self.sinks.add_error(where, error, has_variables=not isinstance(error, PreflightError))
+        else:
+            pytest.fail(f"{where}: nothing was raised")
+
+    def shows(self, *things: object) -> None:
+        """Put what these say of themselves on record."""
+        for thing in things:
+            self.sinks.add(f"repr of {type(thing).__name__}", f"{thing!r} {thing}")
+
+    async def submitting(self, where: str, operation: CreateFileSegment, **options: Any) -> None:
+        """A submission that fails on a client of these options."""
+        async with self.client(**options) as client:
+            await self.fails(where, client.submit(operation))
+            self.shows(client, *client.follower.state.jobs.records.values())
+
+    async def working(self, operation: CreateFileSegment, **options: Any) -> None:
+        """A submission that the service takes, whatever else it says."""
+        async with self.client(**options) as client:
+            job = await client.submit(operation)
+            self.shows(job, job.accepted)
+            self.shows(client, *client.follower.state.jobs.records.values())
+
+
+async def test_no_secret_is_shown_or_kept_anywhere_by_the_package(tmp_path: Path, sinks: Sinks) -> None:
+    """Everything that can be done with a client, most of it going wrong."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (tmp_path / "users.csv").write_text(f"{VALUE}\n{VALUE}-2\n{VALUE}-3\n")
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(
+            Sandbox(speed=SPEED, credentials=CREDENTIALS, processing_s=(0, 0), retry_headers=True)
+        )
+        receiver = await stack.enter_async_context(CallbackReceiver().serve())
+        url = (
+            f"{await sandbox.publish(tmp_path / 'users.csv')}?X-Amz-Signature={SIGNATURE}&X-Amz-Credential={SIGNATURE}"
+        )
+        scene = Scene(sinks, sandbox, receiver, state, url)
+        async with scene.client(journal=f"sqlite:///{state / 'quota.db'}", callbacks=receiver) as client:
+            await what_a_client_says(scene, client)
+        await what_goes_wrong_before_and_between(scene)
+        await what_others_repeat(scene)
+        what_is_refused(scene)
+        await sandbox.idle()
+        tokens = {
+            (found.ask.callback_url or "").rpartition("/")[2]
+            for found in sandbox.workspace.submissions
+            if OWN_CALLBACK not in (found.ask.callback_url or "")
+        } - {""}
+        workspace = sandbox.workspace
+        scene.shows(sandbox, *workspace.requests, *workspace.submissions, *workspace.deliveries, *workspace.segments)
+    sinks.add_files(state)
+    assert tokens, "no callback was asked for, so nothing was planted"
+    assert any(found.result for found in workspace.submissions)
+    assert len(sinks.contents) >= 40, sorted(sinks.contents)
+    say(f"{len(sinks.contents)} sinks, {sum(map(len, sinks.contents.values()))} bytes, {len(tokens)} tokens")
+    leaks = sinks.leaks(tokens)
+    assert not leaks, "\n".join(leaks)
+
+
+async def what_a_client_says(scene: Scene, client: SegmentsClient) -> None:
+    """On one journal: what works, what the service refuses, what gets lost."""
+    sandbox = scene.sandbox
+    job = await client.submit(scene.operation("works", rows=None))
+    scene.shows(await job.result(timeout=10), job, job.operation, job.accepted, job.record, client, client.settings)
+    await scene.fails("conflict", client.submit(scene.operation("works")))
+    for kind, where in (
+        (FaultKind.LOSE_ANSWER, "lost answer"),
+        (FaultKind.SERVER_ERROR, "server error"),
+        (FaultKind.DROP, "reset"),
+    ):
+        sandbox.fail_next(kind)
+        await scene.fails(where, client.submit(scene.operation(where.replace(" ", "-")), max_wait_s=5))
+        await asyncio.sleep(scene.sandbox.limits.count_late_s + 0.1)  # until its segment is not looked for any more
+    sandbox.fail_next(FaultKind.FAIL_PROCESSING)
+    failing = await client.submit(scene.operation("fails"), max_wait_s=5)
+    await scene.fails("failed processing", failing.result(timeout=10))
+    sandbox.fail_next(FaultKind.LOSE_CALLBACK)
+    lost = await client.submit(scene.operation("silent"), max_wait_s=5)
+    await scene.fails("callback time-out", lost.result(timeout=0.05))
+    await scene.fails("busy segment", client.submit(scene.addition("silent")))
+    sandbox.fail_next(FaultKind.GARBAGE_CALLBACK)
+    scene.shows(await client.submit(scene.operation("garbage"), max_wait_s=5))
+    own = f"{scene.receiver.public_url}/nobody/{OWN_CALLBACK}"
+    scene.shows(await client.submit(scene.operation("own", callback_url=own), max_wait_s=5))
+    await scene.fails("not found", client.submit(ArchiveSegment(name="nobody")))
+    await scene.fails("never fits", client.submit(scene.operation("huge", rows=3_000_000)))
+    missing = f"{sandbox.url}/_files/none/none.csv?X-Amz-Signature={SIGNATURE}"
+    await scene.fails("no such file", client.submit(scene.operation("missing", file_url=missing, rows=None)))
+    nobody = f"http://127.0.0.1:9/users.csv?X-Amz-Signature={SIGNATURE}"
+    await scene.fails("no file server", client.submit(scene.operation("missing", file_url=nobody, rows=None)))
+    many = [scene.operation(f"many-{number}") for number in range(3)]
+    scene.shows(*[outcome async for outcome in client.submit_many(many, max_wait_s=5, result_timeout_s=5)])
+    usage = await client.governor.usage()
+    scene.shows(usage, await client.governor.plan(many), client.governor, client.follower, scene.receiver)
+    scene.shows(client._transport, *await client.list_segments())
+    await what_a_receiver_says(scene, client)
+
+
+async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
+    """Its access log and warnings: what is good, bad, twice, contradicts, or knows no token."""
+    delivered = scene.sandbox.workspace.deliveries[0]
+    async with aiohttp.ClientSession() as session:
+        for url, body in (
+            (delivered.url, delivered.body),
+            (delivered.url, delivered.body.replace(b"201", b"400")),
+            (delivered.url, f"<html>{VALUE}".encode()[:6]),
+            (delivered.url[:-3] + "xyz", delivered.body),
+            (scene.receiver.url_for(client.scope, new_token()), b"{"),
+        ):
+            async with session.post(url, data=body) as response:
+                scene.sinks.add("receiver's answer", f"{response.status} {response.headers} {await response.read()!r}")
+        async with session.get(delivered.url) as response:
+            scene.sinks.add("receiver's answer", f"{response.status} {response.headers}")
+
+
+async def what_goes_wrong_before_and_between(scene: Scene) -> None:
+    """Wrong keys, full quotas, nobody there, proxies, journals."""
+    operation = scene.operation("x")
+    await scene.submitting("wrong key", operation, credentials=WRONG)
+    await scene.submitting("nobody there", operation, base_url="http://127.0.0.1:9")
+    proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"
+    await scene.submitting("no proxy there", operation, proxy=proxy)
+    await scene.submitting("no proxy there, rows to count", attrs.evolve(operation, rows=None), proxy=proxy)
+    limits = attrs.evolve(QuotaLimits(operations_per_hour=1), scale=SPEED)
+    async with scene.client(limits=limits) as client:
+        scene.shows(await client.submit(scene.operation("fills")))
+        await scene.fails("quota exceeded", client.submit(operation))
+    scene.sandbox.workspace.spend_elsewhere(operations=10)
+    await scene.submitting("429", operation)
+    await scene.fails("journal is a directory", scene.client(journal=f"sqlite:///{scene.directory}").__aenter__())
+    settings = Settings(base_url=scene.sandbox.url, journal=f"redis://user:{JOURNAL_PASSWORD}@h/0", proxy=proxy)
+    scene.shows(settings, CREDENTIALS, WRONG, operation, Transport(CREDENTIALS, settings))
+    for url in (f"redis://user:{JOURNAL_PASSWORD}@h/0", f"no-engine://{JOURNAL_PASSWORD}"):
+        with pytest.raises(Exception, match="journal") as caught:
+            Follower(open_journal(url, "W1"), QuotaLimits())
+        scene.sinks.add_error("no such engine", caught.value, has_variables=False)
+
+
+async def what_others_repeat(scene: Scene) -> None:
+    """A service, a gateway and a proxy that put all they were sent into their answers."""
+    for status in (400, 401, 404, 409, 429, 500):
+        for content_type in ("application/json", "text/html"):
+            async with answering(echoing(status, content_type)) as url:
+                await scene.submitting(
+                    f"an echo of {status}", scene.operation("x"), base_url=url, callbacks=scene.receiver
+                )
+    async with answering(echoing(202, "application/json")) as url:
+        await scene.working(scene.operation("x"), base_url=url, callbacks=scene.receiver)
+    async with answering(echoing(202, "text/html")) as url:
+        await scene.submitting("an echo of 202", scene.operation("x"), base_url=url, callbacks=scene.receiver)
+    async with answering(echoing(407, "text/html")) as url:
+        proxy = url.replace("http://", f"http://user:{PROXY_PASSWORD}@")
+        await scene.submitting("a proxy's echo", scene.operation("x"), proxy=proxy)
+
+
+def what_is_refused(scene: Scene) -> None:
+    """Values that cannot be used are not repeated where they may be secret."""
+    for where, make in (
+        ("bad key", lambda: Credentials(workspace_id="W", api_key=f"{KEY}\n", data_center="01")),
+        ("bad e-mail", lambda: scene.operation("x", emails=[EMAIL.replace("@", " ")])),
+        ("bad e-mails", lambda: scene.operation("x", emails=EMAIL)),
+        ("bad file URL", lambda: scene.operation("x", file_url=f"ftp://h/f?{SIGNATURE}")),
+        ("file URL with a password", lambda: scene.operation("x", file_url=f"https://u:{SIGNATURE}@h/f")),
+        ("bad callback URL", lambda: scene.operation("x", callback_url=f"nowhere/{OWN_CALLBACK}")),
+        ("bad proxy", lambda: SegmentsClient(CREDENTIALS, journal="memory:", proxy=f"://user:{PROXY_PASSWORD}@")),
+        ("bad journal", lambda: SegmentsClient(CREDENTIALS, journal=f"{JOURNAL_PASSWORD}")),
+        ("bad receiver", lambda: CallbackReceiver(f"https://h/?{OWN_CALLBACK}")),
+        ("bad base URL", lambda: SegmentsClient(CREDENTIALS, journal="memory:", base_url=f"https://u:{KEY}@h/p?q")),
+        (
+            "bad environment",
+            lambda: SegmentsClient.from_env(environ={"MOE_API_KEY": KEY, "MOE_BASE_URL": f"http://{KEY}"}),
+        ),
+    ):
+        with pytest.raises(Exception, match=r"\w") as caught:
+            make()
+        scene.sinks.add_error(where, caught.value, has_variables=False)
+
+
+# The command line
+
+
+class Shell:
+    """Runs commands against one sandbox; what they say is put on record."""
+
+    def __init__(self, sinks: Sinks, sandbox: Sandbox, directory: Path) -> None:
+        self.sinks, self.sandbox, self.directory = sinks, sandbox, directory
+        self.codes: list[int | None] = []
+        self._slots = asyncio.Semaphore(3)
+
+    async def run(self, *arguments: str, **variables: str) -> int | None:
+        """One command, for people and in JSON."""
+        environ = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.directory),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "MOE_WORKSPACE_ID": CREDENTIALS.workspace_id,
+            "MOE_API_KEY": KEY,
+            "MOE_DATA_CENTER": "01",
+            "MOE_BASE_URL": self.sandbox.url,
+            "MOE_JOURNAL": f"sqlite:///{self.directory / 'quota.db'}",
+        }
+        async with self._slots:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-X", "dev", "-m", "moe_segments", *arguments),
+                env=environ | variables,
+                cwd=self.directory,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                async with asyncio.timeout(60):
+                    out, err = await process.communicate()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+        self.sinks.add(f"stdout of {arguments[0]}", out)
+        self.sinks.add(f"stderr of {arguments[0]}", err)
+        self.codes.append(process.returncode)
+        return process.returncode
+
+
+@pytest.mark.processes
+async def test_no_secret_is_shown_or_kept_anywhere_by_the_command_line(tmp_path: Path, sinks: Sinks) -> None:
+    """Each command, with and without --json, when it works and when it does not."""
+    (tmp_path / "users.csv").write_text(f"{VALUE}\n{VALUE}-2\n")
+    async with Sandbox(speed=600, credentials=CREDENTIALS, processing_s=(0, 0)) as sandbox:
+        url = f"{await sandbox.publish(tmp_path / 'users.csv')}?X-Amz-Signature={SIGNATURE}"
+        shell = Shell(sinks, sandbox, tmp_path)
+        await asyncio.gather(*[shell.run(*command) for command in _commands(tmp_path, url)])
+        failing = [
+            shell.run(*command, "--speed", "600", **variables)
+            for command in (("create", *_FILE, "--expiry-time", "3", "bad", "--file-url", url), ("list",))
+            for variables in (
+                {"MOE_API_KEY": WRONG_KEY, "MOE_JOURNAL": f"sqlite:///{tmp_path / 'wrong.db'}"},
+                {"MOE_BASE_URL": "http://127.0.0.1:9", "MOE_JOURNAL": f"sqlite:///{tmp_path / 'nobody.db'}"},
+                {"MOE_JOURNAL": f"redis://user:{JOURNAL_PASSWORD}@h/0"},
+                {"MOE_DATA_CENTER": "99"},
+            )
+        ]
+        await asyncio.gather(*failing)
+        tokens = {(found.ask.callback_url or "").rpartition("/")[2] for found in sandbox.workspace.submissions} - {""}
+    assert tokens
+    assert {0, 2} <= set(shell.codes)
+    sinks.add_files(tmp_path, but=frozenset({"users.csv", "good.csv", "bad.csv"}))
+    say(f"{len(sinks.contents)} sinks of {len(shell.codes)} commands, {len(tokens)} tokens")
+    leaks = sinks.leaks(tokens)
+    assert not leaks, "\n".join(leaks)
+
+
+_FILE: Final = ("--attribute-name", "ID", "--attribute-type", "string")
+
+
+def _commands(directory: Path, url: str) -> Iterator[tuple[str, ...]]:
+    header = "op,name,attribute_name,attribute_type,file_url,expiry_time,emails\n"
+    (directory / "good.csv").write_text(
+        header + f"create,m0,ID,string,{url},30,{EMAIL}\ncreate,m1,ID,string,{url},30,\n"
+    )
+    bad = f"create,m2,ID,string,nowhere?{SIGNATURE},30,\ncreate,m3,ID,string,{url},30,{EMAIL.replace('@', ' ')}\n"
+    (directory / "bad.csv").write_text(header + bad)
+    common = ("--speed", "600")
+    listening = ("--listen", "127.0.0.1:0", "--result-timeout", "20")
+    file = (*_FILE, "--file-url", url, "--email", EMAIL)
+    for form in ((), ("--json",)):
+        name = f"c{len(form)}"
+        yield ("create", name, *file, "--expiry-time", "30", *listening, *common, *form)
+        yield ("create", f"{name}x", *_FILE, "--expiry-time", "30", "--file-url", f"no?{SIGNATURE}", *common, *form)
+        for op in ("add-users", "remove-users", "replace-users"):
+            yield (op, "nobody", *file, *listening, *common, *form)
+        for op in ("archive", "unarchive"):
+            yield (op, "nobody", *common, *form)
+        yield ("list", *common, *form)
+        yield ("bulk", "good.csv", *listening, *common, *form)
+        yield ("bulk", "bad.csv", *common, *form)
+        yield ("plan", "good.csv", *common, *form)
+        yield ("quota", *common, *form)
+        yield ("jobs", *common, *form)
+        yield ("jobs", "nothing", *common, *form)
+        yield ("create", "e", *file, "--expiry-time", "soon", *common, *form)
+        yield ("receive", "--public-url", f"http://example.com/{OWN_CALLBACK}", *common, *form)

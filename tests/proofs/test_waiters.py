@@ -1,0 +1,524 @@
+"""Those who wait: in order, without starvation, without waste, with one timer, and gone without a trace.
+
+The first half asks the pure decision about any line before any ledger. The second half lets a governor serve lines in
+virtual time and looks at when each leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_segments.core.admission import Admitted, Ask, Later, TooLarge, admit
+from moe_segments.core.decisions import Cost, Granted, Wait
+from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, Event, Reserved, decode, encode
+from moe_segments.core.state import WorkspaceState
+from moe_segments.errors import QuotaExceeded
+from moe_segments.governor import Governor, Grant
+from moe_segments.journal.follower import Follower
+from moe_segments.journal.memory import MemoryJournal
+from moe_segments.limits import QuotaLimits
+from moe_segments.testing import VirtualTimeLoop, journal_clock
+from tests.proofs import cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any, Self
+
+    from hypothesis.strategies import SearchStrategy
+
+T = TypeVar("T")
+SECOND = 1_000_000
+HOUR = 3_600.0
+
+# The pure decision
+
+LIMITS = QuotaLimits(
+    operations_per_hour=4,
+    operations_per_day=9,
+    users_per_day=100,
+    active_segments=5,
+    external_active_margin=0,
+    hour_s=60,
+    day_s=300,
+    guard_s=0,
+    count_late_s=20,
+    processing_allowance_s=30,
+    expiry_day_s=40,
+    expiry_slack_s=0,
+)
+COSTS: SearchStrategy[Cost] = st.builds(
+    Cost, st.integers(0, 1), st.sampled_from([0, 0, 10, 40, 70, 100]), st.sampled_from([0, 0, 0, 1])
+)
+HISTORY = st.lists(st.tuples(st.integers(0, 40), COSTS, st.sampled_from(["ended", "ended", "in flight"])), max_size=12)
+LINE = st.lists(COSTS, min_size=2, max_size=10)
+
+
+def asked(number: int, cost: Cost) -> Ask:
+    """Somebody in line, with a segment of its own."""
+    return Ask(
+        job=f"waiting-{number}",
+        operation={"op": "add", "name": f"segment-{number}"},
+        cost=cost,
+        keys=(f"segment-{number}",),
+        fence_us=2 * SECOND,
+        timeout_us=10 * SECOND,
+        expiry_days=1 if cost.segments else None,
+    )
+
+
+class Past:
+    """What was sent before anybody waited."""
+
+    def __init__(self, history: list[tuple[int, Cost, str]]) -> None:
+        self.state, self.now_us, self.in_flight = WorkspaceState(LIMITS), 1_000 * SECOND, list[Reserved]()
+        for number, (passed_s, cost, kind) in enumerate(history):
+            self.now_us += passed_s * SECOND
+            if not isinstance(self.state.ledger.decide(cost, self.now_us), Granted):
+                continue
+            job = f"past-{number}"
+            ask = asked(number, cost)
+            event = Reserved(
+                job=job,
+                attempt=1,
+                operation={"op": "add", "name": job},
+                operations=cost.operations,
+                rows=cost.rows,
+                segments=cost.segments,
+                fence_us=ask.fence_us,
+                timeout_us=ask.timeout_us,
+                expiry_days=ask.expiry_days,
+            )
+            self.tell(event)
+            if kind == "ended":
+                self.tell(Answered(job, 1, 409, error={}))
+            else:
+                self.in_flight.append(event)
+
+    def tell(self, event: Event) -> None:
+        """One batch at this time."""
+        self.state.fold(Batch(self.state.version + 1, "b", self.now_us, (event,)))
+
+    def twin(self) -> WorkspaceState:
+        """A state of its own that knows the same."""
+        state = WorkspaceState(LIMITS)
+        text = encode([Checkpoint(self.state.snapshot())])
+        state.fold(Batch(max(1, self.state.version), "twin", self.now_us, decode(text)))
+        return state
+
+    def is_in_time(self, ending: Sequence[Reserved], lasting: Sequence[Reserved], cost: Cost, at_us: int) -> bool:
+        """Whether *cost* fits at *at_us* if what is in flight and *ending* end now, and *lasting* is never heard of."""
+        state = self.twin()
+        self._fold(state, *ending)
+        self._fold(state, *(_ended(event) for event in (*self.in_flight, *ending)))
+        self._fold(state, *lasting)
+        return isinstance(state.ledger.decide(cost, at_us), Granted)
+
+    def _fold(self, state: WorkspaceState, *events: Event) -> None:
+        state.fold(Batch(state.version + 1, "b", self.now_us, events))
+
+
+def _ended(event: Reserved) -> Event:
+    """The news with which a send ends as soon as it can, its users too."""
+    if event.rows:
+        return CallbackReceived(event.job, 1, "digest", "processed", {}, event.rows)
+    return Answered(event.job, 1, 200, problem="unread")
+
+
+@given(HISTORY, LINE)
+@settings(max_examples=cases(400, 20_000), deadline=None, print_blob=True)
+def test_whoever_passes_makes_nobody_ahead_start_later(history: list[tuple[int, Cost, str]], line: list[Cost]) -> None:
+    """Each who does not fit keeps its earliest start, even if nothing is ever heard of those that passed."""
+    past = Past(history)
+    asks = [asked(number, cost) for number, cost in enumerate(line)]
+    verdicts = admit(past.twin(), asks, past.now_us, look_ahead_for=frozenset())
+    for place, (ask, verdict) in enumerate(zip(asks, verdicts, strict=True)):
+        if not isinstance(verdict, Later):
+            continue
+        alone = _alone(past, asks[: place + 1])
+        before = [one.event for one in verdicts[:place] if isinstance(one, Admitted)]
+        behind = [one.event for one in verdicts[place + 1 :] if isinstance(one, Admitted)]
+        if alone is None or alone.until_us is None:
+            continue
+        if past.is_in_time(before, [], ask.cost, alone.until_us):
+            assert past.is_in_time(before, behind, ask.cost, alone.until_us)
+
+
+def test_many_light_ones_together_do_not_delay_a_heavy_one() -> None:
+    """Each by itself would leave the heavy one its start; all of them would not."""
+    costs = [Cost(rows=40), Cost(rows=70), *[Cost(rows=10)] * 4]
+    past = Past([])
+    verdicts = admit(past.twin(), [asked(*one) for one in enumerate(costs)], past.now_us, look_ahead_for=frozenset())
+    assert [isinstance(verdict, Admitted) for verdict in verdicts] == [True, False, True, True, True, False]
+
+
+def _alone(past: Past, asks: list[Ask]) -> Wait | None:
+    """What the last of *asks* waits for when nobody is behind it; None when it fits but would delay another."""
+    state = past.twin()
+    verdicts = admit(state, asks, past.now_us, look_ahead_for=frozenset())
+    decision = state.ledger.decide(asks[-1].cost, past.now_us)
+    assert isinstance(verdicts[-1], Later)
+    return decision if isinstance(decision, Wait) else None
+
+
+@given(HISTORY, LINE)
+@settings(max_examples=cases(300, 20_000), deadline=None, print_blob=True)
+def test_nothing_that_fits_and_harms_nobody_is_held_back(
+    history: list[tuple[int, Cost, str]], line: list[Cost]
+) -> None:
+    """No waste: who waits does not fit beside those who go, or would delay one who was there before."""
+    past = Past(history)
+    state, asks = past.twin(), [asked(number, cost) for number, cost in enumerate(line)]
+    verdicts = admit(state, asks, past.now_us, look_ahead_for=frozenset())
+    blocked: list[tuple[Cost, int | None]] = []
+    for ask, verdict in zip(asks, verdicts, strict=True):
+        if isinstance(verdict, Admitted | TooLarge):
+            continue
+        assert isinstance(verdict, Later)
+        if isinstance(state.ledger.decide(ask.cost, past.now_us), Wait):
+            blocked.append((ask.cost, verdict.wait.until_us))
+        else:
+            assert blocked, "the first in line fits and was not let go"
+            assert any(_shares(ask.cost, cost) for cost, _ in blocked), "it shares no limit with anybody ahead"
+
+
+def _shares(one: Cost, other: Cost) -> bool:
+    return any(mine and theirs for mine, theirs in zip(one, other, strict=True))
+
+
+@given(HISTORY, LINE)
+@settings(max_examples=cases(300, 20_000), deadline=None, print_blob=True)
+def test_of_the_same_kind_the_first_goes_first(history: list[tuple[int, Cost, str]], line: list[Cost]) -> None:
+    """First come, first served, per limit: nobody passes one who asks for the same."""
+    past = Past(history)
+    asks = [asked(number, cost) for number, cost in enumerate(line)]
+    verdicts = admit(past.twin(), asks, past.now_us, look_ahead_for=frozenset())
+    waiting: set[Cost] = set()
+    for ask, verdict in zip(asks, verdicts, strict=True):
+        assert not (isinstance(verdict, Admitted) and ask.cost in waiting)
+        if isinstance(verdict, Later):
+            waiting.add(ask.cost)
+
+
+@given(HISTORY, LINE)
+@settings(max_examples=cases(200, 5_000), deadline=None, print_blob=True)
+def test_a_promised_start_counts_those_ahead(history: list[tuple[int, Cost, str]], line: list[Cost]) -> None:
+    """Looking ahead never promises a start before that of somebody ahead, nor one before it would fit alone."""
+    past = Past(history)
+    asks = [asked(number, cost) for number, cost in enumerate(line)]
+    everybody = frozenset(range(len(asks)))
+    verdicts = admit(past.twin(), asks, past.now_us, look_ahead_for=everybody)
+    short = admit(past.twin(), asks, past.now_us, look_ahead_for=frozenset())
+    last_us = past.now_us
+    for verdict, alone in zip(verdicts, short, strict=True):
+        if isinstance(verdict, Later) and verdict.start_us is not None:
+            assert verdict.start_us >= last_us
+            assert isinstance(alone, Later)
+            assert verdict.start_us >= (alone.start_us or 0)
+            last_us = verdict.start_us
+
+
+# A governor, in virtual time
+
+
+class CountingLoop(VirtualTimeLoop):
+    """Knows every timer that a governor set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[asyncio.TimerHandle] = []
+        self.most_alive = 0
+
+    def call_at(  # type: ignore[override]  # the stubs' type variables add nothing here
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """As ever, and noted."""
+        handle = super().call_at(when, callback, *args, context=context)
+        if "Governor" in getattr(callback, "__qualname__", ""):
+            self.timers = [timer for timer in self.timers if not timer.cancelled() and timer.when() > self.time()]
+            self.timers.append(handle)
+            self.most_alive = max(self.most_alive, len(self.timers))
+        return handle
+
+
+def virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, CountingLoop]:
+    """Run *main* to its end. Returns what it returned, and its loop."""
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        return runner.run(main()), loop
+
+
+class Desk:
+    """A governor, and a service that answers at once."""
+
+    def __init__(self, limits: QuotaLimits) -> None:
+        self.follower = Follower(MemoryJournal(clock=journal_clock), limits)
+        self.governor = Governor(self.follower, limits, clock=asyncio.get_running_loop().time)
+        self.left: dict[str, float] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.follower.open()
+        await self.governor.open("https://api-01.moengage.com", on_lost_journal="wait", announce=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.governor.close()
+        await self.follower.close()
+
+    async def reserve(self, job: str, cost: Cost, max_wait_s: float = math.inf, *, has_token: bool = False) -> Grant:
+        """Wait for leave."""
+        ask = Ask(
+            job=job,
+            operation={"op": "add", "name": job},
+            cost=cost,
+            keys=(job,),
+            fence_us=30 * SECOND,
+            timeout_us=60 * SECOND,
+            token_sha256=f"token-{job}" if has_token else None,
+        )
+        grant = await self.governor.reserve(ask, max_wait_s=max_wait_s)
+        assert grant is not None
+        return grant
+
+    async def send(self, job: str, cost: Cost, max_wait_s: float = math.inf) -> None:
+        """Wait for leave, and be answered at once."""
+        grant = await self.reserve(job, cost, max_wait_s)
+        self.left[job] = asyncio.get_running_loop().time()
+        await self.follower.record(Answered(grant.job, grant.attempt, 202, accepted={}))
+
+    async def used(self) -> int:
+        """What counts for the hour."""
+        return (await self.governor.usage())["operations_per_hour"].used
+
+
+AT_ONCE = QuotaLimits(guard_s=0, processing_allowance_s=0, users_per_day=100, operations_per_day=40)
+WEIGHTS = (0, 0, 1, 10, 40, 90, 100)
+
+
+def line_of(chance: random.Random, size: int) -> list[tuple[float, Cost]]:
+    """Arrivals: when, and for what."""
+    moments = sorted(round(chance.uniform(0, 3 * HOUR), 3) for _ in range(size))
+    return [(moment, Cost(1, chance.choice(WEIGHTS))) for moment in moments]
+
+
+async def served(arrivals: list[tuple[float, Cost]]) -> dict[str, float]:
+    """When each of them left."""
+    async with Desk(AT_ONCE) as desk:
+
+        async def one(number: int, at_s: float, cost: Cost) -> None:
+            await asyncio.sleep(at_s)
+            await desk.send(f"job-{number}", cost)
+
+        await asyncio.gather(*(one(number, at_s, cost) for number, (at_s, cost) in enumerate(arrivals)))
+        return desk.left
+
+
+def test_whoever_comes_later_does_not_make_the_head_of_the_line_leave_later() -> None:
+    """The first who has to wait leaves when it would have left had nobody come after it."""
+    delayed = 0
+    for seed in range(cases(20, 200)):
+        arrivals = line_of(random.Random(seed), 30)
+        with_all, _ = virtually(partial(served, arrivals))
+        head = next((n for n, (at_s, _) in enumerate(arrivals) if with_all[f"job-{n}"] > at_s + 0.01), None)
+        if head is None:
+            continue
+        until_head, _ = virtually(partial(served, arrivals[: head + 1]))
+        assert with_all[f"job-{head}"] <= until_head[f"job-{head}"] + 0.01, f"seed {seed}"
+        delayed += with_all[f"job-{head}"] > arrivals[head][0] + HOUR
+    assert delayed > 0
+
+
+def test_nobody_starves_and_equals_keep_their_order() -> None:
+    """All are served; among those who ask for the same, in the order they came."""
+    for seed in range(cases(10, 150)):
+        arrivals = line_of(random.Random(seed), 40)
+        left, loop = virtually(partial(served, arrivals))
+        assert len(left) == len(arrivals)
+        for cost in {cost for _, cost in arrivals}:
+            moments = [left[f"job-{n}"] for n, (_, other) in enumerate(arrivals) if other == cost]
+            assert moments == sorted(moments), f"seed {seed}"
+        assert loop.most_alive <= 1
+
+
+def test_a_stream_of_light_ones_does_not_starve_a_heavy_one() -> None:
+    """It leaves on the second it was promised, however many small ones come meanwhile."""
+
+    async def main() -> float:
+        async with Desk(AT_ONCE) as desk:
+            await desk.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(desk.send("heavy", Cost(1, 90)))
+            light = []
+            for number in range(200):
+                await asyncio.sleep(600)
+                light.append(asyncio.ensure_future(desk.send(f"light-{number}", Cost(1, number % 12))))
+            await heavy
+            for task in light:
+                task.cancel()
+            await asyncio.gather(*light, return_exceptions=True)
+            return desk.left["heavy"]
+
+    assert virtually(main)[0] == pytest.approx(86_400, abs=0.1)
+
+
+def test_light_ones_that_come_one_after_another_do_not_delay_a_heavy_one() -> None:
+    """They pass at different times, and all of them are still being processed when its own quota is free."""
+
+    async def main(light: int) -> float:
+        limits = QuotaLimits(guard_s=0, users_per_day=100)
+        async with Desk(limits) as desk:
+
+            async def one(job: str, at_s: float, rows: int, callback_s: float) -> None:
+                await asyncio.sleep(at_s)
+                grant = await desk.reserve(job, Cost(1, rows), has_token=True)
+                desk.left[job] = asyncio.get_running_loop().time()
+                await desk.follower.record(Answered(grant.job, 1, 202, accepted={}))
+                await asyncio.sleep(callback_s)
+                await desk.follower.record(CallbackReceived(grant.job, 1, "digest", "processed", {}, rows))
+
+            await asyncio.gather(
+                one("first", 0, 40, 600),
+                one("heavy", 10, 70, 0),
+                *(one(f"light-{number}", 20 + 10 * number, 10, 5_000) for number in range(light)),
+            )
+            return desk.left["heavy"]
+
+    assert virtually(partial(main, 0))[0] == pytest.approx(86_400 + 600, abs=0.1)
+    assert virtually(partial(main, 6))[0] == pytest.approx(86_400 + 600, abs=0.1)
+
+
+def test_two_hundred_wait_with_one_timer_and_leave_in_order() -> None:
+    """No thundering herd: one pass serves whoever can go."""
+
+    async def main() -> dict[str, float]:
+        limits = QuotaLimits(guard_s=0, operations_per_day=1_000)
+        async with Desk(limits) as desk:
+            await asyncio.gather(*(desk.send(f"job-{number}", Cost(1)) for number in range(200)))
+            return desk.left
+
+    left, loop = virtually(main)
+    assert list(left) == [f"job-{number}" for number in range(200)]
+    for number, moment in enumerate(left.values()):
+        assert moment == pytest.approx(number // 10 * HOUR, abs=0.1)
+    assert loop.most_alive == 1
+
+
+def test_a_wait_longer_than_allowed_is_refused_at_once_and_never_at_its_end() -> None:
+    """Whoever may wait for long enough is served; whoever may not hears so in the same moment.
+
+    Among those who ask for different amounts, one who was promised a start may still lose it to a light one that
+    harms only it and not the head of the line; then it hears so when that happens, not at the end of its patience.
+    """
+
+    async def main(arrivals: list[tuple[float, Cost, float]], *, is_plain: bool) -> tuple[int, int]:
+        granted = refused = 0
+        async with Desk(AT_ONCE) as desk:
+            loop = asyncio.get_running_loop()
+
+            async def one(number: int, at_s: float, cost: Cost, patience_s: float) -> None:
+                nonlocal granted, refused
+                await asyncio.sleep(at_s)
+                begun_s = loop.time()
+                try:
+                    await desk.send(f"job-{number}", cost, patience_s)
+                except QuotaExceeded as error:
+                    still_s, waited_s = error.wait_s, loop.time() - begun_s
+                    refused += 1
+                else:
+                    assert loop.time() - begun_s <= patience_s + 0.01
+                    granted += 1
+                    return
+                assert waited_s < (0.01 if is_plain or not patience_s else patience_s)
+                assert still_s > patience_s - waited_s
+
+            await asyncio.gather(*(one(number, *arrival) for number, arrival in enumerate(arrivals)))
+        return granted, refused
+
+    for seed in range(cases(20, 600)):
+        chance = random.Random(seed)
+        patience = (0.0, 60.0, HOUR, 5 * HOUR, 86_400.0)
+        is_plain = chance.random() < 0.6
+        line = line_of(chance, 30)
+        arrivals = [(at_s, Cost(1, 7) if is_plain else cost, chance.choice(patience)) for at_s, cost in line]
+        (granted, refused), _ = virtually(partial(main, arrivals, is_plain=is_plain))
+        assert granted + refused == len(arrivals), f"seed {seed}"
+
+
+@pytest.mark.parametrize("who", [0, 1, 2])
+def test_a_waiter_that_is_cancelled_at_any_step_leaves_no_trace(who: int) -> None:
+    """At every turn of the loop, from its arrival until long after its grant: nothing counts for it."""
+
+    async def main(turns: int) -> tuple[int, int]:
+        async with Desk(QuotaLimits(guard_s=0, operations_per_hour=2)) as desk:
+            await desk.send("a", Cost(1))
+            await desk.send("b", Cost(1))
+            tasks = [asyncio.ensure_future(desk.reserve(f"waiting-{n}", Cost(1))) for n in range(3)]
+            if turns >= 30:  # around the grant
+                await asyncio.sleep(HOUR)
+            for _ in range(turns % 30):
+                await asyncio.sleep(0)
+            tasks[who].cancel()
+            await asyncio.gather(tasks[who], return_exceptions=True)
+            await asyncio.sleep(60 if turns >= 30 else HOUR + 60)
+            granted = [task for task in tasks if task.done() and not task.cancelled()]
+            used = await desk.used()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return len(granted), used
+
+    for turns in range(60):
+        (granted, used), _ = virtually(partial(main, turns))
+        assert used == granted == 2, f"cancelled after {turns} turns"
+
+
+def test_the_last_waiter_to_leave_takes_the_timer_along() -> None:
+    """Also where nothing else happens: nobody is waited for, and no journal is watched for nobody."""
+
+    async def main() -> list[asyncio.TimerHandle]:
+        async with Desk(QuotaLimits(guard_s=0)) as desk:
+            for number in range(10):
+                await desk.send(f"first-{number}", Cost(1))
+            task = asyncio.ensure_future(desk.reserve("waiting", Cost(1)))
+            await asyncio.sleep(60)
+            running = len(asyncio.all_tasks())
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(1)
+            assert len(asyncio.all_tasks()) <= running - 2  # the waiter and the watch over the journal
+            return timers_alive()
+
+    assert virtually(main)[0] == []
+
+
+def timers_alive() -> list[asyncio.TimerHandle]:
+    """The governor's timers that are still to come."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, CountingLoop)
+    return [timer for timer in loop.timers if not timer.cancelled() and timer.when() > loop.time()]
+
+
+def test_everybody_leaving_at_once_leaves_no_timer_and_nothing_reserved() -> None:
+    """Half of them in the very turn in which they are granted."""
+
+    async def main() -> tuple[int, int]:
+        async with Desk(QuotaLimits(guard_s=0)) as desk:
+            for number in range(10):
+                await desk.send(f"first-{number}", Cost(1))
+            tasks = [asyncio.ensure_future(desk.reserve(f"waiting-{n}", Cost(1))) for n in range(50)]
+            await asyncio.sleep(HOUR)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(1)
+            kept = sum(not task.cancelled() for task in tasks)
+            return len(timers_alive()), await desk.used() - kept
+
+    assert virtually(main)[0] == (0, 0)
