@@ -15,7 +15,14 @@ import attrs
 
 from moe_segments.core.admission import cost_of
 from moe_segments.core.events import OwnerGone
-from moe_segments.errors import InputError, NotSent, QuotaNeverFits
+from moe_segments.errors import (
+    InputError,
+    MoeSegmentsError,
+    NotSent,
+    OutcomeUnknown,
+    PreflightError,
+    QuotaNeverFits,
+)
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
@@ -34,6 +41,7 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
     problem_of_name,
+    problem_of_url,
 )
 from moe_segments.receiver import CallbackReceiver
 from moe_segments.rowcount import count_rows, file_timeouts
@@ -143,7 +151,7 @@ class SegmentsClient:
             transport=self._transport,
             receiver=self._callbacks,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Submission] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,6 +238,9 @@ class SegmentsClient:
         for task in self._looking.values():
             task.cancel()
         await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        for task, submission in self._tasks.items():
+            if not submission.granted:  # it waits between two sends
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
         for task in self._tasks:
@@ -473,7 +484,8 @@ class SegmentsClient:
     async def _accepted(self, operation: Operation, max_wait_s: float) -> Accepted:
         job = await self.submit(operation, max_wait_s=max_wait_s)
         accepted = job.accepted
-        assert accepted is not None  # submit returned, so the service took it
+        if accepted is None:
+            raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
         return accepted
 
     # Jobs
@@ -547,6 +559,8 @@ class SegmentsClient:
             InputError: *concurrency* is not from 1.
         """
         self._check_usable()
+        if result_timeout_s is not None and not (result_timeout_s >= 0):
+            raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
         return outcomes(
@@ -569,6 +583,8 @@ class SegmentsClient:
         return job_id in self._submitter.sending
 
     def _check_usable(self) -> None:
+        if self.governor.closed:
+            raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
         if self._loop is not asyncio.get_running_loop():
@@ -598,7 +614,19 @@ class SegmentsClient:
                 "or upload it and give file_url",
                 "file",
             )
-        submission.file_url = await self._publish(operation.file)
+        submission.file_url = await self._published(operation.file)
+
+    async def _published(self, file: Path) -> str:
+        assert self._publish is not None  # asked for before
+        try:
+            url = await self._publish(file)
+        except MoeSegmentsError:
+            raise
+        except Exception as error:
+            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
+        if problem := problem_of_url(url):
+            raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
+        return url
 
     async def _count(self, operation: FileOperation) -> int:
         source = operation.file or operation.file_url
@@ -616,20 +644,20 @@ class SegmentsClient:
     async def _carry_out(self, submission: Submission) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
         task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
-        self._tasks.add(task)
+        self._tasks[task] = submission
         task.add_done_callback(lambda done: self._carried_out(done, submission))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
+            if task.cancelled():  # by closing, not by the caller
+                raise _closed(submission) from None
             if not submission.granted and not task.done():
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                if self.governor.closed:
-                    raise NotSent("the client is closing") from None
+                await asyncio.wait([task])
             raise
 
     def _carried_out(self, task: asyncio.Task[None], submission: Submission) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()  # its caller may be gone; the journal has it
         record = self.follower.state.jobs.records.get(submission.job_id)
@@ -648,3 +676,11 @@ class SegmentsClient:
         self._looking.pop(job_id, None)
         if not task.cancelled():
             task.exception()
+
+
+def _closed(submission: Submission) -> MoeSegmentsError:
+    if submission.doubt is not None:
+        return submission.doubt
+    if submission.granted:
+        return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
+    return NotSent("the client is closing")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
 _SECOND_US: Final = 1_000_000
+_MOST: Final = 10**9  # of anything that is told; more is a mistake
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _log = logging.getLogger("moe_segments.governor")
 
@@ -428,5 +429,5 @@ def _fail(ticket: _Ticket, error: Exception) -> None:
 
 
 def _check_amount(field: str, amount: object) -> None:
-    if not is_whole(amount):
-        raise InputError(f"must be a whole number from 0, not {amount!r}", field)
+    if not is_whole(amount) or amount > _MOST:  # type: ignore[operator]  # a whole number by then
+        raise InputError(f"must be a whole number from 0 to {_MOST}, not {amount!r}", field)

@@ -267,8 +267,10 @@ class QuotaLimits:
     scale: float = attrs.field(default=1.0, validator=_positive_s)
 
     def __attrs_post_init__(self) -> None:
-        if self.external_active_margin >= self.active_segments:
-            raise InputError(f"must be below active_segments ({self.active_segments})", "external_active_margin")
+        spare = self.external_active_margin + self.headroom.get(ACTIVE_SEGMENTS, 0)
+        if spare >= self.active_segments:
+            problem = f"must, with the headroom, stay below active_segments ({self.active_segments})"
+            raise InputError(problem, "external_active_margin")
 
     def guard_for(self, window_s: float) -> float:
         """G for a window: granularity, clock drift over the window and a second of slack, seconds.

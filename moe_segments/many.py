@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
 from moe_segments.errors import (
+    AnswerShapeError,
     CallbackTimeout,
     JournalError,
     MoeSegmentsError,
@@ -85,6 +88,7 @@ class _Many:
         self._room = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[bool]] = set()
         self._last: dict[str, asyncio.Task[bool]] = {}
+        self._failure: BaseException | None = None
         self.done: asyncio.Queue[object] = asyncio.Queue()
 
     async def feed(self, source: Source) -> None:
@@ -98,13 +102,17 @@ class _Many:
                 self._last[operation.name] = task
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._failure is not None:  # no outcome of an operation: a mistake that must not pass in silence
+                raise self._failure
         finally:
             self.done.put_nowait(_END)
 
     def _ended(self, task: asyncio.Task[bool]) -> None:
         self._tasks.discard(task)
         self._room.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
 
     async def call_off(self) -> None:
         """Stop what has not been sent; what has been goes on in the client."""
@@ -127,14 +135,15 @@ class _Many:
         try:
             job = await self._submit(job_id, operation)
             return await self._result(operation, job)
-        except OutcomeUnknown as error:
-            return await self._evidence(operation, self._client.job(error.job_id), error)
+        except (OutcomeUnknown, AnswerShapeError) as error:
+            return await self._evidence(operation, self._client.job(error.job_id or ""), error)
         except MoeSegmentsError as error:
-            return Outcome(operation=operation, job=job, error=error)
+            job_id = getattr(error, "job_id", None)
+            return Outcome(operation=operation, job=job or (self._client.job(job_id) if job_id else None), error=error)
 
     async def _submit(self, job_id: str | None, operation: Operation) -> Job:
         deadline_s = asyncio.get_running_loop().time() + self._max_wait_s
-        while True:
+        for tries in count():
             try:
                 return await self._client.submit(
                     operation,
@@ -147,27 +156,37 @@ class _Many:
                 if asyncio.get_running_loop().time() >= deadline_s or error.job_id is None:
                     raise
                 job_id = error.job_id
+                await asyncio.sleep(_pause_s(error, tries))
+        raise AssertionError("count never ends")
 
     async def _result(self, operation: Operation, job: Job) -> Outcome:
         if not job.record.awaits_callback:
             await job.wait_until(lambda record: record.state not in _ON_ITS_WAY, self._timeout_s())
         if job.record.awaits_callback or job.record.state in JobState.TERMINAL:
-            return Outcome(operation=operation, job=job, result=await job.result(self._timeout_s()))
+            return Outcome(operation=operation, job=job, result=await job.result(self._timeout_for(job)))
         if job.record.state != JobState.ACCEPTED:
             raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
         return Outcome(operation=operation, job=job, result=job.accepted)
 
-    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
+    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown | AnswerShapeError) -> Outcome:
         """An unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
-            if awaited and await job.wait_until(lambda record: record.settled, self._timeout_s()):
+            if awaited and await job.wait_until(lambda record: record.settled, self._timeout_for(job)):
                 return await self._result(operation, job)
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
         if job.record.state == JobState.ACCEPTED:  # the list showed it; only its callback never came
             return Outcome(operation=operation, job=job, error=CallbackTimeout(job.id, self._timeout_s()))
         return Outcome(operation=operation, job=job, error=error)
+
+    def _timeout_for(self, job: Job) -> float:
+        """How long a callback is still waited for: not beyond the allowance that began with the acceptance."""
+        busy_us = job.record.busy_until_us
+        if self._result_timeout_s is not None or not busy_us:
+            return self._timeout_s()
+        left_s = (busy_us - self._client.follower.now_us()) / 1_000_000
+        return min(self._timeout_s(), max(_LEAST_WAIT_S, left_s))
 
     def _timeout_s(self) -> float:
         if self._result_timeout_s is not None:
@@ -176,12 +195,22 @@ class _Many:
         return limits.processing_allowance_s + limits.count_late_s
 
 
+_LEAST_WAIT_S: Final = 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 60.0
+
+
+def _pause_s(error: TooManyRequests, tries: int) -> float:
+    """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
+    named_s = 0.0 if error.limit or error.ready_at is None else error.ready_at.timestamp() - time.time()
+    return max(named_s, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries))
+
+
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
 
 
 def _clears_the_way(outcome: Outcome) -> bool:
     """Whether the segment is there and its state known, so that a later operation makes sense."""
-    if isinstance(outcome.error, OutcomeUnknown | JournalError):
+    if isinstance(outcome.error, OutcomeUnknown | AnswerShapeError | JournalError):
         return False
     if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):
         return True

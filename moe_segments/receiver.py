@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
+from moe_segments.core.events import Quarantined
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
@@ -133,6 +134,7 @@ class CallbackReceiver:
         self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
         self._limits = limits or QuotaLimits()
         self._followers: dict[str, Follower] = {}
+        self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
         self._refreshes = Refreshes(1 / REFRESHES_PER_S)
         self._open = AsyncExitStack()
@@ -162,7 +164,8 @@ class CallbackReceiver:
 
     def unbind(self, scope: str) -> None:
         """Stop serving *scope*. Idempotent."""
-        self._followers.pop(scope, None)
+        if self._followers.pop(scope, None) is not None:
+            self._left.add(scope)
 
     def url_for(self, scope: str, token: str) -> str:
         """The address to give to the service for one send. A secret: it holds the token.
@@ -193,7 +196,7 @@ class CallbackReceiver:
         try:
             record = await self._record_of(follower, token_sha256)
             if follower is None or record is None:
-                return UNKNOWN
+                return NOT_STORED if scope in self._left and follower is None else UNKNOWN
             await self._inbox.take(follower, token_sha256, *record, body)
         except JournalError as error:
             _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
@@ -291,8 +294,11 @@ class CallbackReceiver:
                 follower = Follower(self._journal_of(scope), self._limits)
                 opening.push_async_callback(follower.close)
                 await follower.open()
-                opening.callback(self.unbind, scope)
+                opening.callback(self._followers.pop, scope, None)
                 self._followers[scope] = follower
+                if follower.journal.doubt:  # written down before any callback can make the witness forget it
+                    await follower.record(Quarantined(follower.journal.doubt))
+                    _log.warning("%s; every window is taken to be full from now", follower.journal.doubt)
                 if follower.journal.is_new:
                     _log.warning("no client has used this journal for %s yet: check the path and the scope", scope)
             self._open = opening.pop_all()

@@ -169,6 +169,8 @@ def _listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
+    except OverflowError:
+        raise InputError(f"must be from 0 to 65535, not {port}", "port") from None
     except OSError as error:
         raise _unusable(host, port, error) from None
 

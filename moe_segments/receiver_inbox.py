@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.events import CallbackReceived
-from moe_segments.core.wire import Unparsed, decode_callback
+from moe_segments.core.wire import Unparsed, decode_callback, unsigned
 from moe_segments.models import FileFailed, FileProcessed
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _event(job: str, attempt: int, body: bytes) -> CallbackReceived:
         case FileFailed():
             return CallbackReceived(job, attempt, digest, "failed", _fields(verdict))
         case Unparsed():
-            return CallbackReceived(job, attempt, digest, _UNPARSED, {"raw": body.decode("utf-8", "replace")})
+            return CallbackReceived(job, attempt, digest, _UNPARSED, {"raw": unsigned(body).decode("utf-8", "replace")})
 
 
 def _fields(verdict: FileProcessed | FileFailed) -> dict[str, object]:

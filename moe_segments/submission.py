@@ -25,6 +25,7 @@ from moe_segments.core.events import (
     KeyAccepted,
     KeyRejected,
     NeverSent,
+    Throttled,
     Unknown,
 )
 from moe_segments.core.jobs import remembered, segment_keys
@@ -49,6 +50,7 @@ from moe_segments.errors import (
 )
 from moe_segments.job import facts_of
 from moe_segments.journal.owner import this_process
+from moe_segments.limits import ACTIVE_SEGMENTS
 from moe_segments.models import CreateFileSegment, FileOperation, JobState
 from moe_segments.quota import moment_of
 from moe_segments.receiver import new_token, token_digest
@@ -57,7 +59,6 @@ from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from moe_segments.core.events import Throttled
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
@@ -76,6 +77,10 @@ _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown cr
 _CLOCKS_APART_S: Final = 300.0  # how far the service's clock may be behind ours
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
+_MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
+_PAUSES: Final = 60  # parts of an hour: the pause after a 429 that names no shorter and no window of ours
+_NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
+_LATE: Final = NotSent(_NOT_IN_TIME.reason)
 _log = logging.getLogger("moe_segments.client")
 
 
@@ -90,6 +95,7 @@ class Submission:
         file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
+        doubt: Why an earlier send of it may have worked.
     """
 
     operation: Operation
@@ -98,6 +104,7 @@ class Submission:
     file_url: str | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
+    doubt: MoeSegmentsError | None = None
 
 
 class Submitter:
@@ -137,12 +144,17 @@ class Submitter:
             AnswerShapeError: A success that is not as documented; the job is unknown.
             JournalError: The journal cannot be used.
         """
-        attempts = 0
+        attempts = late = 0
         while True:
             attempts += 1
             error, ending = await self._attempt(submission)
+            if error is _LATE and late < _MOST_LATE:  # our own queue outlasted its fence: in line again, with a new one
+                submission.granted = False
+                attempts, late = attempts - 1, late + 1
+                continue
             if error is None:
                 return
+            submission.doubt = error if ending is Ending.MAYBE else None
             pause_s = None if ending is None else self._pause_s(submission, ending, attempts)
             if pause_s is None:
                 raise error
@@ -171,11 +183,11 @@ class Submitter:
         token = self._new_token(submission.operation)
         ask = self._ask(submission, token)
         patience_s = submission.deadline_s - asyncio.get_running_loop().time()
+        request = self._request(submission, token)  # what cannot be built must not have reserved anything
         grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
-        if grant is None:
-            return None, None
+        if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
+            return submission.doubt, None
         submission.granted = True
-        request = self._request(submission, token)
         try:
             delivery = await self._send(grant, request)
         finally:
@@ -220,7 +232,7 @@ class Submitter:
         try:
             await self._transport.pace.wait()
             if not self._governor.may_start(grant):
-                return Unsent("the request was not ready to leave within its time")
+                return _NOT_IN_TIME
             if self.key_fingerprint() in self._follower.state.rejected_keys:
                 return Unsent("the service rejected this key meanwhile")
             self.sending.add(grant.job)
@@ -239,10 +251,22 @@ class Submitter:
     ) -> tuple[MoeSegmentsError | None, Ending | None]:
         """Write down how it ended, then say so. A cancellation cannot take it back: see `Follower.record`."""
         self._governor.report_if_late(grant)
+        try:
+            return await self._written(submission, grant, delivery)
+        except JournalError as error:
+            if isinstance(delivery, Unsent):
+                raise
+            said = f"HTTP {delivery.answer.status}" if isinstance(delivery, Replied) else "no answer"
+            problem = f"it was sent, the service said {said}, and that could not be written down: {error}"
+            return OutcomeUnknown(submission.job_id, problem), None
+
+    async def _written(
+        self, submission: Submission, grant: Grant, delivery: Delivery
+    ) -> tuple[MoeSegmentsError | None, Ending | None]:
         match delivery:
             case Unsent(reason):
                 await self._record(NeverSent(grant.job, grant.attempt, reason))
-                return NotSent(reason), Ending.NOT_SENT
+                return _LATE if delivery is _NOT_IN_TIME else NotSent(reason), Ending.NOT_SENT
             case Maybe(reason):
                 return await self._unknown(submission, grant, reason, None)
             case Replied(answer):
@@ -272,27 +296,32 @@ class Submitter:
         spends = self._settings.limits.spends(answer.status)
         refused = Answered(job, attempt, answer.status, error=_remembered_error(error), spends=spends)
         if answer.status == _TOO_MANY:
-            return await self._throttled(refused, error, answer)
+            return await self._throttled(submission, refused, error, answer)
         rejected = [KeyRejected(self.key_fingerprint(), answer.status)] if answer.status in _KEY_STATUSES else []
         await self._record(refused, *rejected)
         return error
 
-    async def _throttled(self, refused: Answered, error: ApiError, answer: Answer) -> TooManyRequests:
+    async def _throttled(
+        self, submission: Submission, refused: Answered, error: ApiError, answer: Answer
+    ) -> TooManyRequests:
         """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
         facts = throttle_facts(answer, now_s=time.time())
         wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
+        cost = cost_of(submission.operation, self._settings.limits)
+        pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], Throttled | None]:
-            if facts.actual_count is not None:
-                return [refused, ActiveObserved(facts.actual_count, "service")], None
-            throttled = state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us)
-            return [refused, attrs.evolve(throttled, job=refused.job)], throttled
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
+            if cost.segments and (facts.actual_count is not None or not cost.operations):
+                count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
+                full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=refused.job)
+                return [refused, *count, full], (full.limit, full.until_us)
+            if not cost.operations:
+                return [refused], (None, now_us + pause_us)
+            full = attrs.evolve(state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us), job=refused.job)
+            return [refused, full], (full.limit, full.until_us)
 
-        throttled = await self._follower.ask(question)
-        _log.warning(
-            "HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full",
-            throttled.limit if throttled else "active_segments",
-        )
+        limit, until_us = await self._follower.ask(question)
+        _log.warning("HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full", limit)
         return TooManyRequests(
             error.status,
             error.title,
@@ -300,8 +329,8 @@ class Submitter:
             error.request_id,
             error.details,
             error.job_id,
-            throttled.limit if throttled else "active_segments",
-            moment_of(throttled.until_us) if throttled else None,
+            limit,
+            moment_of(until_us),
         )
 
     async def _record(self, *events: Event) -> None:

@@ -12,6 +12,8 @@ import attrs
 
 __all__ = ["ActiveSegments", "Lease"]
 
+_SPARE = 64
+
 
 @attrs.define
 class Lease:
@@ -66,6 +68,8 @@ class ActiveSegments:
         self.leases[row] = Lease(name, until_us)
         if until_us is not None:
             heappush(self._ends, (until_us, row))
+        if len(self._ends) > 2 * len(self.leases) + _SPARE:  # of leases that were taken back or moved
+            self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
     def confirm(self, row: str, until_us: int | None) -> None:
         """The service took it: exactly one active segment has this name."""

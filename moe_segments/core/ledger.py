@@ -45,13 +45,14 @@ if TYPE_CHECKING:
 __all__ = ["Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
 
 SECOND_US: Final = 1_000_000
+_MOST: Final = 2**40  # weight of one entry at most, whatever a log says: running sums are 64 bits
 _KEEP_US: Final = 30 * 86_400 * SECOND_US  # how long a callback may be late and still re-stamp its users
 
 
 _GRANTED: Final = Granted()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Row:
     """One send that has not ended for good: what it holds, and what it would take or free.
 
@@ -181,7 +182,8 @@ class Ledger:
         if now_us < closed_us:
             return closed_us
         if window.probing and tape.holds:
-            return max(now_us + 1, min(hold.doubt_us for hold in tape.holds))
+            ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in tape.holds)
+            return max(now_us + 1, min(ends_us))
         return 0
 
     def _decide_active(self, segments: int, now_us: int, wait: Wait | None) -> Wait | None:
@@ -388,7 +390,7 @@ class Ledger:
     def _rows_found(self, declared: int, found: int | None) -> int:
         if found is None or (found < declared and not self.limits.callback_lowers_users):
             return declared
-        return found
+        return min(found, _MOST)
 
     def _adopted(self, event: Adopted, at_us: int) -> None:
         row_id = _row_of(event)
@@ -405,21 +407,21 @@ class Ledger:
     def _spent_by_others(self, event: ExternalUsage, _: int) -> None:
         self.external.append(event)
         if event.operations:
-            self.operations.add(event.at_us, event.operations)
+            self.operations.add(event.at_us, min(event.operations, _MOST))
         if event.rows:
-            self.users.add(event.at_us, event.rows)
+            self.users.add(event.at_us, min(event.rows, _MOST))
 
     def _observed(self, event: ActiveObserved, _: int) -> None:
         self.active.observe(event.count, authoritative=event.source != "hint")
 
-    def _throttle(self, event: Throttled, _: int) -> None:
+    def _throttle(self, event: Throttled, at_us: int) -> None:
         if event.limit == documented.ACTIVE_SEGMENTS:
             self.active.full_until_us = max(self.active.full_until_us, event.until_us)
         for window in self.windows:
             if window.limit == event.limit:
+                window.strikes += at_us >= window.throttled_until_us  # those of one burst are one
                 window.throttled_until_us = max(window.throttled_until_us, event.until_us)
                 window.probing = event.probe
-                window.strikes += 1
 
     def _quarantine(self, event: Quarantined, at_us: int) -> None:
         self.quarantine = event.reason

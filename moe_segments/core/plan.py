@@ -44,6 +44,9 @@ def starts(ledger: Ledger, costs: Iterable[Cost], now_us: int) -> Iterator[Start
     ahead = ledger.projected(now_us)
     start = Start(now_us)
     for number, cost in enumerate(costs):
+        if not any(cost):
+            yield Start(now_us)  # an archive waits for no quota, so it stands in no line
+            continue
         found = _start(ahead, cost, start)
         if found.at_us is not None:
             start = found

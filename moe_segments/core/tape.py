@@ -50,14 +50,14 @@ class Tape:
     def __init__(self) -> None:
         self.us = array("q")
         self.sums = array("q", [0])  # sums[i]: weight of the entries before i, and of all that were trimmed
-        self.holds: set[Hold] = set()
+        self.holds: dict[Hold, None] = {}  # a set in the order they came, of half the size
         self.held = 0
         self.next_bound_us: int | None = None
         self.windows: list[Window] = []
 
     def hold(self, hold: Hold) -> None:
         """Count *hold* until it is settled or released."""
-        self.holds.add(hold)
+        self.holds[hold] = None
         self.held += hold.weight
         if self.next_bound_us is None or hold.bound_us < self.next_bound_us:
             self.next_bound_us = hold.bound_us
@@ -76,7 +76,7 @@ class Tape:
             self._remove(hold.u_us, hold.weight)
             hold.u_us = None
         elif hold in self.holds:
-            self.holds.discard(hold)
+            del self.holds[hold]
             self.held -= hold.weight
 
     def rebound(self, hold: Hold, bound_us: int, doubt_us: int) -> None:
@@ -120,15 +120,18 @@ class Tape:
             for hold in [hold for hold in self.holds if hold.bound_us <= now_us]:
                 self.settle(hold, hold.bound_us)
             self.next_bound_us = min((hold.bound_us for hold in self.holds), default=None)
-        us = self.us
+        us, moved = self.us, False
         for window in self.windows:
             if window.head < len(us) and us[window.head] <= now_us - window.span_us:
                 window.advance(now_us)
-        if len(self.us) >= _TRIM_AT and min(window.head for window in self.windows) >= _TRIM_AT:
+                moved = True
+        if moved and len(us) >= _TRIM_AT:
             self._trim()
 
     def _trim(self) -> None:
         gone = min(window.head for window in self.windows)
+        if gone < _TRIM_AT:
+            return
         del self.us[:gone]
         del self.sums[:gone]
         for window in self.windows:

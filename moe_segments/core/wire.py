@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -74,6 +75,7 @@ __all__ = [
     "error_from",
     "error_kind",
     "throttle_facts",
+    "unsigned",
 ]
 
 JSON_TYPE: Final = "application/json"
@@ -107,6 +109,10 @@ _KEPT_HEADERS: Final = frozenset(
     {"content-type", "date", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 )
 _MAX_DETAILS: Final = 32
+# As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
+_QUERIES: Final = re.compile(
+    rb"""(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+""", re.IGNORECASE
+)
 _SECRET_MIN_CHARS: Final = 16  # shorter parts of a URL are words, and words occur in honest answers
 _MAX_WAIT_S: Final = 32 * 86_400.0  # a longer wait is a misread header
 
@@ -405,9 +411,14 @@ def _segment(value: object, path: str) -> Segment:
 def decode_callback(body: bytes) -> CallbackVerdict:
     """What a callback says: processed, failed, or unparsed and why. Never raises, whatever the bytes."""
     try:
-        return _callback(object_at(json_value(body), "$"))
+        return _callback(object_at(json_value(unsigned(body)), "$"))
     except Mismatch as mismatch:
         return Unparsed(cleaned(str(mismatch)))
+
+
+def unsigned(body: bytes) -> bytes:
+    """A callback's bytes without the query of any URL: it may name the file that it could not read, presigned."""
+    return _QUERIES.sub(rb"\1?***", body)
 
 
 def _callback(fields: Mapping[str, object]) -> FileProcessed | FileFailed:

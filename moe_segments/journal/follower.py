@@ -16,7 +16,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
-from moe_segments.core.events import Checkpoint
+from moe_segments.core.events import Checkpoint, Reserved
 from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import JournalError
 
@@ -40,12 +40,13 @@ _log = logging.getLogger("moe_segments.journal")
 
 
 class _Asked(Generic[T]):
-    __slots__ = ("answer", "events", "failure", "future", "question")
+    __slots__ = ("answer", "answered", "events", "failure", "future", "question")
 
     def __init__(self, question: Question[T], future: asyncio.Future[T] | None) -> None:
         self.question, self.future = question, future
         self.events: Sequence[Event] = ()
         self.answer: T | None = None
+        self.answered = False
         self.failure: Exception | None = None
 
 
@@ -94,7 +95,10 @@ class Follower:
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
         while self._flush is not None:
-            await asyncio.gather(self._flush, return_exceptions=True)
+            await asyncio.wait([self._flush])
+        closed = JournalError("the journal was closed while its news was awaited; open it again and ask for the job")
+        for waiters in self._waiters.values():
+            _fail(waiters, closed)
         await self.journal.close()
 
     def now_us(self) -> int:
@@ -277,13 +281,15 @@ class Follower:
             return
         try:
             batch = await self.journal.transact(self.state.version, self._decision_on(asked), batch_id=self._new_id())
+            self._decided(batch)
         except Exception as error:  # noqa: BLE001 - handed to each who asked
             self.state.take_back()
             _fail([one.future for one in asked if one.future], error)
             return
-        self._decided(batch)
+        self._asked[:0] = [one for one in asked if not one.answered]
         for one in asked:
-            _deliver(one)
+            if one.answered:
+                _deliver(one)
 
     def _decision_on(self, asked: Sequence[_Asked[object]]) -> Decide:
         self._loop = loop = asyncio.get_running_loop()
@@ -292,9 +298,13 @@ class Follower:
             self.state.take_back()
             self._fold(missed)
             self._read_at = now_us, loop.time()
+            events: list[Event] = []
             for one in asked:
-                _answer(one, self.state, now_us)
-            return [event for one in asked for event in one.events]
+                one.answered = all(isinstance(event, Reserved) for event in events)
+                if one.answered:  # else it has to wait for facts that the state does not show yet
+                    _answer(one, self.state, now_us)
+                    events += one.events
+            return events
 
         return decide
 

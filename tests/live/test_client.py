@@ -459,7 +459,7 @@ async def test_closing_lets_the_answer_arrive(sandbox: Sandbox, url: str, tmp_pa
     sandbox.fail_next(FaultKind.SLOW)
     async with client_on(sandbox, journal=journal) as client:
         task = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
-        while not client.job("mine")._follower.state.jobs.records.get("mine"):
+        while "mine" not in client._submitter.sending:
             await asyncio.sleep(0.01)
     assert (await task).accepted is not None
     async with client_on(sandbox, journal=journal) as client:

@@ -328,6 +328,12 @@ async def what_a_client_says(scene: Scene, client: SegmentsClient) -> None:
 async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
     """Its access log and warnings: what is good, bad, twice, contradicts, or knows no token."""
     delivered = scene.sandbox.workspace.deliveries[0]
+    silent = next(found for found in scene.sandbox.workspace.submissions if found.segment.name == "silent")
+    assert silent.ask.callback_url is not None
+    escaped = scene.url.replace("/", "\\/").replace("&", "\\u0026")
+    complaint = (
+        f'"segment_name": "s", "request_id": "1", "error_message": "cannot read {scene.url}", "file": "{escaped}"'
+    )
     async with aiohttp.ClientSession() as session:
         for url, body in (
             (delivered.url, delivered.body),
@@ -335,11 +341,19 @@ async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
             (delivered.url, f"<html>{VALUE}".encode()[:6]),
             (delivered.url[:-3] + "xyz", delivered.body),
             (scene.receiver.url_for(client.scope, new_token()), b"{"),
+            (silent.ask.callback_url, f"<p>cannot read {scene.url}</p>".encode()),
+            (silent.ask.callback_url, f'{{"status": 400, {complaint}}}'.encode()),
         ):
             async with session.post(url, data=body) as response:
                 scene.sinks.add("receiver's answer", f"{response.status} {response.headers} {await response.read()!r}")
         async with session.get(delivered.url) as response:
             scene.sinks.add("receiver's answer", f"{response.status} {response.headers}")
+    failed = next(
+        record for record in client.follower.state.jobs.records.values() if record.operation["name"] == "silent"
+    )
+    await scene.fails("a complaint with a signature", client.job(failed.id).result(timeout=1))
+    assert failed.result is not None
+    scene.shows(failed)
 
 
 async def what_goes_wrong_before_and_between(scene: Scene) -> None:
