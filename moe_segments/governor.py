@@ -95,11 +95,18 @@ class Governor:
         await self._follower.ask(question)
         self._stop_listening = self._follower.listen(self._kick_if_waiting)
         if doubt:
-            _log.warning("%s; on_lost_journal=%r", doubt, on_lost_journal)
+            _log.warning(
+                "%s; %s",
+                doubt,
+                "trusted all the same, as asked for"
+                if on_lost_journal == "trust"
+                else "every window is taken to be full from now, unless you trust it: on_lost_journal='trust', "
+                "governor.lift_quarantine, or moe-segments quota --trust",
+            )
         elif journal.is_new and announce:
             _log.warning(
                 "this journal is new: it takes nothing to have been spent in the last 24 hours; "
-                "if that is not so, tell it with governor.record_external"
+                "if that is not so, tell it: governor.record_external, or moe-segments quota --spent-operations"
             )
 
     async def close(self) -> None:
@@ -408,8 +415,8 @@ def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:
             "name another journal, so that one service's usage is not taken for the other's"
         )
     raise JournalError(
-        f"this journal was kept for windows {opened.scale:g} times shorter than documented and the client's are "
-        f"{scale:g} times shorter; name another journal, or use the same scale"
+        f"this journal was kept at speed {opened.scale:g} (windows that many times shorter than documented) and the "
+        f"client's speed is {scale:g}; use the same (--speed, QuotaLimits().scaled), or name another journal"
     )
 
 

@@ -1,0 +1,241 @@
+"""What goes wrong around a send: each once broke a promise, and is held here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from moe_segments import (
+    AddUsers,
+    CallbackReceiver,
+    CreateFileSegment,
+    InputError,
+    JobState,
+    JournalError,
+    NotSent,
+    Operation,
+    OutcomeUnknown,
+    PreflightError,
+    QuotaLimits,
+    SegmentsClient,
+)
+from moe_segments.core.admission import Ask
+from moe_segments.core.decisions import Cost
+from moe_segments.core.events import CallbackReceived, ExternalUsage, Reserved
+from moe_segments.journal.follower import Follower
+from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.sandbox import DEMO_CREDENTIALS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_segments.core.state import WorkspaceState
+
+pytestmark = pytest.mark.asyncio
+
+FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string", "file_url": "https://h.example/f.csv"}
+LIMITS = QuotaLimits().scaled(3_600)
+
+
+def create(name: str, **fields: Any) -> CreateFileSegment:
+    return CreateFileSegment(**(FIELDS | {"name": name, "expiry_time": 30, "rows": 3} | fields))
+
+
+class Service:
+    """Answers what it is told to, and counts."""
+
+    def __init__(self, status: int = 202, headers: dict[str, str] | None = None, body: object = None) -> None:
+        self.status, self.headers, self.body = status, headers or {}, body
+        self.hits = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.hits += 1
+        return web.json_response(self.body or {"success": True}, status=self.status, headers=self.headers)
+
+    def server(self) -> TestServer:
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", self.answer)
+        return TestServer(app)
+
+
+def client_at(server: TestServer, **options: Any) -> SegmentsClient:
+    settings: dict[str, Any] = {"journal": "memory:", "limits": LIMITS, "requests_per_s": 500}
+    return SegmentsClient(DEMO_CREDENTIALS, base_url=str(server.make_url("")), **(settings | options))
+
+
+async def test_a_number_that_no_file_has_does_not_break_the_log() -> None:
+    """It would be in the log for ever: the edge refuses it, and a log that holds one still opens."""
+    async with Service().server() as server, client_at(server) as client:
+        with pytest.raises(InputError):
+            await client.governor.record_external(operations=10**19)
+        await client.follower.record(ExternalUsage(0, 10**30, client.follower.now_us()))
+        await client.follower.record(CallbackReceived("nobody", 1, "d", "processed", {}, 2**63))
+        assert (await client.governor.usage())["users_per_day"].used >= 2_000_000
+
+
+async def test_a_reservation_asked_together_with_a_fact_knows_it(tmp_path: Path) -> None:
+    """One step of the journal for both must not admit past what was told first."""
+    follower = Follower(SqliteJournal(tmp_path / "q.db", "W"), QuotaLimits())
+    await follower.open()
+
+    def told(_: WorkspaceState, now_us: int) -> tuple[list[ExternalUsage], None]:
+        return [ExternalUsage(10, 0, now_us)], None
+
+    def used(state: WorkspaceState, now_us: int) -> tuple[list[Reserved], int]:
+        return [], state.ledger.usage(now_us)[0].used
+
+    _, seen = await asyncio.gather(follower.ask(told), follower.ask(used))
+    assert seen == 10
+    await follower.close()
+
+
+@pytest.mark.parametrize("op", ["archive", "unarchive"])
+async def test_a_429_on_a_call_without_quota_is_not_hammered(op: str) -> None:
+    """`submit_many` puts it back in line, and the line has to wait for what the service named."""
+    from moe_segments import ArchiveSegment, UnarchiveSegment
+
+    operation: Operation = ArchiveSegment(name="s") if op == "archive" else UnarchiveSegment(name="s")
+    service = Service(429, {"Retry-After": "30"}, {"title": "Too Many Requests"})
+    async with service.server() as server, client_at(server) as client:
+        many = client.submit_many([operation])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(many), 1)
+    assert service.hits == 1
+
+
+async def test_what_cannot_be_built_reserves_nothing() -> None:
+    """A receiver that is not reachable, a publisher that gives no address: refused before anything is spent."""
+    service = Service()
+    async with service.server() as server:
+        async with client_at(server, callbacks=CallbackReceiver()) as client:
+            with pytest.raises(InputError):
+                await client.submit(create("a"))
+            assert (await client.governor.usage())["operations_per_hour"].used == 0
+    assert service.hits == 0
+
+
+async def test_a_publisher_that_fails_is_an_outcome_like_any_other(tmp_path: Path) -> None:
+    """Each operation of many ends in exactly one, whatever its publisher raises or returns."""
+    (tmp_path / "f.csv").write_text("u\n")
+
+    async def publish(path: Path) -> str:
+        if path.name == "f.csv":
+            raise OSError("no such bucket")
+        return ""
+
+    (tmp_path / "g.csv").write_text("u\n")
+    files = [tmp_path / "f.csv", tmp_path / "g.csv"]
+    operations = [create(f"s{n}", file_url=None, file=file) for n, file in enumerate(files)]
+    async with Service().server() as server, client_at(server, publish=publish) as client:
+        outcomes = [outcome async for outcome in client.submit_many(operations)]
+    assert {type(outcome.error) for outcome in outcomes} == {PreflightError, InputError}
+
+
+async def test_a_journal_that_fails_after_the_send_leaves_the_outcome_unknown() -> None:
+    """'Nothing was sent' would be untrue: the service has it."""
+    service = Service()
+    journal = MemoryJournal()
+    async with service.server() as server, client_at(server, journal=journal) as client:
+        works = journal.append
+
+        async def full(*_: object, **__: object) -> None:
+            raise JournalError("the disk is full")
+
+        journal.append = full  # type: ignore[method-assign,assignment]  # the disk's state
+        with pytest.raises(OutcomeUnknown, match="HTTP 202"):
+            await client.submit(create("a"))
+        journal.append = works  # type: ignore[method-assign]  # and room again
+    assert service.hits == 1
+
+
+async def test_many_requests_at_a_slow_pace_all_leave() -> None:
+    """Waiting for one's turn beyond the fence means a new reservation, not a failure."""
+    service = Service()
+    async with service.server() as server, client_at(server, requests_per_s=4) as client:
+        wide = [client.archive_segment(name=f"s{n}") for n in range(14)]
+        assert len(await asyncio.gather(*wide)) == 14
+    assert service.hits == 14
+
+
+async def test_who_awaits_a_result_hears_of_the_closing() -> None:
+    """Nobody else would wake him."""
+    async with Service().server() as server, CallbackReceiver().serve() as receiver:
+        async with client_at(server, callbacks=receiver) as client:
+            job = await client.submit(create("a"))
+            waiting = asyncio.ensure_future(job.result())
+            await asyncio.sleep(0.05)
+        with pytest.raises(JournalError, match="closed"):
+            await asyncio.wait_for(waiting, 2)
+
+
+async def test_a_callback_for_a_client_that_is_gone_is_asked_to_come_again() -> None:
+    """The journal is still there; 404 would tell the service that nobody wants it."""
+    async with Service().server() as server, CallbackReceiver().serve() as receiver:
+        async with client_at(server, callbacks=receiver):
+            pass
+        reply = await receiver.decide(DEMO_CREDENTIALS.scope, "token", "POST", None, b"{}")
+        assert reply.status == 503
+
+
+async def test_closing_does_not_wait_for_who_sleeps_between_two_sends() -> None:
+    """He is told that nothing more will be sent; what was sent stays as doubtful as it was."""
+    service = Service(503)
+    async with service.server() as server:
+        async with client_at(server, limits=QuotaLimits()) as client:
+            sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
+            while not any(r.state == JobState.UNKNOWN for r in client.follower.state.jobs.records.values()):
+                await asyncio.sleep(0.01)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+        with pytest.raises((OutcomeUnknown, NotSent)):
+            await sleeping
+
+
+async def test_a_receiver_of_its_own_writes_a_doubt_down(tmp_path: Path) -> None:
+    """Its first callback would otherwise make the witness forget that history may be lost."""
+    path, scope = tmp_path / "q.db", DEMO_CREDENTIALS.scope
+    async with Service().server() as server, client_at(server, journal=f"sqlite:///{path}") as client:
+        await client.submit(create("a"))
+    path.unlink()
+    async with CallbackReceiver("http://127.0.0.1:9/x", journal=f"sqlite:///{path}", scopes=[scope]):
+        pass
+    follower = Follower(SqliteJournal(path, scope), LIMITS)
+    await follower.open()
+    assert follower.state.ledger.quarantine
+    await follower.close()
+
+
+async def test_an_answer_that_is_not_as_documented_holds_the_next_one_back() -> None:
+    """The first may have worked, so its segment's state is not known."""
+    service = Service(body=["not", "an", "object"])
+    update = AddUsers(**(FIELDS | {"name": "s", "rows": 1}))
+    async with service.server() as server, client_at(server) as client:
+        outcomes = [outcome async for outcome in client.submit_many([update, update])]
+    assert service.hits == 1
+    assert isinstance(outcomes[1].error, NotSent)
+    assert outcomes[0].job is not None
+
+
+async def test_a_question_that_fails_is_told_to_its_asker_alone() -> None:
+    """One mistake in a group is not the others'."""
+    follower = Follower(MemoryJournal(), QuotaLimits())
+    await follower.open()
+
+    def wrong(*_: object) -> tuple[list[Reserved], None]:
+        raise ValueError("a mistake")
+
+    ask = Ask(job="j", operation={}, cost=Cost(1), keys=("s",), fence_us=1, timeout_us=1)
+    assert ask.cost.operations == 1
+    fine, failed = await asyncio.gather(
+        follower.ask(lambda _, now_us: ((), now_us)), follower.ask(wrong), return_exceptions=True
+    )
+    assert isinstance(fine, int)
+    assert isinstance(failed, ValueError)
+    await follower.close()
