@@ -208,7 +208,7 @@ MUTANTS: Final = (
         "external-usage-forgotten",
         13,
         _LEDGER,
-        "            self.operations.add(event.at_us, event.operations)\n",
+        "            self.operations.add(event.at_us, min(event.operations, _MOST))\n",
         "            pass\n",
         (f"{_ORACLE}",),
     ),

@@ -174,13 +174,11 @@ class Ledger:
         tape = window.tape
         sums = tape.sums
         over = sums[-1] - sums[window.head] + tape.held + weight - window.capacity
-        closed_us = window.throttled_until_us
-        closed_us = max(closed_us, window.quarantined_until_us)
+        if now_us < window.throttled_until_us or now_us < window.quarantined_until_us:
+            closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+            return max(closed_us, window.fits_at_us(over, now_us)) if over > 0 else closed_us
         if over > 0:
-            until_us = window.fits_at_us(over, now_us)
-            return max(closed_us, until_us)
-        if now_us < closed_us:
-            return closed_us
+            return window.fits_at_us(over, now_us)
         if window.probing and tape.holds:
             ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in tape.holds)
             return max(now_us + 1, min(ends_us))

@@ -199,15 +199,10 @@ class Window:
         return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
 
     @property
-    def settled(self) -> int:
-        """What is counted of ended operations, as of the last `advance`."""
-        sums = self.tape.sums
-        return sums[-1] - sums[self.head]
-
-    @property
     def used(self) -> int:
         """What is counted, operations in flight included, as of the last `advance`."""
-        return self.settled + self.tape.held
+        sums = self.tape.sums
+        return sums[-1] - sums[self.head] + self.tape.held
 
     def next_release_us(self, now_us: int) -> int | None:
         """When the oldest of what is counted stops counting, if everything in flight ended now."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from moe_segments import (
     AddUsers,
@@ -65,7 +65,7 @@ class Service:
         return TestServer(app)
 
 
-def client_at(server: TestServer, **options: Any) -> SegmentsClient:
+def client_at(server: BaseTestServer, **options: Any) -> SegmentsClient:
     settings: dict[str, Any] = {"journal": "memory:", "limits": LIMITS, "requests_per_s": 500}
     return SegmentsClient(DEMO_CREDENTIALS, base_url=str(server.make_url("")), **(settings | options))
 
