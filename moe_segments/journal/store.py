@@ -168,13 +168,14 @@ class SqliteStore:
             return self._add(Batch(self._tip.version + 1, batch_id, now_us, tuple(events)))
 
     def read(self, _turn: Turn, after: int) -> Sequence[Batch]:
-        """See `Journal.read`."""
+        """See `Journal.read`. In the writers' queue: beside it SQLite's busy handler would have a reader sleep."""
         self._refuse_exchanged()
-        self._until_free("BEGIN")
-        try:
-            return self._since(after)
-        finally:
-            self._end()
+        with self._queue.turn():
+            self._until_free("BEGIN")
+            try:
+                return self._since(after)
+            finally:
+                self._end()
 
     def last_version(self, _turn: Turn) -> int:
         """The last version in the file. The cheapest look there is; writes nothing."""
