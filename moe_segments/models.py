@@ -348,7 +348,7 @@ class JobState:
     PROCESSED: Final = "processed"  # terminal: the callback said so
     FAILED: Final = "failed"  # terminal: the callback said so
     REFUSED: Final = "refused"  # terminal: the service answered with an error
-    NOT_SENT: Final = "not_sent"  # terminal: provably never sent
+    NOT_SENT: Final = "not_sent"  # terminal, unless it is sent again: provably never sent
 
     TERMINAL: Final = frozenset({PROCESSED, FAILED, REFUSED, NOT_SENT})
 

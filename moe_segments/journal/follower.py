@@ -121,7 +121,8 @@ class Follower:
         state, see `WorkspaceState.try_reserve`; nothing else of the state may be changed.
 
         Raises:
-            JournalError: Nothing was decided and nothing was written.
+            JournalError: Nothing is granted. What was decided may have been written all the same, where the engine
+                cannot tell; then it counts until its lease.
         """
         if self._is_free:
             return self.ask_now(question)
