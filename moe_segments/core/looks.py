@@ -1,0 +1,336 @@
+"""Look at a chunk of rows and tell what breaks a rule, exactly, without a loop over the rows.
+
+One `translate` shows whether a chunk has a byte that any rule minds. If few, only the rows around them are looked at;
+if many, all. Then each rule is one pattern that matches a row once and cannot cross a line feed, so that the number of
+its matches is the number of rows. Patterns rely on `Chunk.text`: every row is between two line feeds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from itertools import chain, compress, count, islice
+from operator import ne
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.core import rules
+from moe_segments.core.report import Finding, shown
+from moe_segments.core.rules import RULES, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["Looker", "Tally"]
+
+_LOWER: Final = b"abcdefghijklmnopqrstuvwxyz0123456789@.+-_"
+_UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS: Final = b"0123456789\n"
+_PLAIN: Final = _LOWER + b"\n"
+_COMMON: Final = _LOWER + _UPPER + b'\n\r\t ,"'
+_FEW_BYTES: Final = 4_096  # of a chunk, that only the rows around them are looked at
+
+_BLANK: Final = rb"[ \t]"
+# Blanks and invisible characters beyond ASCII, as UTF-8: no-break space, the spaces of U+2000, zero width, and so on.
+_WIDE_BLANK: Final = (
+    rb"(?:\xc2\xa0|\xe1\x9a\x80|\xe2\x80[\x80-\x8d\xa8\xa9\xaf]|\xe2\x81[\x9f\xa0]|\xe3\x80\x80|\xef\xbb\xbf)"
+)
+_EMPTY: Final = re.compile(rb"\n(?=\n)")
+_ONLY_BLANKS: Final = re.compile(rb"\n[ \t]++(?=\n)")
+_AT_EDGES: Final = re.compile(rb"\n[ \t]++[^\n]*|[ \t]++(?=\n)")
+_AT_EDGES_WIDE: Final = re.compile(rb"\n(?:[ \t]|" + _WIDE_BLANK + rb")[^\n]*|(?:[ \t]++|" + _WIDE_BLANK + rb")(?=\n)")
+_NUMBER: Final = rb"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
+_IS_NUMBER: Final = re.compile(_NUMBER)
+_NO_NUMBER: Final = re.compile(rb"\n(?!" + _NUMBER + rb"\n)(?![ \t]*\n)[^\n]++")
+_ENDS_DAMAGED: Final = re.compile(rb"[eE]\+[0-9]{2,3}\n")
+_DAMAGED: Final = re.compile(rb"\n[+-]?[0-9](?:[.,][0-9]++)?[eE]\+[0-9]{2,3}(?=\n)")
+_LONG_INTEGER: Final = re.compile(rb"\n[+-]?0*+([1-9][0-9]{15,}+)(?:\.0*+)?(?=\n)")
+_HUGE_DIGITS: Final = 300
+_HUGE: Final = re.compile(rb"\n((?:[^\neE]*+[eE]\+?0*+[1-9][0-9]{2}|[^\n]{300})[^\n]*)")
+_LARGEST_EXACT: Final = 2**53
+_ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff][^\n]*")
+
+# Rule, the bytes of which one must be there, the pattern.
+_BY_BYTE: Final = (
+    (rules.MORE_COLUMNS, b",", re.compile(rb",(?=[ \t]*+[^ \t\n])[^\n]*")),
+    (rules.TRAILING_COMMA, b",", re.compile(rb",[ \t]*+(?=\n)")),
+    (rules.QUOTES, b'"', re.compile(rb'"[^\n]*')),
+    (rules.LONE_CR, b"\r", re.compile(rb"\r[^\n]*")),
+)
+_CONTROL: Final = re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f][^\n]*")
+_CONTROL_WIDE: Final = re.compile(rb"(?:[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f])[^\n]*")
+_SPECIAL: Final = re.compile(rb"[!#$%&'()*/:;<=>?\[\\\]^`{|}~\x80-\xff][^\n]*")
+_CAPITALS: Final = re.compile(rb"[A-Z][^\n@]*+@[^\n]*|@[^\nA-Z]*+[A-Z][^\n]*")
+
+
+class Tally:
+    """Exact counts of each rule, and the first findings of each.
+
+    Attributes:
+        counts: Code to the number of rows, or 1 for the whole file.
+    """
+
+    def __init__(self, most: int, *, strict: bool) -> None:
+        self._most, self._strict = most, strict
+        self._findings: dict[str, list[Finding]] = {}
+        self.counts: dict[str, int] = {}
+
+    def room(self, code: str) -> int:
+        """How many more findings of a rule are kept."""
+        return self._most - len(self._findings.get(code, ()))
+
+    def whole(self, code: str, message: str | None = None, line: int | None = None) -> None:
+        """Tell something of the whole file."""
+        self.add(code, 1, [(line, None, None)], message)
+
+    def add(
+        self,
+        code: str,
+        number: int,
+        places: Iterable[tuple[int | None, bytes | None, int | None]],
+        message: str | None = None,
+    ) -> None:
+        """Tell of *number* rows; *places* are line, row and other line of the first ones, taken while there is room."""
+        self.counts[code] = self.counts.get(code, 0) + number
+        kept = self._findings.setdefault(code, [])
+        for line, row, other in islice(places, self.room(code)):
+            kept.append(
+                Finding(
+                    code=code,
+                    severity=self.severity(code),
+                    line=line,
+                    other_line=other,
+                    message=message or RULES[code].title,
+                    row=None if row is None else shown(row),
+                )
+            )
+
+    def severity(self, code: str) -> Severity:
+        """What a rule's findings mean here."""
+        return Severity.ERROR if self._strict and code == rules.SPECIAL else RULES[code].severity
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All that were kept, by code and line."""
+        return tuple(chain.from_iterable(sorted(self._findings[code], key=_line) for code in sorted(self._findings)))
+
+
+@attrs.frozen
+class _Part:
+    """The rows that are looked at: a whole chunk, or some of its rows put together in the same form.
+
+    Attributes:
+        text: Each row between two line feeds.
+        chunk: The text it is of.
+        first_line: The line of the chunk's first row.
+        starts: Where each row begins in *chunk*; None when *text* is the chunk.
+    """
+
+    text: bytes = attrs.field(repr=False)
+    chunk: bytes = attrs.field(repr=False)
+    first_line: int
+    starts: tuple[int, ...] | None
+
+    def index(self, at: int) -> int:
+        """Which row of the part, from 0, has the position *at*."""
+        return self.text.count(b"\n", 1, at)
+
+    def place(self, at: int) -> tuple[int, bytes, None]:
+        """Line and bytes of the row that has the position *at*."""
+        begin = self.text.rfind(b"\n", 0, at) + 1
+        return self.line(self.index(at)), self.text[begin : self.text.find(b"\n", at)], None
+
+    def line(self, index: int) -> int:
+        """The physical line of the part's row *index*."""
+        return self.first_line + self.in_chunk(index)
+
+    def in_chunk(self, index: int) -> int:
+        """The number in the chunk, from 0, of the part's row *index*."""
+        return index if self.starts is None else self.chunk.count(b"\n", 1, self.starts[index])
+
+
+class Looker:
+    """Looks at chunks and tells a tally."""
+
+    def __init__(self, tally: Tally, *, attribute_name: str | None, is_double: bool) -> None:
+        self._tally = tally
+        self._name = attribute_name.encode() if attribute_name else None
+        self._header = re.compile(rb"\n" + re.escape(self._name) + rb"(?=\n)") if self._name else None
+        self._is_double = is_double
+
+    def look(self, text: bytes, first_line: int) -> list[int]:
+        """Tell what breaks a rule in a chunk.
+
+        Args:
+            text: See `Chunk.text`.
+            first_line: The line of its first row.
+
+        Returns:
+            The rows of the chunk, numbered from 0, that are blank and not empty. They count as empty.
+        """
+        whole = _Part(text, text, first_line, None)
+        self._header_in(whole)
+        if self._is_double:
+            self._numbers_in(whole)
+        rest = text.translate(None, _PLAIN)
+        part, blank = None, []
+        if rest:
+            minded = rest if b"@" in text else rest.translate(None, _UPPER)
+            part = whole if len(minded) > _FEW_BYTES else _around(whole, minded)
+            if part is not None:
+                blank = self._bytes_in(part)
+        if b"e+" in text or b"E+" in text:
+            self._damaged_in(whole)
+        if b"\n\n" in text or blank:
+            self._empty_in(whole, blank)
+        return blank
+
+    def _bytes_in(self, part: _Part) -> list[int]:
+        text, tell = part.text, self._tell
+        for code, byte, pattern in _BY_BYTE:
+            if byte in text:
+                tell(part, code, pattern)
+        is_ascii = text.isascii()
+        odd = text.translate(None, _COMMON)
+        if odd:
+            tell(part, rules.CONTROL, _CONTROL if is_ascii else _CONTROL_WIDE)
+            tell(part, rules.SPECIAL, _SPECIAL)
+        elif b"\t" in text:
+            tell(part, rules.CONTROL, _CONTROL)
+        if b"@" in text:
+            tell(part, rules.LETTER_CASE, _CAPITALS)
+        blank: list[int] = []
+        if not is_ascii or b" " in text or b"\t" in text:
+            blank = self._blanks_in(part, _AT_EDGES if is_ascii else _AT_EDGES_WIDE)
+        if not is_ascii:
+            self._characters_in(part)
+        return blank
+
+    def _tell(self, part: _Part, code: str, pattern: re.Pattern[bytes]) -> None:
+        number = len(pattern.findall(part.text))
+        if number:
+            self._tally.add(code, number, (part.place(match.start()) for match in pattern.finditer(part.text)))
+
+    def _blanks_in(self, part: _Part, pattern: re.Pattern[bytes]) -> list[int]:
+        number = len(pattern.findall(part.text))
+        if not number:
+            return []
+        blank = [part.index(match.start() + 1) for match in _ONLY_BLANKS.finditer(part.text)]
+        if number > len(blank):
+            # The first branch of the pattern begins at the line feed in front of the row.
+            matches = (
+                match for match in pattern.finditer(part.text) if match[0].strip(b"\n \t") or match[0][0] != _FEED
+            )
+            places = (part.place(match.start() + (match[0][0] == _FEED)) for match in matches)
+            self._tally.add(rules.EDGE_BLANKS, number - len(blank), places)
+        return [part.in_chunk(index) for index in blank]
+
+    def _characters_in(self, part: _Part) -> None:
+        decoded = part.text.decode("utf-8", "surrogateescape")
+        number = len(_ESCAPED_BYTE.findall(decoded))
+        if number:
+            starts = (match.start() for match in _ESCAPED_BYTE.finditer(decoded))
+            indexes = (decoded.count("\n", 1, start) for start in starts)
+            self._tell_rows(part, rules.BAD_UTF8, number, decoded, indexes)
+        if not unicodedata.is_normalized("NFC", decoded):
+            composed = unicodedata.normalize("NFC", decoded)
+            differs = list(map(ne, decoded[1:].split("\n"), composed[1:].split("\n")))
+            self._tell_rows(part, rules.NOT_NFC, sum(differs), decoded, compress(count(), differs))
+
+    def _tell_rows(self, part: _Part, code: str, number: int, decoded: str, indexes: Iterator[int]) -> None:
+        def places() -> Iterator[tuple[int, bytes, None]]:
+            rows = decoded[1:].split("\n")
+            for index in indexes:
+                yield part.line(index), rows[index].encode("utf-8", "surrogateescape"), None
+
+        self._tally.add(code, number, places() if self._tally.room(code) else ())
+
+    def _header_in(self, whole: _Part) -> None:
+        if self._name is None or self._header is None:
+            return
+        if whole.first_line == 1:
+            first = whole.text[1 : whole.text.find(b"\n", 1)]
+            if first != self._name and _bare(first) == _bare(self._name):
+                self._tally.add(rules.HEADER, 1, [whole.place(1)])
+        if b"\n" + self._name in whole.text:
+            number = len(self._header.findall(whole.text))
+            if number:
+                places = (whole.place(match.start() + 1) for match in self._header.finditer(whole.text))
+                self._tally.add(rules.HEADER, number, places)
+
+    def _numbers_in(self, whole: _Part) -> None:
+        text = whole.text
+        if text.translate(None, _DIGITS):
+            self._tell_after_feed(whole, rules.NOT_A_NUMBER, _NO_NUMBER)
+        longest = max(map(len, text.split(b"\n")))
+        if longest >= _HUGE_DIGITS or b"e" in text or b"E" in text:
+            self._tell_after_feed(whole, rules.NOT_A_NUMBER, _HUGE, _is_infinite)
+        if longest > _EXACT_DIGITS:
+            self._tell_after_feed(whole, rules.DAMAGED_NUMBER, _LONG_INTEGER, _is_inexact)
+
+    def _damaged_in(self, whole: _Part) -> None:
+        if _ENDS_DAMAGED.search(whole.text):
+            self._tell_after_feed(whole, rules.DAMAGED_NUMBER, _DAMAGED)
+
+    def _tell_after_feed(
+        self,
+        part: _Part,
+        code: str,
+        pattern: re.Pattern[bytes],
+        wanted: Callable[[re.Match[bytes]], bool] | None = None,
+    ) -> None:
+        matches = pattern.finditer(part.text)
+        if wanted is None:
+            number = len(pattern.findall(part.text))
+        else:
+            found = [match for match in matches if wanted(match)]
+            number, matches = len(found), iter(found)
+        if number:
+            self._tally.add(code, number, (part.place(match.start() + 1) for match in matches))
+
+    def _empty_in(self, whole: _Part, blank: list[int]) -> None:
+        number = len(_EMPTY.findall(whole.text)) + len(blank)
+        room = self._tally.room(rules.EMPTY_ROW)
+        empty = (whole.index(match.start() + 1) for match in islice(_EMPTY.finditer(whole.text), room))
+        lines = sorted([*empty, *blank[:room]] if room else [])
+        places = ((whole.first_line + index, b"", None) for index in lines)
+        self._tally.add(rules.EMPTY_ROW, number, places)
+
+
+_FEED: Final = 10
+_EXACT_DIGITS: Final = 15
+
+
+def _around(whole: _Part, minded: bytes) -> _Part | None:
+    """The rows of a chunk that hold one of the bytes in *minded*; None when there is none."""
+    text = whole.text
+    spans: set[tuple[int, int]] = set()
+    for value in set(minded):
+        byte = bytes((value,))
+        at = text.find(byte)
+        while at >= 0:
+            end = text.find(b"\n", at)
+            spans.add((text.rfind(b"\n", 0, at) + 1, end))
+            at = text.find(byte, end)
+    if not spans:
+        return None
+    rows = sorted(spans)
+    together = b"\n".join((b"", *(text[begin:end] for begin, end in rows), b""))
+    return _Part(together, text, whole.first_line, tuple(begin for begin, _ in rows))
+
+
+def _line(finding: Finding) -> int:
+    return finding.line or 0
+
+
+def _bare(row: bytes) -> str:
+    return row.decode("utf-8", "replace").strip(" \t\"'").casefold()
+
+
+def _is_inexact(match: re.Match[bytes]) -> bool:
+    return len(match[1]) > _EXACT_DIGITS + 1 or int(match[1]) > _LARGEST_EXACT
+
+
+def _is_infinite(match: re.Match[bytes]) -> bool:
+    return _IS_NUMBER.fullmatch(match[1]) is not None and math.isinf(float(match[1]))
