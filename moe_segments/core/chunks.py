@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from moe_segments.core.formats import HEAD_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,7 +58,7 @@ class LongRow:
 def between_feeds(rows: bytes) -> bytes:
     """Rows of a source as a chunk's text: between line feeds, a carriage return before one left out."""
     text = b"\n" + rows if rows.endswith(b"\n") else b"\n" + rows + b"\n"
-    return text.replace(b"\r\n", b"\n") if b"\r\n" in text else text
+    return text.replace(b"\r\n", b"\n") if b"\r" in text else text
 
 
 class Chunker:
@@ -81,7 +83,7 @@ class Chunker:
         """Take the next bytes of the source, at most a chunk's worth at a time; give what is complete."""
         self._kept.append(block)
         self._kept_bytes += len(block)
-        if self._kept_bytes >= self._chunk_bytes:
+        if self._kept_bytes >= (max(self._chunk_bytes, HEAD_BYTES) if self._at_start else self._chunk_bytes):
             yield from self._cut(is_last=False)
 
     def finish(self) -> Iterator[Chunk | LongRow]:

@@ -44,7 +44,7 @@ _AT_EDGES_WIDE: Final = re.compile(rb"\n(?:[ \t]|" + _WIDE_BLANK + rb")[^\n]*|(?
 _NUMBER: Final = rb"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _IS_NUMBER: Final = re.compile(_NUMBER)
 _NO_NUMBER: Final = re.compile(rb"\n(?!" + _NUMBER + rb"\n)(?![ \t]*\n)[^\n]++")
-_ENDS_DAMAGED: Final = re.compile(rb"[eE]\+[0-9]{2,3}\n")
+_ENDS_DAMAGED: Final = re.compile(rb"\+[0-9]{2,3}\n")  # begins with a byte that is found fast
 _DAMAGED: Final = re.compile(rb"\n[+-]?[0-9](?:[.,][0-9]++)?[eE]\+[0-9]{2,3}(?=\n)")
 _LONG_INTEGER: Final = re.compile(rb"\n[+-]?0*+([1-9][0-9]{15,}+)(?:\.0*+)?(?=\n)")
 _HUGE_DIGITS: Final = 300
@@ -180,11 +180,22 @@ class Looker:
             part = whole if len(minded) > _FEW_BYTES else _around(whole, minded)
             if part is not None:
                 blank = self._bytes_in(part)
-        if b"e+" in text or b"E+" in text:
-            self._damaged_in(whole)
-        if b"\n\n" in text or blank:
-            self._empty_in(whole, blank)
+        self._damage_in(whole)
         return blank
+
+    def look_for_empty(self, text: bytes, first_line: int, blank: list[int]) -> None:
+        """Tell the empty rows of a chunk.
+
+        Args:
+            text: See `Chunk.text`.
+            first_line: The line of its first row.
+            blank: The blank ones, as `look` found them.
+        """
+        number = len(_EMPTY.findall(text)) + len(blank)
+        room = self._tally.room(rules.EMPTY_ROW)
+        empty = (text.count(b"\n", 1, match.start() + 1) for match in islice(_EMPTY.finditer(text), room))
+        indexes = sorted([*empty, *blank[:room]] if room else [])
+        self._tally.add(rules.EMPTY_ROW, number, ((first_line + index, b"", None) for index in indexes))
 
     def _bytes_in(self, part: _Part) -> list[int]:
         text, tell = part.text, self._tell
@@ -260,44 +271,46 @@ class Looker:
                 self._tally.add(rules.HEADER, number, places)
 
     def _numbers_in(self, whole: _Part) -> None:
-        text = whole.text
-        if text.translate(None, _DIGITS):
-            self._tell_after_feed(whole, rules.NOT_A_NUMBER, _NO_NUMBER)
+        text, found = whole.text, self._found
+        is_plain = not text.translate(None, _DIGITS)
         longest = max(map(len, text.split(b"\n")))
-        if longest >= _HUGE_DIGITS or b"e" in text or b"E" in text:
-            self._tell_after_feed(whole, rules.NOT_A_NUMBER, _HUGE, _is_infinite)
-        if longest > _EXACT_DIGITS:
-            self._tell_after_feed(whole, rules.DAMAGED_NUMBER, _LONG_INTEGER, _is_inexact)
+        may_be_huge = longest >= _HUGE_DIGITS or b"e" in text or b"E" in text
+        wrong = _NOTHING if is_plain else found(text, rules.NOT_A_NUMBER, _NO_NUMBER)
+        huge = found(text, rules.NOT_A_NUMBER, _HUGE, _is_infinite) if may_be_huge else _NOTHING
+        self._tell_found(whole, rules.NOT_A_NUMBER, wrong, huge)
 
-    def _damaged_in(self, whole: _Part) -> None:
-        if _ENDS_DAMAGED.search(whole.text):
-            self._tell_after_feed(whole, rules.DAMAGED_NUMBER, _DAMAGED)
+    def _damage_in(self, whole: _Part) -> None:
+        text, found = whole.text, self._found
+        sheet = long = _NOTHING
+        if b"+" in text and _ENDS_DAMAGED.search(text):
+            sheet = found(text, rules.DAMAGED_NUMBER, _DAMAGED)
+        if self._is_double and max(map(len, text.split(b"\n"))) > _EXACT_DIGITS:
+            long = found(text, rules.DAMAGED_NUMBER, _LONG_INTEGER, _is_inexact)
+        self._tell_found(whole, rules.DAMAGED_NUMBER, sheet, long)
 
-    def _tell_after_feed(
+    def _found(
         self,
-        part: _Part,
+        text: bytes,
         code: str,
         pattern: re.Pattern[bytes],
         wanted: Callable[[re.Match[bytes]], bool] | None = None,
-    ) -> None:
-        matches = pattern.finditer(part.text)
+    ) -> tuple[int, list[int]]:
+        """How many rows a pattern finds that begins at the line feed before the row, and where the first rows begin."""
+        room = self._tally.room(code)
         if wanted is None:
-            number = len(pattern.findall(part.text))
-        else:
-            found = [match for match in matches if wanted(match)]
-            number, matches = len(found), iter(found)
+            starts = [match.start() + 1 for match in islice(pattern.finditer(text), room)]
+            return len(pattern.findall(text)), starts
+        starts = [match.start() + 1 for match in pattern.finditer(text) if wanted(match)]
+        return len(starts), starts[:room]
+
+    def _tell_found(self, part: _Part, code: str, *found: tuple[int, list[int]]) -> None:
+        number = sum(number for number, _ in found)
         if number:
-            self._tally.add(code, number, (part.place(match.start() + 1) for match in matches))
-
-    def _empty_in(self, whole: _Part, blank: list[int]) -> None:
-        number = len(_EMPTY.findall(whole.text)) + len(blank)
-        room = self._tally.room(rules.EMPTY_ROW)
-        empty = (whole.index(match.start() + 1) for match in islice(_EMPTY.finditer(whole.text), room))
-        lines = sorted([*empty, *blank[:room]] if room else [])
-        places = ((whole.first_line + index, b"", None) for index in lines)
-        self._tally.add(rules.EMPTY_ROW, number, places)
+            starts = sorted(chain.from_iterable(starts for _, starts in found))
+            self._tally.add(code, number, (part.place(start) for start in starts))
 
 
+_NOTHING: Final[tuple[int, list[int]]] = (0, [])
 _FEED: Final = 10
 _EXACT_DIGITS: Final = 15
 

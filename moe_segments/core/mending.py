@@ -99,7 +99,7 @@ class Mender:
             return b""
         already = len(self._seen.lines)
         first_line = 1
-        rows = self._seen.add(Chunk(text, 0, 0), first_line, ())
+        rows, _ = self._seen.add(Chunk(text, 0, 0), first_line, ())
         repeated = self._seen.lines[already:]
         if repeated:
             self._tell(rules.DUPLICATE, len(repeated))

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from moe_segments.core.chunks import LongRow
     from moe_segments.core.seen import Reread, Seen
 
-__all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
+__all__ = ["FAST_FROM_ROWS", "FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
 
 FINDINGS_PER_RULE: Final = 20
 ROWS_CHECKED_MOST: Final = 25_000_000
+FAST_FROM_ROWS: Final = 300_000
 _MB: Final = 1_000_000
 
 
@@ -51,6 +52,8 @@ class Preflight:
         rows_checked_most: int = ROWS_CHECKED_MOST,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
+        fast_from_rows: int | None = FAST_FROM_ROWS,
+        key_bits: int | None = None,
     ) -> None:
         """Begin.
 
@@ -66,13 +69,16 @@ class Preflight:
             rows_checked_most: After so many rows the rest is counted and not looked at.
             longest_row_bytes: A row that is longer is told and not looked at.
             chunk_bytes: How many bytes are looked at at a time.
+            fast_from_rows: From how many rows on numpy is used, where it is installed and *reread* is given; None:
+                never.
+            key_bits: How much of a hash numpy's way keeps; only to test that it does not matter.
         """
         self._source, self._limits, self._most = source, limits or QuotaLimits(), findings_per_rule
         self._reread, self._rows_most = reread, rows_checked_most
         self._tally = Tally(findings_per_rule, strict=strict)
         self._looker = Looker(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes, self._fast_from, self._key_bits = chunk_bytes, fast_from_rows, key_bits
         self._seen: Seen = SeenValues()
         self._sha256 = hashlib.sha256()
         self._head = b""
@@ -144,7 +150,26 @@ class Preflight:
         if chunk.crlf:
             told = () if chunk.first_crlf is None else ((first_line + chunk.first_crlf, None, None),)
             self._tally.add(rules.CRLF, chunk.crlf, told)
-        self._rows += self._seen.add(chunk, first_line, blank)
+        rows, has_empty = self._seen.add(chunk, first_line, blank)
+        if has_empty or blank:
+            self._looker.look_for_empty(chunk.text, first_line, blank)
+        self._rows += rows
+        if self._fast_from is not None and self._rows >= self._fast_from:
+            self._go_fast()
+
+    def _go_fast(self) -> None:
+        self._fast_from = None  # once
+        if self._reread is None or not isinstance(self._seen, SeenValues):
+            return
+        try:
+            from moe_segments.core.seen_fast import SeenKeys  # numpy costs more than a small file
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "numpy":
+                raise
+            return
+        seen = SeenKeys() if self._key_bits is None else SeenKeys(key_bits=self._key_bits)
+        seen.add_again(self._seen.places, self._reread)
+        self._seen = seen
 
     def _pass_over(self, chunk: Chunk) -> None:
         if not self._foreign and rules.ROWS_NOT_CHECKED not in self._tally.counts:

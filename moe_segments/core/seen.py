@@ -56,7 +56,7 @@ class Duplicates:
 class Seen(Protocol):
     """What a check needs: tell it every chunk, then ask once."""
 
-    def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> int:
+    def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> tuple[int, bool]:
         """Take the rows of the next chunk.
 
         Args:
@@ -65,7 +65,7 @@ class Seen(Protocol):
             blank: Those that are blank and not empty, numbered from 0; left out like the empty ones.
 
         Returns:
-            How many rows the chunk has.
+            How many rows the chunk has, and whether one of them is empty.
         """
 
     def finish(self, reread: Reread | None, most: int) -> Duplicates:
@@ -76,24 +76,23 @@ class SeenValues:
     """Keeps every value in a set."""
 
     def __init__(self) -> None:
-        self.values: set[bytes] = set()
+        self.values = {b""}  # the empty row is found like a value seen before
         self.places: list[Place] = []
         self.lines = array(_LINES)
         self.shown: list[tuple[int, bytes]] = []
 
-    def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> int:
+    def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> tuple[int, bool]:
         """See `Seen`."""
         rows = chunk.text[1:-1].split(b"\n")
         self.places.append(Place(chunk.offset, chunk.size, first_line))
-        if blank or b"\n\n" in chunk.text or not self.values.isdisjoint(rows):
-            self._add_one_by_one(rows, first_line)
-            return len(rows)
+        if blank or not self.values.isdisjoint(rows):
+            return len(rows), self._add_one_by_one(rows, first_line)
         before = len(self.values)
         self.values.update(rows)
         if len(self.values) - before < len(rows):
             self.values.difference_update(rows)  # all were new, so this takes back what was just added
             self._add_one_by_one(rows, first_line)
-        return len(rows)
+        return len(rows), False
 
     def finish(self, reread: Reread | None, most: int) -> Duplicates:
         """See `Seen`."""
@@ -101,16 +100,21 @@ class SeenValues:
         first = _first_lines({row for _, row in shown}, self.places, reread) if reread else {}
         return Duplicates(lines=self.lines, first=tuple((line, row, first.get(row)) for line, row in shown))
 
-    def _add_one_by_one(self, rows: Sequence[bytes], first_line: int) -> None:
+    def _add_one_by_one(self, rows: Sequence[bytes], first_line: int) -> bool:
         values = self.values
         repeated = array(_LINES)
+        has_empty = False
         for line, row in enumerate(rows, first_line):
-            if row in values:
+            if row not in values:
+                if row.strip(b" \t"):
+                    values.add(row)
+            elif row:
                 repeated.append(line)
-            elif row and row.strip(b" \t"):
-                values.add(row)
+            else:
+                has_empty = True
         self.lines.extend(repeated)
         self.shown += [(line, rows[line - first_line]) for line in repeated[: _SHOWN_MOST - len(self.shown)]]
+        return has_empty
 
 
 _SHOWN_MOST: Final = 1_000
@@ -128,7 +132,7 @@ def _first_lines(wanted: set[bytes], places: Sequence[Place], reread: Reread) ->
         if not wanted:
             break
         text = values_of(reread, place)
-        for value in [value for value in wanted if value in text]:
+        for value in tuple(wanted):
             at = text.find(b"\n" + value + b"\n")
             if at >= 0:
                 found[value] = place.first_line + text.count(b"\n", 1, at + 1)
