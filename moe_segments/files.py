@@ -93,6 +93,7 @@ async def check_file(
             limits=limits,
             findings_per_rule=findings_per_rule,
             reread=origin.reread,
+            expected_bytes=origin.file_bytes,
         )
         return _Checking(check, origin.etag, whole)
 

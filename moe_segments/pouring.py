@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 import attrs
 
 from moe_segments.models import url_without_query
-from moe_segments.sources import BLOCK_BYTES, check_size, file_timeouts, opened, serving_of
+from moe_segments.sources import BLOCK_BYTES, check_size, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Iterator
@@ -58,7 +58,7 @@ class Web:
     Attributes:
         max_bytes: Largest file, bytes; a stream's too.
         session: Lends its connector, and nothing else; None makes one.
-        timeouts: See `moe_segments.sources.file_timeouts`, the default.
+        timeouts: See `moe_segments.serving.file_timeouts`, the default.
         proxy: An HTTP proxy to reach the URL through.
     """
 
@@ -112,6 +112,8 @@ async def pour(
             stop.set()
     if not isinstance(source, str):
         return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
+    from moe_segments.serving import file_timeouts, serving_of  # only a URL needs aiohttp
+
     async with serving_of(
         source,
         session=web.session,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from moe_segments.errors import PreflightError
 from moe_segments.models import url_without_query
-from moe_segments.sources import check_size, file_timeouts, opened, serving_of
+from moe_segments.serving import file_timeouts, serving_of
+from moe_segments.sources import check_size, opened
 
 if TYPE_CHECKING:
     import aiohttp

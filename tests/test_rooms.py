@@ -28,7 +28,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
     {
         "transport": ("transport",),
-        "files": ("files", "rowcount", "sources", "pouring", "cleaning", "splitting", "outputs"),
+        "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
         "publisher": ("publisher",),
     },
     {"journal": ("journal",)},

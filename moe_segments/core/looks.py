@@ -17,30 +17,40 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core import rules
-from moe_segments.core.report import Finding, shown
-from moe_segments.core.rules import RULES, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Looker", "Tally"]
+    from moe_segments.core.tally import Tally
+
+__all__ = ["Looker"]
 
 _LOWER: Final = b"abcdefghijklmnopqrstuvwxyz0123456789@.+-_"
 _UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS: Final = b"0123456789\n"
 _PLAIN: Final = _LOWER + b"\n"
 _COMMON: Final = _LOWER + _UPPER + b'\n\r\t ,"'
+_FEED: Final = 10
 _FEW_BYTES: Final = 4_096  # of a chunk, that only the rows around them are looked at
 
-_BLANK: Final = rb"[ \t]"
 # Blanks and invisible characters beyond ASCII, as UTF-8: no-break space, the spaces of U+2000, zero width, and so on.
-_WIDE_BLANK: Final = (
-    rb"(?:\xc2\xa0|\xe1\x9a\x80|\xe2\x80[\x80-\x8d\xa8\xa9\xaf]|\xe2\x81[\x9f\xa0]|\xe3\x80\x80|\xef\xbb\xbf)"
+_WIDE_BLANKS: Final = (
+    rb"\xc2\xa0",
+    rb"\xe1\x9a\x80",
+    rb"\xe2\x80[\x80-\x8d\xa8\xa9\xaf]",
+    rb"\xe2\x81[\x9f\xa0]",
+    rb"\xe3\x80\x80",
+    rb"\xef\xbb\xbf",
 )
 _EMPTY: Final = re.compile(rb"\n(?=\n)")
 _ONLY_BLANKS: Final = re.compile(rb"\n[ \t]++(?=\n)")
-_AT_EDGES: Final = re.compile(rb"\n[ \t]++[^\n]*|[ \t]++(?=\n)")
-_AT_EDGES_WIDE: Final = re.compile(rb"\n(?:[ \t]|" + _WIDE_BLANK + rb")[^\n]*|(?:[ \t]++|" + _WIDE_BLANK + rb")(?=\n)")
+# Of an edge the first pattern matches the whole row from the line feed before it, the second the line feed at its end.
+_LEADS: Final = re.compile(rb"\n[ \t][^\n]*")
+_ENDS: Final = re.compile(rb"\n(?<=[ \t]\n)")
+_LEADS_WIDE: Final = re.compile(rb"\n(?:" + rb"|".join((rb"[ \t]", *_WIDE_BLANKS)) + rb")[^\n]*")
+_ENDS_WIDE: Final = re.compile(
+    rb"\n(?:" + rb"|".join(rb"(?<=" + blank + rb"\n)" for blank in (rb"[ \t]", *_WIDE_BLANKS)) + rb")"
+)
 _NUMBER: Final = rb"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _IS_NUMBER: Final = re.compile(_NUMBER)
 _NO_NUMBER: Final = re.compile(rb"\n(?!" + _NUMBER + rb"\n)(?![ \t]*\n)[^\n]++")
@@ -52,68 +62,30 @@ _HUGE: Final = re.compile(rb"\n((?:[^\neE]*+[eE]\+?0*+[1-9][0-9]{2}|[^\n]{300})[
 _LARGEST_EXACT: Final = 2**53
 _ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff][^\n]*")
 
-# Rule, the bytes of which one must be there, the pattern.
-_BY_BYTE: Final = (
-    (rules.MORE_COLUMNS, b",", re.compile(rb",(?=[ \t]*+[^ \t\n])[^\n]*")),
-    (rules.TRAILING_COMMA, b",", re.compile(rb",[ \t]*+(?=\n)")),
-    (rules.QUOTES, b'"', re.compile(rb'"[^\n]*')),
-    (rules.LONE_CR, b"\r", re.compile(rb"\r[^\n]*")),
-)
-_CONTROL: Final = re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f][^\n]*")
+_MORE_COLUMNS: Final = re.compile(rb",(?=[ \t]*+[^ \t\n])[^\n]*")
+_TRAILING_COMMA: Final = re.compile(rb",[ \t]*+(?=\n)")
+_C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
 _CONTROL_WIDE: Final = re.compile(rb"(?:[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f])[^\n]*")
-_SPECIAL: Final = re.compile(rb"[!#$%&'()*/:;<=>?\[\\\]^`{|}~\x80-\xff][^\n]*")
 _CAPITALS: Final = re.compile(rb"[A-Z][^\n@]*+@[^\n]*|@[^\nA-Z]*+[A-Z][^\n]*")
 
 
-class Tally:
-    """Exact counts of each rule, and the first findings of each.
+class _Kind:
+    """Some bytes that a row must not have."""
 
-    Attributes:
-        counts: Code to the number of rows, or 1 for the whole file.
-    """
+    def __init__(self, pattern: bytes) -> None:
+        self._first = re.compile(pattern + rb"[^\n]*")
+        kept = {byte for byte in range(256) if re.fullmatch(pattern, bytes((byte,)))}
+        self._marked = bytes(1 if byte in kept else byte for byte in range(256))
+        self._others = bytes(byte for byte in range(256) if byte not in kept and byte != _FEED)
 
-    def __init__(self, most: int, *, strict: bool) -> None:
-        self._most, self._strict = most, strict
-        self._findings: dict[str, list[Finding]] = {}
-        self.counts: dict[str, int] = {}
+    def rows(self, text: bytes) -> int:
+        """In how many rows one of them is."""
+        # Marks and line feeds alone are left: each row that has a mark begins with one.
+        return text.translate(self._marked, self._others).count(b"\n\x01")
 
-    def room(self, code: str) -> int:
-        """How many more findings of a rule are kept."""
-        return self._most - len(self._findings.get(code, ()))
-
-    def whole(self, code: str, message: str | None = None, line: int | None = None) -> None:
-        """Tell something of the whole file."""
-        self.add(code, 1, [(line, None, None)], message)
-
-    def add(
-        self,
-        code: str,
-        number: int,
-        places: Iterable[tuple[int | None, bytes | None, int | None]],
-        message: str | None = None,
-    ) -> None:
-        """Tell of *number* rows; *places* are line, row and other line of the first ones, taken while there is room."""
-        self.counts[code] = self.counts.get(code, 0) + number
-        kept = self._findings.setdefault(code, [])
-        for line, row, other in islice(places, self.room(code)):
-            kept.append(
-                Finding(
-                    code=code,
-                    severity=self.severity(code),
-                    line=line,
-                    other_line=other,
-                    message=message or RULES[code].title,
-                    row=None if row is None else shown(row),
-                )
-            )
-
-    def severity(self, code: str) -> Severity:
-        """What a rule's findings mean here."""
-        return Severity.ERROR if self._strict and code == rules.SPECIAL else RULES[code].severity
-
-    def findings(self) -> tuple[Finding, ...]:
-        """All that were kept, by code and line."""
-        return tuple(chain.from_iterable(sorted(self._findings[code], key=_line) for code in sorted(self._findings)))
+    def places(self, part: _Part) -> Iterator[tuple[int, bytes, None]]:
+        """Those rows."""
+        return (part.place(match.start()) for match in self._first.finditer(part.text))
 
 
 @attrs.frozen
@@ -148,6 +120,12 @@ class _Part:
     def in_chunk(self, index: int) -> int:
         """The number in the chunk, from 0, of the part's row *index*."""
         return index if self.starts is None else self.chunk.count(b"\n", 1, self.starts[index])
+
+
+_QUOTES: Final = _Kind(b'"')
+_CARRIAGE_RETURNS: Final = _Kind(b"\r")
+_CONTROLS: Final = _Kind(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
+_SPECIALS: Final = _Kind(rb"[!#$%&'()*/:;<=>?\[\\\]^`{|}~\x80-\xff]")
 
 
 class Looker:
@@ -198,22 +176,26 @@ class Looker:
         self._tally.add(rules.EMPTY_ROW, number, ((first_line + index, b"", None) for index in indexes))
 
     def _bytes_in(self, part: _Part) -> list[int]:
-        text, tell = part.text, self._tell
-        for code, byte, pattern in _BY_BYTE:
-            if byte in text:
-                tell(part, code, pattern)
-        is_ascii = text.isascii()
-        odd = text.translate(None, _COMMON)
-        if odd:
-            tell(part, rules.CONTROL, _CONTROL if is_ascii else _CONTROL_WIDE)
-            tell(part, rules.SPECIAL, _SPECIAL)
-        elif b"\t" in text:
-            tell(part, rules.CONTROL, _CONTROL)
+        text = part.text
+        if b'"' in text:
+            self._tell_kind(part, rules.QUOTES, _QUOTES)
+        if b"," in text:
+            self._tell(part, rules.MORE_COLUMNS, _MORE_COLUMNS)
+            self._tell(part, rules.TRAILING_COMMA, _TRAILING_COMMA)
+        if b"\r" in text:
+            self._tell_kind(part, rules.LONE_CR, _CARRIAGE_RETURNS)
         if b"@" in text:
-            tell(part, rules.LETTER_CASE, _CAPITALS)
+            self._tell(part, rules.LETTER_CASE, _CAPITALS)
+        is_ascii = text.isascii()
+        if b"\t" in text or text.translate(None, _COMMON):
+            if is_ascii or not _C1.search(text):
+                self._tell_kind(part, rules.CONTROL, _CONTROLS)
+            else:
+                self._tell(part, rules.CONTROL, _CONTROL_WIDE)
+            self._tell_kind(part, rules.SPECIAL, _SPECIALS)
         blank: list[int] = []
         if not is_ascii or b" " in text or b"\t" in text:
-            blank = self._blanks_in(part, _AT_EDGES if is_ascii else _AT_EDGES_WIDE)
+            blank = self._blanks_in(part, *((_LEADS, _ENDS) if is_ascii else (_LEADS_WIDE, _ENDS_WIDE)))
         if not is_ascii:
             self._characters_in(part)
         return blank
@@ -223,19 +205,37 @@ class Looker:
         if number:
             self._tally.add(code, number, (part.place(match.start()) for match in pattern.finditer(part.text)))
 
-    def _blanks_in(self, part: _Part, pattern: re.Pattern[bytes]) -> list[int]:
-        number = len(pattern.findall(part.text))
+    def _tell_kind(self, part: _Part, code: str, kind: _Kind) -> None:
+        number = kind.rows(part.text)
+        if number:
+            self._tally.add(code, number, kind.places(part))
+
+    def _blanks_in(self, part: _Part, leads: re.Pattern[bytes], ends: re.Pattern[bytes]) -> list[int]:
+        text = part.text
+        rest, leading = leads.subn(b"\n~", text)  # a row is told once, with blanks at one end or both
+        number = leading + len(ends.findall(rest))
         if not number:
             return []
-        blank = [part.index(match.start() + 1) for match in _ONLY_BLANKS.finditer(part.text)]
+        blank = [part.index(match.start() + 1) for match in _ONLY_BLANKS.finditer(text)]
         if number > len(blank):
-            # The first branch of the pattern begins at the line feed in front of the row.
-            matches = (
-                match for match in pattern.finditer(part.text) if match[0].strip(b"\n \t") or match[0][0] != _FEED
-            )
-            places = (part.place(match.start() + (match[0][0] == _FEED)) for match in matches)
-            self._tally.add(rules.EDGE_BLANKS, number - len(blank), places)
+            self._tally.add(rules.EDGE_BLANKS, number - len(blank), self._edges(part, leads, ends))
         return [part.in_chunk(index) for index in blank]
+
+    def _edges(
+        self, part: _Part, leads: re.Pattern[bytes], ends: re.Pattern[bytes]
+    ) -> Iterator[tuple[int, bytes, None]]:
+        room = self._tally.room(rules.EDGE_BLANKS)
+        leading = (match for match in leads.finditer(part.text) if match[0].strip(b"\n \t"))
+        ending = (match.start() for match in ends.finditer(part.text))
+        # The first row of all is empty: the text's first line feed ends it.
+        starts = {match.start() + 1 for match in islice(leading, room)}
+        for at in ending:
+            begin = part.text.rfind(b"\n", 0, at) + 1
+            if part.text[begin:at].strip(b" \t"):
+                starts.add(begin)
+            if len(starts) > 2 * room:
+                break
+        return (part.place(begin) for begin in sorted(starts))
 
     def _characters_in(self, part: _Part) -> None:
         decoded = part.text.decode("utf-8", "surrogateescape")
@@ -311,7 +311,6 @@ class Looker:
 
 
 _NOTHING: Final[tuple[int, list[int]]] = (0, [])
-_FEED: Final = 10
 _EXACT_DIGITS: Final = 15
 
 
@@ -331,10 +330,6 @@ def _around(whole: _Part, minded: bytes) -> _Part | None:
     rows = sorted(spans)
     together = b"\n".join((b"", *(text[begin:end] for begin, end in rows), b""))
     return _Part(together, text, whole.first_line, tuple(begin for begin, _ in rows))
-
-
-def _line(finding: Finding) -> int:
-    return finding.line or 0
 
 
 def _bare(row: bytes) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core import rules
 from moe_segments.core.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
-from moe_segments.core.looks import Looker, Tally
+from moe_segments.core.looks import Looker
 from moe_segments.core.report import Finding, PreflightReport
 from moe_segments.core.seen import SeenValues
+from moe_segments.core.tally import Tally
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Preflight:
         limits: QuotaLimits | None = None,
         findings_per_rule: int = FINDINGS_PER_RULE,
         reread: Reread | None = None,
+        expected_bytes: int | None = None,
         rows_checked_most: int = ROWS_CHECKED_MOST,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
@@ -66,6 +68,7 @@ class Preflight:
             findings_per_rule: How many findings of each rule are kept; all are counted.
             reread: Gives bytes of the source once more, by offset and size. Without it a duplicate is told without the
                 line of the first occurrence.
+            expected_bytes: How large the file will be, where that is known.
             rows_checked_most: After so many rows the rest is counted and not looked at.
             longest_row_bytes: A row that is longer is told and not looked at.
             chunk_bytes: How many bytes are looked at at a time.
@@ -74,7 +77,7 @@ class Preflight:
             key_bits: How much of a hash numpy's way keeps; only to test that it does not matter.
         """
         self._source, self._limits, self._most = source, limits or QuotaLimits(), findings_per_rule
-        self._reread, self._rows_most = reread, rows_checked_most
+        self._reread, self._rows_most, self._expected_bytes = reread, rows_checked_most, expected_bytes
         self._tally = Tally(findings_per_rule, strict=strict)
         self._looker = Looker(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
@@ -154,8 +157,12 @@ class Preflight:
         if has_empty or blank:
             self._looker.look_for_empty(chunk.text, first_line, blank)
         self._rows += rows
-        if self._fast_from is not None and self._rows >= self._fast_from:
+        if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
             self._go_fast()
+
+    def _rows_expected(self, chunk: Chunk) -> float:
+        """How many rows there will be, as far as is known after this chunk."""
+        return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
 
     def _go_fast(self) -> None:
         self._fast_from = None  # once
@@ -168,8 +175,8 @@ class Preflight:
                 raise
             return
         seen = SeenKeys() if self._key_bits is None else SeenKeys(key_bits=self._key_bits)
-        seen.add_again(self._seen.places, self._reread)
-        self._seen = seen
+        places, self._seen = self._seen.places, seen  # lets go of the values
+        seen.add_again(places, self._reread)
 
     def _pass_over(self, chunk: Chunk) -> None:
         if not self._foreign and rules.ROWS_NOT_CHECKED not in self._tally.counts:

@@ -1,8 +1,8 @@
 """Which values have been seen before: exact, in 8 bytes a row, with numpy (extra `fast`), imported for large files.
 
 Each row becomes one 64-bit word: a hash of its bytes above, its line below. Sorted in place, rows of one value stand
-side by side. What stands side by side is only a candidate: it is read from the source again and compared byte for byte, so
-that the answer is that of `moe_segments.core.seen`, however the hashes fall.
+side by side. What stands side by side is only a candidate: it is read from the source again and compared byte for byte,
+so that the answer is that of `moe_segments.core.seen`, however the hashes fall.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["LINE_BITS", "SeenKeys"]
 
 LINE_BITS: Final = 25  # 33 million lines
 _WORD: Final = 8
-_GROWTH_ROWS: Final = 1_048_576
-_SLICE_ROWS: Final = 524_288
+_GROWTH_ROWS: Final = 262_144
+_SLICE_ROWS: Final = 131_072
 _LONG_BYTES: Final = 128  # rows longer than this are few in a chunk, and are hashed one by one
 _LINES: Final = np.uint64((1 << LINE_BITS) - 1)
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -68,6 +68,11 @@ class _Rows:
         words = np.ndarray(len(text), dtype="<u8", buffer=padded, strides=(1,))
         starts = feeds[:-1] + 1
         return cls(data, words, starts, feeds[1:] - starts)
+
+    def words_of_one_size(self, number: int, size: int) -> _Words:
+        """Word *number* of all rows, which have *size* bytes each and all the bytes of that word."""
+        begin = int(self.starts[0]) + number * _WORD
+        return np.ndarray(self.starts.size, dtype="<u8", buffer=self.data.data, offset=begin, strides=(size + 1,))
 
     def word(self, number: int, rows: _Numbers | slice, left: _Numbers) -> _Words:
         """Word *number* of some rows, of which *left* bytes are left from there on; what is past the end is zero."""
@@ -138,10 +143,14 @@ def _hashes(rows: _Rows, text: bytes) -> _Words:
     sizes = rows.sizes
     hashes: _Words = sizes.astype(np.uint64) * _MULTIPLIER + _START
     shortest, longest = int(sizes.min()), min(int(sizes.max()), _LONG_BYTES)
+    is_even = shortest == int(sizes.max())
     for number in range((longest + _WORD - 1) // _WORD):
         begin = number * _WORD
         if shortest > begin:  # every row has bytes here
-            hashes ^= rows.word(number, slice(None), sizes - begin)
+            if is_even and begin + _WORD <= shortest:
+                hashes ^= rows.words_of_one_size(number, shortest)
+            else:
+                hashes ^= rows.word(number, slice(None), sizes - begin)
             hashes *= _MULTIPLIER
             hashes ^= hashes >> _HALF
         else:
