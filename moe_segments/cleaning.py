@@ -112,11 +112,14 @@ async def clean_file(
 
 
 class _Cleaning:
-    """Mends what is poured in and writes it."""
+    """Mends what is poured in and writes it; then, where rows have to go, once more without them."""
 
     def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
-        self._name, self._output = origin.name, Output(target)
-        self._mender = Mender(attribute_name=attribute_name)
+        self._name, self._target = origin.name, target
+        self._outputs = [Output(target)]
+        self._mender = Mender(
+            reread=self._outputs[0].reread, attribute_name=attribute_name, expected_bytes=origin.file_bytes
+        )
         self._head: bytes | None = b""  # None once it is known what the file is
         self._decoder: codecs.IncrementalDecoder | None = None
 
@@ -133,23 +136,29 @@ class _Cleaning:
         """See `Taker`."""
         self._take(b"" if self._head is None else self._begun(), is_last=True)
         for rows in self._mender.finish():
-            self._output.write(rows)
-        sha256 = self._output.sync()
-        self._output.rename()
-        settled(self._output.path.parent)
+            self._outputs[0].write(rows)
+        if (kept := self._mender.kept()) is not None:
+            self._outputs.append(Output(self._target))
+            for rows in kept:
+                self._outputs[1].write(rows)
+        output = self._outputs[-1]
+        sha256 = output.sync()
+        output.rename()
+        settled(self._target.parent)
         return CleanReport(
             source=self._name,
-            path=self._output.path,
+            path=self._target,
             rows=self._mender.rows,
-            rows_written=self._mender.rows_given,
-            file_bytes=self._output.file_bytes,
+            rows_written=self._mender.rows_kept,
+            file_bytes=output.file_bytes,
             sha256=sha256,
             changes={code: self._mender.counts[code] for code in sorted(self._mender.counts)},
         )
 
     def close(self) -> None:
         """See `Taker`."""
-        self._output.close()
+        for output in self._outputs:
+            output.close()
 
     def _begun(self) -> bytes:
         assert self._head is not None  # as the callers see to
@@ -170,4 +179,4 @@ class _Cleaning:
                 raise PreflightError(self._name, "is damaged UTF-16: export it as UTF-8") from None
         for begin in range(0, len(block), CHUNK_BYTES):
             for rows in self._mender.feed(block[begin : begin + CHUNK_BYTES]):
-                self._output.write(rows)
+                self._outputs[0].write(rows)

@@ -26,7 +26,7 @@ class Output:
         self._sha256 = hashlib.sha256()
         temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
-            self._descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         except (OSError, ValueError) as error:
             raise _unwritable(path, error) from None
         self._temporary: Path | None = temporary
@@ -45,6 +45,10 @@ class Output:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             raise _unwritable(self.path, error) from None
+
+    def reread(self, offset: int, size: int) -> bytes:
+        """Some of what was written."""
+        return os.pread(self._descriptor, size, offset)
 
     def sync(self) -> str:
         """Make it durable, still under its other name. Returns the sha256, in hex."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core import rules
+from moe_segments.core.chunks import spans_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,8 +181,7 @@ class Looker:
         if b'"' in text:
             self._tell_kind(part, rules.QUOTES, _QUOTES)
         if b"," in text:
-            self._tell(part, rules.MORE_COLUMNS, _MORE_COLUMNS)
-            self._tell(part, rules.TRAILING_COMMA, _TRAILING_COMMA)
+            self._commas_in(part)
         if b"\r" in text:
             self._tell_kind(part, rules.LONE_CR, _CARRIAGE_RETURNS)
         if b"@" in text:
@@ -199,6 +199,15 @@ class Looker:
         if not is_ascii:
             self._characters_in(part)
         return blank
+
+    def _commas_in(self, part: _Part) -> None:
+        trailing = part.text.count(b",")
+        if trailing != part.text.count(b",\n"):  # else each one ends its row
+            self._tell(part, rules.MORE_COLUMNS, _MORE_COLUMNS)
+            trailing = len(_TRAILING_COMMA.findall(part.text))
+        if trailing:
+            places = (part.place(match.start()) for match in _TRAILING_COMMA.finditer(part.text))
+            self._tally.add(rules.TRAILING_COMMA, trailing, places)
 
     def _tell(self, part: _Part, code: str, pattern: re.Pattern[bytes]) -> None:
         number = len(pattern.findall(part.text))
@@ -304,8 +313,7 @@ class Looker:
         return len(starts), starts[:room]
 
     def _tell_found(self, part: _Part, code: str, *found: tuple[int, list[int]]) -> None:
-        number = sum(number for number, _ in found)
-        if number:
+        if number := sum([number for number, _ in found]):
             starts = sorted(chain.from_iterable(starts for _, starts in found))
             self._tally.add(code, number, (part.place(start) for start in starts))
 
@@ -316,18 +324,10 @@ _EXACT_DIGITS: Final = 15
 
 def _around(whole: _Part, minded: bytes) -> _Part | None:
     """The rows of a chunk that hold one of the bytes in *minded*; None when there is none."""
-    text = whole.text
-    spans: set[tuple[int, int]] = set()
-    for value in set(minded):
-        byte = bytes((value,))
-        at = text.find(byte)
-        while at >= 0:
-            end = text.find(b"\n", at)
-            spans.add((text.rfind(b"\n", 0, at) + 1, end))
-            at = text.find(byte, end)
-    if not spans:
+    rows = spans_around(whole.text, minded)
+    if not rows:
         return None
-    rows = sorted(spans)
+    text = whole.text
     together = b"\n".join((b"", *(text[begin:end] for begin, end in rows), b""))
     return _Part(together, text, whole.first_line, tuple(begin for begin, _ in rows))
 

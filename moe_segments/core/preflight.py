@@ -18,8 +18,8 @@ from moe_segments.core import rules
 from moe_segments.core.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
 from moe_segments.core.looks import Looker
+from moe_segments.core.repeats import FAST_FROM_ROWS, Repeats
 from moe_segments.core.report import Finding, PreflightReport
-from moe_segments.core.seen import SeenValues
 from moe_segments.core.tally import Tally
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moe_segments.core.chunks import LongRow
-    from moe_segments.core.seen import Reread, Seen
+    from moe_segments.core.seen import Reread
 
-__all__ = ["FAST_FROM_ROWS", "FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
+__all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
 
 FINDINGS_PER_RULE: Final = 20
 ROWS_CHECKED_MOST: Final = 25_000_000
-FAST_FROM_ROWS: Final = 300_000
 _MB: Final = 1_000_000
 
 
@@ -77,12 +76,14 @@ class Preflight:
             key_bits: How much of a hash numpy's way keeps; only to test that it does not matter.
         """
         self._source, self._limits, self._most = source, limits or QuotaLimits(), findings_per_rule
-        self._reread, self._rows_most, self._expected_bytes = reread, rows_checked_most, expected_bytes
+        self._rows_most = rows_checked_most
         self._tally = Tally(findings_per_rule, strict=strict)
         self._looker = Looker(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
-        self._chunk_bytes, self._fast_from, self._key_bits = chunk_bytes, fast_from_rows, key_bits
-        self._seen: Seen = SeenValues()
+        self._chunk_bytes = chunk_bytes
+        self._repeats = Repeats(
+            reread=reread, expected_bytes=expected_bytes, fast_from_rows=fast_from_rows, key_bits=key_bits
+        )
         self._sha256 = hashlib.sha256()
         self._head = b""
         self._foreign: tuple[str, str] | None = None
@@ -114,7 +115,7 @@ class Preflight:
             whole: What else is to be told of the file: code and message.
         """
         self._take(self._chunker.finish())
-        duplicates = self._seen.finish(self._reread, self._most)
+        duplicates = self._repeats.finish(self._most)
         if duplicates.lines:
             self._tally.add(rules.DUPLICATE, len(duplicates.lines), duplicates.first)
         distinct = self._rows - self._left_out - self._tally.counts.get(rules.EMPTY_ROW, 0) - len(duplicates.lines)
@@ -153,30 +154,10 @@ class Preflight:
         if chunk.crlf:
             told = () if chunk.first_crlf is None else ((first_line + chunk.first_crlf, None, None),)
             self._tally.add(rules.CRLF, chunk.crlf, told)
-        rows, has_empty = self._seen.add(chunk, first_line, blank)
+        rows, has_empty = self._repeats.add(chunk, first_line, blank)
         if has_empty or blank:
             self._looker.look_for_empty(chunk.text, first_line, blank)
         self._rows += rows
-        if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
-            self._go_fast()
-
-    def _rows_expected(self, chunk: Chunk) -> float:
-        """How many rows there will be, as far as is known after this chunk."""
-        return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
-
-    def _go_fast(self) -> None:
-        self._fast_from = None  # once
-        if self._reread is None or not isinstance(self._seen, SeenValues):
-            return
-        try:
-            from moe_segments.core.seen_fast import SeenKeys  # numpy costs more than a small file
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "numpy":
-                raise
-            return
-        seen = SeenKeys() if self._key_bits is None else SeenKeys(key_bits=self._key_bits)
-        places, self._seen = self._seen.places, seen  # lets go of the values
-        seen.add_again(places, self._reread)
 
     def _pass_over(self, chunk: Chunk) -> None:
         if not self._foreign and rules.ROWS_NOT_CHECKED not in self._tally.counts:

@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from moe_segments.core.seen import Duplicates, Place, values_of
+from moe_segments.core.seen import Duplicates, Place, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,44 +83,49 @@ class _Rows:
 
 
 class SeenKeys:
-    """Keeps one word a row."""
+    """Keeps one word a row.
 
-    def __init__(self, *, key_bits: int = 64 - LINE_BITS) -> None:
+    Attributes:
+        places: Where the chunks are that were taken.
+    """
+
+    def __init__(self, reread: Reread, *, key_bits: int = 64 - LINE_BITS) -> None:
         """Begin.
 
         Args:
+            reread: Gives bytes of the source once more, by offset and size.
             key_bits: How much of the hash is kept; fewer than there is room for only to test that it does not matter.
         """
         self._keep = np.uint64(((1 << key_bits) - 1) << (64 - key_bits)) if key_bits else np.uint64(0)
         self._keys: _Words = np.empty(_GROWTH_ROWS, dtype=np.uint64)
         self._count = 0
-        self._places: list[Place] = []
+        self._reread = reread
+        self.places: list[Place] = []
 
     def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> tuple[int, bool]:
-        """See `moe_segments.core.seen.Seen`."""
+        """Take the rows of the next chunk; see `moe_segments.core.repeats.Repeats.add`."""
         return self._add(chunk.text, Place(chunk.offset, chunk.size, first_line), blank)
 
-    def add_again(self, places: Sequence[Place], reread: Reread) -> None:
+    def add_again(self, places: Sequence[Place]) -> None:
         """Take the chunks that another one has taken already."""
         for place in places:
-            text = values_of(reread, place)
+            text = text_of(self._reread, place)
             blank = [text.count(b"\n", 1, match.start() + 1) for match in _BLANK.finditer(text)]
             self._add(text, place, blank)
 
-    def finish(self, reread: Reread | None, most: int) -> Duplicates:
-        """See `moe_segments.core.seen.Seen`."""
-        assert reread is not None  # or this would not have been chosen
+    def finish(self, most: int) -> Duplicates:
+        """All duplicates; the first *most* of them with the line of the first occurrence."""
         keys = self._keys[: self._count]
         keys.sort()
         candidates = _side_by_side(keys)
         self._keys = keys = np.empty(0, dtype=np.uint64)
         if not candidates.lines.size:
             return Duplicates(lines=array("I"), first=())
-        return _Proof(candidates, self._places, reread, most).duplicates()
+        return _Proof(candidates, self.places, self._reread, most).duplicates()
 
     def _add(self, text: bytes, place: Place, blank: Sequence[int]) -> tuple[int, bool]:
         rows = _Rows.of(text)
-        self._places.append(place)
+        self.places.append(place)
         number = rows.sizes.size
         keys = _hashes(rows, text)
         keys &= self._keep
@@ -233,7 +238,7 @@ class _Proof:
             yield self._places[index], int(bounds[index]), int(bounds[index + 1])
 
     def _prove(self, place: Place, candidates: slice) -> None:
-        text = values_of(self._reread, place)
+        text = text_of(self._reread, place)
         rows, groups = _Rows.of(text), self._candidates.groups[candidates]
         lines = self._candidates.lines[candidates]
         numbers = lines - place.first_line
