@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
         AnswerShapeError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
     from moe_segments.job import Job
     from moe_segments.limits import QuotaLimits
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
     "moe_segments.client": ("SegmentsClient",),
+    "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
         "AnswerShapeError",
@@ -83,6 +86,13 @@ _HOMES = {
         "SegmentBusy",
         "ServerError",
         "TooManyRequests",
+    ),
+    "moe_segments.files": (
+        "CleanReport",
+        "SplitReport",
+        "check_file",
+        "clean_file",
+        "split_file",
     ),
     "moe_segments.governor": (
         "Governor",
@@ -122,12 +132,14 @@ __all__ = [
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
+    "CleanReport",
     "Conflict",
     "CreateFileSegment",
     "Credentials",
     "FileFailed",
     "FileProcessed",
     "FileProcessingFailed",
+    "Finding",
     "Forbidden",
     "Governor",
     "InputError",
@@ -143,6 +155,7 @@ __all__ = [
     "OutcomeUnknown",
     "PlannedStart",
     "PreflightError",
+    "PreflightReport",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
@@ -153,8 +166,12 @@ __all__ = [
     "SegmentBusy",
     "SegmentsClient",
     "ServerError",
+    "SplitReport",
     "TooManyRequests",
     "UnarchiveSegment",
+    "check_file",
+    "clean_file",
+    "split_file",
 ]
 
 

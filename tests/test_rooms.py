@@ -26,7 +26,11 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"face": ()},
     {"client": ("client", "job", "many", "submission")},
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
-    {"transport": ("transport", "connector"), "rowcount": ("rowcount",), "publisher": ("publisher",)},
+    {
+        "transport": ("transport", "connector"),
+        "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
+        "publisher": ("publisher",),
+    },
     {"journal": ("journal",)},
     {"settings": ("settings",)},
     {"core": ("core",)},
