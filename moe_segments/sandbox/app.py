@@ -29,10 +29,11 @@ from moe_segments.sandbox.faults import (
     Faults,
     check_span,
 )
-from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
+from moe_segments.sandbox.files import Fetcher, Gate
 from moe_segments.sandbox.processing import Pauses, Processor
 from moe_segments.sandbox.records import RequestRecord
 from moe_segments.sandbox.rows import RowReader
+from moe_segments.sandbox.served import FILES_PATH, FileServer
 from moe_segments.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Sandbox:
         )
         self._gate, self._resolver = Gate(allowed_hosts), resolver
         self._host, self._port = _loopback(host), port
-        self._files = FileServer()
+        self._files = FileServer(max_bytes=self.limits.file_bytes)
         self._handling: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._fetcher: Fetcher | None = None
@@ -166,6 +167,11 @@ class Sandbox:
             raise InputError(f"must be one of {SERVER_ERRORS}, not {status!r}", "status")
         self._plan.queue(known, times, status)
 
+    @property
+    def files_url(self) -> str:
+        """Where `moe_segments.publish` may send files while this runs: its `to`. Only known once started."""
+        return f"{self.url}{FILES_PATH}/sent"
+
     async def publish(self, path: Path | str) -> str:
         """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
 
@@ -204,6 +210,7 @@ class Sandbox:
             await self._runner.cleanup()
             await self._drop_abandoned()
         finally:
+            self._files.close()
             await self._fetcher.close()
 
     async def _drop_abandoned(self) -> None:
@@ -216,6 +223,7 @@ class Sandbox:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
         app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
+        app.router.add_put(FILES_PATH + "/{token}/{name:.*}", self._files.take)
         app.router.add_route("*", "/{version:v[23]}/{rest:.*}", self._handle)
         return app
 
