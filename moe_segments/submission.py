@@ -57,7 +57,7 @@ from moe_segments.receiver import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
@@ -93,6 +93,8 @@ class Submission:
         job_id: The job.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
         file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
+        checked: What the preflight found, for the journal; None where there was none.
+        look_again: Called with the quota in hand: whether the file is still what was checked.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
@@ -102,6 +104,8 @@ class Submission:
     job_id: str
     deadline_s: float
     file_url: str | None = attrs.field(default=None, repr=False)
+    checked: Mapping[str, object] | None = None
+    look_again: Callable[[], Awaitable[None]] | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
@@ -188,11 +192,27 @@ class Submitter:
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.granted = True
+        if submission.look_again is not None:
+            if (changed := await self._changed(submission.look_again, grant)) is not None:
+                return changed, None
+            request = self._request(submission, token)  # an address may have been signed anew
         try:
             delivery = await self._send(grant, request)
         finally:
             self.sending.discard(grant.job)
         return await self._settle(submission, grant, delivery)
+
+    async def _changed(self, look_again: Callable[[], Awaitable[None]], grant: Grant) -> MoeSegmentsError | None:
+        """Why the file cannot be sent after all: then the reservation is given back."""
+        try:
+            await look_again()
+        except MoeSegmentsError as error:
+            await self._record(NeverSent(grant.job, grant.attempt, str(error)))
+            return error
+        except BaseException:
+            await self._record(NeverSent(grant.job, grant.attempt, "it was called off before anything was sent"))
+            raise
+        return None
 
     def _new_token(self, operation: Operation) -> str | None:
         if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
@@ -201,9 +221,10 @@ class Submitter:
 
     def _ask(self, submission: Submission, token: str | None) -> Ask:
         operation, settings = submission.operation, self._settings
+        checked = {} if submission.checked is None else {"checked": dict(submission.checked)}
         return Ask(
             job=submission.job_id,
-            operation=remembered(operation),
+            operation=remembered(operation) | checked,
             cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
