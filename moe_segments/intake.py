@@ -1,7 +1,7 @@
 """What becomes of a file before its operation may be sent: checked, weighed, published, and found to be the same still.
 
 Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
-file at an address by its entity tag or size, looked at once more when it had to wait.
+file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
     from moe_segments.core.report import PreflightReport
     from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+    from moe_segments.publisher_http import Glance
     from moe_segments.settings import Settings
     from moe_segments.verdict import Preflight
 
-__all__ = ["AnyFile", "Intake", "Publish", "Taken"]
+__all__ = ["AnyFile", "Checked", "Intake", "Publish", "Taken"]
 
 Publish: TypeAlias = "str | Callable[[Path], Awaitable[str | PublishedFile]]"
 AnyFile: TypeAlias = "CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers"
@@ -48,6 +49,19 @@ _REMEMBERED: Final = 10_000
 _log = logging.getLogger("moe_segments.client")
 
 
+@attrs.frozen
+class Checked:
+    """What was found in a file, and what tells whether it is still that file.
+
+    Attributes:
+        report: With its SHA-256, and its entity tag where it was at an address.
+        modified: When it was changed last, as its host says; None where the entity tag is known, or nothing is.
+    """
+
+    report: PreflightReport
+    modified: str | None = None
+
+
 @attrs.define(eq=False)
 class Taken:
     """A file that may be sent.
@@ -56,7 +70,7 @@ class Taken:
         operation: What to do with it.
         rows: What it counts for.
         file_url: Where the service can fetch it. Never shown: it may be signed.
-        report: What its preflight found; None where that was off.
+        checked: What its preflight found; None where that was off.
         published: How it was published; None for a file that was at an address already.
         looked_s: When it was last known to be what it is, on the loop's clock.
     """
@@ -64,17 +78,17 @@ class Taken:
     operation: AnyFile
     rows: int
     file_url: str = attrs.field(repr=False)
-    report: PreflightReport | None
+    checked: Checked | None
     published: PublishedFile | None
     looked_s: float
 
     @property
     def facts(self) -> dict[str, object] | None:
         """What the journal keeps of the preflight; None when there was none."""
-        if self.report is None:
+        if self.checked is None:
             return None
         # Not its digest: a short file could be guessed from that.
-        return {"rows": self.report.rows, "distinct_rows": self.report.distinct_rows}
+        return {"rows": self.checked.report.rows, "distinct_rows": self.checked.report.distinct_rows}
 
 
 class Intake:
@@ -93,7 +107,7 @@ class Intake:
         self._settings, self._limits = settings, settings.limits
         self._publish = Destination.parse(publish) if isinstance(publish, str) else publish
         self.preflight = checked_preflight(preflight)
-        self._reports: OrderedDict[AnyFile, PreflightReport] = OrderedDict()
+        self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
         if isinstance(self._publish, Destination):
@@ -117,11 +131,11 @@ class Intake:
             PreflightError: It cannot be read.
         """
         async with self._room:
-            report = await self._checked(operation)
-        self._reports[_key_of(operation)] = report
-        while len(self._reports) > _REMEMBERED:
-            self._reports.popitem(last=False)
-        return report
+            checked = await self._checked(operation)
+        self._known[_key_of(operation)] = checked
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return checked.report
 
     async def take(self, operation: AnyFile, preflight: Preflight | None) -> Taken:
         """Make a file ready: check it, weigh it, publish it where it is a local one.
@@ -137,8 +151,9 @@ class Intake:
             return await self._taken(operation, mode)
 
     async def _taken(self, operation: AnyFile, mode: Preflight) -> Taken:
-        has_told = _key_of(operation) in self._reports
-        report = None if mode == "off" else await self._report(operation, mode)
+        has_told = _key_of(operation) in self._known
+        checked = None if mode == "off" else await self._check_of(operation, mode)
+        report = None if checked is None else checked.report
         rows = await self._weighed(operation, report)
         self._check_weight(attrs.evolve(operation, rows=rows))
         if report is not None:
@@ -146,7 +161,7 @@ class Intake:
         published = None if operation.file is None else await self._published(operation.file, report)
         file_url = published.url if published is not None else operation.file_url
         assert file_url is not None  # the model sees to it
-        return Taken(operation, rows, file_url, report, published, asyncio.get_running_loop().time())
+        return Taken(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
 
     async def look_again(self, taken: Taken) -> None:
         """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
@@ -159,14 +174,14 @@ class Intake:
             return
         if taken.operation.file is not None:
             await self._look_at_published(taken, taken.operation.file)
-        elif taken.report is not None:
-            await self._look_at_url(taken.file_url, taken.report)
+        elif taken.checked is not None:
+            await self._look_at_url(taken.file_url, taken.checked)
         taken.looked_s = loop.time()
 
     # Checking
 
-    async def _report(self, operation: AnyFile, mode: Preflight) -> PreflightReport | None:
-        remembered = self._reports.pop(_key_of(operation), None)
+    async def _check_of(self, operation: AnyFile, mode: Preflight) -> Checked | None:
+        remembered = self._known.pop(_key_of(operation), None)
         if remembered is not None:
             await self._look_at(operation, remembered)
             return remembered
@@ -178,11 +193,11 @@ class Intake:
             _log.warning("the preflight could not be made, going on without: %s", error)
             return None
 
-    async def _checked(self, operation: AnyFile) -> PreflightReport:
+    async def _checked(self, operation: AnyFile) -> Checked:
         _check_there(operation)
         source = operation.file or operation.file_url
         assert source is not None  # the model sees to it
-        return await check_file(
+        report = await check_file(
             source,
             attribute_name=operation.attribute_name,
             attribute_type="double" if operation.attribute_type == "double" else "string",
@@ -191,6 +206,10 @@ class Intake:
             timeouts=file_timeouts(self._settings),
             proxy=self._settings.proxy,
         )
+        if operation.file_url is None or report.etag is not None:
+            return Checked(report)
+        seen = await self._glanced(operation.file_url)  # hosts without entity tags are few
+        return Checked(report, None if seen is None else seen.modified)
 
     async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
         """The rows that the operation is to count for: as declared, else as found."""
@@ -260,11 +279,11 @@ class Intake:
 
     # Looking again
 
-    async def _look_at(self, operation: AnyFile, report: PreflightReport) -> None:
+    async def _look_at(self, operation: AnyFile, checked: Checked) -> None:
         if operation.file is not None:
-            await self._look_at_file(operation.file, report.sha256)
+            await self._look_at_file(operation.file, checked.report.sha256)
         elif operation.file_url is not None:
-            await self._look_at_url(operation.file_url, report)
+            await self._look_at_url(operation.file_url, checked)
 
     async def _look_at_file(self, file: Path, sha256: str) -> None:
         if (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0] != sha256:
@@ -278,23 +297,35 @@ class Intake:
             await self._look_at_file(file, published.sha256)
         least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
         if published.expires_at is not None and published.expires_at < least:
-            taken.published = await self._published(file, taken.report)
+            taken.published = await self._published(file, None if taken.checked is None else taken.checked.report)
             taken.file_url = taken.published.url
 
-    async def _look_at_url(self, url: str, report: PreflightReport) -> None:
+    async def _look_at_url(self, url: str, checked: Checked) -> None:
         """Compare an address with what was read there. No answer in time is no evidence, so it is let pass."""
-        shown = url_without_query(url)
-        try:
-            seen = await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
-        except (aiohttp.ClientError, OSError) as error:
-            _log.warning("%s could not be looked at once more (%s), going on", shown, type(error).__name__)
+        seen = await self._glanced(url)
+        if seen is None:
             return
+        shown = url_without_query(url)
         if not seen.is_there:
             raise PreflightError(shown, f"was there when it was checked, and answers HTTP {seen.status} now")
-        before = None if report.etag is None else report.etag.removeprefix("W/")
-        is_other = seen.etag != before if seen.etag and before else seen.file_bytes not in (None, report.file_bytes)
-        if is_other:
+        if _is_other(seen, checked):
             raise _changed(shown)
+
+    async def _glanced(self, url: str) -> Glance | None:
+        try:
+            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+        except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
+            _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
+            return None
+
+
+def _is_other(seen: Glance, checked: Checked) -> bool:
+    """Whether it is another file than the one that was checked, by the best that its host tells."""
+    etag = checked.report.etag
+    if etag is not None and seen.etag is not None:
+        return seen.etag != etag.removeprefix("W/")
+    has_other_size = seen.file_bytes not in (None, checked.report.file_bytes)
+    return has_other_size or (None not in (seen.modified, checked.modified) and seen.modified != checked.modified)
 
 
 def _key_of(operation: AnyFile) -> AnyFile:

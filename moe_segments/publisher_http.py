@@ -83,6 +83,7 @@ class Glance:
         encoding: How it is compressed; "identity" when it is not.
         file_bytes: Size of the whole file; None where it is not said.
         etag: Its entity tag, without the mark of a weak one; None where it has none.
+        modified: When it was changed last, as it is said; None where it is not.
     """
 
     status: int
@@ -90,6 +91,7 @@ class Glance:
     encoding: str
     file_bytes: int | None
     etag: str | None
+    modified: str | None
 
     @property
     def is_there(self) -> bool:
@@ -127,6 +129,7 @@ async def glance(url: str, *, proxy: str | None = None, total_s: float | None = 
             encoding=response.headers.get("Content-Encoding", "identity").lower(),
             file_bytes=int(found[1]) if response.status == _PARTIAL and found else response.content_length,
             etag=None if etag is None else etag.removeprefix("W/"),
+            modified=response.headers.get("Last-Modified"),
         )
 
 

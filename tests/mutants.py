@@ -452,8 +452,8 @@ MUTANTS: Final = (
         "changed-file-taken",
         0,
         _INTAKE,
-        "        if is_other:\n",
-        "        if not is_other:\n",
+        "        return seen.etag != etag.removeprefix",
+        "        return seen.etag == etag.removeprefix",
         (f"{_TAKEN}what_was_checked_is_what_is_sent",),
     ),
     Mutant(

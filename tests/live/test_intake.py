@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from moe_segments import (
     AddUsers,
@@ -260,6 +262,31 @@ async def test_a_file_that_is_gone_meanwhile_is_refused(sandbox: Sandbox, users:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("tells", ["Last-Modified", "size"])
+async def test_a_host_without_entity_tags_is_asked_for_what_it_has(sandbox: Sandbox, tells: str) -> None:
+    file: dict[str, Any] = {"body": GOOD, "headers": {"Content-Type": "text/csv"}}
+
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(text=file["body"], headers=file["headers"])
+
+    app = web.Application()
+    app.router.add_get("/users.csv", serve)
+    async with TestServer(app) as server, client_on(sandbox) as client:
+        operation = create(url=str(server.make_url("/users.csv")))
+        if tells == "Last-Modified":
+            file["headers"]["Last-Modified"] = "Mon, 23 Nov 2026 10:00:00 GMT"
+        assert (await client.preflight(operation)).etag is None
+        if tells == "size":
+            file["body"] = "u-1\n"
+        else:
+            file["headers"]["Last-Modified"] = "Mon, 23 Nov 2026 10:00:01 GMT"
+        with pytest.raises(PreflightError, match="has changed since it was checked"):
+            await client.submit(operation)
+        await client.preflight(operation)
+        assert (await client.submit(operation)).accepted is not None
+
+
+@pytest.mark.asyncio
 async def test_a_check_is_not_made_twice(sandbox: Sandbox, users: Path) -> None:
     """The second time the file is only looked at: an equal operation, whatever rows it names by then."""
     operation = create(url=await sandbox.publish(users))
@@ -368,6 +395,7 @@ async def test_a_job_tells_what_became_of_its_rows(sandbox: Sandbox, tmp_path: P
         job = await client.submit(create(file))
         await job.result(timeout=5)
         figures = client.job(job.id).figures
+        assert client.job(job.id).operation.name == "diwali"
     assert figures == FileFigures(rows=3, distinct_rows=3, found=3, processed=3, matched=2)
     assert (figures.lost, figures.warnings) == (0, ())
     assert "job " not in caplog.text
