@@ -408,8 +408,13 @@ async def test_a_full_quota_ends_in_exit_code_3_and_says_until_when(shell: Shell
 async def test_a_lost_answer_ends_in_exit_code_4(shell: Shell) -> None:
     """With the job to look for."""
     await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    before = len(shell.sandbox.workspace.requests)
+    add = shell.run_at_speed("add-users", "diwali", *FIELDS, "--file-url", shell.url, "--json")
+    running = asyncio.ensure_future(add)
+    while len(shell.sandbox.workspace.requests) == before:  # the read that proves the key
+        await asyncio.sleep(0.001)
     shell.sandbox.fail_next(FaultKind.LOSE_ANSWER)
-    result = await shell.run_at_speed("add-users", "diwali", *FIELDS, "--file-url", shell.url, "--json")
+    result = await running
     assert result.code == 4
     assert result.document["state"] == "unknown"
     assert "the outcome is unknown" in result.err
