@@ -8,9 +8,9 @@ and with numpy (fast), then `clean_file` and `split_file`; and, where they are i
 column and counting what is distinct and what does not match.
 
 Every run is a fresh process; the sides take turns. A ratio is of medians, to the plain loop on the same file; a file in
-which every row is bad is compared with the clean one. Memory is what a run needs at its peak over the interpreter that
-has just started. With `--share 1` the files are the 148 MB of the bounds (some minutes, and more than a gigabyte of
-memory for the plain loop); the default is a tenth, where the import of numpy weighs.
+which every row is bad is compared with the clean one. Memory is what a run needs at its peak over the interpreter with
+its modules imported, numpy excepted. With `--share 1` the files are the 148 MB of the bounds (some minutes, and more
+than a gigabyte of memory for the plain loop); the default is a tenth, where the import of numpy weighs.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def _memory_mb(field: str) -> float:
 
 def one_run(side: str, path: Path) -> None:
     """In a process of its own: print seconds and MB."""
-    before = _memory_mb("VmRSS")
     importlib.import_module(NEEDS.get(side, "moe_segments.files"))
+    before = _memory_mb("VmRSS")
     began_s = time.perf_counter()
     ALL[side](path)
     taken_s = time.perf_counter() - began_s

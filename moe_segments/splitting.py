@@ -79,7 +79,8 @@ class SplitReport:
 
     def as_text(self) -> str:
         """The report for people, several lines."""
-        head = f"{self.source}: {len(self.parts)} parts of at most {self.max_rows:,} rows and {self.max_bytes:,} bytes"
+        number = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
+        head = f"{self.source}: {number} of at most {self.max_rows:,} rows and {self.max_bytes:,} bytes"
         changes = [
             *(["  the byte order mark was left out"] if self.bom_removed else []),
             *(["  a newline was added at the end"] if self.newline_added else []),

@@ -241,6 +241,53 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 
 
 @app.command
+def preflight(
+    file: str,
+    /,
+    *,
+    attribute_name: str | None = None,
+    attribute_type: Literal["string", "double"] = "string",
+    strict: bool = False,
+    fix: Path | None = None,
+    split: Path | None = None,
+    max_rows: int | None = None,
+    findings: int = 20,
+    mask: bool = False,
+    json: bool = False,
+) -> int:
+    """Check a file of users before it is uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
+
+    Exit codes: 0 ready, warnings included; 1 the file has errors; 2 it cannot be read, or an option is wrong.
+
+    Args:
+        file: A CSV of one value a line: a path, or the public URL that the service will read.
+        attribute_name: User attribute that the values are matched against; a row equal to it is a header.
+        attribute_type: Its type; double wants numbers.
+        strict: Special characters are errors, as one of the service's documents has it.
+        fix: Write a cleaned copy here, and judge that one.
+        split: Write parts within the limits into this directory, of the copy where there is one.
+        max_rows: Most rows of a part; by default what a day takes.
+        findings: How many findings of each rule are shown; all are counted.
+        mask: Show the shape of rows instead of the rows.
+        json: One JSON document on standard output, everything else on standard error.
+    """
+    from moe_segments.cli.preflight import Wanted, preflight_file
+
+    wanted = Wanted(
+        attribute_name=attribute_name,
+        attribute_type=attribute_type,
+        strict=strict,
+        fix=fix,
+        split=split,
+        max_rows=max_rows,
+        findings=findings,
+        mask=mask,
+        json=json,
+    )
+    return preflight_file(file, wanted)
+
+
+@app.command
 def quota(*, watch: bool = False, telling: Telling = _TELLING, common: Common = _COMMON) -> int:
     """Show what is used of each quota and when the next of it is free; tell the journal what others spent.
 

@@ -162,7 +162,7 @@ def _place(finding: Finding, *, mask: bool) -> str:
     other = f" as line {finding.other_line:,}" if finding.other_line is not None else ""
     if finding.row is None:
         return f"    line {finding.line:,}{other}"
-    return f"    line {finding.line:,}{other}: {masked(finding.row) if mask else finding.row}"
+    return f"    line {finding.line:,}{other}: |{masked(finding.row) if mask else finding.row}|"
 
 
 def shown(row: bytes) -> str:
