@@ -4,9 +4,10 @@ It counts in its own way, with plain lists of moments, and knows nothing of the 
 checks the other. Moments are seconds on the injected clock, lengths are seconds.
 
 Where the documents are silent: a request is looked at in the order 400, 413, 404, 403, 409, 412, 429; an unarchived
-segment does not expire again; a file for an archived or a filter segment is a 400; archiving what is archived and
-unarchiving what is active are accepted; a v3 call spends its quota when it succeeds, a rejected one where
-`count_rejected` says so; a segment is used by each file, update and unarchive, and by `run`.
+segment does not expire again; a file for an archived segment is a 400, one for a segment of filters a 404, as is a
+filter that refers to no segment; archiving what is archived and unarchiving what is active are accepted; a v3 call
+spends its quota when it succeeds, a rejected one where `count_rejected` says so; a segment is used by each file, update
+and unarchive, and by `run`.
 """
 
 from __future__ import annotations
@@ -336,20 +337,17 @@ class Workspace:
             if not self._registry.is_taken(ask.name):
                 return None
             return Refusal(status=409, title="Resource not created", description=f"{ask.name!r} is a name in use.")
-        if found is None:
+        if found is None or found.kind is Kind.FILTER:
             return _not_found(ask.name, ask.cs_id)
         if not found.is_active:
             text = "The segment is archived: unarchive it first."
-            return Refusal(status=400, title="Invalid Request", description=text)
-        if found.kind is Kind.FILTER:
-            text = "The segment is one of filters: a file cannot change it."
             return Refusal(status=400, title="Invalid Request", description=text)
         return None
 
     def _refuse_definition(self, ask: FilterAsk, segment: SandboxSegment | None = None) -> Refusal | None:
         if missing := self._registry.missing(ask.definition):
             text = f"The filters refer to {missing!r}, which no segment has as its id."
-            return Refusal(status=400, title="Invalid Request", description=text)
+            return Refusal(status=404, title="Entity Not Found", description=text)
         if ask.name is not None and self._registry.is_taken(ask.name, but_by=segment):
             text = f"Another segment has or had the name {ask.name!r}: choose another."
             return Refusal(status=409, title="Resource not created", description=text)
