@@ -258,7 +258,7 @@ class Sandbox:
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
         app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
         self._control.add_to(app)
-        app.router.add_route("*", "/{version:v[23]}/{rest:.*}", self._handle)
+        app.router.add_route("*", r"/{version:v[23]}/{rest:[\s\S]*}", self._handle)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
