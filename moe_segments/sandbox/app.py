@@ -6,8 +6,6 @@ Everything it decides, it decides in `Workspace`; here are the socket, the delay
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
 import socket
 import struct
 from pathlib import Path
@@ -32,10 +30,10 @@ from moe_segments.sandbox.faults import (
     known_kind,
 )
 from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
+from moe_segments.sandbox.options import known_dialects, known_users, loopback
 from moe_segments.sandbox.processing import Pauses, Processor
 from moe_segments.sandbox.records import RequestRecord
 from moe_segments.sandbox.registry import IDLE_DAYS
-from moe_segments.sandbox.rows import RowReader
 from moe_segments.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -123,7 +121,7 @@ class Sandbox:
         self.workspace = Workspace(
             clock=clock or self._own_clock or ForwardClock(),
             limits=self.limits,
-            directory=_directory(users),
+            directory=known_users(users),
             seed=seed,
             count_rejected=count_rejected,
             call_limits=call_limits,
@@ -133,14 +131,14 @@ class Sandbox:
         self._latency_s = latency_s
         self._faults_at_start = faults or Faults()
         self._plan = FaultPlan(self._faults_at_start, seed=seed)
-        self._api = Api(self.workspace, self.credentials, dialects=_dialects(dialect), retry_headers=retry_headers)
+        self._api = Api(self.workspace, self.credentials, dialects=known_dialects(dialect), retry_headers=retry_headers)
         self._pauses = Pauses(
             processing_s=processing_s,
             download_s=tuple(pause_s / self.limits.scale for pause_s in download_pauses_s),
             callback_s=tuple(pause_s / self.limits.scale for pause_s in callback_pauses_s),
         )
         self._gate, self._resolver = Gate(allowed_hosts), resolver
-        self._host, self._port = _loopback(host), port
+        self._host, self._port = loopback(host), port
         self._files = FileServer()
         self._control = Control(self)
         self._handling: set[asyncio.Task[object]] = set()
@@ -370,34 +368,3 @@ def _hang_up(request: web.Request, *, reset: bool) -> web.StreamResponse:
 async def _sleep(seconds: float) -> None:
     if seconds > 0:
         await asyncio.sleep(seconds)
-
-
-def _directory(users: Path | Iterable[str] | None) -> Iterable[str] | None:
-    if not isinstance(users, os.PathLike):
-        if isinstance(users, str):
-            raise InputError("must be a path or several texts, not one text", "users")
-        return users
-    reader = RowReader()
-    try:
-        reader.feed(users.read_bytes())
-    except OSError as error:
-        raise InputError(f"the file cannot be read: {error.strerror}", "users") from None
-    return reader.finish().values
-
-
-def _dialects(dialects: str | Iterable[str]) -> frozenset[Dialect]:
-    named = (dialects,) if isinstance(dialects, str) else tuple(dialects)
-    try:
-        return frozenset(map(Dialect, named))
-    except ValueError:
-        raise InputError(f"{dialects!r} is none of {', '.join(Dialect)}, nor several of them", "dialect") from None
-
-
-def _loopback(host: str) -> str:
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise InputError(f"must be a loopback address such as 127.0.0.1, not {host!r}", "host")
-    return host

@@ -6,14 +6,14 @@ Nothing secret is in it: no key, no address of a file or of a callback, no user.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from moe_segments.models import FileProcessed
 from moe_segments.sandbox.faults import CALLBACK_FAULTS, FaultKind
+from moe_segments.sandbox.history import newest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Reversible
+    from collections.abc import Mapping
 
     from moe_segments.sandbox.app import Sandbox
     from moe_segments.sandbox.records import Delivery, RequestRecord, SandboxSegment, Submission
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LAST", "Json", "faults_of", "overview", "time_of"]
 
-_T = TypeVar("_T")
 Json: TypeAlias = "dict[str, object]"
 LAST: Final = 100  # so many of each kind of record are told unless more are asked for
 
@@ -33,27 +32,16 @@ def overview(sandbox: Sandbox, last: int = LAST) -> Json:
         sandbox: Of which.
         last: How many segments, operations, callbacks and requests are told of; the totals count all.
     """
-    workspace = sandbox.workspace
-    segments, submissions = workspace.segments, workspace.submissions
-    deliveries, requests = workspace.deliveries, workspace.requests
+    workspace, history = sandbox.workspace, sandbox.workspace.history
     now = workspace.now()
     return {
         "time": time_of(sandbox),
         "quotas": _quotas(workspace, now),
-        "totals": {
-            "segments": len(segments),
-            "active_segments": sum(each.is_active for each in segments),
-            "operations": len(submissions),
-            "unfinished_operations": sum(each.result is None for each in submissions),
-            "callbacks_delivered": len({each.request_id for each in deliveries if each.status == 200}),  # noqa: PLR2004
-            "callback_tries": len(deliveries),
-            "requests": len(requests),
-            "rejections": workspace.rejections,
-        },
-        "segments": [_segment(each, now) for each in _newest(segments, last)],
-        "operations": [_operation(each) for each in _newest(submissions, last)],
-        "callbacks": [_delivery(each) for each in _newest(deliveries, last)],
-        "requests": [_request(each) for each in _newest(requests, last)],
+        "totals": workspace.totals(),
+        "segments": [_segment(each, now) for each in workspace.newest_segments(last)],
+        "operations": [_operation(each) for each in newest(history.submissions, last)],
+        "callbacks": [_delivery(each) for each in newest(history.deliveries, last)],
+        "requests": [_request(each) for each in newest(history.requests, last)],
         "faults": faults_of(sandbox),
     }
 
@@ -164,10 +152,6 @@ def _request(record: RequestRecord) -> Json:
         "limit": record.limit,
         "fault": record.fault,
     }
-
-
-def _newest(records: Reversible[_T], last: int) -> Iterable[_T]:
-    return islice(reversed(records), last)
 
 
 def _moment(at: float) -> str:
