@@ -440,8 +440,16 @@ MUTANTS: Final = (
         "control-open-to-other-origins",
         0,
         _CONTROL,
-        'if (origin is not None and origin != f"http://{request.host}") or site',
-        "if site",
+        'if origin is not None and origin != f"http://{request.host}":',
+        "if origin is not None and not origin:",
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-believes-no-browser",
+        0,
+        _CONTROL,
+        'request.headers.get("Sec-Fetch-Site", "none") not in',
+        '"none" not in',
         (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
     ),
     Mutant(

@@ -37,6 +37,7 @@ _PREFIX: Final = "/_sandbox"
 _LOOK_S: Final = 0.25  # how often an open page is looked after
 _MOST_PAGES: Final = 16
 _MOST_LAST: Final = 100_000
+_FOREIGN: Final = "a page of another origin must not use the sandbox"
 _READS: Final = frozenset({"GET", "HEAD"})
 _ALWAYS: Final = {
     "Cache-Control": "no-store",
@@ -102,6 +103,7 @@ class Control:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send what changed on the page, as server-sent events: JSON of section to HTML."""
+        _check_site(request)
         if len(self._pages) >= _MOST_PAGES:
             raise web.HTTPServiceUnavailable(text="too many pages are open")
         task = asyncio.current_task()
@@ -196,11 +198,17 @@ def _check_host(request: web.Request) -> None:
 
 def _check_origin(request: web.Request) -> None:
     origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if (origin is not None and origin != f"http://{request.host}") or site not in ("same-origin", "none"):
-        raise _Refused(403, "a page of another origin must not change the sandbox")
+    if origin is not None and origin != f"http://{request.host}":
+        raise _Refused(403, _FOREIGN)
+    _check_site(request)
     if request.content_type != "application/json":
         raise _Refused(415, "Content-Type must be application/json")
+
+
+def _check_site(request: web.Request) -> None:
+    """What a browser says of whose page it is that asks; tools say nothing."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise _Refused(403, _FOREIGN)
 
 
 def _host_of(url: str) -> str:

@@ -302,6 +302,12 @@ async def test_a_name_that_was_made_to_point_here_reads_nothing(ask: Steersman) 
 
 
 @pytest.mark.asyncio
+async def test_a_page_of_another_origin_does_not_hold_streams_open(ask: Steersman) -> None:
+    """There are only so many of them."""
+    assert (await ask.get("/_sandbox/events", {"Sec-Fetch-Site": "cross-site"})).status == 403
+
+
+@pytest.mark.asyncio
 async def test_another_method_is_a_405_and_a_preflight_is_not_answered(
     sandbox: Sandbox, session: aiohttp.ClientSession
 ) -> None:
