@@ -507,7 +507,7 @@ MUTANTS: Final = (
         "moe_segments/sandbox/page.py",
         "return html.escape(str(value), quote=True)",
         "return str(value)",
-        ("tests/pure/test_sandbox_page.py::test_what_came_from_outside_is_text_and_nothing_else",),
+        ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
     ),
 )
 
