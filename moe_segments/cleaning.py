@@ -142,7 +142,8 @@ class _Cleaning:
             for rows in kept:
                 self._outputs[1].write(rows)
         output = self._outputs[-1]
-        sha256 = output.sync()
+        sha256 = output.end()
+        output.sync()
         output.rename()
         settled(self._target.parent)
         return CleanReport(

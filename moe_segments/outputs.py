@@ -50,13 +50,26 @@ class Output:
         """Some of what was written."""
         return os.pread(self._descriptor, size, offset)
 
-    def sync(self) -> str:
-        """Make it durable, still under its other name. Returns the sha256, in hex."""
+    def end(self) -> str:
+        """There is no more to write, nor to read. Returns the sha256, in hex."""
+        self._close()
+        return self._sha256.hexdigest()
+
+    def sync(self) -> None:
+        """Make what was written durable, still under its other name; after `end`.
+
+        Raises:
+            PreflightError: It cannot be written.
+        """
+        assert self._temporary is not None  # not renamed yet
         try:
-            os.fsync(self._descriptor)
+            descriptor = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise _unwritable(self.path, error) from None
-        return self._sha256.hexdigest()
 
     def rename(self) -> None:
         """Give it its name, in place of what had it."""
@@ -69,13 +82,16 @@ class Output:
 
     def close(self) -> None:
         """Let go of it; what has not got its name is gone."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
             self._temporary = None
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def settled(directory: Path) -> None:

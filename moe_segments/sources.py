@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "opened"]
 
+_State: TypeAlias = tuple[int, int, int, int]
+
 BLOCK_BYTES: Final = 262_144
 _MB: Final = 1_000_000
 
@@ -26,20 +28,41 @@ class OpenFile:
     """A regular file on disk, open for reading.
 
     Attributes:
+        path: Where it is.
         file_bytes: Its size when it was opened, bytes.
     """
 
+    path: Path
     _file: FileIO
+    _state: _State
     file_bytes: int
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, once."""
+        """Its bytes, once.
+
+        Raises:
+            PreflightError: It is not any more what it was when it was opened.
+        """
+        read_bytes = 0
         while block := self._file.read(BLOCK_BYTES):
+            read_bytes += len(block)
+            if read_bytes > self.file_bytes:
+                break  # it grows, perhaps for ever
             yield block
+        self.check_unchanged()
 
     def reread(self, offset: int, size: int) -> bytes:
         """Some of its bytes once more."""
         return os.pread(self._file.fileno(), size, offset)
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that changed meanwhile: nobody knows then what was read.
+
+        Raises:
+            PreflightError: Its size, its time or the file behind its name is not what it was.
+        """
+        if not (self._state == _state_of(os.fstat(self._file.fileno())) == _state_of(self.path.stat())):
+            raise PreflightError(str(self.path), "changed while it was read: wait until it is written, then try again")
 
 
 @contextmanager
@@ -52,9 +75,9 @@ def opened(path: Path) -> Iterator[OpenFile]:
     try:
         with _opened(path) as file:
             before = os.fstat(file.fileno())
-            yield OpenFile(file, before.st_size)
-            if not (_state(before) == _state(os.fstat(file.fileno())) == _state(path.stat())):
-                raise PreflightError(str(path), "changed while it was read: wait until it is written, then try again")
+            handle = OpenFile(path, file, _state_of(before), before.st_size)
+            yield handle
+            handle.check_unchanged()
     except OSError as error:
         raise PreflightError(str(path), f"cannot be read: {error.strerror or type(error).__name__}") from None
 
@@ -68,7 +91,7 @@ def _opened(path: Path) -> FileIO:
         raise PreflightError(str(path), "is no path") from None
 
 
-def _state(stat: os.stat_result) -> tuple[int, int, int, int]:
+def _state_of(stat: os.stat_result) -> _State:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

@@ -28,7 +28,8 @@ __all__ = ["Part", "SplitReport", "split_file"]
 
 _STEM: Final = "part"
 _SUFFIX: Final = ".csv"
-_PARTS_MOST: Final = 9_999
+_PARTS_MOST: Final = 999
+_DIGITS: Final = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +116,7 @@ async def split_file(
 ) -> SplitReport:
     """Cut a file into parts, each with whole rows, each within the limits.
 
-    Rows are not looked at: clean the file first. The parts are `STEM-0001.csv` and so on, after the file's own name.
+    Rows are not looked at: clean the file first. The parts are `STEM-001.csv` and so on, after the file's own name.
     They are there all or none.
 
     Args:
@@ -166,7 +167,7 @@ class _Names:
 
     def of(self, number: int) -> Path:
         """The path of part *number*, from 0."""
-        return self.directory / f"{self._stem}-{number + 1:04}{self._suffix}"
+        return self.directory / f"{self._stem}-{number + 1:0{_DIGITS}}{self._suffix}"
 
     def prepare(self) -> None:
         """Make the directory.
@@ -189,7 +190,8 @@ class _Names:
 
     def _is_part(self, path: Path) -> bool:
         number = path.stem.removeprefix(f"{self._stem}-")
-        return path.suffix == self._suffix and path.stem != number and number.isdecimal() and len(number) == 4  # noqa: PLR2004 - digits
+        is_number = path.stem != number and number.isdecimal() and len(number) == _DIGITS
+        return path.suffix == self._suffix and is_number
 
 
 class _Splitting:
@@ -223,7 +225,8 @@ class _Splitting:
             raise PreflightError(self._name, "has a row that fits into no part: are the line ends missing?") from None
         self._end_part()
         for output in self._outputs:
-            output.rename()
+            output.sync()
+        self._rename_all()
         settled(self._names.directory)
         return SplitReport(
             source=self._name,
@@ -239,6 +242,15 @@ class _Splitting:
         for output in self._outputs:
             output.close()
 
+    def _rename_all(self) -> None:
+        try:
+            for output in self._outputs:
+                output.rename()
+        except PreflightError:
+            for part in self._parts:  # none of these names was there before
+                part.path.unlink(missing_ok=True)
+            raise
+
     def _write(self, number: int, data: bytes, rows: int) -> None:
         if not self._outputs:
             self._check_format()
@@ -253,7 +265,7 @@ class _Splitting:
     def _end_part(self) -> None:
         if len(self._parts) < len(self._outputs):
             output = self._outputs[-1]
-            sha256 = output.sync()
+            sha256 = output.end()
             self._parts.append(Part(path=output.path, rows=self._rows, file_bytes=output.file_bytes, sha256=sha256))
             self._rows = 0
 

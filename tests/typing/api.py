@@ -26,6 +26,7 @@ from moe_segments import (
     BadRequest,
     CallbackReceiver,
     CallbackTimeout,
+    CleanReport,
     Conflict,
     CreateFileSegment,
     Credentials,
@@ -33,6 +34,7 @@ from moe_segments import (
     FileFigures,
     FileProcessed,
     FileProcessingFailed,
+    Finding,
     Forbidden,
     Governor,
     InputError,
@@ -60,10 +62,14 @@ from moe_segments import (
     SegmentBusy,
     SegmentsClient,
     ServerError,
+    SplitReport,
     TooManyRequests,
     UnarchiveSegment,
     __version__,
+    check_file,
+    clean_file,
     publish,
+    split_file,
 )
 
 FILE_URL = "https://files.example.com/diwali.csv"
@@ -416,3 +422,43 @@ def refused(error: ApiError) -> str:
             return "later"
         case _:
             return str(error)
+
+
+# Files
+
+
+async def blocks() -> AsyncIterator[bytes]:
+    yield b"a\n"
+
+
+async def files() -> None:
+    report = await check_file(
+        Path("users.csv"), attribute_name="ID", attribute_type="double", strict=True, findings_per_rule=5
+    )
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    assert_type(report.rows, int)
+    assert_type(report.distinct_rows, int)
+    assert_type(report.file_bytes, int)
+    assert_type(report.sha256, str)
+    assert_type(report.etag, str | None)
+    assert_type(report.findings, tuple[Finding, ...])
+    assert_type(report.errors, tuple[Finding, ...])
+    assert_type(report.warnings, tuple[Finding, ...])
+    assert_type(report.counts, Mapping[str, int])
+    assert_type(report.as_text(mask=True), str)
+    assert_type(report.as_json(), dict[str, object])
+    finding = report.findings[0]
+    assert_type(finding.code, str)
+    assert_type(finding.line, int | None)
+    assert_type(finding.other_line, int | None)
+    assert_type(finding.row, str | None)
+    await check_file(b"a\n")
+    await check_file(FILE_URL)
+    await check_file(blocks())
+    cleaned = await clean_file(FILE_URL, "clean.csv", attribute_name="ID")
+    assert_type(cleaned, CleanReport)
+    assert_type(cleaned.changes, Mapping[str, int])
+    parts = await split_file(cleaned.path, Path("parts"), max_rows=100)
+    assert_type(parts, SplitReport)
+    assert_type([part.path for part in parts.parts], list[Path])
