@@ -406,7 +406,7 @@ class Submitter:
             delivery = await self._transport.send(request)
             if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
                 await self._key_works()
-                return decode_segments(delivery.answer), http_date(delivery.answer.headers.get("Date"))
+                return decode_segments(delivery.answer), http_date(delivery.answer.header("date"))
             error, ending, wait_s = _failed_read(delivery)
             step = next_step(
                 "list",
