@@ -76,7 +76,6 @@ __all__ = ["Submission", "Submitter"]
 _SECOND_US: Final = 1_000_000
 _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
-_DATE_COARSE_S: Final = 2.0  # a Date header counts whole seconds, and took a moment to arrive
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
@@ -427,7 +426,7 @@ class Submitter:
             delivery = await self._transport.send(request)
             if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
                 await self._key_works()
-                return decode_segments(delivery.answer), http_date(delivery.answer.headers.get("Date"))
+                return decode_segments(delivery.answer), http_date(delivery.answer.header("date"))
             error, ending, wait_s = _failed_read(delivery)
             step = next_step(
                 "list",
@@ -472,13 +471,14 @@ class Submitter:
     def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
         """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
 
-        Without one the clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
+        A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
+        clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
         """
         attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
         reserved_s = record.doubt_us / _SECOND_US - attempt_s
         if service_s is None:
             return reserved_s
-        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s) - _DATE_COARSE_S
+        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
 
 
 def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:

@@ -246,6 +246,22 @@ MUTANTS: Final = (
         ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
     ),
     Mutant(
+        "clocks-taken-to-agree",
+        6,
+        _SUBMISSION,
+        "        if service_s is None:\n            return reserved_s\n",
+        "        if service_s is not None:\n            return reserved_s\n",
+        (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
+    ),
+    Mutant(
+        "older-segment-adopted",
+        6,
+        _SUBMISSION,
+        "segment.created_time.timestamp() >= oldest_s",
+        "segment.created_time.timestamp() >= 0",
+        (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
+    ),
+    Mutant(
         "claims-of-others-unheard",
         16,
         _ADMISSION,

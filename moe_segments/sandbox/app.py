@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -276,6 +277,12 @@ class Sandbox:
         finally:
             self._handling.discard(task)
 
+    def _response(self, reply: Reply) -> web.Response:
+        content = {"Content-Type": "application/json"} if reply.body else {}
+        # The clock that segments are stamped by, as a real service's is: a client may compare the two.
+        date = {"Date": formatdate(self.workspace.now(), usegmt=True)}
+        return web.Response(status=reply.status, body=reply.body or None, headers={**content, **date, **reply.headers})
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         fault = self._plan.draw(REQUEST_FAULTS)
         kind = fault.kind if fault else None
@@ -287,7 +294,7 @@ class Sandbox:
             return _hang_up(request, reset=True)
         if fault is not None and (refused := _refused_by(fault, request.path)):
             self._remember(request, refused, fault)
-            return _response(refused)
+            return self._response(refused)
         reply = self._api.answer(call)
         self._remember(request, reply, fault)
         await self._follow_up(reply)
@@ -296,7 +303,7 @@ class Sandbox:
             return _hang_up(request, reset=False)
         if fault is not None and kind is FaultKind.SERVER_ERROR_COUNTED:
             reply = server_error(request.path, fault.status, has_body=fault.has_body)
-        return _response(reply)
+        return self._response(reply)
 
     def _delays(self, fault: Fault | None) -> tuple[float, float]:
         latency_s = self._plan.seconds(self._latency_s)
@@ -356,11 +363,6 @@ async def _call(request: web.Request) -> Call:
         name=request.query.get("name"),
         body=body,
     )
-
-
-def _response(reply: Reply) -> web.Response:
-    headers = {"Content-Type": "application/json", **reply.headers} if reply.body else reply.headers
-    return web.Response(status=reply.status, body=reply.body or None, headers=headers)
 
 
 def _hang_up(request: web.Request, *, reset: bool) -> web.StreamResponse:
