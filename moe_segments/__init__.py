@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MoeSegmentsError,
         NotFound,
         NotSent,
+        NoUsersMatched,
         OutcomeUnknown,
         PreflightError,
         QuotaError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.figures import FileFigures
     from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
     from moe_segments.job import Job
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         Segment,
         UnarchiveSegment,
     )
+    from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
@@ -76,6 +79,7 @@ _HOMES = {
         "InputError",
         "JournalError",
         "MoeSegmentsError",
+        "NoUsersMatched",
         "NotFound",
         "NotSent",
         "OutcomeUnknown",
@@ -87,6 +91,7 @@ _HOMES = {
         "ServerError",
         "TooManyRequests",
     ),
+    "moe_segments.figures": ("FileFigures",),
     "moe_segments.files": (
         "CleanReport",
         "SplitReport",
@@ -117,6 +122,7 @@ _HOMES = {
         "Segment",
         "UnarchiveSegment",
     ),
+    "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -137,6 +143,7 @@ __all__ = [
     "CreateFileSegment",
     "Credentials",
     "FileFailed",
+    "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
     "Finding",
@@ -148,6 +155,7 @@ __all__ = [
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "Operation",
@@ -156,6 +164,7 @@ __all__ = [
     "PlannedStart",
     "PreflightError",
     "PreflightReport",
+    "PublishedFile",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
@@ -171,6 +180,7 @@ __all__ = [
     "UnarchiveSegment",
     "check_file",
     "clean_file",
+    "publish",
     "split_file",
 ]
 

@@ -3,7 +3,7 @@
 Each mutant is one line of the package made wrong in a copy of the tree, never in place; the tests named with it must
 then fail. One that survives is a hole in the tests: mend the tests. Before them the same tests are run on an untouched
 copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact", and
-from 101 on those of "The preflight".
+from 101 on those of "The preflight"; 0 is another rule of files or of the sandbox.
 
 Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree any more.
 """
@@ -40,6 +40,9 @@ _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
+_INTAKE = "moe_segments/intake.py"
+_REGISTRY = "moe_segments/sandbox/registry.py"
+_CONTROL = "moe_segments/sandbox/control.py"
 
 _CHUNKS = "moe_segments/core/chunks.py"
 _KEYS = "moe_segments/core/seen_fast.py"
@@ -55,6 +58,10 @@ _CLIENT = "tests/live/test_client.py::test_"
 _TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
+_TAKEN = "tests/live/test_intake.py::test_"
+_PUBLISHED = "tests/live/test_publisher.py::test_"
+_V3 = "tests/live/test_sandbox_filters.py::test_"
+_STEERED = "tests/live/test_sandbox_control.py::test_"
 
 
 class Mutant(NamedTuple):
@@ -62,7 +69,7 @@ class Mutant(NamedTuple):
 
     Attributes:
         name: What is wrong with it.
-        rule: The rule's number.
+        rule: The rule's number; 0 for one of the sandbox.
         file: Where.
         old: The text as it is, exactly once in the file.
         new: What stands there instead.
@@ -98,7 +105,7 @@ MUTANTS: Final = (
         "unknown-without-d",
         6,
         _LEDGER,
-        "counted_us = at_us + _us(self.limits.count_late_s)",
+        "counted_us = at_us + self._late_us",
         "counted_us = at_us",
         (f"{_SERVICES}[token bucket]",),
     ),
@@ -133,14 +140,15 @@ MUTANTS: Final = (
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
         "        row = self.rows.get(row_id)\n        if row is None:",
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
-        "        row = self.rows.get(row_id)\n        if row is None or at_us > row.lease_us:",
+        "        row = self.rows.get(row_id)\n"
+        "        if row is None or (row.operations and at_us > row.operations.bound_us):",
         (f"{_PURE}a_late_answer_stamps_the_row_anew",),
     ),
     Mutant(
         "users-end-with-the-answer",
         12,
         _LEDGER,
-        "            self.users.rebound(row.users, bound_us, bound_us)\n            return",
+        "            self.users.rebound(row.users, bound_us, 0)\n            return",
         "            self.users.settle(row.users, from_us)\n            return",
         (f"{_PURE}users_are_held_until_the_callback_and_for_a_day_after_it",),
     ),
@@ -148,8 +156,8 @@ MUTANTS: Final = (
         "users-never-held",
         12,
         _LEDGER,
-        "users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,",
-        "users=None,",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if False:",
         (f"{_SERVICES}[inclusive log]",),
     ),
     Mutant(
@@ -184,9 +192,9 @@ MUTANTS: Final = (
         "unknown-archive-frees",
         14,
         _LEDGER,
-        "        lease = self.active.leases.get(row_id)\n",
-        "        if row.archives:\n            self.active.archive(row.name)\n"
-        "        lease = self.active.leases.get(row_id)\n",
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
+        "        if row.archives:\n            self.active.archive(*row.archives)\n"
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
         (f"{_PURE}an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one",),
     ),
     Mutant(
@@ -238,19 +246,67 @@ MUTANTS: Final = (
         (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
     ),
     Mutant(
+        "closed-connection-used-again",
+        1,
+        "moe_segments/connector.py",
+        "    return not poll.poll(0)",
+        "    return True",
+        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
+    ),
+    Mutant(
+        "clocks-taken-to-agree",
+        6,
+        _SUBMISSION,
+        "        if service_s is None:\n            return reserved_s\n",
+        "        if service_s is not None:\n            return reserved_s\n",
+        (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
+    ),
+    Mutant(
+        "older-segment-adopted",
+        6,
+        _SUBMISSION,
+        "segment.created_time.timestamp() >= oldest_s",
+        "segment.created_time.timestamp() >= 0",
+        (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
+    ),
+    Mutant(
+        "claims-of-others-unheard",
+        16,
+        _ADMISSION,
+        "        if self._state.claims.live:\n            if self._claims is None:",
+        "        if False:\n            if self._claims is None:",
+        (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
+    ),
+    Mutant(
+        "claims-have-no-order",
+        16,
+        "moe_segments/core/claims.py",
+        "            if other == job:\n                return\n",
+        "",
+        (f"{_WAITERS}two_heavy_ones_in_two_processes_do_not_wait_for_each_other",),
+    ),
+    Mutant(
+        "claims-never-lapse",
+        16,
+        "moe_segments/core/claims.py",
+        "            if claim.until_us > now_us:\n                yield",
+        "            if claim.until_us:\n                yield",
+        (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
+    ),
+    Mutant(
         "passers-judged-one-by-one",
         16,
         _ADMISSION,
-        "at_their_longest(self._passed_by[cost])",
-        "at_their_longest(self._passed_by[cost][-1:])",
+        "at_their_longest(one.passed_by)",
+        "at_their_longest(one.passed_by[-1:])",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
         "earlier-passers-forgotten",
         16,
         _ADMISSION,
-        "[row for row in ask.passed_by if row in rows]",
-        "[]",
+        "[row for row in ask.passed_by if row in rows])",
+        "[])",
         (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -289,8 +345,8 @@ MUTANTS: Final = (
         "users-of-an-empty-file-forgotten",
         12,
         _LEDGER,
-        "if event.rows or _may_find_users(event, limits) else None",
-        "if event.rows else None",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if event.rows:",
         (f"{_CASES}users_found_in_a_file_declared_empty_are_counted",),
     ),
     Mutant(
@@ -321,8 +377,8 @@ MUTANTS: Final = (
         "granted-before-the-commit",
         2,
         _GOVERNOR,
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n",
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n"
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n",
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n"
         "            for ticket, verdict in zip(tickets, verdicts, strict=True):\n"
         "                self._deliver(ticket, verdict, now_us, self._clock())\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
@@ -451,7 +507,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "change-unnoticed",
-        130,
+        0,
         "moe_segments/sources.py",
         "            yield block\n        self.check_unchanged()\n",
         "            yield block\n",
@@ -459,7 +515,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "source-known-by-name-only",
-        130,
+        0,
         "moe_segments/outputs.py",
         "target.samefile(source)",
         "target == source",
@@ -467,11 +523,190 @@ MUTANTS: Final = (
     ),
     Mutant(
         "redirect-followed",
-        130,
+        0,
         "moe_segments/serving.py",
         "allow_redirects=False",
         "allow_redirects=True",
         ("tests/live/test_rowcount.py::test_no_redirect_is_followed",),
+    ),
+    # Of files, which have no numbers.
+    Mutant(
+        "preflight-ignored",
+        0,
+        "moe_segments/verdict.py",
+        'if not report.ok and mode == "error":',
+        'if not report.ok and mode == "off":',
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "published-before-it-is-judged",
+        0,
+        _INTAKE,
+        "            judge(report, mode, has_told=has_told)\n",
+        "            if operation.file is not None:\n"
+        "                await self._published(operation.file, report)\n"
+        "            judge(report, mode, has_told=has_told)\n",
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "changed-file-taken",
+        0,
+        _INTAKE,
+        "        return seen.etag != etag.removeprefix",
+        "        return seen.etag == etag.removeprefix",
+        (f"{_TAKEN}what_was_checked_is_what_is_sent",),
+    ),
+    Mutant(
+        "changed-while-waiting-taken",
+        0,
+        _SUBMISSION,
+        "            if (changed := await self._changed(submission.look_again, grant)) is not None:",
+        "            if (changed := None) is not None:",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "changed-file-keeps-its-quota",
+        0,
+        _SUBMISSION,
+        "            await self._record(NeverSent(grant.job, grant.attempt, str(error)))\n            return error",
+        "            return error",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "fewer-rows-declared-than-there-are",
+        0,
+        "moe_segments/verdict.py",
+        "if declared is None or declared >= report.rows:",
+        "if declared is None or declared <= report.rows:",
+        (f"{_TAKEN}more_rows_than_declared_are_refused_and_an_upper_bound_is_kept",),
+    ),
+    Mutant(
+        "address-shorter-than-a-day",
+        0,
+        "moe_segments/destination.py",
+        "if expires_s < LEAST_EXPIRY_S:",
+        "if expires_s < 3_600:",
+        (f"{_PUBLISHED}an_address_lasts_a_day_or_more_and_a_week_at_most",),
+    ),
+    Mutant(
+        "address-that-ends-while-it-waits",
+        0,
+        _INTAKE,
+        "        if published.expires_at is not None and published.expires_at < least:",
+        "        if published.expires_at is None:",
+        (f"{_TAKEN}an_address_that_would_end_too_soon_is_signed_anew",),
+    ),
+    Mutant(
+        "uploaded-every-time",
+        0,
+        "moe_segments/publisher.py",
+        "uploaded = await bucket.holds(key) != file_bytes",
+        "uploaded = await bucket.holds(key) != -file_bytes",
+        (f"{_PUBLISHED}publishing_twice_uploads_once",),
+    ),
+    Mutant(
+        "parts-left-behind",
+        0,
+        "moe_segments/publisher_stores.py",
+        "            called_off.set()\n",
+        "            sending.cancel()\n",
+        (f"{_PUBLISHED}a_cancelled_upload_leaves_nothing_behind",),
+    ),
+    Mutant(
+        "published-without-a-look",
+        0,
+        "moe_segments/publisher_http.py",
+        "    if seen.file_bytes != file_bytes:",
+        "    if seen.file_bytes is None:",
+        (f"{_PUBLISHED}a_file_that_cannot_be_fetched_is_found_out",),
+    ),
+    Mutant(
+        "nobody-matched-is-well",
+        0,
+        "moe_segments/job.py",
+        "if raise_on_zero_users and not processed.user_count and",
+        "if raise_on_zero_users and not processed.values_found and",
+        (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
+    ),
+    Mutant(
+        "archived-name-is-free-again",
+        0,
+        _REGISTRY,
+        "        segment.archived_at = at\n",
+        "        segment.archived_at = at\n        self._names.discard(segment.name)\n",
+        (f"{_V3}a_name_is_unique_for_ever_and_over_both_versions",),
+    ),
+    Mutant(
+        "same-filters-twice",
+        0,
+        _REGISTRY,
+        "return None if found is but else found",
+        "return None if found is but or found is None or not found.is_active else found",
+        (f"{_V3}the_same_definition_twice_is_a_409_that_names_the_first",),
+    ),
+    Mutant(
+        "cycle-through-others",
+        0,
+        _REGISTRY,
+        "return segment.id in seen",
+        "return segment.id in definition.references",
+        (f"{_V3}a_segment_that_would_refer_to_itself_is_a_412",),
+    ),
+    Mutant(
+        "users-of-archived-segments-stay",
+        0,
+        _REGISTRY,
+        "                segment.members.clear()\n",
+        "                pass\n",
+        (f"{_V3}segments_age",),
+    ),
+    Mutant(
+        "v3-window-not-enforced",
+        0,
+        "moe_segments/sandbox/quotas.py",
+        "        for unit, window in self._calls[op].items():\n            if not window.fits(now):",
+        "        for unit, window in self._calls[op].items():\n            if not window.fits(now) and unit != 'hour':",
+        (f"{_V3}the_v3_calls_have_quotas_of_their_own",),
+    ),
+    Mutant(
+        "control-open-to-other-origins",
+        0,
+        _CONTROL,
+        'if origin is not None and origin != f"http://{request.host}":',
+        "if origin is not None and not origin:",
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-believes-no-browser",
+        0,
+        _CONTROL,
+        'request.headers.get("Sec-Fetch-Site", "none") not in',
+        '"none" not in',
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-takes-forms",
+        0,
+        _CONTROL,
+        '    if request.content_type != "application/json":\n',
+        '    if request.content_type == "":\n',
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-answers-any-host",
+        0,
+        _CONTROL,
+        "            _check_host(request)\n",
+        "",
+        (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "page-obeys-what-it-shows",
+        0,
+        "moe_segments/sandbox/page.py",
+        "return html.escape(str(value), quote=True)",
+        "return str(value)",
+        ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Telling, Waiting
+from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ _COMMON: Final = Common()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
+_SENDING: Final = Sending()
 
 app = App(
     name="moe-segments",
@@ -46,6 +47,7 @@ def create(
     *,
     expiry_time: int,
     file: FileOptions,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -56,6 +58,7 @@ def create(
         name: The segment's name; it is used up for ever.
         expiry_time: Days until the service archives the segment.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
@@ -63,7 +66,7 @@ def create(
     from moe_segments.cli.single import submit_file
 
     fields = {"name": name, "expiry_time": expiry_time}
-    return submit_file("create", fields, file, waiting, receiving, common)
+    return submit_file("create", fields, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -72,6 +75,7 @@ def add_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -82,13 +86,14 @@ def add_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("add", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("add", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -97,6 +102,7 @@ def remove_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -107,13 +113,14 @@ def remove_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -122,6 +129,7 @@ def replace_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -132,13 +140,14 @@ def replace_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -193,6 +202,7 @@ def bulk(
     concurrency: int = 100,
     on_unknown: Literal["raise", "retry"] = "raise",
     result_timeout: float | None = None,
+    sending: Sending = _SENDING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
 ) -> int:
@@ -207,13 +217,14 @@ def bulk(
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
+        sending: How the files are checked and published; all are checked before anything is sent.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.manifests import BulkOptions, run_manifest
 
     options = BulkOptions(again=again, concurrency=concurrency, on_unknown=on_unknown, result_timeout_s=result_timeout)
-    return run_manifest(manifest, options, receiving, common)
+    return run_manifest(manifest, options, sending, receiving, common)
 
 
 @app.command

@@ -63,6 +63,7 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             "MOE_DATA_CENTER": sandbox.credentials.data_center,
             "MOE_BASE_URL": sandbox.url,
             "MOE_JOURNAL": f"sqlite:///{directory}/quota.db",
+            "MOE_PUBLISH": sandbox.files_url,
         }
         if common.json:
             output.document({"url": sandbox.url, "speed": common.speed, "environment": variables})
@@ -70,8 +71,8 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
             output.say("\n".join(exports))
         output.note(
-            f"the sandbox serves {sandbox.url} at speed {common.speed:g}; give --speed {common.speed:g} to the other "
-            "commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
+            f"the sandbox serves {sandbox.url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
+            "to the other commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
         )
         await stop.wait()
     return EXIT_OK

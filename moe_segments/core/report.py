@@ -122,6 +122,10 @@ class PreflightReport:
             "findings": [finding.as_json(mask=mask) for finding in self.findings],
         }
 
+    def without_rows(self) -> PreflightReport:
+        """The same report without any value of the file, to be kept or sent elsewhere."""
+        return attrs.evolve(self, findings=tuple(attrs.evolve(finding, row=None) for finding in self.findings))
+
     def _of(self, severity: Severity) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity is severity)
 

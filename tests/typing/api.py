@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from moe_segments import (
     CreateFileSegment,
     Credentials,
     FileFailed,
+    FileFigures,
     FileProcessed,
     FileProcessingFailed,
     Finding,
@@ -43,11 +45,13 @@ from moe_segments import (
     MoeSegmentsError,
     NotFound,
     NotSent,
+    NoUsersMatched,
     Outcome,
     OutcomeUnknown,
     PlannedStart,
     PreflightError,
     PreflightReport,
+    PublishedFile,
     QuotaError,
     QuotaExceeded,
     QuotaLimits,
@@ -64,6 +68,7 @@ from moe_segments import (
     __version__,
     check_file,
     clean_file,
+    publish,
     split_file,
 )
 
@@ -95,7 +100,7 @@ def limits() -> QuotaLimits:
     return assert_type(raised.scaled(60), QuotaLimits)
 
 
-async def publish(path: Path) -> str:
+async def published_by_us(path: Path) -> str:
     return f"https://files.example.com/{path.name}"
 
 
@@ -122,7 +127,9 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
         requests_per_s=2,
         session=session,
         proxy="http://proxy.example.com:3128",
-        publish=publish,
+        publish=published_by_us,
+        preflight="warn",
+        raise_on_zero_users=False,
         on_lost_journal="trust",
         connect_timeout_s=5,
         read_timeout_s=10,
@@ -134,6 +141,22 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     async with client:
         pass
     await client.aclose()
+
+
+def publishing() -> tuple[SegmentsClient, SegmentsClient]:
+    to_a_bucket = SegmentsClient(credentials(), publish="s3://bucket/prefix?region=eu-central-1")
+    with_keys = functools.partial(publish, to="s3://bucket/prefix", options={"access_key_id": "…"})
+    return to_a_bucket, SegmentsClient(credentials(), publish=with_keys)
+
+
+async def published() -> None:
+    there = await publish("more.csv", "gs://bucket/prefix", expires_s=86_400, sha256=None, max_bytes=1_000)
+    assert_type(there, PublishedFile)
+    assert_type(there.url, str)
+    assert_type(there.expires_at, datetime | None)
+    assert_type(there.key, str)
+    assert_type(there.sha256, str)
+    assert_type(there.uploaded, bool)
 
 
 # One operation after another
@@ -148,6 +171,7 @@ async def created(client: SegmentsClient) -> None:
         expiry_time=30,
         emails=["ops@example.com"],
         rows=48_210,
+        preflight="warn",
         max_wait_s=math.inf,
     )
     assert_type(job, Job)
@@ -155,8 +179,12 @@ async def created(client: SegmentsClient) -> None:
     assert_type(job.state, str)
     assert_type(job.accepted, Accepted | None)
     assert_type(job.duplicate_possible, bool)
-    done = await job.result(timeout=3_600)
+    done = await job.result(timeout=3_600, raise_on_zero_users=False)
     assert_type(done, FileProcessed)
+    assert_type(job.figures, FileFigures)
+    assert_type(job.figures.rows, int | None)
+    assert_type(job.figures.lost, int | None)
+    assert_type(job.figures.warnings, tuple[str, ...])
     assert_type(done.values_found, int)
     assert_type(done.user_count, int)
     assert_type(done.extra, Mapping[str, object])
@@ -230,6 +258,14 @@ def remove() -> RemoveUsers:
 
 def replace() -> ReplaceUsers:
     return ReplaceUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL)
+
+
+async def checked_before(client: SegmentsClient) -> None:
+    report = await client.preflight(create())
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    await client.submit(create(), preflight="off")
+    assert_type(client.publishes, bool)
 
 
 async def submitted(client: SegmentsClient) -> None:
@@ -356,6 +392,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return refused(error)
         case AnswerShapeError():
             return error.problem
+        case NoUsersMatched():
+            return f"{assert_type(error.segment_name, str)}: {assert_type(error.values_found, int)}"
         case FileProcessingFailed():
             assert_type(error.request_id, str | None)
             return error.error_message
