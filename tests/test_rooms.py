@@ -30,7 +30,12 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"journal": ("journal",)},
     {"settings": ("settings",)},
     {"core": ("core",)},
-    {"models": ("models",)},
+    {
+        "models": (
+            *("models", "absent", "filters"),
+            *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
+        )
+    },
     {"limits": ("limits",)},
     {"errors": ("errors",)},
 )
