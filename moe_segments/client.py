@@ -23,6 +23,7 @@ from moe_segments.errors import (
     PreflightError,
     QuotaNeverFits,
 )
+from moe_segments.filter_calls import FilterSegmentCalls
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
@@ -35,12 +36,12 @@ from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
     FileOperation,
     JobState,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
-    problem_of_name,
     problem_of_url,
 )
 from moe_segments.receiver import CallbackReceiver
@@ -55,14 +56,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.models import Credentials, FilterOperation, Operation
 
 __all__ = ["SegmentsClient"]
 
+_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
-class SegmentsClient:
+class SegmentsClient(FilterSegmentCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -465,22 +467,6 @@ class SegmentsClient:
         """
         return await self._accepted(UnarchiveSegment(name=name, cs_id=cs_id), max_wait_s)
 
-    async def list_segments(self, name: str | None = None) -> tuple[Segment, ...]:
-        """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
-
-        Raises:
-            InputError: *name* cannot be a segment's name.
-            TooManyRequests: 50 calls a minute, 200 an hour or 1000 a day are spent.
-            ApiError: Any other refusal, or no answer.
-            AnswerShapeError: An answer that is not as documented.
-
-        Source: https://moengage.com/docs/api/filter-segments/list-segments, read 2026-08-01.
-        """
-        self._check_usable()
-        if name is not None and (problem := problem_of_name(name)):
-            raise InputError(problem, "name")
-        return await self._submitter.list_segments(name)
-
     async def _accepted(self, operation: Operation, max_wait_s: float) -> Accepted:
         job = await self.submit(operation, max_wait_s=max_wait_s)
         accepted = job.accepted
@@ -492,7 +478,7 @@ class SegmentsClient:
 
     async def submit(
         self,
-        operation: Operation,
+        operation: Operation | FilterOperation,
         *,
         max_wait_s: float = 0.0,
         job_id: str | None = None,
@@ -532,6 +518,7 @@ class SegmentsClient:
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
         await self._prepare(submission)
         await self._carry_out(submission)
+        job.segment = submission.segment
         return job
 
     def submit_many(
@@ -666,7 +653,7 @@ class SegmentsClient:
 
     def _look_for(self, job_id: str) -> None:
         record = self.follower.state.jobs.records[job_id]
-        if record.operation.get("op") != CreateFileSegment.op or job_id in self._looking:
+        if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
             return
         task = asyncio.get_running_loop().create_task(self._submitter.seek(job_id))
         self._looking[job_id] = task

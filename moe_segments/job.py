@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from moe_segments.core.jobs import recalled
 from moe_segments.core.wire import error_kind
@@ -14,16 +17,41 @@ from moe_segments.errors import (
     NotSent,
     OutcomeUnknown,
 )
-from moe_segments.models import Accepted, FileProcessed, JobState
+from moe_segments.models import (
+    Accepted,
+    CreateFilterSegment,
+    FileProcessed,
+    JobState,
+    Segment,
+    UpdateFilterSegment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Job"]
+__all__ = ["Evidence", "Job"]
+
+
+@attrs.frozen(kw_only=True)
+class Evidence:
+    """What resolved a send whose answer was lost.
+
+    Attributes:
+        source: "list": the service lists the segment; "callback": it reported the file.
+        cs_id: The segment's identifier, where the list showed it.
+        created_time: When the service created the segment that was found, aware UTC.
+    """
+
+    source: str
+    cs_id: str | None = None
+    created_time: datetime | None = None
+
+
+_FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
 
 
 class Job:
@@ -33,25 +61,26 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "id")
+    __slots__ = ("_follower", "_is_sending", "_operation", "_segment", "id")
 
     def __init__(
         self,
         job_id: str,
         follower: Follower,
-        operation: Operation | None = None,
+        operation: Operation | FilterOperation | None = None,
         is_sending: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.id = job_id
         self._follower, self._operation, self._is_sending = follower, operation, is_sending
+        self._segment: Segment | None = None
 
     def __repr__(self) -> str:
         record = self._follower.state.jobs.records.get(self.id)
         return f"<Job {self.id} {record.operation['op']} {self.state}>" if record else f"<Job {self.id}>"
 
     @property
-    def operation(self) -> Operation:
-        """What was asked for. From another process: without a URL's query, e-mail and callback addresses."""
+    def operation(self) -> Operation | FilterOperation:
+        """What was asked for. From another process: without a URL's query, e-mail and callback addresses, filters."""
         return self._operation or recalled(self._record.operation)
 
     @property
@@ -66,6 +95,41 @@ class Job:
         """What the service answered when it took the operation; None before, or when that was not seen."""
         accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
         return None if accepted is None else Accepted(**accepted)
+
+    @property
+    def segment(self) -> Segment | None:
+        """The segment that a filter-segment operation made or changed; None for others, and while it is not known.
+
+        In the process that sent it all that the answer said; elsewhere, or after a look-up, its name and identifier.
+        """
+        record = self._record
+        if self._segment is not None or record.operation.get("op") not in _FILTER_OPS:
+            return self._segment
+        accepted = self.accepted
+        if accepted is None or accepted.cs_id is None:
+            return None
+        evidence = self.evidence
+        return Segment(
+            name=accepted.cs_name or "", id=accepted.cs_id, created_time=evidence.created_time if evidence else None
+        )
+
+    @segment.setter
+    def segment(self, segment: Segment | None) -> None:
+        self._segment = segment
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What resolved it although its answer was lost; None when the answer came, or while nothing did."""
+        record = self._record
+        if record.adopted:
+            cs_id: Any = (record.accepted or {}).get("cs_id")
+            created = record.adopted_created
+            return Evidence(
+                source="list", cs_id=cs_id, created_time=datetime.fromisoformat(created) if created else None
+            )
+        if record.result is not None and record.accepted is None:
+            return Evidence(source="callback")
+        return None
 
     @property
     def duplicate_possible(self) -> bool:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.admission import Ask, cost_of
+from moe_segments.core.decisions import Cost
 from moe_segments.core.events import (
     ActiveObserved,
     Adopted,
     Answered,
     Event,
-    KeyAccepted,
     KeyRejected,
     NeverSent,
     Throttled,
@@ -32,12 +32,11 @@ from moe_segments.core.jobs import remembered, segment_keys
 from moe_segments.core.retry import Again, Ending, ending_of, next_step
 from moe_segments.core.wire import (
     decode_acceptance,
-    decode_segments,
     encode,
-    encode_list,
     error_from,
     throttle_facts,
 )
+from moe_segments.core.wire_filters import decode_made, encode_filter
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
@@ -45,14 +44,21 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
-    ServerError,
     TooManyRequests,
 )
 from moe_segments.job import facts_of
 from moe_segments.journal.owner import this_process
 from moe_segments.limits import ACTIVE_SEGMENTS
-from moe_segments.models import CreateFileSegment, FileOperation, JobState
+from moe_segments.models import (
+    Accepted,
+    CreateFileSegment,
+    CreateFilterSegment,
+    FileOperation,
+    JobState,
+    UpdateFilterSegment,
+)
 from moe_segments.quota import moment_of
+from moe_segments.reading import Reader
 from moe_segments.receiver import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
@@ -63,7 +69,8 @@ if TYPE_CHECKING:
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.quota import Grant
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.settings import Settings
@@ -96,15 +103,17 @@ class Submission:
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
+        segment: What a filter-segment operation was answered with.
     """
 
-    operation: Operation
+    operation: Operation | FilterOperation
     job_id: str
     deadline_s: float
     file_url: str | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
+    segment: Segment | None = None
 
 
 class Submitter:
@@ -112,6 +121,7 @@ class Submitter:
 
     Attributes:
         sending: Jobs whose request is on its way from here.
+        reader: Asks the service for segments.
     """
 
     def __init__(
@@ -130,6 +140,9 @@ class Submitter:
         self._owner = this_process()
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
+        self.reader = Reader(
+            credentials, settings, follower=follower, transport=transport, key_fingerprint=self.key_fingerprint
+        )
 
     # One operation
 
@@ -194,7 +207,7 @@ class Submitter:
             self.sending.discard(grant.job)
         return await self._settle(submission, grant, delivery)
 
-    def _new_token(self, operation: Operation) -> str | None:
+    def _new_token(self, operation: Operation | FilterOperation) -> str | None:
         if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
             return None
         return new_token()
@@ -204,7 +217,7 @@ class Submitter:
         return Ask(
             job=submission.job_id,
             operation=remembered(operation),
-            cost=cost_of(operation, settings.limits),
+            cost=_cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
             timeout_us=round(settings.total_timeout_s * _SECOND_US),
@@ -219,8 +232,11 @@ class Submitter:
         callback_url = None
         if token is not None and self._receiver is not None:
             callback_url = self._receiver.url_for(self._credentials.scope, token)
+        operation = submission.operation
+        if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+            return encode_filter(operation, credentials=self._credentials)
         return encode(
-            submission.operation,
+            operation,
             credentials=self._credentials,
             file_url=submission.file_url,
             callback_url=callback_url,
@@ -286,7 +302,7 @@ class Submitter:
         job, attempt = grant.job, grant.attempt
         if ending_of(answer.status) is None:
             try:
-                accepted = decode_acceptance(answer, submission.operation, job_id=job)
+                accepted = _accepted(submission, answer)
             except AnswerShapeError as misfit:
                 await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
                 return misfit
@@ -307,7 +323,7 @@ class Submitter:
         """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
         facts = throttle_facts(answer, now_s=time.time())
         wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
-        cost = cost_of(submission.operation, self._settings.limits)
+        cost = _cost_of(submission.operation, self._settings.limits)
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
@@ -366,34 +382,8 @@ class Submitter:
     # Looking
 
     async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
-        """Segments named exactly *name*, or all that the service lists. Reads are repeated where that is safe."""
-        request = encode_list(name, credentials=self._credentials)
-        attempts = 0
-        while True:
-            attempts += 1
-            await self._transport.pace.wait()
-            delivery = await self._transport.send(request)
-            if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
-                await self._key_works()
-                return decode_segments(delivery.answer)
-            error, ending, wait_s = _failed_read(delivery)
-            step = next_step(
-                "list",
-                ending,
-                attempts,
-                count_late_s=self._settings.limits.count_late_s,
-                retry_after_s=wait_s,
-                max_attempts=self._settings.max_attempts,
-            )
-            # A 429 on a read may name any wait; the caller hears of it rather than hang here.
-            if not isinstance(step, Again) or ending is Ending.THROTTLED:
-                raise error
-            await asyncio.sleep(step.at_least_s + random.uniform(0, step.jitter_s))  # noqa: S311 - as above
-
-    async def _key_works(self) -> None:
-        fingerprint = self.key_fingerprint()
-        if fingerprint in self._follower.state.rejected_keys:
-            await self._follower.record(KeyAccepted(fingerprint))
+        """Segments named exactly *name*, or all that the service lists."""
+        return await self.reader.list_segments(name)
 
     async def seek(self, job_id: str) -> None:
         """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
@@ -419,16 +409,27 @@ class Submitter:
                     return
 
 
-def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:
-    match delivery:
-        case Unsent(reason):
-            return NotSent(reason), Ending.NOT_SENT, None
-        case Maybe(reason):
-            return ServerError(0, "no answer", reason), Ending.MAYBE, None
-        case Replied(answer):
-            ending = ending_of(answer.status)
-            assert ending is not None
-            return error_from(answer), ending, throttle_facts(answer, now_s=time.time()).wait_s
+def _cost_of(operation: Operation | FilterOperation, limits: QuotaLimits) -> Cost:
+    match operation:
+        case CreateFilterSegment():
+            return Cost(segments=1)
+        case UpdateFilterSegment():
+            return Cost()
+        case _:
+            return cost_of(operation, limits)
+
+
+def _accepted(submission: Submission, answer: Answer) -> Accepted:
+    """What a success says; the segment that it shows is the submission's.
+
+    Raises:
+        AnswerShapeError: Not as documented.
+    """
+    operation = submission.operation
+    if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+        segment = submission.segment = decode_made(answer, job_id=submission.job_id)
+        return Accepted(cs_name=segment.name, cs_id=segment.id)
+    return decode_acceptance(answer, operation, job_id=submission.job_id)
 
 
 def _remembered_error(error: ApiError) -> dict[str, object]:

@@ -24,7 +24,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"command line": ("cli", "__main__"), "testing": ("testing",)},
     {"bulk": ("bulk", "manifest"), "sandbox": ("sandbox",)},
     {"face": ()},
-    {"client": ("client", "job", "many", "submission")},
+    {"client": ("client", "job", "many", "submission", "reading", "filter_calls")},
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
     {"transport": ("transport",), "rowcount": ("rowcount",), "publisher": ("publisher",)},
     {"journal": ("journal",)},

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import attrs
 
+from moe_segments.filter_payloads import group_from
+from moe_segments.filter_values import FilterGroup, RawFilter
 from moe_segments.models import Accepted, FileFailed, FileProcessed, Segment
 
 if TYPE_CHECKING:
@@ -210,6 +212,16 @@ def _exact_moment(value: object, _: object) -> datetime:
     return read
 
 
+def _group(value: object, _: object) -> FilterGroup | RawFilter:
+    if not isinstance(value, dict):
+        raise Mismatch("expected object")
+    return group_from(value)
+
+
+def _optional_group(value: object, kind: object) -> FilterGroup | RawFilter | None:
+    return None if value is None else _group(value, kind)
+
+
 def _told(error: BaseException, _: type | None) -> str:
     return "required field missing" if isinstance(error, KeyError) else str(error)
 
@@ -225,6 +237,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _exact_int)
     converter.register_structure_hook(float, _exact_float)
     converter.register_structure_hook(datetime, _exact_moment)
+    converter.register_structure_hook(FilterGroup | RawFilter, _group)
+    converter.register_structure_hook(FilterGroup | RawFilter | None, _optional_group)
     for made in (Accepted, FileProcessed, FileFailed, Segment):
         # The models name these two for the type checker only.
         attrs.resolve_types(made, localns={"Mapping": Mapping, "datetime": datetime})

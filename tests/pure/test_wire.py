@@ -277,7 +277,7 @@ def test_one_object_is_a_list_of_one() -> None:
     (segment,) = wire.decode_segments(Answer(200, {}, sample("get/200.json")))
 
     assert (segment.name, segment.id) == ("winter_sale", CS_ID)
-    assert segment.extra["description"] == "buyers of winter"
+    assert segment.description == "buyers of winter"
 
 
 def test_an_unreadable_time_does_not_hide_the_segment() -> None:
