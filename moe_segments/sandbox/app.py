@@ -19,7 +19,8 @@ from aiohttp import web
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.sandbox.api import Api, Call, Dialect, Reply, server_error
+from moe_segments.sandbox.answers import Call, Dialect, Reply, server_error
+from moe_segments.sandbox.api import Api
 from moe_segments.sandbox.faults import (
     REQUEST_FAULTS,
     SERVER_ERRORS,
@@ -32,6 +33,7 @@ from moe_segments.sandbox.faults import (
 from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
 from moe_segments.sandbox.processing import Pauses, Processor
 from moe_segments.sandbox.records import RequestRecord
+from moe_segments.sandbox.registry import IDLE_DAYS
 from moe_segments.sandbox.rows import RowReader
 from moe_segments.sandbox.workspace import Workspace
 
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiohttp.abc import AbstractResolver
+
+    from moe_segments.sandbox.filters import Complexity
+    from moe_segments.sandbox.quotas import CallLimits
 
 __all__ = ["DEMO_CREDENTIALS", "Sandbox"]
 
@@ -62,9 +67,12 @@ class Sandbox:
         seed: Of everything drawn by chance; the same seed and requests give the same run.
         credentials: Who may call; None: a harmless demonstration key, see `credentials`.
         allowed_hosts: Names and addresses besides loopback to fetch files from and send callbacks to.
-        dialect: Which of the vendor's pages the answers follow.
+        dialect: Which of the vendor's pages the answers follow: a `Dialect`, or several.
         count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
         retry_headers: Whether a 429 carries `Retry-After` and `x-ratelimit-*`.
+        call_limits: The quotas of v3 calls before *speed*; None: as documented.
+        complexity: What the definition of a filter segment may be at most; None: see `Complexity`.
+        idle_days: Days after which a segment that nobody used is archived; None: it stays.
         clock: Seconds, which all windows are measured on; None: wall time that only goes forward.
         host: A loopback address.
         port: 0: a free one.
@@ -93,9 +101,12 @@ class Sandbox:
         seed: int = 0,
         credentials: Credentials | None = None,
         allowed_hosts: Collection[str] = (),
-        dialect: Dialect | str = Dialect.V2_202,
+        dialect: str | Iterable[str] = Dialect.V2_202,
         count_rejected: bool | Collection[int] = False,
         retry_headers: bool = False,
+        call_limits: CallLimits | None = None,
+        complexity: Complexity | None = None,
+        idle_days: int | None = IDLE_DAYS,
         clock: Callable[[], float] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -113,10 +124,13 @@ class Sandbox:
             directory=_directory(users),
             seed=seed,
             count_rejected=count_rejected,
+            call_limits=call_limits,
+            complexity=complexity,
+            idle_days=idle_days,
         )
         self._latency_s = latency_s
         self._plan = FaultPlan(faults or Faults(), seed=seed)
-        self._api = Api(self.workspace, self.credentials, dialect=_dialect(dialect), retry_headers=retry_headers)
+        self._api = Api(self.workspace, self.credentials, dialects=_dialects(dialect), retry_headers=retry_headers)
         self._pauses = Pauses(
             processing_s=processing_s,
             download_s=tuple(pause_s / self.limits.scale for pause_s in download_pauses_s),
@@ -337,11 +351,12 @@ def _directory(users: Path | Iterable[str] | None) -> Iterable[str] | None:
     return reader.finish().values
 
 
-def _dialect(dialect: str) -> Dialect:
+def _dialects(dialects: str | Iterable[str]) -> frozenset[Dialect]:
+    named = (dialects,) if isinstance(dialects, str) else tuple(dialects)
     try:
-        return Dialect(dialect)
+        return frozenset(map(Dialect, named))
     except ValueError:
-        raise InputError(f"{dialect!r} is none of {', '.join(Dialect)}", "dialect") from None
+        raise InputError(f"{dialects!r} is none of {', '.join(Dialect)}, nor several of them", "dialect") from None
 
 
 def _loopback(host: str) -> str:

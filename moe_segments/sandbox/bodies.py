@@ -1,4 +1,4 @@
-"""Read the JSON bodies of the v2 calls as strictly as they are documented. Pure.
+"""Read the JSON bodies of the calls as strictly as they are documented. Pure.
 
 https://moengage.com/docs/api/file-segments/create-file-segment and its neighbours.
 """
@@ -6,16 +6,21 @@ https://moengage.com/docs/api/file-segments/create-file-segment and its neighbou
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models import problem_of_name
-from moe_segments.sandbox.records import Ask, Op
+from moe_segments.sandbox.filters import read_definition
+from moe_segments.sandbox.records import Ask, FilterAsk, Op
 
-__all__ = ["Malformed", "read_ask", "read_object", "read_target"]
+if TYPE_CHECKING:
+    from moe_segments.sandbox.filters import Complexity
+
+__all__ = ["Malformed", "read_ask", "read_filter_ask", "read_object", "read_target"]
 
 Fields: TypeAlias = Mapping[str, object]
 
@@ -28,20 +33,21 @@ class Malformed(Exception):
     """A request that is not as documented; its text says what is wrong."""
 
 
-def read_object(body: bytes, content_type: str) -> Fields:
+def read_object(body: bytes, content_type: str, *, types: Collection[str] = _CONTENT_TYPES) -> Fields:
     """The JSON object in a body.
 
     Args:
         body: The bytes as they came.
-        content_type: The header; application/json, each documented type of a file, or empty.
+        content_type: The header; one of *types*.
+        types: application/json, each documented type of a file, or empty.
 
     Raises:
         Malformed: Another content type, or no JSON object.
     """
-    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
+    if content_type.partition(";")[0].strip().lower() not in types:
         raise Malformed("Content-Type must be application/json.")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Malformed("The body is not JSON.") from None
     if not isinstance(value, dict):
@@ -89,6 +95,36 @@ def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
     )
 
 
+def read_filter_ask(fields: Fields, complexity: Complexity, *, is_update: bool) -> FilterAsk:
+    """A request to create or update a filter segment.
+
+    Args:
+        fields: The body's object; what is not documented is ignored.
+        complexity: What the definition may be at most.
+        is_update: Whether the name may be left out and `updated_by` may be there.
+
+    Raises:
+        Malformed: A field is missing or not as documented.
+        FilterProblem: The definition is not as documented.
+        TooComplex: The definition is more than *complexity* allows.
+    """
+    name = None if is_update and "name" not in fields else _text(fields, "name")
+    if name is not None and (problem := problem_of_name(name)):
+        raise Malformed(f"name: {problem}.")
+    if is_update and "updated_by" in fields:
+        _check_emails([fields["updated_by"]], "updated_by")
+    excluded = fields.get("excluded_filters", {}) if "excluded_filters" in fields else None
+    definition = read_definition(fields.get("included_filters"), excluded, complexity)
+    return FilterAsk(name=name, definition=definition)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number that cannot be written again")
+    return number
+
+
 def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
@@ -129,6 +165,6 @@ def _days(fields: Fields) -> int:
     return days
 
 
-def _check_emails(emails: object) -> None:
+def _check_emails(emails: object, field: str = "emails") -> None:
     if not isinstance(emails, list) or not all(isinstance(e, str) and _EMAIL.fullmatch(e) for e in emails):
-        raise Malformed("emails: must be a list of e-mail addresses.")
+        raise Malformed(f"{field}: must be e-mail addresses.")
