@@ -124,14 +124,15 @@ MUTANTS: Final = (
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
         "        row = self.rows.get(row_id)\n        if row is None:",
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
-        "        row = self.rows.get(row_id)\n        if row is None or at_us > row.lease_us:",
+        "        row = self.rows.get(row_id)\n"
+        "        if row is None or (row.operations and at_us > row.operations.bound_us):",
         (f"{_PURE}a_late_answer_stamps_the_row_anew",),
     ),
     Mutant(
         "users-end-with-the-answer",
         12,
         _LEDGER,
-        "            self.users.rebound(row.users, bound_us, bound_us)\n            return",
+        "            self.users.rebound(row.users, bound_us, 0)\n            return",
         "            self.users.settle(row.users, from_us)\n            return",
         (f"{_PURE}users_are_held_until_the_callback_and_for_a_day_after_it",),
     ),
@@ -139,8 +140,8 @@ MUTANTS: Final = (
         "users-never-held",
         12,
         _LEDGER,
-        "users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,",
-        "users=None,",
+        "if event.rows or (row.awaits_callback and operation.get(\"op\") in self._uploads):",
+        "if False:",
         (f"{_SERVICES}[inclusive log]",),
     ),
     Mutant(
@@ -280,8 +281,8 @@ MUTANTS: Final = (
         "users-of-an-empty-file-forgotten",
         12,
         _LEDGER,
-        "if event.rows or _may_find_users(event, limits) else None",
-        "if event.rows else None",
+        "if event.rows or (row.awaits_callback and operation.get(\"op\") in self._uploads):",
+        "if event.rows:",
         (f"{_CASES}users_found_in_a_file_declared_empty_are_counted",),
     ),
     Mutant(

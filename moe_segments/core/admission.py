@@ -204,7 +204,7 @@ class _Line:
         holder = self._state.jobs.holder(ask.keys, self._now_us)
         if holder is not None and holder.id != ask.job:
             return Busy(holder.id, holder.busy_until_us)
-        for key in ask.keys:
+        for key in self._state.jobs.known_as(ask.keys):
             if key in self._claimed:
                 return Busy(self._claimed[key], None)
         return None

@@ -42,7 +42,13 @@ __all__ = [
     "Unknown",
     "decode",
     "encode",
+    "row_of",
 ]
+
+
+def row_of(job: str, attempt: int) -> str:
+    """The identity of one send. That of a job's first one is the job's own, so that memory holds it once."""
+    return job if attempt == 1 else f"{job}\n{attempt}"
 
 
 @attrs.frozen
@@ -155,7 +161,7 @@ class Reserved:
     @property
     def row(self) -> str:
         """The identity of this send."""
-        return f"{self.job}/{self.attempt}"
+        return row_of(self.job, self.attempt)
 
 
 @attrs.frozen
