@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from moe_segments.absent import UNSET
     from moe_segments.client import SegmentsClient
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
@@ -36,8 +37,24 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.filters import (
+        ActionFilter,
+        AttributeFilter,
+        Filter,
+        FilterGroup,
+        RawFilter,
+        SegmentFilter,
+        TimeRange,
+        all_of,
+        any_of,
+        attribute,
+        did,
+        did_not,
+        in_segment,
+        raw_filter,
+    )
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
-    from moe_segments.job import Job
+    from moe_segments.job import Evidence, Job
     from moe_segments.limits import QuotaLimits
     from moe_segments.many import Outcome
     from moe_segments.models import (
@@ -45,6 +62,7 @@ if TYPE_CHECKING:
         AddUsers,
         ArchiveSegment,
         CreateFileSegment,
+        CreateFilterSegment,
         Credentials,
         FileFailed,
         FileProcessed,
@@ -54,11 +72,13 @@ if TYPE_CHECKING:
         ReplaceUsers,
         Segment,
         UnarchiveSegment,
+        UpdateFilterSegment,
     )
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
+    "moe_segments.absent": ("UNSET",),
     "moe_segments.client": ("SegmentsClient",),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
@@ -84,12 +104,28 @@ _HOMES = {
         "ServerError",
         "TooManyRequests",
     ),
+    "moe_segments.filters": (
+        "ActionFilter",
+        "AttributeFilter",
+        "Filter",
+        "FilterGroup",
+        "RawFilter",
+        "SegmentFilter",
+        "TimeRange",
+        "all_of",
+        "any_of",
+        "attribute",
+        "did",
+        "did_not",
+        "in_segment",
+        "raw_filter",
+    ),
     "moe_segments.governor": (
         "Governor",
         "LimitUsage",
         "PlannedStart",
     ),
-    "moe_segments.job": ("Job",),
+    "moe_segments.job": ("Evidence", "Job"),
     "moe_segments.limits": ("QuotaLimits",),
     "moe_segments.many": ("Outcome",),
     "moe_segments.models": (
@@ -97,6 +133,7 @@ _HOMES = {
         "AddUsers",
         "ArchiveSegment",
         "CreateFileSegment",
+        "CreateFilterSegment",
         "Credentials",
         "FileFailed",
         "FileProcessed",
@@ -106,28 +143,36 @@ _HOMES = {
         "ReplaceUsers",
         "Segment",
         "UnarchiveSegment",
+        "UpdateFilterSegment",
     ),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "UNSET",
     "Accepted",
+    "ActionFilter",
     "AddUsers",
     "Answer",
     "AnswerShapeError",
     "ApiError",
     "ArchiveSegment",
+    "AttributeFilter",
     "AuthenticationFailed",
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
     "Conflict",
     "CreateFileSegment",
+    "CreateFilterSegment",
     "Credentials",
+    "Evidence",
     "FileFailed",
     "FileProcessed",
     "FileProcessingFailed",
+    "Filter",
+    "FilterGroup",
     "Forbidden",
     "Governor",
     "InputError",
@@ -147,14 +192,25 @@ __all__ = [
     "QuotaExceeded",
     "QuotaLimits",
     "QuotaNeverFits",
+    "RawFilter",
     "RemoveUsers",
     "ReplaceUsers",
     "Segment",
     "SegmentBusy",
+    "SegmentFilter",
     "SegmentsClient",
     "ServerError",
+    "TimeRange",
     "TooManyRequests",
     "UnarchiveSegment",
+    "UpdateFilterSegment",
+    "all_of",
+    "any_of",
+    "attribute",
+    "did",
+    "did_not",
+    "in_segment",
+    "raw_filter",
 ]
 
 

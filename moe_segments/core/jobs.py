@@ -217,8 +217,15 @@ class Jobs:
         if record.state == JobState.REFUSED:
             return record.status == _TOO_MANY
         if retry_unknown and record.state_at(now_us) == JobState.UNKNOWN:
-            return all(self.last_sent.get(key, job) == job for key in self.known_as(record.keys))
+            return all(self._was_last(record, key) for key in self.known_as(record.keys))
         return False
+
+    def _was_last(self, record: JobRecord, key: str) -> bool:
+        """Whether nothing was sent to its segment after it; under a name it did not use, by when each was sent."""
+        last = self.records.get(self.last_sent.get(key, record.id))
+        if last is None or last is record:
+            return True
+        return key not in record.keys and last.doubt_us < record.doubt_us
 
     def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
         """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
