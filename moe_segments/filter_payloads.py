@@ -167,9 +167,12 @@ def _nested(fields: _Fields) -> FilterGroup:
 
 def _group(fields: _Fields) -> FilterGroup:
     operator, filters = _take(fields, "filter_operator", str), _take(fields, "filters", list)
-    if not all(isinstance(one, dict) for one in filters):
-        raise _Unknown("filters")
-    return FilterGroup(filter_operator=operator, filters=[filter_from(one) for one in filters], extra=fields)
+    members = []
+    for one in filters:
+        if type(one) is not dict:
+            raise _Unknown("filters")
+        members.append(filter_from(one))
+    return FilterGroup(filter_operator=operator, filters=members, extra=fields)
 
 
 _READERS: Final[dict[str, Callable[[_Fields], Filter]]] = {

@@ -82,9 +82,13 @@ class TimeRange:
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
     def __attrs_post_init__(self) -> None:
-        refuse_other(RANGE_TYPES, self.type, "primary_time_range")
-        refuse_other(VALUE_TYPES, self.value_type, "value_type")
-        refuse_other(PERIOD_UNITS, self.period_unit, "period_unit")
+        for known, value, field in (
+            (RANGE_TYPES, self.type, "primary_time_range"),
+            (VALUE_TYPES, self.value_type, "value_type"),
+            (PERIOD_UNITS, self.period_unit, "period_unit"),
+        ):
+            if value not in known:
+                refuse_other(known, value, field)
         if not isinstance(self.value, str) and not is_count(self.value):
             raise InputError("must be text or a whole number", "value")
         if not isinstance(self.value1, str | Unset):

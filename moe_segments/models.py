@@ -17,13 +17,13 @@ import attrs
 
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError
-from moe_segments.filter_payloads import group_of
-from moe_segments.filter_values import FilterGroup, RawFilter
 from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from moe_segments.filter_values import FilterGroup, RawFilter
 
 __all__ = [
     "Accepted",
@@ -342,12 +342,17 @@ class UnarchiveSegment(_Lifecycle):
 
 
 def _optional_group(value: Any) -> Any:
+    from moe_segments.filter_payloads import group_of  # who makes no filter segment does not pay for them
+
     return group_of(value) if value is not UNSET and value is not None else value
 
 
 def _shown_group(group: object) -> str:
     """A group as it may be shown: its values may be about people."""
-    return f"<{len(group.filters)} filters>" if isinstance(group, FilterGroup) else f"<{type(group).__name__}>"
+    filters = getattr(group, "filters", None)
+    if isinstance(filters, tuple):
+        return f"<{len(filters)} filters>"
+    return repr(group) if group is None or group is UNSET else f"<{type(group).__name__}>"
 
 
 def _optional_email(value: object) -> str | None:

@@ -330,7 +330,7 @@ def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | Non
         raise AnswerShapeError(answer.status, str(mismatch), job_id) from None
     if accepted.success is False:
         raise AnswerShapeError(answer.status, "success is false @ $.success", job_id)
-    return attrs.evolve(accepted, cs_name=accepted.cs_name or operation.name)
+    return accepted if accepted.cs_name else attrs.evolve(accepted, cs_name=operation.name)
 
 
 def decode_segments(answer: Answer) -> tuple[Segment, ...]:
@@ -424,10 +424,15 @@ def segment_at(value: object, path: str) -> Segment:
     Raises:
         Mismatch: It is none.
     """
-    fields = dict(object_at(value, path))
-    unreadable = {name: fields.pop(name) for name in _TIMES if _is_unreadable(fields.get(name))}
-    segment = structured(Segment, fields, path)
-    return attrs.evolve(segment, extra={**segment.extra, **unreadable}) if unreadable else segment
+    fields = object_at(value, path)
+    try:
+        return structured(Segment, fields, path)
+    except Mismatch:
+        unreadable = {name: fields[name] for name in _TIMES if _is_unreadable(fields.get(name))}
+        if not unreadable:
+            raise
+    segment = structured(Segment, {name: item for name, item in fields.items() if name not in unreadable}, path)
+    return attrs.evolve(segment, extra={**segment.extra, **unreadable})
 
 
 def _is_unreadable(time: object) -> bool:

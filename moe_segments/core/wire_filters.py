@@ -14,7 +14,6 @@ from moe_segments.absent import UNSET
 from moe_segments.core.strict import Mismatch, object_at
 from moe_segments.core.wire import JSON_TYPE, Request, check_id, headers_for, segment_at, value_of
 from moe_segments.errors import AnswerShapeError, InputError, NotFound
-from moe_segments.filter_values import FilterGroup, RawFilter
 from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def payload_of(operation: FilterOperation) -> dict[str, Any]:
     Raises:
         InputError: It has no filters, or an action filter does not say when.
     """
+    from moe_segments.filter_values import FilterGroup, RawFilter  # who sends no filter does not pay for them
+
     included = operation.included_filters
     if isinstance(included, FilterGroup) and not included.filters:
         raise InputError("give at least one filter: none would mean everybody", "included_filters")
