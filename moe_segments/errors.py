@@ -251,6 +251,12 @@ class Conflict(ApiError):
         """The identifier of the segment in the way, where the service gives it."""
         return _text(self.details.get("existing_cs_id"))
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.existing_cs_name is None:
+            return text
+        return f"{text}; in the way is {self.existing_cs_name!r} ({self.existing_cs_id or 'no id given'})"
+
 
 class TooManyRequests(ApiError):
     """429 although the governor admitted it: somebody else spends this workspace's quota.
