@@ -393,6 +393,55 @@ MUTANTS: Final = (
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
     ),
+    Mutant(
+        "filter-operator-unchecked",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
+        "    if operator:",
+        ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
+    ),
+    Mutant(
+        "filter-loses-the-unknown",
+        0,
+        "moe_segments/filter_rules.py",
+        "if value is not UNSET and value is not None} | dict(extra)",
+        "if value is not UNSET and value is not None}",
+        ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
+    ),
+    Mutant(
+        "naive-moment-taken-for-utc",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if moment.tzinfo is None or moment.utcoffset() is None:",
+        "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
+        ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
+    ),
+    Mutant(
+        "filter-create-not-looked-for",
+        6,
+        "moe_segments/client.py",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filter-create-sent-again",
+        6,
+        "moe_segments/core/retry.py",
+        '        "create_filter": _CREATE,',
+        '        "create_filter": _READ,',
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filters-written-down",
+        0,
+        _JOBS,
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}',
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
+        'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
+        ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
 )
 
 

@@ -211,8 +211,8 @@ async def test_a_create_whose_answer_is_lost_is_unknown_and_then_found(sandbox: 
     """Never sent again in silence: its name is looked for, and the job holds what was found."""
     async with client_on(sandbox) as client:
         sandbox.fail_next(kind)
-        with pytest.raises(OutcomeUnknown) as caught:
-            await client.create_filter_segment(name="buyers", included_filters=BUYERS)
+        with pytest.raises(OutcomeUnknown) as caught:  # however long it may wait
+            await client.create_filter_segment(name="buyers", included_filters=BUYERS, max_wait_s=60)
         job = client.job(caught.value.job_id)
         assert (job.segment, job.evidence) == (None, None)
         assert await job.wait_until(lambda record: record.adopted, 5)
