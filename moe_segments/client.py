@@ -23,13 +23,13 @@ from moe_segments.errors import (
     PreflightError,
     QuotaNeverFits,
 )
-from moe_segments.filter_calls import FilterSegmentCalls
+from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
-from moe_segments.limits import USERS_PER_DAY, QuotaLimits, is_finite, is_whole
+from moe_segments.limits import USERS_PER_DAY, QuotaLimits, is_whole
 from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
     Accepted,
@@ -505,8 +505,7 @@ class SegmentsClient(FilterSegmentCalls):
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
-        if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
-            raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")
+        check_wait(max_wait_s)
         job = Job(job_id or secrets.token_hex(8), self.follower, operation, self._is_sending)
         record = self.follower.state.jobs.records.get(job.id)
         retry_unknown = on_unknown == "retry"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError, OutcomeUnknown
+from moe_segments.limits import is_finite
 from moe_segments.models import CreateFilterSegment, UpdateFilterSegment, problem_of_name
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class FilterSegmentCalls:
 
         Raises:
             InputError: A value breaks a documented rule; nothing was sent.
-            QuotaExceeded: As many segments are active as may be.
+            QuotaExceeded: As many segments are active as may be, or the calls of the minute, hour or day are spent.
             Conflict: The name, or the same set of filters, exists: `existing_cs_name`, `existing_cs_id`.
             BadRequest: The service does not take the filters; 413: they are too many or nested too deeply.
             TooManyRequests: Somebody else spends the quota; `actual_count` where the service counted active segments.
@@ -132,30 +134,40 @@ class FilterSegmentCalls:
             )
         return await self._made(operation, max_wait_s)
 
-    async def get_segment(self, cs_id: str) -> Segment:
-        """One segment of any kind by its identifier.
+    async def get_segment(self, cs_id: str, *, max_wait_s: float = 0.0) -> Segment:
+        """One segment of any kind by its identifier. Spends one of 100 a minute, 1000 an hour and 4000 a day.
 
         Args:
             cs_id: The identifier, as the service gave it.
+            max_wait_s: Longest wait for the quota, seconds; 0 refuses at once, `math.inf` waits.
 
         Raises:
             InputError: It is no identifier.
             NotFound: The service knows none.
-            TooManyRequests: 100 calls a minute, 1000 an hour or 4000 a day are spent.
+            QuotaExceeded: The calls of the minute, the hour or the day are spent for longer than *max_wait_s*.
+            TooManyRequests: Somebody else spends them.
             ApiError: Any other refusal, or no answer.
             AnswerShapeError: An answer that is not as documented.
 
         Source: https://moengage.com/docs/api/filter-segments/get-segment-by-id, read 2026-08-01.
         """
         self._check_usable()
-        return await self._submitter.reader.get_segment(cs_id)
+        check_wait(max_wait_s)
+        return await self._submitter.reader.get_segment(cs_id, max_wait_s=max_wait_s)
 
-    async def list_segments(self, name: str | None = None) -> tuple[Segment, ...]:
+    async def list_segments(self, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
         """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
+
+        Spends one of 50 a minute, 200 an hour and 1000 a day, which creates of filter segments are taken to share.
+
+        Args:
+            name: The exact name; None for all.
+            max_wait_s: Longest wait for the quota, seconds; 0 refuses at once, `math.inf` waits.
 
         Raises:
             InputError: *name* cannot be a segment's name.
-            TooManyRequests: 50 calls a minute, 200 an hour or 1000 a day are spent.
+            QuotaExceeded: The calls of the minute, the hour or the day are spent for longer than *max_wait_s*.
+            TooManyRequests: Somebody else spends them.
             ApiError: Any other refusal, or no answer.
             AnswerShapeError: An answer that is not as documented.
 
@@ -164,13 +176,24 @@ class FilterSegmentCalls:
         self._check_usable()
         if name is not None and (problem := problem_of_name(name)):
             raise InputError(problem, "name")
-        return await self._submitter.reader.list_segments(name)
+        check_wait(max_wait_s)
+        return await self._submitter.reader.list_segments(name, max_wait_s=max_wait_s)
 
     async def _made(self, operation: FilterOperation, max_wait_s: float) -> Segment:
         job = await self.submit(operation, max_wait_s=max_wait_s)
         if job.segment is None:
             raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
         return job.segment
+
+
+def check_wait(max_wait_s: float) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        InputError: It is none.
+    """
+    if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
+        raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")
 
 
 def _required(filters: Filters | None) -> Filters:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.admission import Ask, cost_of
-from moe_segments.core.decisions import Cost
 from moe_segments.core.events import (
     ActiveObserved,
     Adopted,
@@ -69,7 +68,6 @@ if TYPE_CHECKING:
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
-    from moe_segments.limits import QuotaLimits
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.quota import Grant
     from moe_segments.receiver import CallbackReceiver
@@ -141,7 +139,13 @@ class Submitter:
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
         self.reader = Reader(
-            credentials, settings, follower=follower, transport=transport, key_fingerprint=self.key_fingerprint
+            credentials,
+            settings,
+            follower=follower,
+            governor=governor,
+            transport=transport,
+            key_fingerprint=self.key_fingerprint,
+            record=self._record,
         )
 
     # One operation
@@ -217,7 +221,7 @@ class Submitter:
         return Ask(
             job=submission.job_id,
             operation=remembered(operation),
-            cost=_cost_of(operation, settings.limits),
+            cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
             timeout_us=round(settings.total_timeout_s * _SECOND_US),
@@ -323,17 +327,19 @@ class Submitter:
         """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
         facts = throttle_facts(answer, now_s=time.time())
         wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
-        cost = _cost_of(submission.operation, self._settings.limits)
+        cost = cost_of(submission.operation, self._settings.limits)
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
-            if cost.segments and (facts.actual_count is not None or not cost.operations):
+            if cost.segments and (facts.actual_count is not None or not (cost.operations or cost.call)):
                 count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
                 full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=refused.job)
                 return [refused, *count, full], (full.limit, full.until_us)
-            if not cost.operations:
+            if not cost.operations and not cost.call:
                 return [refused], (None, now_us + pause_us)
-            full = attrs.evolve(state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us), job=refused.job)
+            full = attrs.evolve(
+                state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us, cost.call), job=refused.job
+            )
             return [refused, full], (full.limit, full.until_us)
 
         limit, until_us = await self._follower.ask(question)
@@ -382,8 +388,8 @@ class Submitter:
     # Looking
 
     async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
-        """Segments named exactly *name*, or all that the service lists."""
-        return await self.reader.list_segments(name)
+        """Segments named exactly *name*: a look-up has as long as the service may still count what it looks for."""
+        return await self.reader.list_segments(name, max_wait_s=self._settings.limits.count_late_s)
 
     async def seek(self, job_id: str) -> None:
         """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
@@ -407,16 +413,6 @@ class Submitter:
                         Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
                     )
                     return
-
-
-def _cost_of(operation: Operation | FilterOperation, limits: QuotaLimits) -> Cost:
-    match operation:
-        case CreateFilterSegment():
-            return Cost(segments=1)
-        case UpdateFilterSegment():
-            return Cost()
-        case _:
-            return cost_of(operation, limits)
 
 
 def _accepted(submission: Submission, answer: Answer) -> Accepted:

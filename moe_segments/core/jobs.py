@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
 
+READS: Final = ("list", "get")
 KEEP_DAYS: Final = 90  # how long a finished job is remembered
 _TOO_MANY: Final = 429
 _SECOND_US: Final = 1_000_000
@@ -261,7 +262,9 @@ class Jobs:
                 pass  # events about quotas and keys say nothing of a job
 
     def reserve(self, event: Reserved, at_us: int) -> None:
-        """A send is about to leave."""
+        """A send is about to leave. A read is no job: nobody asks for it again."""
+        if event.operation.get("op") in READS:
+            return
         record = self.records.get(event.job)
         if record is None:
             record = self.records[event.job] = JobRecord(event.job, event.operation, JobState.PLANNED, at_us)

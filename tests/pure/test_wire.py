@@ -329,7 +329,7 @@ ERRORS = {
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("[45]*.*") if path.parent.name != "callback"),
+    sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("[45][0-9][0-9]*.*") if path.parent.name != "callback"),
     ids=str,
 )
 def test_every_sample_of_an_error_has_the_class_of_its_status(path: Path) -> None:
@@ -560,7 +560,7 @@ def test_no_bytes_make_a_callback_raise(body: bytes) -> None:
 
 
 FIELDS = sorted(
-    {field for path in SAMPLES.rglob("[0-9]*.json") for field in json.loads(path.read_text())}
+    {field for path in SAMPLES.rglob("[2-5][0-9][0-9]*.json") for field in json.loads(path.read_text())}
     | {"extra", "code", "message", "name", "id", "created_time", "actual_count", "limit"}
 )
 _JSON = st.recursive(
