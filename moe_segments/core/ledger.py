@@ -424,8 +424,10 @@ class Ledger:
             return
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
-        if row.call and (row.call[1].u_us is None or row.call[1].u_us > at_us):
-            self._tape_of(row.call).settle(row.call[1], at_us)
+        if row.call:
+            tape, hold = self._pool_at(row.call[0], at_us).tape, row.call[1]
+            if hold.u_us is None or hold.u_us > at_us:
+                tape.settle(hold, at_us)
         self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
 
     def _never_sent(self, event: NeverSent, _: int) -> None:
