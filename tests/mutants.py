@@ -41,6 +41,7 @@ _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
@@ -441,6 +442,62 @@ MUTANTS: Final = (
         'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
         'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
         ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
+    Mutant(
+        "call-in-flight-not-counted",
+        2,
+        _LEDGER,
+        "            self.pools[event.call].tape.hold(row.call[1])",
+        "            self.pools[event.call].tape.hold(Hold(0, lease_us, self._late_us))",
+        (_CALLS,),
+    ),
+    Mutant(
+        "call-stamped-at-send",
+        3,
+        _LEDGER,
+        "            self._tape_of(row.call).settle(row.call[1], at_us)\n        elif row.call:",
+        "            self._tape_of(row.call).settle(row.call[1], row.reserved_us)\n        elif row.call:",
+        (_CALLS,),
+    ),
+    Mutant(
+        "lost-call-stamped-at-once",
+        6,
+        _LEDGER,
+        "            self._tape_of(row.call).settle(row.call[1], counted_us)",
+        "            self._tape_of(row.call).settle(row.call[1], at_us)",
+        (_CALLS,),
+    ),
+    Mutant(
+        "pools-apart-though-shared",
+        2,
+        "moe_segments/core/pools.py",
+        "    groups = (shared,) if limits.filter_calls_shared else",
+        "    groups = (shared,) if not limits else",
+        (_CALLS,),
+    ),
+    Mutant(
+        "calls-forgotten-by-a-checkpoint",
+        10,
+        "moe_segments/core/snapshot.py",
+        '    _add_calls(ledger, data.get("calls", {}))',
+        "    _add_calls(ledger, {})",
+        (_CALLS,),
+    ),
+    Mutant(
+        "read-leaves-a-job",
+        2,
+        _JOBS,
+        '        if event.operation.get("op") in READS:',
+        "        if event.operation is READS:",
+        ("tests/live/test_call_quotas.py::test_a_read_counts_and_leaves_no_job",),
+    ),
+    Mutant(
+        "read-sent-without-leave",
+        2,
+        "moe_segments/core/admission.py",
+        "        call=ask.cost.call,",
+        '        call="",',
+        ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
     ),
 )
 
