@@ -90,7 +90,7 @@ MUTANTS: Final = (
         "unknown-without-d",
         6,
         _LEDGER,
-        "counted_us = at_us + _us(self.limits.count_late_s)",
+        "counted_us = at_us + self._late_us",
         "counted_us = at_us",
         (f"{_SERVICES}[token bucket]",),
     ),
@@ -177,9 +177,9 @@ MUTANTS: Final = (
         "unknown-archive-frees",
         14,
         _LEDGER,
-        "        lease = self.active.leases.get(row_id)\n",
-        "        if row.archives:\n            self.active.archive(row.name)\n"
-        "        lease = self.active.leases.get(row_id)\n",
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
+        "        if row.archives:\n            self.active.archive(*row.archives)\n"
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
         (f"{_PURE}an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one",),
     ),
     Mutant(
@@ -231,19 +231,51 @@ MUTANTS: Final = (
         (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
     ),
     Mutant(
+        "closed-connection-used-again",
+        1,
+        "moe_segments/connector.py",
+        "    return not poll.poll(0)",
+        "    return True",
+        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
+    ),
+    Mutant(
+        "claims-of-others-unheard",
+        16,
+        _ADMISSION,
+        "        if self._state.claims.live:\n            if self._claims is None:",
+        "        if False:\n            if self._claims is None:",
+        (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
+    ),
+    Mutant(
+        "claims-have-no-order",
+        16,
+        "moe_segments/core/claims.py",
+        "            if other == job:\n                return\n",
+        "",
+        (f"{_WAITERS}two_heavy_ones_in_two_processes_do_not_wait_for_each_other",),
+    ),
+    Mutant(
+        "claims-never-lapse",
+        16,
+        "moe_segments/core/claims.py",
+        "            if claim.until_us > now_us:\n                yield",
+        "            if claim.until_us:\n                yield",
+        (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
+    ),
+    Mutant(
         "passers-judged-one-by-one",
         16,
         _ADMISSION,
-        "at_their_longest(self._passed_by[cost])",
-        "at_their_longest(self._passed_by[cost][-1:])",
+        "at_their_longest(one.passed_by)",
+        "at_their_longest(one.passed_by[-1:])",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
         "earlier-passers-forgotten",
         16,
         _ADMISSION,
-        "[row for row in ask.passed_by if row in rows]",
-        "[]",
+        "[row for row in ask.passed_by if row in rows])",
+        "[])",
         (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -314,8 +346,8 @@ MUTANTS: Final = (
         "granted-before-the-commit",
         2,
         _GOVERNOR,
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n",
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n"
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n",
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n"
         "            for ticket, verdict in zip(tickets, verdicts, strict=True):\n"
         "                self._deliver(ticket, verdict, now_us, self._clock())\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
@@ -465,7 +497,7 @@ MUTANTS: Final = (
         _LEDGER,
         "            self._tape_of(row.call).settle(row.call[1], counted_us)",
         "            self._tape_of(row.call).settle(row.call[1], at_us)",
-        (_CALLS,),
+        (_ORACLE,),
     ),
     Mutant(
         "pools-apart-though-shared",
@@ -481,7 +513,7 @@ MUTANTS: Final = (
         "moe_segments/core/snapshot.py",
         '    _add_calls(ledger, data.get("calls", {}))',
         "    _add_calls(ledger, {})",
-        (_CALLS,),
+        (_ORACLE,),
     ),
     Mutant(
         "read-leaves-a-job",

@@ -26,6 +26,7 @@ __all__ = [
     "Batch",
     "CallbackReceived",
     "Checkpoint",
+    "Claimed",
     "Event",
     "ExternalUsage",
     "KeyAccepted",
@@ -39,6 +40,7 @@ __all__ = [
     "RunStarted",
     "Throttled",
     "Trusted",
+    "Unclaimed",
     "Unknown",
     "decode",
     "encode",
@@ -353,6 +355,38 @@ class KeyAccepted:
 
 
 @attrs.frozen
+class Claimed:
+    """A process waits for more users than are free: who comes later is not to push it back. See `core.claims`.
+
+    Attributes:
+        job: The job that waits.
+        operations: What it asks for, as in `Reserved`.
+        rows: Likewise.
+        segments: Likewise.
+        for_us: How long the claim stands unless it is made again, microseconds.
+    """
+
+    name: ClassVar[str] = "claimed"
+    job: str
+    operations: int = 0
+    rows: int = 0
+    segments: int = 0
+    for_us: int = 0
+
+
+@attrs.frozen
+class Unclaimed:
+    """Nobody waits for this job any more.
+
+    Attributes:
+        job: The job.
+    """
+
+    name: ClassVar[str] = "unclaimed"
+    job: str
+
+
+@attrs.frozen
 class Checkpoint:
     """The folded state up to this version; what came before may be gone.
 
@@ -382,6 +416,8 @@ Event: TypeAlias = (
     | ActiveObserved
     | KeyRejected
     | KeyAccepted
+    | Claimed
+    | Unclaimed
     | Checkpoint
 )
 
@@ -423,6 +459,8 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         ActiveObserved,
         KeyRejected,
         KeyAccepted,
+        Claimed,
+        Unclaimed,
         Checkpoint,
     )
 }

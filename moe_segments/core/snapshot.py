@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from moe_segments.core.claims import Claim
+from moe_segments.core.decisions import Cost
 from moe_segments.core.events import ExternalUsage, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
@@ -37,6 +39,7 @@ def take(state: WorkspaceState) -> Mapping[str, object]:
         "rejected_keys": state.rejected_keys,
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
+        "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
     }
 
 
@@ -48,6 +51,10 @@ def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = Opened(**data["opened"]) if data["opened"] else None
     state.rejected_keys = dict(data["rejected_keys"])
+    state.claims.live = {
+        job: Claim(Cost(*cost), until_us, list(passed_by))
+        for job, (*cost, until_us, passed_by) in data.get("claims", {}).items()
+    }
 
 
 def _from_first_format(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -461,7 +461,7 @@ async def test_an_archive_by_identifier_frees_that_segment_whatever_name_it_give
         for name in ("a", "b"):
             grant = await desk.reserve(Cost(1, 0, 1), name=name, op="create")
             await desk.tell(Answered(grant.job, 1, 202, accepted={"cs_name": name, "cs_id": f"id of {name}"}))
-        operation = {"op": "archive", "name": "a", "cs_id": "id of b"}
+        operation: dict[str, object] = {"op": "archive", "name": "a", "cs_id": "id of b"}
         grant = await desk.reserve(Cost(), name="a", op="archive", operation=operation)
         await desk.answered(grant)
         leases = desk.follower.state.ledger.active.leases.values()

@@ -8,7 +8,7 @@ from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoi
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import CALL_LIMITS, QuotaLimits
 
-SAMPLE = Path(__file__).parent.parent / "samples" / "journal" / "checkpoint-0.1.0.json"
+SAMPLE = Path(__file__).parent.parent / "checkpoints" / "0.1.0.json"
 SECOND = 1_000_000
 CALLS = {name for names in CALL_LIMITS.values() for name in names}
 THEN_US = 1_790_000_000 * SECOND
