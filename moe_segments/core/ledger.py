@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
+__all__ = ["CallRow", "Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
 
 SECOND_US: Final = 1_000_000
 _MOST: Final = 2**40  # weight of one entry at most, whatever a log says: running sums are 64 bits
@@ -62,7 +62,6 @@ class Row:
         reserved_us: When it was reserved.
         operations: Its hold on operations; None when it spends none.
         users: Its hold on users; None when it spends none.
-        call: The call of the v3 API that it is, and its hold on that; None when it spends none.
         archives: Name and identifier of the segment it frees when confirmed; None when it frees none.
         awaits_callback: Its users are held until the callback.
         life_us: How long its segment counts as active once made; None for ever.
@@ -71,10 +70,22 @@ class Row:
     reserved_us: int
     operations: Hold | None = None
     users: Hold | None = None
-    call: tuple[str, Hold] | None = None
     archives: tuple[str, str | None] | None = None
     awaits_callback: bool = False
     life_us: int | None = None
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class CallRow(Row):
+    """One send that spends a call of the v3 API: a row of its own kind, so that the others are none the larger.
+
+    Attributes:
+        call: The call, one of `limits.CALL_LIMITS`.
+        called: Its hold on that.
+    """
+
+    call: str = attrs.field(kw_only=True)
+    called: Hold = attrs.field(kw_only=True)
 
 
 class Ledger:
@@ -177,8 +188,8 @@ class Ledger:
         pool.tape.advance(now_us)
         return pool
 
-    def _tape_of(self, call: tuple[str, Hold]) -> Tape:
-        return self.pools[call[0]].tape
+    def _tape_of(self, row: CallRow) -> Tape:
+        return self.pools[row.call].tape
 
     def all_windows(self) -> Iterator[Window]:
         """Every window: of file operations, of users, of calls."""
@@ -281,7 +292,8 @@ class Ledger:
     def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
         """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
         rows = [self.rows[row_id] for row_id in row_ids]
-        holds = [hold for row in rows for hold in (row.operations, row.users, row.call and row.call[1]) if hold]
+        holds = [hold for row in rows for hold in (row.operations, row.users) if hold is not None]
+        holds += [row.called for row in rows if isinstance(row, CallRow)]
         silences = [(hold, hold.silence_us) for hold in holds]
         for hold, _ in silences:
             hold.silence_us = SILENT_US
@@ -302,6 +314,9 @@ class Ledger:
     def reserve(self, event: Reserved, at_us: int) -> None:
         """Hold what one send may spend, with its end in case nobody ever reports one."""
         operation, lease_us = event.operation, at_us + event.fence_us + event.timeout_us + self._late_us
+        if event.call in self.pools:  # any other is one that a later version counts
+            self._reserve_call(event, at_us, lease_us)
+            return
         row = self.rows[event.row] = Row(
             at_us,
             archives=_segment_of(operation) if operation.get("op") == "archive" else None,
@@ -314,11 +329,15 @@ class Ledger:
         if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):  # it may find some
             row.users = Hold(event.rows, lease_us + self._allowance_us, self._users_late_us)
             self.users.hold(row.users)
-        if event.call in self.pools:  # any other is one that a later version counts
-            row.call = event.call, Hold(1, lease_us, self._late_us)
-            self.pools[event.call].tape.hold(row.call[1])
         if event.segments:
             self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
+
+    def _reserve_call(self, event: Reserved, at_us: int, lease_us: int) -> None:
+        row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self._late_us))
+        self.rows[event.row] = row
+        self._tape_of(row).hold(row.called)
+        if event.segments:
+            self.active.take(event.row, *_segment_of(event.operation), None)
 
     def forget(self, row_id: str) -> None:
         """Give everything back: it was provably never sent."""
@@ -329,8 +348,8 @@ class Ledger:
             self.operations.release(row.operations)
         if row.users:
             self.users.release(row.users)
-        if row.call:
-            self._tape_of(row.call).release(row.call[1])
+        if isinstance(row, CallRow):
+            self._tape_of(row).release(row.called)
         self.active.free(row_id)
 
     def _answered(self, event: Answered, at_us: int) -> None:
@@ -342,10 +361,8 @@ class Ledger:
             self.operations.settle(row.operations, at_us)
         elif row.operations:
             self.operations.release(row.operations)
-        if row.call and event.spends:
-            self._tape_of(row.call).settle(row.call[1], at_us)
-        elif row.call:
-            self._tape_of(row.call).release(row.call[1])
+        if isinstance(row, CallRow):
+            self._answered_call(row, event, at_us)
         if event.error is not None:
             self._refused(row_id, row)
             return
@@ -358,6 +375,12 @@ class Ledger:
                 self.active.archive(name, asked_id or cs_id)
         self._hold_users(row_id, row, at_us)
 
+    def _answered_call(self, row: CallRow, event: Answered, at_us: int) -> None:
+        if event.spends:
+            self._tape_of(row).settle(row.called, at_us)
+        else:
+            self._tape_of(row).release(row.called)
+
     def _refused(self, row_id: str, row: Row) -> None:
         if row.users:
             self.users.release(row.users)
@@ -365,7 +388,8 @@ class Ledger:
         del self.rows[row_id]
 
     def _end_probing(self, row: Row) -> None:
-        for window in (*self.windows, *self.pools[row.call[0]].windows) if row.call else self.windows:
+        calls = self.pools[row.call].windows if isinstance(row, CallRow) else ()
+        for window in (*self.windows, *calls):
             if window.strikes and row.reserved_us >= window.throttled_until_us:
                 window.probing, window.strikes = False, 0
 
@@ -388,8 +412,8 @@ class Ledger:
         counted_us = at_us + self._late_us
         if row.operations:
             self.operations.settle(row.operations, counted_us)
-        if row.call:
-            self._tape_of(row.call).settle(row.call[1], counted_us)
+        if isinstance(row, CallRow):
+            self._tape_of(row).settle(row.called, counted_us)
             if row_id not in self.active.leases:  # a read: nothing more can be heard of it
                 del self.rows[row_id]
         if row.users:
@@ -424,10 +448,10 @@ class Ledger:
             return
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
-        if row.call:
-            tape, hold = self._pool_at(row.call[0], at_us).tape, row.call[1]
-            if hold.u_us is None or hold.u_us > at_us:
-                tape.settle(hold, at_us)
+        if isinstance(row, CallRow):
+            tape = self._pool_at(row.call, at_us).tape
+            if row.called.u_us is None or row.called.u_us > at_us:
+                tape.settle(row.called, at_us)
         self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
 
     def _never_sent(self, event: NeverSent, _: int) -> None:
@@ -446,7 +470,7 @@ class Ledger:
     def _throttle(self, event: Throttled, at_us: int) -> None:
         if event.limit == documented.ACTIVE_SEGMENTS:
             self.active.full_until_us = max(self.active.full_until_us, event.until_us)
-        limit = self._shared(event.limit)
+        limit = self.kept_as(event.limit)
         for window in self.all_windows():
             if window.limit == limit:
                 window.strikes += at_us >= window.throttled_until_us  # those of one burst are one
@@ -463,7 +487,7 @@ class Ledger:
         for window in self.all_windows():
             window.quarantined_until_us = 0
 
-    def _shared(self, limit: str) -> str:
+    def kept_as(self, limit: str) -> str:
         """The name under which a limit of calls is kept here: another process may not have shared its pool."""
         names = documented.CALL_LIMITS[documented.CREATE_FILTER_CALLS]
         if limit not in names or not self.limits.filter_calls_shared:

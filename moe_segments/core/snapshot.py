@@ -15,7 +15,7 @@ from moe_segments.core.decisions import Cost
 from moe_segments.core.events import ExternalUsage, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
-from moe_segments.core.ledger import Ledger, Row
+from moe_segments.core.ledger import CallRow, Ledger, Row
 from moe_segments.core.tape import Hold, Tape
 
 if TYPE_CHECKING:
@@ -108,8 +108,9 @@ def _entries(tape: Tape) -> list[list[int]]:
 
 
 def _row(row: Row) -> dict[str, object]:
-    call = None if row.call is None else [row.call[0], _hold(row.call[1])]
-    holds = {"operations": _hold(row.operations), "users": _hold(row.users), "call": call}
+    holds = {"operations": _hold(row.operations), "users": _hold(row.users)}
+    if isinstance(row, CallRow):
+        holds["called"] = _hold(row.called)
     return attrs.asdict(row, filter=lambda field, _: field.name not in holds) | holds
 
 
@@ -124,24 +125,28 @@ def _ledger_from(state: WorkspaceState, data: Mapping[str, Any]) -> Ledger:
             tape.add(u_us, weight)
     _add_calls(ledger, data.get("calls", {}))
     for row_id, fields in data["rows"].items():
-        holds: dict[str, object] = {
-            "operations": _hold_from(ledger.operations, fields["operations"]),
-            "users": _hold_from(ledger.users, fields["users"]),
-        }
-        if call := fields.get("call"):
-            hold = _hold_from(ledger.pools[call[0]].tape, call[1])
-            holds["call"] = None if hold is None else (call[0], hold)
-        archives = fields["archives"] and tuple(fields["archives"])
-        ledger.rows[row_id] = Row(**(fields | holds | {"archives": archives}))
+        ledger.rows[row_id] = _row_from(ledger, fields)
     ledger.active = _active_from(ledger.active.capacity, data["active"])
     for limit, throttled_us, probing, strikes, quarantined_us in data["windows"]:
         for window in ledger.all_windows():
-            if window.limit == limit:
+            if window.limit == ledger.kept_as(limit):
                 window.throttled_until_us, window.probing = throttled_us, probing
                 window.strikes, window.quarantined_until_us = strikes, quarantined_us
     ledger.external = [ExternalUsage(*usage) for usage in data["external"]]
     ledger.quarantine = data["quarantine"]
     return ledger
+
+
+def _row_from(ledger: Ledger, fields: Mapping[str, Any]) -> Row:
+    values = {
+        **fields,
+        "operations": _hold_from(ledger.operations, fields["operations"]),
+        "users": _hold_from(ledger.users, fields["users"]),
+        "archives": fields["archives"] and tuple(fields["archives"]),
+    }
+    if "called" not in fields:
+        return Row(**values)
+    return CallRow(**values | {"called": _hold_from(ledger.pools[fields["call"]].tape, fields["called"])})
 
 
 def _add_calls(ledger: Ledger, calls: Mapping[str, list[list[int]]]) -> None:
