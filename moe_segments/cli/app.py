@@ -173,29 +173,31 @@ def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITIN
 
 
 @app.command(name="list")
-def list_segments(*, name: str | None = None, common: Common = _COMMON) -> int:
+def list_segments(*, name: str | None = None, max_wait: float = 0.0, common: Common = _COMMON) -> int:
     """List segments as the service shows them.
 
     Args:
         name: Only the segment of exactly this name.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.segments import list_all
 
-    return list_all(name, common)
+    return list_all(name, max_wait, common)
 
 
 @app.command
-def get(cs_id: str, /, *, common: Common = _COMMON) -> int:
+def get(cs_id: str, /, *, max_wait: float = 0.0, common: Common = _COMMON) -> int:
     """Show one segment of any kind.
 
     Args:
         cs_id: Its identifier, as list shows it.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.segments import get_one
 
-    return get_one(cs_id, common)
+    return get_one(cs_id, max_wait, common)
 
 
 @app.command

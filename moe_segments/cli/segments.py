@@ -33,14 +33,14 @@ _STDIN: Final = "-"
 _MOST_BYTES: Final = 10_000_000  # a definition has kilobytes; more is another file
 
 
-def list_all(name: str | None, common: Common) -> int:
+def list_all(name: str | None, max_wait: float, common: Common) -> int:
     """List segments. Returns the exit code."""
-    return run(lambda stop: _list(name, common, stop))
+    return run(lambda stop: _list(name, max_wait, common, stop))
 
 
-def get_one(cs_id: str, common: Common) -> int:
+def get_one(cs_id: str, max_wait: float, common: Common) -> int:
     """Show one segment. Returns the exit code."""
-    return run(lambda stop: _get(cs_id, common, stop))
+    return run(lambda stop: _get(cs_id, max_wait, common, stop))
 
 
 def create_filter(name: str | None, filters: str, max_wait: float, common: Common) -> int:
@@ -72,9 +72,9 @@ def _submitted(
     return run(lambda stop: _submit(operation, max_wait, common, stop))
 
 
-async def _list(name: str | None, common: Common, stop: asyncio.Event) -> int:
+async def _list(name: str | None, max_wait: float, common: Common, stop: asyncio.Event) -> int:
     async with open_session(common) as session:
-        segments = await unless_stopped(session.client.list_segments(name), stop)
+        segments = await unless_stopped(session.client.list_segments(name, max_wait_s=max_wait), stop)
     if common.json:
         output.document({"segments": [_as_json(segment) for segment in segments]})
         return EXIT_OK
@@ -86,9 +86,9 @@ async def _list(name: str | None, common: Common, stop: asyncio.Event) -> int:
     return EXIT_OK
 
 
-async def _get(cs_id: str, common: Common, stop: asyncio.Event) -> int:
+async def _get(cs_id: str, max_wait: float, common: Common, stop: asyncio.Event) -> int:
     async with open_session(common) as session:
-        segment = await unless_stopped(session.client.get_segment(cs_id), stop)
+        segment = await unless_stopped(session.client.get_segment(cs_id, max_wait_s=max_wait), stop)
     _show(segment, common)
     return EXIT_OK
 
@@ -96,7 +96,7 @@ async def _get(cs_id: str, common: Common, stop: asyncio.Event) -> int:
 async def _submit(operation: FilterOperation, max_wait: float, common: Common, stop: asyncio.Event) -> int:
     async with open_session(common) as session:
         client = session.client
-        if max_wait and (full := what_it_waits_for(await client.governor.usage())):
+        if max_wait and (full := what_it_waits_for(await client.governor.usage(), is_call=True)):
             output.note(waiting_sentence(full))
         job = await unless_stopped(client.submit(operation, max_wait_s=max_wait), stop)
         assert job.segment is not None, "a filter-segment operation that was taken has one"

@@ -435,7 +435,8 @@ async def test_quota_shows_what_is_used_and_when_it_is_free(shell: Shell) -> Non
     assert "operations in the hour" in drawn.out
     assert "█" in drawn.out
     limits = (await shell.run_at_speed("quota", "--json")).document["limits"]
-    assert set(limits) == {"operations_per_hour", "operations_per_day", "users_per_day", "active_segments"}
+    calls = {f"{call}_per_{unit}" for call in ("list", "get") for unit in ("minute", "hour", "day")}
+    assert set(limits) == {"operations_per_hour", "operations_per_day", "users_per_day", "active_segments"} | calls
     assert limits["operations_per_day"]["used"] == 1
     assert limits["operations_per_day"]["next_release"]
 
