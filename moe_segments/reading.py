@@ -19,6 +19,7 @@ from moe_segments.core.admission import Ask
 from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered, Event, KeyAccepted, NeverSent, Unknown
 from moe_segments.core.retry import Again, Ending, ending_of, next_step
+from moe_segments.core.strict import http_date
 from moe_segments.core.wire import decode_segments, encode_get, encode_list, error_from, throttle_facts
 from moe_segments.core.wire_filters import decode_got
 from moe_segments.errors import ApiError, JournalError, MoeSegmentsError, NotSent, ServerError, TooManyRequests
@@ -45,6 +46,10 @@ T = TypeVar("T")
 _SECOND_US: Final = 1_000_000
 _NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
 _log = logging.getLogger("moe_segments.client")
+
+
+def _listed(answer: Answer) -> tuple[tuple[Segment, ...], float | None]:
+    return decode_segments(answer), http_date(answer.header("date"))
 
 
 class Reader:
@@ -77,8 +82,13 @@ class Reader:
 
     async def list_segments(self, name: str | None, *, max_wait_s: float) -> tuple[Segment, ...]:
         """Segments named exactly *name*, or all that the service lists."""
+        found, _ = await self.listed(name, max_wait_s=max_wait_s)
+        return found
+
+    async def listed(self, name: str | None, *, max_wait_s: float) -> tuple[tuple[Segment, ...], float | None]:
+        """The segments, and the service's own time as it answered, epoch seconds; None when it did not say."""
         request = encode_list(name, credentials=self._credentials)
-        return await self._read(LIST_CALLS, request, decode_segments, max_wait_s)
+        return await self._read(LIST_CALLS, request, _listed, max_wait_s)
 
     async def get_segment(self, cs_id: str, *, max_wait_s: float) -> Segment:
         """The segment of this identifier."""

@@ -295,7 +295,7 @@ class Jobs:
         record = self._current(event)
         if record is None:
             return
-        self._enter(record, JobState.NOT_SENT, at_us)
+        self._enter(record, JobState.PLANNED if event.again else JobState.NOT_SENT, at_us)
         record.reason = event.reason
         self._release(record)
 

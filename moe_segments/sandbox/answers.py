@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moe_segments.sandbox.records import Refusal, SandboxSegment
 
 __all__ = [
+    "PLATFORM_TYPES",
     "V2",
     "V3",
     "Call",
@@ -45,7 +46,7 @@ _TITLES: Final = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
-_PLATFORM: Final = {
+PLATFORM_TYPES: Final[Mapping[int, str]] = {
     400: "BadRequest",
     401: "Unauthorized",
     403: "Forbidden",
@@ -149,9 +150,9 @@ def server_error(path: str, status: int, *, has_body: bool) -> Reply:
     return Reply(status=status, body=to_json({"title": _TITLES[status]}))
 
 
-def platform_error(status: int, request_id: str) -> Reply:
+def platform_error(status: int) -> Reply:
     """What the platform before the service answers, whatever was asked."""
-    error = {"message": "The sandbox was told to refuse.", "type": _PLATFORM[status], "request_id": request_id}
+    error = {"message": "The sandbox was told to refuse.", "type": PLATFORM_TYPES[status], "request_id": "r-sandbox"}
     return Reply(status=status, body=to_json({"status": "fail", "error": error}))
 
 

@@ -37,7 +37,7 @@ _LIFECYCLE_ROUTES: Final = {
     ("PATCH", f"{V2}/archive"): "archive",
     ("PATCH", f"{V2}/unarchive"): "unarchive",
 }
-_PATHS: Final = {path for _, path in (*_FILE_ROUTES, *_LIFECYCLE_ROUTES)}
+_METHODS: Final = {path: method for method, path in (*_FILE_ROUTES, *_LIFECYCLE_ROUTES)}
 _OK, _ACCEPTED, _TOO_MANY = 200, 202, 429
 _WRONG_METHOD: Final = Refusal(status=405, title="Method Not Allowed", description="Another method is documented.")
 _NO_SUCH_CALL: Final = Refusal(status=404, title="Not Found", description="No such call is documented.")
@@ -76,8 +76,8 @@ class Api:
             return self._lifecycle(lifecycle, call)
         if call.path == V3 or call.path.startswith(f"{V3}/"):
             return self._v3.answer(call)
-        if call.path in _PATHS:
-            return self._refuse_v2(_WRONG_METHOD)
+        if method := _METHODS.get(call.path):
+            return attrs.evolve(self._refuse_v2(_WRONG_METHOD), headers={"Allow": method})
         return self._refuse_v2(_NO_SUCH_CALL)
 
     def _file(self, op: Op, call: Call) -> Reply:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ApiV3"]
 
 _WRONG_METHOD: Final = Refusal(status=405, title="Method Not Allowed", description="Another method is documented.")
+_NO_SUCH_CALL: Final = Refusal(status=404, title="Not Found", description="No such call is documented.")
 _COLLECTION: Final = {"GET": "list", "POST": "create_filter"}
 _SEGMENT: Final = {"GET": "get", "PATCH": "update_filter"}
 
@@ -52,9 +53,12 @@ class ApiV3:
     def answer(self, call: Call) -> Reply:
         """Decide one call."""
         cs_id = call.path.removeprefix(V3).removeprefix("/")
-        op = (_SEGMENT if cs_id else _COLLECTION).get(call.method)
+        if not cs_id and call.path != V3:
+            return self._refused(_NO_SUCH_CALL, call.name)
+        calls = _SEGMENT if cs_id else _COLLECTION
+        op = calls.get(call.method)
         if op is None:
-            return self._refused(_WRONG_METHOD, call.name)
+            return attrs.evolve(self._refused(_WRONG_METHOD, call.name), headers={"Allow": ", ".join(calls)})
         if refusal := self._refuse(call):
             self._workspace.rejected(refusal.status, op)
             return self._refused(refusal, call.name, op)

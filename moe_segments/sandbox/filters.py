@@ -13,12 +13,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 import attrs
 
 __all__ = [
     "BARE_OPERATORS",
+    "BLANK",
     "COUNT_MAX",
     "EXECUTIONS",
     "GROUP_OPERATORS",
@@ -27,12 +28,15 @@ __all__ = [
     "PERIOD_UNITS",
     "REFERENCE",
     "RELATIVE",
+    "TEXT",
     "TIME_RANGES",
     "Complexity",
     "Definition",
     "FilterProblem",
     "TooComplex",
+    "is_text",
     "read_definition",
+    "whole",
 ]
 
 _Fields: TypeAlias = Mapping[str, object]
@@ -66,6 +70,10 @@ MOMENT: Final = (
     r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
     r"(\.[0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-5][0-9])$"
 )
+# Spelled out, since dialects of patterns differ about what a blank is.
+BLANK: Final = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+TEXT: Final = f"[^{BLANK}]"
+_TEXT = re.compile(TEXT)
 _MOMENT, _RELATIVE = re.compile(MOMENT), re.compile(RELATIVE)
 _JSON_LEVELS: Final = 64  # of anything in a definition, so that nothing recurses far
 _SHOWN_CHARS: Final = 300
@@ -128,19 +136,17 @@ class Definition:
         return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
 
 
-def read_definition(included: object, excluded: object, complexity: Complexity) -> Definition:
+def read_definition(groups: Mapping[str, object], complexity: Complexity) -> Definition:
     """The definition in a body.
 
     Args:
-        included: The value of `included_filters`.
-        excluded: The value of `excluded_filters`; None where not sent.
-        complexity: What it may be at most.
+        groups: The value of `included_filters` and, where it was sent, of `excluded_filters`.
+        complexity: What they may be at most.
 
     Raises:
-        TooComplex: It is more than that.
-        FilterProblem: It is not as documented.
+        TooComplex: They are more than that.
+        FilterProblem: One is not as documented.
     """
-    groups = {"included_filters": included} | ({} if excluded is None else {"excluded_filters": excluded})
     if _is_deeper(list(groups.values()), _JSON_LEVELS):
         raise _too_deep(complexity)
     size_bytes = len(json.dumps(groups).encode())
@@ -158,6 +164,18 @@ def read_definition(included: object, excluded: object, complexity: Complexity) 
         key=json.dumps({name: _canonical(group) for name, group in read.items()}, sort_keys=True),
         references=frozenset(reader.references),
     )
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is text that is not blank."""
+    return isinstance(value, str) and _TEXT.search(value) is not None
+
+
+def whole(value: object) -> int | None:
+    """A whole number, which in JSON may be written as 30.0; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return None
+    return int(value)
 
 
 class _Reader:
@@ -185,11 +203,10 @@ class _Reader:
                 _check_action(fields, where)
             case _ if "filters" in fields:
                 self.group(fields, where, level=level + 1)
-            case str(kind) if kind.strip():
-                if kind == REFERENCE:
-                    self.references.add(_reference(fields, where))
+            case kind if kind == REFERENCE:
+                self.references.add(_reference(fields, where))
             case _:
-                raise FilterProblem(f"{where}.filter_type: is required and must be text that is not blank.")
+                _text(fields, "filter_type", where)
 
 
 def _check_attribute(fields: _Fields, where: str) -> None:
@@ -215,8 +232,8 @@ def _check_action(fields: _Fields, where: str) -> None:
         raise FilterProblem(f"{where}.executed: is required and must be true or false.")
     execution = _object(fields.get("execution"), f"{where}.execution")
     _one_of(execution, "type", EXECUTIONS, f"{where}.execution")
-    count = execution.get("count")
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= COUNT_MAX:
+    count = whole(execution.get("count"))
+    if count is None or not 0 <= count <= COUNT_MAX:
         raise FilterProblem(f"{where}.execution.count: is required and must be a whole number from 0 to {COUNT_MAX}.")
     _check_time_range(_object(fields.get("primary_time_range"), f"{where}.primary_time_range"), where)
     if "attributes" in fields:
@@ -237,16 +254,16 @@ def _check_time_range(fields: _Fields, where: str) -> None:
     needed = ("value", "value1") if kind == "between" else ("value",)
     for field in needed + (("value1",) if "value1" in fields and "value1" not in needed else ()):
         value = fields.get(field)
-        if not isinstance(value, str) or not (_MOMENT if is_absolute else _RELATIVE).search(value):
+        if not isinstance(value, str) or not (_MOMENT if is_absolute else _RELATIVE).fullmatch(value):
             form = "a moment such as 2026-01-31T00:00:00.000Z" if is_absolute else "a whole number as text"
             raise FilterProblem(f"{where}.{field}: must be {form}.")
 
 
 def _reference(fields: _Fields, where: str) -> str:
-    for field in ("id", "cs_id"):
-        if field in fields:
-            return _text(fields, field, where)
-    raise FilterProblem(f"{where}: a filter of the type {REFERENCE} must name a segment by its id.")
+    named = [_text(fields, field, where) for field in ("id", "cs_id") if field in fields]
+    if not named:
+        raise FilterProblem(f"{where}: a filter of the type {REFERENCE} must name a segment by its id.")
+    return named[0]
 
 
 def _object(value: object, where: str) -> _Fields:
@@ -264,7 +281,7 @@ def _items(fields: _Fields, field: str, where: str) -> Iterator[tuple[str, objec
 
 def _text(fields: _Fields, field: str, where: str) -> str:
     value = fields.get(field)
-    if not isinstance(value, str) or not value.strip():
+    if not is_text(value):
         raise FilterProblem(f"{where}.{field}: is required and must be text that is not blank.")
     return value
 

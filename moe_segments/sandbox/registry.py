@@ -50,6 +50,12 @@ class Registry:
     def __iter__(self) -> Iterator[SandboxSegment]:
         return iter(self._by_id.values())
 
+    def __reversed__(self) -> Iterator[SandboxSegment]:
+        return reversed(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def find(self, name: str | None, cs_id: str | None = None) -> SandboxSegment | None:
         """The segment, archived or not; *cs_id* wins over *name* where both are given."""
         return self._by_id.get(cs_id) if cs_id else self._by_name.get(name or "")

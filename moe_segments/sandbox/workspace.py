@@ -4,20 +4,21 @@ It counts in its own way, with plain lists of moments, and knows nothing of the 
 checks the other. Moments are seconds on the injected clock, lengths are seconds.
 
 Where the documents are silent: a request is looked at in the order 400, 413, 404, 403, 409, 412, 429; an unarchived
-segment does not expire again; a file for an archived or a filter segment is a 400; archiving what is archived and
-unarchiving what is active are accepted; a v3 call spends its quota when it succeeds, a rejected one where
-`count_rejected` says so; a segment is used by each file, update and unarchive, and by `run`.
+segment does not expire again; a file for an archived segment is a 400, one for a segment of filters a 404, as is a
+filter that refers to no segment; archiving what is archived and unarchiving what is active are accepted; a v3 call
+spends its quota when it succeeds, a rejected one where `count_rejected` says so; a segment is used by each file, update
+and unarchive, and by `run`.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.limits import DOCUMENTED, QuotaLimits
 from moe_segments.models import FileFailed, FileProcessed
 from moe_segments.sandbox.filters import Complexity
+from moe_segments.sandbox.history import History, newest
 from moe_segments.sandbox.quotas import CallLimits, Quotas
 from moe_segments.sandbox.records import (
     CREATED,
@@ -64,7 +65,7 @@ class Workspace:
         limits: The quotas.
         complexity: What the definition of a filter segment may be at most.
         external_active: Active segments made elsewhere, such as in the dashboard; settable.
-        rejections: How many requests were answered 429.
+        history: What happened, and how often.
     """
 
     def __init__(
@@ -90,45 +91,51 @@ class Workspace:
             count_rejected = REJECTIONS if count_rejected else ()
         self._segment_users = segment_users
         self._count_rejected = frozenset(count_rejected)
-        self._call_limits, self._idle_days, self._history = call_limits or CallLimits(), idle_days, history
+        self._call_limits, self._idle_days, self._most_remembered = call_limits or CallLimits(), idle_days, history
         self.reset()
 
     def reset(self) -> None:
         """Forget every segment, request, file and count. Time goes on, and identifiers stay unique."""
         self.external_active = 0
-        self.rejections = 0
         self._quotas = Quotas(self.limits, self._call_limits)
         self._registry = Registry(self.limits.expiry_day_s, idle_days=self._idle_days)
-        self._requests: deque[RequestRecord] = deque(maxlen=self._history)
-        self._counted: deque[float] = deque(maxlen=self._history)
-        self._submissions: deque[Submission] = deque(maxlen=self._history)
-        self._deliveries: deque[Delivery] = deque(maxlen=self._history)
+        self.history = History(self._most_remembered)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """The requests so far, oldest first."""
-        return tuple(self._requests)
+        return tuple(self.history.requests)
 
     @property
     def counted(self) -> tuple[float, ...]:
         """The moments at which a file-segment operation was counted, oldest first."""
-        return tuple(self._counted)
+        return tuple(self.history.counted)
 
     @property
     def submissions(self) -> tuple[Submission, ...]:
         """The accepted file operations, oldest first."""
-        return tuple(self._submissions)
+        return tuple(self.history.submissions)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
         """The attempts to deliver a callback, oldest first."""
-        return tuple(self._deliveries)
+        return tuple(self.history.deliveries)
+
+    @property
+    def rejections(self) -> int:
+        """How many requests were answered 429 by a quota."""
+        return self.history.rejections
 
     @property
     def segments(self) -> tuple[SandboxSegment, ...]:
         """Every segment ever created, archived ones included, oldest first."""
         self.now()
         return tuple(self._registry)
+
+    def newest_segments(self, most: int) -> list[SandboxSegment]:
+        """The segments created last, newest first."""
+        self.now()
+        return newest(self._registry, most)
 
     def now(self) -> float:
         """The moment, after archiving what has expired or lay idle by then."""
@@ -145,6 +152,12 @@ class Workspace:
             "users_per_day": self._quotas.users.used(now),
             "active_segments": self._registry.active + self.external_active,
         }
+
+    def totals(self) -> dict[str, int]:
+        """How many segments, requests, operations and callbacks there were."""
+        self.now()
+        segments = {"segments": len(self._registry), "active_segments": self._registry.active}
+        return segments | self.history.totals()
 
     def windows(self) -> dict[str, Window]:
         """The windows of all quotas, by the name of their limit."""
@@ -190,7 +203,7 @@ class Workspace:
             accepted_at=now,
             counted=counts,
         )
-        self._submissions.append(submission)
+        self.history.accepted(submission)
         return submission
 
     def archive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
@@ -290,7 +303,7 @@ class Workspace:
             user_count=len(known),
             db_name=ask.db_name,
         )
-        submission.result, submission.finished_at = processed, now
+        self.history.finished(submission, processed, now)
         return processed
 
     def fail(self, submission: Submission, status: int, error_message: str) -> FileFailed:
@@ -302,7 +315,7 @@ class Workspace:
             error_message=error_message,
             db_name=submission.ask.db_name,
         )
-        submission.result, submission.finished_at = failed, self.now()
+        self.history.finished(submission, failed, self.now())
         return failed
 
     def rejected(self, status: int, call: str | None = None) -> bool:
@@ -322,34 +335,30 @@ class Workspace:
     def remember(self, record: RequestRecord | Delivery) -> None:
         """Put a request or a delivery on record."""
         if isinstance(record, Delivery):
-            self._deliveries.append(record)
-            return
-        self._requests.append(record)
-        self.rejections += record.limit is not None
+            self.history.delivery(record)
+        else:
+            self.history.request(record)
 
     def _count(self, now: float) -> None:
         self._quotas.count_operation(now)
-        self._counted.append(now)
+        self.history.counted.append(now)
 
     def _refuse_target(self, ask: Ask, found: SandboxSegment | None) -> Refusal | None:
         if ask.op is Op.CREATE:
             if not self._registry.is_taken(ask.name):
                 return None
             return Refusal(status=409, title="Resource not created", description=f"{ask.name!r} is a name in use.")
-        if found is None:
+        if found is None or found.kind is Kind.FILTER:
             return _not_found(ask.name, ask.cs_id)
         if not found.is_active:
             text = "The segment is archived: unarchive it first."
-            return Refusal(status=400, title="Invalid Request", description=text)
-        if found.kind is Kind.FILTER:
-            text = "The segment is one of filters: a file cannot change it."
             return Refusal(status=400, title="Invalid Request", description=text)
         return None
 
     def _refuse_definition(self, ask: FilterAsk, segment: SandboxSegment | None = None) -> Refusal | None:
         if missing := self._registry.missing(ask.definition):
             text = f"The filters refer to {missing!r}, which no segment has as its id."
-            return Refusal(status=400, title="Invalid Request", description=text)
+            return Refusal(status=404, title="Entity Not Found", description=text)
         if ask.name is not None and self._registry.is_taken(ask.name, but_by=segment):
             text = f"Another segment has or had the name {ask.name!r}: choose another."
             return Refusal(status=409, title="Resource not created", description=text)

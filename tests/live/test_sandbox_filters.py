@@ -392,12 +392,12 @@ async def test_only_active_segments_of_filters_can_be_updated(call: Caller, sand
     assert [each.status for each in refused] == [403, 403, 404]
     assert refused[0].error["code"] == "Forbidden operation"
     assert (await call.update(filter_id, BOUGHT)).status == 200
-    assert added.status == 400
+    assert added.status == 404
 
 
 @pytest.mark.asyncio
 async def test_a_segment_that_would_refer_to_itself_is_a_412(call: Caller) -> None:
-    """Directly or through others; a reference to nothing is a 400."""
+    """Directly or through others; a reference to nothing is a 404."""
     ids = [(await call.create("a", CITY)).data["id"]]
     for name in "bc":
         body = {"name": name, "included_filters": refers_to(ids[-1])}
@@ -409,7 +409,7 @@ async def test_a_segment_that_would_refer_to_itself_is_a_412(call: Caller) -> No
     nothing = await call("POST", V3, {"name": "d", "included_filters": refers_to("none")})
     forward = await call("PATCH", f"{V3}/{ids[2]}", {"included_filters": refers_to(ids[0], ids[1])})
 
-    assert [direct.status, through.status, nothing.status, forward.status] == [412, 412, 400, 200]
+    assert [direct.status, through.status, nothing.status, forward.status] == [412, 412, 404, 200]
     assert direct.error["code"] == "Cyclic Entity"
 
 
