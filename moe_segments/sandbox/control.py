@@ -58,7 +58,6 @@ class Control:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._pages: set[asyncio.Task[object]] = set()
-        self._document = json.dumps(document(sandbox.credentials.workspace_id)).encode()
 
     def add_to(self, app: web.Application) -> None:
         """Serve the routes from *app*."""
@@ -99,7 +98,7 @@ class Control:
         return web.Response(body=body, headers=headers)
 
     async def _openapi(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._document, content_type="application/json")
+        return _answer(document(self._sandbox.credentials.workspace_id))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send what changed on the page, as server-sent events: JSON of section to HTML."""

@@ -76,7 +76,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest_asyncio.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(processing_s=(0, 0), faults=Faults(slow_s=(0, 0))) as sandbox:
+    async with Sandbox(processing_s=(0, 0), download_pauses_s=(), faults=Faults(slow_s=(0, 0))) as sandbox:
         yield sandbox
 
 
