@@ -246,6 +246,7 @@ class SegmentsClient(FilterSegmentCalls):
         for task, submission in self._tasks.items():
             if not submission.granted:  # it waits between two sends
                 task.cancel()
+        await self._submitter.reader.quiet(self.settings.total_timeout_s + _SETTLING_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
         for task in self._tasks:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
@@ -148,7 +148,7 @@ class Governor:
         states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
         return {state.limit: usage_of(state) for state in states}
 
-    async def plan(self, operations: Iterable[Operation]) -> list[PlannedStart]:
+    async def plan(self, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
         """When each operation can start if they are submitted now in this order, and which limit binds it.
 
         Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations.

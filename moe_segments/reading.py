@@ -11,6 +11,7 @@ import logging
 import random
 import secrets
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
@@ -29,7 +30,7 @@ from moe_segments.quota import moment_of
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
@@ -79,6 +80,24 @@ class Reader:
         self._credentials, self._settings = credentials, settings
         self._follower, self._governor, self._transport = follower, governor, transport
         self._key_fingerprint, self._record = key_fingerprint, record
+        self._under_way, self._is_quiet = 0, asyncio.Event()
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Wait until no request is under way, at most *timeout_s* seconds: a client that closes lets answers arrive."""
+        if self._under_way:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_quiet.wait(), timeout_s)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._under_way += 1
+        self._is_quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_quiet.set()
 
     async def list_segments(self, name: str | None, *, max_wait_s: float) -> tuple[Segment, ...]:
         """Segments named exactly *name*, or all that the service lists."""
@@ -103,11 +122,12 @@ class Reader:
             attempts += 1
             grant = await self._governor.reserve(self._ask(call), max_wait_s=max(0.0, deadline_s - loop.time()))
             assert grant is not None, "nobody else knows this read"
-            delivery = await self._send(grant, request)
-            if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
-                await self._tell(Answered(grant.job, grant.attempt, delivery.answer.status, accepted={}))
-                return decode(delivery.answer)
-            error, ending, wait_s = await self._failed(grant, call, delivery)
+            with self._counted():
+                delivery = await self._send(grant, request)
+                if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
+                    await self._tell(Answered(grant.job, grant.attempt, delivery.answer.status, accepted={}))
+                    return decode(delivery.answer)
+                error, ending, wait_s = await self._failed(grant, call, delivery)
             step = next_step(
                 call,
                 ending,

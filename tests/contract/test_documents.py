@@ -22,6 +22,7 @@ from moe_segments.core.wire_filters import decode_got, decode_made, encode_filte
 from moe_segments.filter_payloads import group_from
 from moe_segments.filter_rules import EXECUTIONS, FILTER_OPERATORS, OPERATORS, PERIOD_UNITS, RANGE_TYPES, VALUE_TYPES
 from moe_segments.filters import FilterGroup, RawFilter, attribute, did, did_not
+from moe_segments.limits import CALL_LIMITS, DOCUMENTED, QuotaLimits
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -196,6 +197,19 @@ def test_our_words_of_an_action_are_those_of_the_document() -> None:
     assert tuple(when["value_type"]["enum"]) == VALUE_TYPES
     assert tuple(when["period_unit"]["enum"]) == PERIOD_UNITS
     assert tuple(schemas["FilterGroupV3"]["properties"]["filter_operator"]["enum"]) == FILTER_OPERATORS
+
+
+@pytest.mark.parametrize("call", CALL_LIMITS)
+def test_our_quotas_of_calls_are_those_of_the_document(call: str) -> None:
+    """A minute, an hour, a day, as its page states them; and none for an update."""
+    text = operation_of(call)["x-mint"]["content"]
+    found = re.search(r"(\d+) requests?/minute, (\d+) requests?/hour, and (\d+) requests?/day", text)
+    assert found is not None
+    figures = tuple(int(figure) for figure in found.groups())
+
+    assert tuple(getattr(QuotaLimits(), name) for name in CALL_LIMITS[call]) == figures
+    assert tuple(DOCUMENTED[name].figure for name in CALL_LIMITS[call]) == figures
+    assert "requests/" not in operation_of("update_filter")["x-mint"]["content"]
 
 
 # What we send

@@ -12,6 +12,7 @@ import pytest
 
 from moe_segments import (
     AuthenticationFailed,
+    CreateFilterSegment,
     Credentials,
     NotSent,
     OutcomeUnknown,
@@ -153,6 +154,26 @@ async def test_a_read_that_is_called_off_is_written_down() -> None:
             await task
         usage = (await client.governor.usage())["list_per_minute"]
         assert (usage.used, usage.pending) == (1, 0)
+
+
+async def test_a_client_that_closes_lets_the_answer_of_a_read_arrive() -> None:
+    """And has it written down: nothing is in flight for whoever opens the journal next."""
+    async with Sandbox(latency_s=(0.3, 0.3)) as sandbox:
+        client = SegmentsClient(sandbox.credentials, journal="memory:", base_url=sandbox.url)
+        async with client:
+            task = asyncio.create_task(client.list_segments())
+            await asyncio.sleep(0.1)
+        assert await task == ()
+        (state, *_) = [limit for limit in client.follower.state.ledger.usage(2**62) if limit.limit == "list_per_day"]
+        assert state.pending == 0
+
+
+async def test_a_plan_knows_the_calls() -> None:
+    """When each create could start, and which of the quotas it waits for."""
+    async with pair(speed=1) as (_, client):
+        creates = [CreateFilterSegment(name=f"s{n}", included_filters=filters(n)) for n in range(5)]
+        plan = await client.governor.plan(creates)
+        assert [one.limit for one in plan] == [None, None, None, "list_per_minute", "list_per_minute"]
 
 
 async def test_a_429_that_others_caused_closes_the_pool_for_everybody() -> None:

@@ -302,7 +302,9 @@ async def filter_segments(client: SegmentsClient) -> None:
     await client.create_filter_segment(payload={"name": "b", "included_filters": {}})
     await client.create_filter_segment(name="c", included_filters=[attribute("a").today(), {"filter_type": "new"}])
     await client.update_filter_segment(made.id, included_filters=filters(), name=UNSET, excluded_filters=None)
-    assert_type(await client.get_segment(made.id), Segment)
+    assert_type(await client.get_segment(made.id, max_wait_s=math.inf), Segment)
+    assert_type(await client.list_segments("b", max_wait_s=60), tuple[Segment, ...])
+    await client.governor.plan([CreateFilterSegment(name="d", included_filters=filters()), ArchiveSegment(name="old")])
 
 
 async def filter_values(client: SegmentsClient) -> None:
