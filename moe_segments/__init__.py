@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     __version__: str
     from moe_segments.absent import UNSET
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
         AnswerShapeError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         MoeSegmentsError,
         NotFound,
         NotSent,
+        NoUsersMatched,
         OutcomeUnknown,
         PreflightError,
         QuotaError,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.figures import FileFigures
+    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
     from moe_segments.filters import (
         ActionFilter,
         AttributeFilter,
@@ -74,12 +78,14 @@ if TYPE_CHECKING:
         UnarchiveSegment,
         UpdateFilterSegment,
     )
+    from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
     "moe_segments.absent": ("UNSET",),
     "moe_segments.client": ("SegmentsClient",),
+    "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
         "AnswerShapeError",
@@ -93,6 +99,7 @@ _HOMES = {
         "InputError",
         "JournalError",
         "MoeSegmentsError",
+        "NoUsersMatched",
         "NotFound",
         "NotSent",
         "OutcomeUnknown",
@@ -103,6 +110,14 @@ _HOMES = {
         "SegmentBusy",
         "ServerError",
         "TooManyRequests",
+    ),
+    "moe_segments.figures": ("FileFigures",),
+    "moe_segments.files": (
+        "CleanReport",
+        "SplitReport",
+        "check_file",
+        "clean_file",
+        "split_file",
     ),
     "moe_segments.filters": (
         "ActionFilter",
@@ -145,6 +160,7 @@ _HOMES = {
         "UnarchiveSegment",
         "UpdateFilterSegment",
     ),
+    "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -163,16 +179,19 @@ __all__ = [
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
+    "CleanReport",
     "Conflict",
     "CreateFileSegment",
     "CreateFilterSegment",
     "Credentials",
     "Evidence",
     "FileFailed",
+    "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
     "Filter",
     "FilterGroup",
+    "Finding",
     "Forbidden",
     "Governor",
     "InputError",
@@ -181,6 +200,7 @@ __all__ = [
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "Operation",
@@ -188,6 +208,8 @@ __all__ = [
     "OutcomeUnknown",
     "PlannedStart",
     "PreflightError",
+    "PreflightReport",
+    "PublishedFile",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
@@ -200,6 +222,7 @@ __all__ = [
     "SegmentFilter",
     "SegmentsClient",
     "ServerError",
+    "SplitReport",
     "TimeRange",
     "TooManyRequests",
     "UnarchiveSegment",
@@ -207,10 +230,14 @@ __all__ = [
     "all_of",
     "any_of",
     "attribute",
+    "check_file",
+    "clean_file",
     "did",
     "did_not",
     "in_segment",
+    "publish",
     "raw_filter",
+    "split_file",
 ]
 
 

@@ -78,7 +78,7 @@ def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
 
 def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
     """The operation from what `remembered` kept of it; a filter segment's without filters, which cannot be sent."""
-    fields = {field: value for field, value in kept.items() if field != "op"}
+    fields = {field: value for field, value in kept.items() if field not in ("op", "checked")}
     kind = _KINDS[str(kept["op"])]
     if issubclass(kind, CreateFilterSegment | UpdateFilterSegment):
         fields["included_filters"] = ()
@@ -98,7 +98,7 @@ class JobRecord:
 
     Attributes:
         id: The job's identifier.
-        operation: Its fields, see `remembered`.
+        operation: Its fields, see `remembered`; with `checked`, what its preflight found.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.

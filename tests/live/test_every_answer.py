@@ -100,6 +100,7 @@ async def answering(status: int, body: bytes) -> AsyncIterator[SegmentsClient]:
             base_url=str(server.make_url("/")),
             limits=QuotaLimits(count_late_s=0),
             max_attempts=1,
+            preflight="off",
         ) as client,
     ):
         yield client
