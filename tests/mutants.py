@@ -50,6 +50,7 @@ _VALUES = "moe_segments/core/seen.py"
 _LOOKS = "moe_segments/core/looks.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
@@ -627,6 +628,111 @@ MUTANTS: Final = (
         "if raise_on_zero_users and not processed.user_count and",
         "if raise_on_zero_users and not processed.values_found and",
         (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
+    ),
+    Mutant(
+        "filter-operator-unchecked",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
+        "    if operator:",
+        ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
+    ),
+    Mutant(
+        "filter-loses-the-unknown",
+        0,
+        "moe_segments/filter_rules.py",
+        "if value is not UNSET and value is not None} | dict(extra)",
+        "if value is not UNSET and value is not None}",
+        ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
+    ),
+    Mutant(
+        "naive-moment-taken-for-utc",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if moment.tzinfo is None or moment.utcoffset() is None:",
+        "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
+        ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
+    ),
+    Mutant(
+        "filter-create-not-looked-for",
+        6,
+        "moe_segments/client.py",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filter-create-sent-again",
+        6,
+        "moe_segments/core/retry.py",
+        '        "create_filter": _CREATE,',
+        '        "create_filter": _READ,',
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filters-written-down",
+        0,
+        _JOBS,
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}',
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
+        'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
+        ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
+    Mutant(
+        "call-in-flight-not-counted",
+        2,
+        _LEDGER,
+        "        self._tape_of(row).hold(row.called)",
+        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        (_CALLS,),
+    ),
+    Mutant(
+        "call-stamped-at-send",
+        3,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        (_CALLS,),
+    ),
+    Mutant(
+        "lost-call-stamped-at-once",
+        6,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, counted_us)",
+        "            self._tape_of(row).settle(row.called, at_us)",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "pools-apart-though-shared",
+        2,
+        "moe_segments/core/pools.py",
+        "    groups = (shared,) if limits.filter_calls_shared else",
+        "    groups = (shared,) if not limits else",
+        (_CALLS,),
+    ),
+    Mutant(
+        "calls-forgotten-by-a-checkpoint",
+        10,
+        "moe_segments/core/snapshot.py",
+        '    _add_calls(ledger, data.get("calls", {}))',
+        "    _add_calls(ledger, {})",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "read-leaves-a-job",
+        2,
+        _JOBS,
+        '        if event.operation.get("op") in READS:',
+        "        if event.operation is READS:",
+        ("tests/live/test_call_quotas.py::test_a_read_counts_and_leaves_no_job",),
+    ),
+    Mutant(
+        "read-sent-without-leave",
+        2,
+        "moe_segments/core/admission.py",
+        "        call=ask.cost.call,",
+        '        call="",',
+        ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
     ),
     Mutant(
         "archived-name-is-free-again",
