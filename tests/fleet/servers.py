@@ -6,6 +6,8 @@ Without the program a test is skipped with a reason that names the Debian packag
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -13,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +26,7 @@ from tests.fleet.proxy import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RedisServer", "redis_program", "redis_server"]
+__all__ = ["RedisServer", "redis_program", "redis_server", "shared_redis"]
 
 _STARTS_WITHIN_S: Final = 20.0
 DURABLE: Final[Mapping[str, str]] = {
@@ -130,3 +132,12 @@ def redis_server(settings: Mapping[str, str] | None = None) -> Iterator[RedisSer
     finally:
         server.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@functools.cache
+def shared_redis() -> RedisServer:
+    """One running server for all tests of this process, ended with it. A test takes a scope of its own in it."""
+    stack = ExitStack()
+    server = stack.enter_context(redis_server())
+    atexit.register(stack.close)
+    return server
