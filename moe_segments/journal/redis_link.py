@@ -20,6 +20,7 @@ from redis import exceptions
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
 from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.journal.again import Unreachable
 from moe_segments.journal.redis_durability import WANTED, check_server, parse_info, refuse_or_warn
 
 if TYPE_CHECKING:
@@ -157,11 +158,11 @@ class Link:
         if code == "MOVED":
             self._at = _moved(self._address, str(error))
         await self._let_go()  # the next connection may lead to another server, and loads the scripts
-        return _Again(self._explained(error), at_once=code in {"MOVED", "NOSCRIPT"})
+        return _Again(self._explained(error, Unreachable), at_once=code in {"MOVED", "NOSCRIPT"})
 
     def _lost(self, error: BaseException, *, writes: bool) -> Exception:
         if not writes:
-            return _Again(self._explained(error), at_once=True)
+            return _Again(self._explained(error, Unreachable), at_once=True)
         return JournalAmbiguous(
             f"the journal at {self.place} did not answer ({self._said(error)}): it may have been recorded, or not"
         )
@@ -184,7 +185,7 @@ class Link:
             self._at = self._address
             if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
                 raise self._explained(error) from None
-            raise _Again(self._explained(error)) from None
+            raise _Again(self._explained(error, Unreachable)) from None
         except BaseException:
             await _drop(connection)
             raise
@@ -215,9 +216,9 @@ class Link:
     async def _let_go(self) -> None:
         await self.close()
 
-    def _explained(self, error: BaseException) -> JournalError:
+    def _explained(self, error: BaseException, kind: type[JournalError] = JournalError) -> JournalError:
         what_to_do = _WHAT_TO_DO.get(_code(error), "see whether the server runs and can be reached")
-        return JournalError(
+        return kind(
             f"the journal at {self.place} cannot be used; nothing was recorded: {what_to_do} ({self._said(error)})"
         )
 
@@ -293,6 +294,10 @@ def _code(error: BaseException) -> str:
     """The word that an error of the server begins with; the driver takes some of them off."""
     for kind, code in (
         (exceptions.NoScriptError, "NOSCRIPT"),
+        (exceptions.MovedError, "MOVED"),
+        (exceptions.AskError, "TRYAGAIN"),  # the slot is on its way to another node
+        (exceptions.TryAgainError, "TRYAGAIN"),
+        (exceptions.ClusterDownError, "CLUSTERDOWN"),
         (exceptions.BusyLoadingError, "LOADING"),
         (exceptions.MasterDownError, "MASTERDOWN"),
         (exceptions.ReadOnlyError, "READONLY"),
@@ -301,7 +306,7 @@ def _code(error: BaseException) -> str:
         (exceptions.AuthenticationError, "WRONGPASS"),
     ):
         if isinstance(error, kind):
-            return code
+            return "NOAUTH" if "required" in str(error) else code
     return str(error).partition(" ")[0] if isinstance(error, exceptions.RedisError) else ""
 
 
