@@ -35,6 +35,7 @@ DURABLE: Final[Mapping[str, str]] = {
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
     "save": "",
+    "repl-diskless-sync-delay": "0",  # replicas of tests need not wait for others
 }
 
 

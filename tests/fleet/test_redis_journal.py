@@ -18,7 +18,7 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
-from tests.fleet.proxy import free_port
+from tests.fleet.proxy import Proxy, free_port
 from tests.fleet.redis_worlds import FACT, admin_of, calls_of, fact, fill, host, opened, server, server_us, tell
 from tests.fleet.servers import RedisServer, redis_server
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal import Decide
     from moe_segments.journal.follower import Question
 
 __all__ = ["server"]  # a fixture
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
 RIGHTS = (
     "~moe-segments:* &moe-segments:* +evalsha +script|load +info +config|get +hget +hmget +hset +hdel +xadd +xrange "
-    "+xtrim +exists +time +publish +subscribe +ping +select +client|setname"
+    "+xtrim +lindex +lpos +lpop +rpush +lrem +exists +time +publish +subscribe +ping +select +client|setname"
 )
 
 
@@ -219,6 +220,78 @@ async def test_a_first_run_that_fails_on_what_it_did_not_know_is_run_again(serve
         assert len(await one.read(0)) == 2
 
 
+# Turns
+
+TURNS = "moe-segments:{W1}:turns"
+
+
+async def test_who_is_far_away_is_not_starved_by_who_is_near(server: RedisServer) -> None:
+    """One appends decisions without a pause; the other's answers take as long as several of those."""
+    async with Proxy(("127.0.0.1", server.port)) as proxy, opened(server.url) as near:
+        async with opened(f"redis://127.0.0.1:{proxy.port}/0") as far:
+            proxy.delay_s = 0.005
+
+            async def decide_on_and_on() -> None:
+                for number in itertools.count():
+                    await near.transact(near_version[0], noting(near_version), batch_id=f"near {number}")
+
+            near_version = [0]
+            going = asyncio.ensure_future(decide_on_and_on())
+            try:
+                for number in range(3):
+                    batch = await asyncio.wait_for(far.transact(0, always, batch_id=f"far {number}"), 5)
+                    assert batch is not None
+            finally:
+                going.cancel()
+                await asyncio.gather(going, return_exceptions=True)
+    with admin_of(server) as admin:
+        assert tell(admin, "LLEN", TURNS) <= 1
+
+
+def always(_: Sequence[Batch], __: int) -> Sequence[Event]:
+    return [FACT]
+
+
+def noting(version: list[int]) -> Decide:
+    """Append in any case, and note where the log ends then."""
+
+    def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
+        version[0] = max([version[0], *(batch.version for batch in missed)])
+        return [FACT]
+
+    return decide
+
+
+async def test_who_died_in_line_holds_the_others_up_for_half_a_second(server: RedisServer) -> None:
+    """And a fact not at all."""
+    async with opened(server.url) as journal:
+        await fill(journal, 1)
+        with admin_of(server) as admin:
+            tell(admin, "RPUSH", TURNS, "dead")
+            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
+            began_s = time.monotonic()
+            await journal.append([FACT], batch_id="fact")
+            assert tell(admin, "LLEN", TURNS) == 1
+            assert await journal.transact(2, always, batch_id="a") is not None
+            assert 0.4 < time.monotonic() - began_s < 5
+            assert tell(admin, "LLEN", TURNS) == 0
+
+
+async def test_who_is_refused_in_line_leaves_it(server: RedisServer) -> None:
+    """While it stood there, others took what it wanted."""
+    async with opened(server.url) as one, opened(server.url) as two:
+        with admin_of(server) as admin:
+            tell(admin, "RPUSH", TURNS, "dead")
+            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
+            waiting = asyncio.ensure_future(
+                two.transact(0, lambda missed, _: [] if missed else [FACT], batch_id="refused")
+            )
+            await until(lambda: tell(admin, "LLEN", TURNS) == 2)
+            await fill(one, 1)
+            assert await asyncio.wait_for(waiting, 5) is None
+            assert tell(admin, "LLEN", TURNS) == 0
+
+
 # News
 
 
@@ -336,9 +409,7 @@ async def test_a_cluster_is_followed_to_the_node_of_the_workspace() -> None:
             tell(first, "CLUSTER ADDSLOTSRANGE 0 8191")
             tell(second, "CLUSTER ADDSLOTSRANGE 8192 16383")
             tell(first, f"CLUSTER MEET 127.0.0.1 {two.port} {two.settings['cluster-port']}")
-            await until(
-                lambda: all("cluster_state:ok" in str(tell(admin, "CLUSTER INFO")) for admin in (first, second))
-            )
+            await until(lambda: all(tell(admin, "CLUSTER INFO")["cluster_state"] == "ok" for admin in (first, second)))
             for number in range(6):
                 follower = await followed(one.url, f"W{number}", poll_s=30)
                 assert await follower.ask(reserve("a"))
