@@ -35,7 +35,7 @@ import attrs
 
 from benchmarks.asking import SCOPE, accepted, asked, governed
 from benchmarks.verdict import state_fact, state_figure
-from moe_segments.core.events import Answered, Batch, Reserved, decode
+from moe_segments.core.events import Answered, Batch, Reserved, decode, row_of
 from moe_segments.errors import QuotaExceeded
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.sqlite import SqliteJournal
@@ -219,7 +219,7 @@ def judged(log: Sequence[Batch], refused_us: Iterable[int]) -> tuple[int, int]:
                 too_many += oracle.counted(batch.at_us) >= CAPACITY
                 oracle.in_flight.add(event.row)
             elif isinstance(event, Answered):
-                oracle.in_flight.discard(f"{event.job}/{event.attempt}")
+                oracle.in_flight.discard(row_of(event.job, event.attempt))
                 oracle.ended_us.append(batch.at_us)
     return too_many, false + sum(oracle.counted(now_us) < CAPACITY for now_us in refusals)
 

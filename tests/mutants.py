@@ -89,7 +89,7 @@ MUTANTS: Final = (
         "unknown-without-d",
         6,
         _LEDGER,
-        "counted_us = at_us + _us(self.limits.count_late_s)",
+        "counted_us = at_us + self._late_us",
         "counted_us = at_us",
         (f"{_SERVICES}[token bucket]",),
     ),
@@ -124,14 +124,15 @@ MUTANTS: Final = (
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
         "        row = self.rows.get(row_id)\n        if row is None:",
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
-        "        row = self.rows.get(row_id)\n        if row is None or at_us > row.lease_us:",
+        "        row = self.rows.get(row_id)\n"
+        "        if row is None or (row.operations and at_us > row.operations.bound_us):",
         (f"{_PURE}a_late_answer_stamps_the_row_anew",),
     ),
     Mutant(
         "users-end-with-the-answer",
         12,
         _LEDGER,
-        "            self.users.rebound(row.users, bound_us, bound_us)\n            return",
+        "            self.users.rebound(row.users, bound_us, 0)\n            return",
         "            self.users.settle(row.users, from_us)\n            return",
         (f"{_PURE}users_are_held_until_the_callback_and_for_a_day_after_it",),
     ),
@@ -139,8 +140,8 @@ MUTANTS: Final = (
         "users-never-held",
         12,
         _LEDGER,
-        "users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,",
-        "users=None,",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if False:",
         (f"{_SERVICES}[inclusive log]",),
     ),
     Mutant(
@@ -175,9 +176,9 @@ MUTANTS: Final = (
         "unknown-archive-frees",
         14,
         _LEDGER,
-        "        lease = self.active.leases.get(row_id)\n",
-        "        if row.archives:\n            self.active.archive(row.name)\n"
-        "        lease = self.active.leases.get(row_id)\n",
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
+        "        if row.archives:\n            self.active.archive(*row.archives)\n"
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
         (f"{_PURE}an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one",),
     ),
     Mutant(
@@ -229,19 +230,43 @@ MUTANTS: Final = (
         (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
     ),
     Mutant(
+        "claims-of-others-unheard",
+        16,
+        _ADMISSION,
+        "        if self._state.claims.live:\n            if self._claims is None:",
+        "        if False:\n            if self._claims is None:",
+        (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
+    ),
+    Mutant(
+        "claims-have-no-order",
+        16,
+        "moe_segments/core/claims.py",
+        "            if other == job:\n                return\n",
+        "",
+        (f"{_WAITERS}two_heavy_ones_in_two_processes_do_not_wait_for_each_other",),
+    ),
+    Mutant(
+        "claims-never-lapse",
+        16,
+        "moe_segments/core/claims.py",
+        "            if claim.until_us > now_us:\n                yield",
+        "            if claim.until_us:\n                yield",
+        (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
+    ),
+    Mutant(
         "passers-judged-one-by-one",
         16,
         _ADMISSION,
-        "at_their_longest(self._passed_by[cost])",
-        "at_their_longest(self._passed_by[cost][-1:])",
+        "at_their_longest(one.passed_by)",
+        "at_their_longest(one.passed_by[-1:])",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
         "earlier-passers-forgotten",
         16,
         _ADMISSION,
-        "[row for row in ask.passed_by if row in rows]",
-        "[]",
+        "[row for row in ask.passed_by if row in rows])",
+        "[])",
         (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -280,8 +305,8 @@ MUTANTS: Final = (
         "users-of-an-empty-file-forgotten",
         12,
         _LEDGER,
-        "if event.rows or _may_find_users(event, limits) else None",
-        "if event.rows else None",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if event.rows:",
         (f"{_CASES}users_found_in_a_file_declared_empty_are_counted",),
     ),
     Mutant(
@@ -312,8 +337,8 @@ MUTANTS: Final = (
         "granted-before-the-commit",
         2,
         _GOVERNOR,
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n",
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n"
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n",
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n"
         "            for ticket, verdict in zip(tickets, verdicts, strict=True):\n"
         "                self._deliver(ticket, verdict, now_us, self._clock())\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),

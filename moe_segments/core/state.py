@@ -10,7 +10,17 @@ import copy
 from typing import TYPE_CHECKING
 
 from moe_segments.core import snapshot
-from moe_segments.core.events import Checkpoint, Event, KeyAccepted, KeyRejected, Opened, Reserved
+from moe_segments.core.claims import Claims
+from moe_segments.core.events import (
+    Checkpoint,
+    Claimed,
+    Event,
+    KeyAccepted,
+    KeyRejected,
+    Opened,
+    Reserved,
+    Unclaimed,
+)
 from moe_segments.core.jobs import JobRecord, Jobs
 from moe_segments.core.ledger import Ledger
 
@@ -33,6 +43,7 @@ class WorkspaceState:
         jobs: The jobs.
         opened: Whose log it is; None before its first entry.
         rejected_keys: Fingerprints of keys answered with 401 or 403, with the status.
+        claims: Who waits in whichever process for more than is free.
     """
 
     def __init__(self, limits: QuotaLimits) -> None:
@@ -42,6 +53,7 @@ class WorkspaceState:
         self.ledger, self.jobs = Ledger(limits), Jobs(limits)
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
+        self.claims = Claims()
         self._tried: list[tuple[Reserved, JobRecord | None, dict[str, str | None]]] = []
         self._tried_at_us = 0
 
@@ -64,9 +76,15 @@ class WorkspaceState:
                 self.rejected_keys.pop(fingerprint, None)
             case Checkpoint(state):
                 snapshot.restore(self, state)
+            case Claimed():
+                self.claims.make(event, at_us)
+            case Unclaimed(job):
+                self.claims.end(job)
             case _:
                 self.ledger.fold(event, at_us)
                 self.jobs.fold(event, at_us)
+                if self.claims.live and isinstance(event, Reserved):
+                    self.claims.reserved(event.job, event.row)
 
     def try_reserve(self, event: Reserved, at_us: int) -> None:
         """Count a reservation that is not durable yet; `take_back` undoes every one tried."""
@@ -87,6 +105,9 @@ class WorkspaceState:
             or any(tried[0] is not event for tried, event in zip(self._tried, batch.events, strict=True))
         ):
             return False
+        if self.claims.live:
+            for event, _, __ in self._tried:
+                self.claims.reserved(event.job, event.row)
         self._tried.clear()
         self.version, self.now_us = batch.version, batch.at_us
         return True
@@ -117,6 +138,7 @@ class WorkspaceState:
         """This state as JSON-ready data, without what is too old to matter."""
         self.ledger.prune(self.now_us)
         self.jobs.prune(self.now_us)
+        self.claims.prune(self.now_us, self.ledger.rows)
         return snapshot.take(self)
 
 
