@@ -82,12 +82,14 @@ class RedisJournal:
             doubt.
         is_new: This `open` made the log.
         immediate: Always False: a network lies between.
+        spans_hosts: Always True.
 
     Raises:
         InputError: The URL cannot be read.
     """
 
     immediate = False
+    spans_hosts = True
 
     def __init__(
         self,

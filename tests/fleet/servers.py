@@ -26,7 +26,7 @@ from tests.fleet.proxy import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RedisServer", "redis_program", "redis_server", "shared_redis"]
+__all__ = ["RedisServer", "has_redis", "redis_program", "redis_server", "shared_redis"]
 
 _STARTS_WITHIN_S: Final = 20.0
 DURABLE: Final[Mapping[str, str]] = {
@@ -37,6 +37,11 @@ DURABLE: Final[Mapping[str, str]] = {
     "save": "",
     "repl-diskless-sync-delay": "0",  # replicas of tests need not wait for others
 }
+
+
+def has_redis() -> bool:
+    """Whether a server can be started here."""
+    return bool(shutil.which("redis-server") or shutil.which("valkey-server"))
 
 
 def redis_program() -> str:
