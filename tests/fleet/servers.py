@@ -127,10 +127,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(settings: Mapping[str, str] | None = None) -> Iterator[RedisServer]:
-    """A server in a directory of its own, running; both are gone afterwards."""
+def redis_server(settings: Mapping[str, str] | None = None, *, parent: Path | None = None) -> Iterator[RedisServer]:
+    """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
     # Not below pytest's own directories: the path of a Unix socket may have some hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="moe-redis-", dir=os.environ.get("TMPDIR", "/tmp")))
+    directory = Path(tempfile.mkdtemp(prefix="moe-redis-", dir=parent or os.environ.get("TMPDIR", "/tmp")))
     server = RedisServer(directory, settings)
     try:
         server.start()
