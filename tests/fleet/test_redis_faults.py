@@ -20,10 +20,11 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.core.state import WorkspaceState
+from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Fault, Proxy
-from tests.fleet.redis_worlds import server
+from tests.fleet.redis_worlds import reserve, server
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["server"]  # a fixture
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(900)]
 
 ROUNDS: Final = cases(short=3, full=30)  # of each kind of fault
 TIMEOUT_S: Final = 0.4  # of an answer
@@ -46,6 +47,7 @@ import asyncio, os, sys
 from pathlib import Path
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalError
+from moe_segments.journal.follower import Follower
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.limits import QuotaLimits
@@ -280,11 +282,8 @@ async def test_whatever_breaks_what_was_acknowledged_is_there_and_nothing_is_the
     assert str(len(state.jobs.records)) in {words[1] for words in seen}
 
 
-@pytest.mark.parametrize("fault", [Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.SWALLOW])
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name)
 async def test_a_lost_reservation_is_granted_once_and_within_the_send_fence(server: RedisServer, fault: Fault) -> None:
-    from moe_segments.journal.follower import Follower
-    from tests.fleet.test_redis_journal import reserve
-
     async with Proxy(("127.0.0.1", server.port)) as proxy:
         follower = Follower(
             RedisJournal(f"redis://127.0.0.1:{proxy.port}/0?timeout_s={TIMEOUT_S}", "W1"), QuotaLimits()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments.core.events import Reserved
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
@@ -19,7 +18,19 @@ from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy, free_port
-from tests.fleet.redis_worlds import FACT, admin_of, calls_of, fact, fill, host, opened, server, server_us, tell
+from tests.fleet.redis_worlds import (
+    FACT,
+    admin_of,
+    calls_of,
+    fact,
+    fill,
+    host,
+    opened,
+    reserve,
+    server,
+    server_us,
+    tell,
+)
 from tests.fleet.servers import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -28,9 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
     from moe_segments.journal import Decide
-    from moe_segments.journal.follower import Question
 
 __all__ = ["server"]  # a fixture
 
@@ -40,19 +49,6 @@ RIGHTS = (
     "~moe-segments:* &moe-segments:* +evalsha +script|load +info +config|get +hget +hmget +hset +hdel +xadd +xrange "
     "+xtrim +lindex +lpos +lpop +rpush +lrem +exists +time +publish +subscribe +ping +select +client|setname"
 )
-
-
-def reserve(job: str, places: int = 10**6) -> Question[bool]:
-    """One of so many places."""
-
-    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
-        if len(state.jobs.records) >= places:
-            return [], False
-        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
-        state.try_reserve(event, now_us)
-        return [event], True
-
-    return question
 
 
 async def followed(url: str, scope: str = "W1", **options: Any) -> Follower:
