@@ -187,7 +187,8 @@ class Bench:
         self.sides["100 tasks"] = many_tasks(together, self.names)
 
     async def _governor(self, scope: str) -> tuple[Governor, Follower]:
-        return await self.stack.enter_async_context(governed(RedisJournal(self.server.url, scope), WIDE))
+        journal = RedisJournal(self.server.url, scope, state_dir=self.server.directory)  # with its witness
+        return await self.stack.enter_async_context(governed(journal, WIDE))
 
     def add_peers(self) -> None:
         """Other limiters, where they are installed."""

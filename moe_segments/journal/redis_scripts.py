@@ -79,6 +79,11 @@ class Keys:
         """In the order that every script takes them."""
         return self.head, self.log, self.ids, self.checkpoint, self.turns
 
+    @property
+    def pattern(self) -> str:
+        """All of them, as one would say it."""
+        return self.head.decode().removesuffix("head") + "*"
+
 
 _CHECKED: Final = """
 local head, log, ids, kept = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
