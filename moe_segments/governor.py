@@ -386,9 +386,11 @@ class Governor:
 
     def _question(self, tickets: Sequence[_Ticket]) -> Question[tuple[list[Verdict], int]]:
         asks = [ticket.ask for ticket in tickets]
-        finite = {position for position, ticket in enumerate(tickets) if ticket.deadline_s < math.inf}
-        fresh = {position for position, ticket in enumerate(tickets) if ticket.fresh}
-        ahead_for, patient = frozenset(finite & fresh), frozenset(range(len(tickets))) - finite - fresh
+        ahead_for: set[int] = set()
+        patient: set[int] = set()
+        for position, ticket in enumerate(tickets):
+            if ticket.fresh is (ticket.deadline_s < math.inf):
+                (ahead_for if ticket.fresh else patient).add(position)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
             verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)

@@ -236,6 +236,14 @@ MUTANTS: Final = (
         (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
     ),
     Mutant(
+        "closed-connection-used-again",
+        1,
+        "moe_segments/connector.py",
+        "    return not poll.poll(0)",
+        "    return True",
+        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
+    ),
+    Mutant(
         "claims-of-others-unheard",
         16,
         _ADMISSION,

@@ -26,6 +26,7 @@ from moe_segments.models import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from moe_segments.core.state import WorkspaceState
     from moe_segments.limits import QuotaLimits
@@ -150,8 +151,8 @@ def admit(
     asks: Sequence[Ask],
     now_us: int,
     *,
-    look_ahead_for: frozenset[int] = frozenset(),
-    patient: frozenset[int] = frozenset(),
+    look_ahead_for: AbstractSet[int] = frozenset(),
+    patient: AbstractSet[int] = frozenset(),
 ) -> list[Verdict]:
     """The verdict on each ask, in order. Reservations are tried on *state*, for the caller to keep or take back.
 
@@ -167,10 +168,16 @@ def admit(
     line = _Line(state, now_us, asks)
     if state.rejected_keys:
         patient = frozenset()
-    verdicts = [
-        (line.still_waiting(ask) if position in patient else None) or line.verdict(ask)
-        for position, ask in enumerate(asks)
-    ]
+    verdicts: list[Verdict] = (
+        [
+            (line.still_waiting(ask) if position in patient else None) or line.verdict(ask)
+            for position, ask in enumerate(asks)
+        ]
+        if patient
+        else [line.verdict(ask) for ask in asks]
+    )
+    if not look_ahead_for:
+        return verdicts
     wanted = [position for position in look_ahead_for if isinstance(verdicts[position], Later)]
     if wanted:
         _look_ahead(state, asks, verdicts, now_us, max(wanted))

@@ -54,7 +54,7 @@ class WorkspaceState:
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
         self.claims = Claims()
-        self._tried: list[tuple[Reserved, JobRecord | None, dict[str, str | None]]] = []
+        self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
 
     def fold(self, batch: Batch) -> None:
@@ -88,10 +88,10 @@ class WorkspaceState:
 
     def try_reserve(self, event: Reserved, at_us: int) -> None:
         """Count a reservation that is not durable yet; `take_back` undoes every one tried."""
-        record = self.jobs.records.get(event.job)
-        held = {key: self.jobs.holders.get(key) for key in event.keys}
-        sent = {f"sent {key}": self.jobs.last_sent.get(key) for key in event.keys}
-        self._tried.append((event, copy.copy(record) if record else None, held | sent))
+        jobs = self.jobs
+        record = jobs.records.get(event.job)
+        keys = [(key, jobs.holders.get(key), jobs.last_sent.get(key)) for key in event.keys]
+        self._tried.append((event, copy.copy(record) if record else None, keys))
         self._tried_at_us = at_us
         self.ledger.reserve(event, at_us)
         self.jobs.reserve(event, at_us)
@@ -122,9 +122,9 @@ class WorkspaceState:
         event, record, keys = self._tried.pop()
         self.ledger.forget(event.row)
         self._restore_job(event, record)
-        for key in event.keys:
-            _put_back(self.jobs.holders, key, keys[key])
-            _put_back(self.jobs.last_sent, key, keys[f"sent {key}"])
+        for key, holder, sent in keys:
+            _put_back(self.jobs.holders, key, holder)
+            _put_back(self.jobs.last_sent, key, sent)
 
     def _restore_job(self, event: Reserved, record: JobRecord | None) -> None:
         if record is None:
