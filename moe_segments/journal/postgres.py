@@ -15,7 +15,8 @@ One decision is one round trip as long as nobody else was quicker, and it is exa
 - A refusal writes nothing, so nothing would notice that it was decided on an old copy. Therefore `decide` is never
   believed when it returns no event (or raises) before the log and the clock were read within this call: then it is
   read, one round trip, and `decide` runs on that. In a batch that grants to one and refuses another, the refusal was
-  checked along with the grant: the log had not moved, and the time is behind the server's by a network delay at most.
+  checked along with the grant: the log had not moved, and the time is behind the server's by a network delay, never by
+  more than a second (a host that slept, a boot clock that stands still): that too the server compares.
 
 Every time is the server's `clock_timestamp()`, or the last batch's where that is later. The tables are ordinary,
 logged ones; every append is committed with `synchronous_commit` on, whatever the role's default. An append whose answer
@@ -39,6 +40,7 @@ from moe_segments.journal.bell import Bell
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.postgres_listener import Listener
 from moe_segments.journal.postgres_log import PostgresLog, View
+from moe_segments.journal.postgres_schema import MIGRATIONS
 from moe_segments.journal.postgres_url import target_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Event
     from moe_segments.journal import Clock, Decide
+    from moe_segments.journal.postgres_schema import Migration
 
 __all__ = ["PostgresJournal", "from_url"]
 
@@ -74,6 +77,7 @@ class PostgresJournal:
         state_dir: Where this host's witness is kept; None for none.
         poll_s: How often `changed` looks for what was not notified, seconds, give or take a quarter.
         host: The source of this host's boot clock, for tests.
+        migrations: How older schemas become current, for tests.
 
     Attributes:
         journal_id: The log's identity; empty before `open`.
@@ -96,13 +100,14 @@ class PostgresJournal:
         state_dir: Path | None = None,
         poll_s: float = 0.25,
         host: BootClock | None = None,
+        migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
         self.journal_id = ""
         self.doubt: str | None = None
         self.is_new = False
         self._target, self._scope = target_of(url), scope
         boot_us = (host or BootClock()).boot_us
-        self._log = PostgresLog(self._target, scope, clock=clock, boot_us=boot_us)
+        self._log = PostgresLog(self._target, scope, clock=clock, boot_us=boot_us, migrations=migrations)
         self._state_dir, self._poll_s = state_dir, poll_s
         self._told = 0  # the last version that was notified
         self._ids: dict[str, None] = {}  # asked for by this handle, oldest first
@@ -236,7 +241,7 @@ class PostgresJournal:
             return stored
         self._remember(batch_id)
         is_read = after != self._log.tip
-        view = await self._log.look(after) if is_read else View(after, (), self._log.now_us())
+        view = await self._log.look(after) if is_read else self._log.guess()
         for _ in range(_UNLOCKED_TRIES):
             events = tuple(decide(view.missed, view.now_us)) if is_read else _guessed(decide, view)
             if not events and not is_read:

@@ -50,12 +50,13 @@ class Listener:
         while True:
             try:
                 async with await connected(self._target) as connection:
-                    await connection.execute(f'LISTEN "{self._channel}"'.encode())
+                    async with asyncio.timeout(self._target.timeout_s):
+                        await connection.execute(f'LISTEN "{self._channel}"'.encode())
                     failures = 0
                     self._heard(0)
                     async for told in connection.notifies():
                         self._heard(int(told.payload))
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 # The command connection says what is wrong, to those who can act on it.
                 _log.debug("the journal's notifications were lost, listening again: %s", type(error).__name__)
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]

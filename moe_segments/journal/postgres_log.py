@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from psycopg.types.numeric import Int8
 
 from moe_segments.core.events import Batch, decode, encode
 from moe_segments.errors import JournalAmbiguous, JournalError
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLog", "View"]
 
-_ANSWER_US: Final = 5_000_000
+_ANY_US: Final = 2**60
+_GUESS_US: Final = 1_000_000
+_DRIFT: Final = 10_000  # one part in so many is more than two disciplined clocks drift apart
 
 
 @attrs.frozen
@@ -43,11 +46,13 @@ class View:
         end: Its last version.
         missed: The batches after the version asked for; the first may be a checkpoint.
         now_us: The log's time when it was read.
+        slack_us: How far the log's time may have moved on when something is appended to this.
     """
 
     end: int
     missed: Sequence[Batch]
     now_us: int
+    slack_us: int = _ANY_US
 
 
 @attrs.frozen
@@ -67,19 +72,29 @@ class PostgresLog:
         scope: Which of the schema's logs.
         clock: In the place of the server's, for tests.
         boot_us: This host's boot clock, microseconds.
+        migrations: How older schemas become current, for tests.
 
     Attributes:
         journal_id: The log's identity; empty before `open`.
         is_new: `open` made it.
     """
 
-    def __init__(self, target: Target, scope: str, *, clock: Clock | None, boot_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        scope: str,
+        *,
+        clock: Clock | None,
+        boot_us: Callable[[], int],
+        migrations: Sequence[sql.Migration] = sql.MIGRATIONS,
+    ) -> None:
         self.journal_id, self.is_new = "", False
         self.session = Session(target, self._greeted)
         self._target, self._scope, self._clock, self._boot_us = target, scope, clock, boot_us
+        self._migrations = migrations
         self._number = self._lock = 0
         self._tip = _Tip()
-        self._ahead_us = 0  # how far the server's clock is before the boot clock, or a little less
+        self._read_at_us = 0, 0  # the server's clock, and the boot clock when that arrived
         self._witness = HostWitness(None, scope)
         self._statements: dict[str, bytes] = {}
 
@@ -98,13 +113,19 @@ class PostgresLog:
         """Where appends to this log are notified."""
         return f"moe_segments_{self._lock}"
 
-    def now_us(self) -> int:
-        """A moment that the log's time has reached for certain, and as late a one as is known without asking.
+    def guess(self) -> View:
+        """The log as it is if nobody has written since, at a time that it has reached and not left far behind.
 
-        Certain as long as the boot clock goes no faster than the server's; the server compares.
+        The server compares: where this host's boot clock runs wrong after all, that costs a round trip.
         """
-        clock_us = self._boot_us() + self._ahead_us if self._clock is None else self._clock()
-        return max(clock_us, self._tip.at_us)
+        return View(self._tip.version, (), self._now_us(), _GUESS_US)
+
+    def _now_us(self) -> int:
+        if self._clock is not None:
+            return max(self._clock(), self._tip.at_us)
+        clock_us, boot_us = self._read_at_us
+        passed_us = max(self._boot_us() - boot_us, 0)
+        return max(clock_us + passed_us - passed_us // _DRIFT, self._tip.at_us)
 
     async def open(self, state_dir: Path | None) -> str | None:
         """Make or find the log. Returns why it may have lost history, as this host's witness saw it.
@@ -178,19 +199,19 @@ class PostgresLog:
             JournalError: Nothing was recorded.
             JournalAmbiguous: The answer was lost.
         """
-        row = await self._write(batch_id, encode(events), after, view.end, view.now_us, commit=is_locked)
+        row = await self._write(batch_id, encode(events), after, view, commit=is_locked)
         return self._answer(row, batch_id, events, after)
 
     async def record(self, events: Sequence[Event], batch_id: str) -> Batch:
         """Append what happened, whatever the version. One round trip; errors as `append`."""
-        row = await self._write(batch_id, encode(events), None, None, None)
+        row = await self._write(batch_id, encode(events), None, None)
         answer = self._answer(row, batch_id, events, 0)
         assert isinstance(answer, Batch)
         return answer
 
     async def lock(self, batch_id: str, after: int) -> Batch | View:
         """Begin a transaction that holds the log's lock, and look; end it with `append` or `unlock`. One round trip."""
-        values = (*self._known, after, None, batch_id, None, None, None if self._clock is None else self._clock())
+        values = self._values(batch_id, None, after, None, None, None)
         try:
             row = await self.session.begin(self._statement(sql.APPEND), values)
         except Lost as lost:
@@ -219,17 +240,10 @@ class PostgresLog:
             raise JournalError(f"a checkpoint stands for versions from 1 on that the log holds, not for {version}")
 
     async def _write(
-        self,
-        batch_id: str,
-        events: str,
-        after: int | None,
-        expected: int | None,
-        now_us: int | None,
-        *,
-        commit: bool = False,
+        self, batch_id: str, events: str, after: int | None, view: View | None, *, commit: bool = False
     ) -> Row:
-        clock_us = None if self._clock is None else self._clock()
-        values = (*self._known, after, expected, batch_id, events, now_us, clock_us)
+        seen = (None, None, None) if view is None else (view.end, view.now_us, view.slack_us)
+        values = self._values(batch_id, events, after, *seen)
         call = self.session.commit if commit else self.session.row
         try:
             row = await call(self._statement(sql.APPEND), values)
@@ -266,6 +280,21 @@ class PostgresLog:
         """What every call says first: which log, its lock, and the end of it that was seen."""
         return self._number, self._lock, self._tip.version, self._tip.id
 
+    def _values(
+        self,
+        batch_id: str,
+        events: str | None,
+        after: int | None,
+        end: int | None,
+        now_us: int | None,
+        slack_us: int | None,
+    ) -> tuple[object, ...]:
+        """What `append` at the server takes."""
+        clock_us = None if self._clock is None else self._clock()
+        values = (*self._known, after, end, batch_id, events, now_us, slack_us, clock_us)
+        # Of one type whatever the number: a statement is prepared for each combination of types.
+        return tuple(Int8(value) if isinstance(value, int) else value for value in values)
+
     def _statement(self, statement: str) -> bytes:
         found = self._statements.get(statement)
         if found is None:
@@ -276,14 +305,14 @@ class PostgresLog:
         """Find the log over a new connection: the one that was opened, or none."""
         is_new = False
         if not self.journal_id:
-            await sql.prepare(connection, self._target)
+            await sql.prepare(connection, self._target, self._migrations)
             is_new = await sql.made_scope(connection, self._target.schema, self._scope)
         cursor = await connection.execute(self._statement(sql.SCOPE), (self._scope,))
         row = await cursor.fetchone()
         if row is None or self.journal_id not in {"", row[1]}:
             raise self._exchanged(0)
         self._number, journal_id, clock_us = row
-        self._ahead_us = clock_us - self._boot_us()
+        self._read_at_us = clock_us, self._boot_us()
         if not self.journal_id:
             self.journal_id, self.is_new = journal_id, is_new
             digest = hashlib.sha256(f"moe_segments/{journal_id}".encode()).digest()
@@ -331,10 +360,7 @@ class PostgresLog:
         """The clock as the server reads it, kept for `now_us`; or the one given in its place."""
         if self._clock is not None:
             return self._clock()
-        ahead_us = clock_us - self._boot_us()
-        # The nearer to the truth the less time the answer took, unless one of the clocks was set back.
-        is_set_back = ahead_us < self._ahead_us - _ANSWER_US
-        self._ahead_us = ahead_us if is_set_back else max(self._ahead_us, ahead_us)
+        self._read_at_us = clock_us, self._boot_us()
         return clock_us
 
     def _saw(self, tip: _Tip) -> None:

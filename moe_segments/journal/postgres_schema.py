@@ -76,18 +76,18 @@ _BEGIN: Final = """
 MIGRATIONS: Final[Sequence[Migration]] = (
     (
         """CREATE TABLE {s}.scopes (
-            number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, scope text NOT NULL UNIQUE,
+            number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, scope text NOT NULL UNIQUE,
             journal_id text NOT NULL, made_at timestamptz NOT NULL DEFAULT clock_timestamp()
         )""",
         """CREATE TABLE {s}.batches (
-            scope integer NOT NULL, version bigint NOT NULL, id text NOT NULL, at_us bigint NOT NULL,
+            scope bigint NOT NULL, version bigint NOT NULL, id text NOT NULL, at_us bigint NOT NULL,
             events text NOT NULL, PRIMARY KEY (scope, version), CONSTRAINT batch_ids UNIQUE (scope, id)
         )""",
         """CREATE TABLE {s}.checkpoints (
-            scope integer PRIMARY KEY, version bigint NOT NULL, at_us bigint NOT NULL, state text NOT NULL
+            scope bigint PRIMARY KEY, version bigint NOT NULL, at_us bigint NOT NULL, state text NOT NULL
         )""",
         # The log from p_from on, events only of what comes after p_after; with the checkpoint where some are gone.
-        """CREATE FUNCTION {s}.since(p_scope integer, p_from bigint, p_after bigint) RETURNS text
+        """CREATE FUNCTION {s}.since(p_scope bigint, p_from bigint, p_after bigint) RETURNS text
         LANGUAGE sql STABLE AS $$
             SELECT json_build_array(
                 (SELECT json_build_array(c.version, c.at_us, c.state) FROM {s}.checkpoints c
@@ -98,8 +98,8 @@ MIGRATIONS: Final[Sequence[Migration]] = (
                     FROM {s}.batches b WHERE b.scope = p_scope AND b.version >= p_from))::text
         $$""",
         """CREATE FUNCTION {s}.append(
-            p_scope integer, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_expected bigint,
-            p_id text, p_events text, p_now_us bigint, p_clock_us bigint,
+            p_scope bigint, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_expected bigint,
+            p_id text, p_events text, p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
             OUT outcome text, OUT version bigint, OUT at_us bigint, OUT clock_us bigint, OUT shown text
         ) LANGUAGE plpgsql AS $$
         DECLARE
@@ -112,7 +112,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             at_us := greatest(clock_us, last_at_us);
             IF p_events IS NULL THEN
                 PERFORM set_config('idle_in_transaction_session_timeout', '3s', true);
-            ELSIF p_expected IS NULL OR (p_expected = last_version AND p_now_us <= at_us) THEN
+            ELSIF p_expected IS NULL
+                OR (p_expected = last_version AND p_now_us <= at_us AND p_now_us >= at_us - p_slack_us)
+            THEN
                 version := last_version + 1;
                 INSERT INTO {s}.batches VALUES (p_scope, version, p_id, at_us, p_events)
                     ON CONFLICT ON CONSTRAINT batch_ids DO NOTHING;
@@ -132,7 +134,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             END IF;
         END $$""",
         """CREATE FUNCTION {s}.checkpoint(
-            p_scope integer, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_state text,
+            p_scope bigint, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_state text,
             p_keep_since_us bigint, OUT outcome text, OUT version bigint
         ) LANGUAGE plpgsql AS $$
         DECLARE
@@ -167,7 +169,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 )
 
 APPEND: Final = (
-    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint(%s, %s, %s, %s, %s, %s, %s)"
 LOOK: Final = "SELECT {s}.since(%s, %s, %s), {clock}"

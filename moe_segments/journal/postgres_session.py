@@ -38,8 +38,9 @@ _OLDEST: Final = 120_000
 _CONNECT_S: Final = "10"
 _SERVER: Final = (
     "SELECT current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery(), "
-    "current_setting('server_version_num')::integer, pg_backend_pid()"
+    "current_setting('server_version_num')::integer, pg_backend_pid(), current_setting('default_transaction_isolation')"
 )
+_READ_COMMITTED: Final = "read committed"
 # A peer that is gone without a word is noticed within half a minute, unless the URL says otherwise.
 _DEFAULTS: Final = {
     "connect_timeout": _CONNECT_S,
@@ -72,6 +73,7 @@ class _Server:
         is_standby: It replays another server's log.
         version: As 150004.
         backend_pid: Of the session that answered.
+        isolation: At which its transactions run, unless they say otherwise.
     """
 
     fsync: str
@@ -79,6 +81,7 @@ class _Server:
     is_standby: bool
     version: int
     backend_pid: int
+    isolation: str
 
 
 def place_of(target: Target) -> str:
@@ -231,7 +234,10 @@ class Session:
                 "damages what it has acknowledged, and then the quota is overspent; set them on and reload, or, to "
                 f"accept that risk in words, add durability={ACCEPTED_RISK} behind the ? of the journal's URL"
             )
-        return server.backend_pid == connection.info.backend_pid  # a pooler makes up the one it gives
+        is_direct = server.backend_pid == connection.info.backend_pid  # a pooler makes up the one it gives
+        if is_direct and server.isolation != _READ_COMMITTED:
+            await connection.execute(b"SET default_transaction_isolation = 'read committed'")
+        return is_direct
 
     @contextmanager
     def _watched(self, connection: psycopg.AsyncConnection) -> Iterator[None]:
@@ -264,8 +270,14 @@ def _is_alive(connection: psycopg.AsyncConnection) -> bool:
     if connection.closed:
         return False
     try:
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return not _has_something_to_read(connection.fileno())
     except psycopg.Error:
         return False
+
+
+def _has_something_to_read(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
