@@ -188,13 +188,13 @@ class PostgresJournal:
         """Wait until a version above *after* may exist, at most *timeout_s* seconds.
 
         This handle's own appends wake it at once, others' by the server's notification, and a look at the log every
-        `poll_s` finds what was not notified.
+        `poll_s` finds what was not notified: everything, where a pooler stands between.
 
         Raises:
             JournalError: The server cannot be asked.
         """
         self._check_usable()
-        if self._listener is None:
+        if self._listener is None and self._log.session.is_direct:  # a pooler lends a session to whoever comes next
             self._listener = Listener(self._target, self._log.channel, self._heard)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s

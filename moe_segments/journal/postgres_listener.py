@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from moe_segments.journal.postgres_session import connected
+from moe_segments.journal.postgres_session import connected, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,27 +38,40 @@ class Listener:
 
     def __init__(self, target: Target, channel: str, heard: Callable[[int], None]) -> None:
         self._target, self._channel, self._heard = target, channel, heard
+        self._connection: psycopg.AsyncConnection | None = None
+        self._is_closed = False
         self._task = asyncio.get_running_loop().create_task(self._listen())
 
     async def close(self) -> None:
         """Hear no more. Idempotent."""
-        self._task.cancel()
+        self._is_closed = True
+        if self._connection is not None:
+            cut(self._connection)  # the driver would first try to call off what it waits for
+        else:
+            self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _listen(self) -> None:
         failures = 0
-        while True:
+        while not self._is_closed:
             try:
-                async with await connected(self._target) as connection:
-                    async with asyncio.timeout(self._target.timeout_s):
-                        await connection.execute(f'LISTEN "{self._channel}"'.encode())
+                async with await connected(self._target) as self._connection:
+                    await self._begin(self._connection)
                     failures = 0
                     self._heard(0)
-                    async for told in connection.notifies():
+                    async for told in self._connection.notifies():
                         self._heard(int(told.payload))
-            except (psycopg.Error, TimeoutError) as error:
+            except psycopg.Error as error:
                 # The command connection says what is wrong, to those who can act on it.
                 _log.debug("the journal's notifications were lost, listening again: %s", type(error).__name__)
-            pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
+            self._connection = None
+            pause_s = 0.0 if self._is_closed else _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+
+    async def _begin(self, connection: psycopg.AsyncConnection) -> None:
+        timer = asyncio.get_running_loop().call_later(self._target.timeout_s, cut, connection)
+        try:
+            await connection.execute(f'LISTEN "{self._channel}"'.encode())
+        finally:
+            timer.cancel()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["PostgresLog", "View"]
 
 _ANY_US: Final = 2**60
+_LOCK_SHARE: Final = 0.8  # of the time an answer is waited for, so that who waits in vain hears why
 _GUESS_US: Final = 1_000_000
 _DRIFT: Final = 10_000  # one part in so many is more than two disciplined clocks drift apart
 
@@ -93,6 +94,7 @@ class PostgresLog:
         self._target, self._scope, self._clock, self._boot_us = target, scope, clock, boot_us
         self._migrations = migrations
         self._number = self._lock = 0
+        self._wait_ms = max(round(target.timeout_s * _LOCK_SHARE * 1_000), 1)
         self._tip = _Tip()
         self._read_at_us = 0, 0  # the server's clock, and the boot clock when that arrived
         self._witness = HostWitness(None, scope)
@@ -276,9 +278,9 @@ class PostgresLog:
         )
 
     @property
-    def _known(self) -> tuple[int, int, int, str]:
-        """What every call says first: which log, its lock, and the end of it that was seen."""
-        return self._number, self._lock, self._tip.version, self._tip.id
+    def _known(self) -> tuple[int, int, int, int, str]:
+        """What every call says first: which log, its lock and how long to wait for it, and the end that was seen."""
+        return self._number, self._lock, self._wait_ms, self._tip.version, self._tip.id
 
     def _values(
         self,

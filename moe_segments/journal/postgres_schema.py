@@ -56,7 +56,7 @@ _BEGIN: Final = """
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM set_config('lock_timeout', p_wait_ms::text, true);
     PERFORM pg_advisory_xact_lock(p_lock);
     SELECT b.version, b.id, b.at_us INTO last_version, last_id, last_at_us
         FROM {s}.batches b WHERE b.scope = p_scope ORDER BY b.version DESC LIMIT 1;
@@ -98,8 +98,8 @@ MIGRATIONS: Final[Sequence[Migration]] = (
                     FROM {s}.batches b WHERE b.scope = p_scope AND b.version >= p_from))::text
         $$""",
         """CREATE FUNCTION {s}.append(
-            p_scope bigint, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_expected bigint,
-            p_id text, p_events text, p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
+            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
+            p_after bigint, p_expected bigint, p_id text, p_events text, p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
             OUT outcome text, OUT version bigint, OUT at_us bigint, OUT clock_us bigint, OUT shown text
         ) LANGUAGE plpgsql AS $$
         DECLARE
@@ -134,8 +134,8 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             END IF;
         END $$""",
         """CREATE FUNCTION {s}.checkpoint(
-            p_scope bigint, p_lock bigint, p_seen bigint, p_seen_id text, p_after bigint, p_state text,
-            p_keep_since_us bigint, OUT outcome text, OUT version bigint
+            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
+            p_after bigint, p_state text, p_keep_since_us bigint, OUT outcome text, OUT version bigint
         ) LANGUAGE plpgsql AS $$
         DECLARE
             last_version bigint;
@@ -169,9 +169,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 )
 
 APPEND: Final = (
-    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
-CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint(%s, %s, %s, %s, %s, %s, %s)"
+CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint(%s, %s, %s, %s, %s, %s, %s, %s)"
 LOOK: Final = "SELECT {s}.since(%s, %s, %s), {clock}"
 STORED: Final = "SELECT version, at_us, events FROM {s}.batches WHERE scope = %s AND id = %s"
 LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER BY version DESC LIMIT 1"

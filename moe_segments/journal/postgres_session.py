@@ -5,7 +5,7 @@ answer that comes late must not be taken for another call's. A call that the ser
 and the server has undone it. A connection that was lost while nobody used it is noticed before anything is sent.
 
 Whoever stands between (pgbouncer) gives each transaction another session of the server's. Then no statement is
-prepared, and nothing is kept in a session.
+prepared, nothing is kept in a session, and nobody listens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.postgres_url import Target
 
-__all__ = ["Lost", "Row", "Session", "connected", "place_of"]
+__all__ = ["Lost", "Row", "Session", "connected", "cut", "place_of"]
 
 Row: TypeAlias = "tuple[Any, ...]"  # what a column holds, only its statement tells
 
@@ -116,16 +116,26 @@ async def connected(target: Target) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(whole, autocommit=True, prepare_threshold=None)
 
 
+def cut(connection: psycopg.AsyncConnection) -> None:
+    """Break it: whoever waits for an answer then reads the end of the stream, encrypted or not."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 class Session:
     """A connection to *target* that has been checked, whenever one is needed.
 
     Args:
         target: Where.
         begun: Called with each new connection before it is used.
+
+    Attributes:
+        place: The server as it may be shown.
+        is_direct: The server answers itself, with no pooler between; known once there was a connection.
     """
 
     def __init__(self, target: Target, begun: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
-        self.place = place_of(target)
+        self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
         self._connection: psycopg.AsyncConnection | None = None
         self._is_late = False
@@ -194,15 +204,14 @@ class Session:
         return self._connection
 
     async def _new(self) -> psycopg.AsyncConnection:
-        try:
-            connection = await connected(self._target)
-        except psycopg.Error as error:
-            raise unreachable(error, self.place, self._target) from None
+        connection = await self._attempt()
+        if isinstance(connection, JournalError):
+            raise connection
         try:
             with self._watched(connection):
-                is_direct = await self._check(connection)
+                self.is_direct = await self._check(connection)
                 await self._begun(connection)
-            connection.prepare_threshold = 0 if is_direct else None
+            connection.prepare_threshold = 0 if self.is_direct else None
         except Lost as lost:
             raise JournalError(
                 f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
@@ -212,6 +221,13 @@ class Session:
             await connection.close()
             raise
         return connection
+
+    async def _attempt(self) -> psycopg.AsyncConnection | JournalError:
+        # Returned and not raised: the driver's error holds the password, and must not hang on to ours.
+        try:
+            return await connected(self._target)
+        except psycopg.Error as error:
+            return unreachable(error, self.place, self._target)
 
     async def _check(self, connection: psycopg.AsyncConnection) -> bool:
         """Refuse a server that cannot keep a journal. Returns whether it answers itself, with nobody between."""
@@ -259,10 +275,8 @@ class Session:
             timer.cancel()
 
     def _cut(self, connection: psycopg.AsyncConnection) -> None:
-        # Whoever waits for the answer then reads the end of the stream, encrypted or not.
         self._is_late = True
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as sock:
-            sock.shutdown(socket.SHUT_RDWR)
+        cut(connection)
 
 
 def _is_alive(connection: psycopg.AsyncConnection) -> bool:

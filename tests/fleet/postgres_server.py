@@ -138,7 +138,7 @@ class PostgresServer:
             self._process.wait()
             self._process = None
             until_s = time.monotonic() + _STARTS_WITHIN_S
-            while any(Path(f"/proc/{pid}").exists() for pid in sessions) and time.monotonic() < until_s:
+            while any(_runs(pid) for pid in sessions) and time.monotonic() < until_s:
                 time.sleep(0.005)
 
     def stop(self) -> None:
@@ -222,6 +222,13 @@ def _group_id() -> int | None:
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _kill(pid: int) -> None:

@@ -23,9 +23,31 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Question
 
-__all__ = ["FACT", "Place", "always", "fact", "fill", "followed", "host", "opened", "place", "reserve", "server"]
+__all__ = [
+    "FACT",
+    "LISTENERS",
+    "LOCK",
+    "Place",
+    "always",
+    "fact",
+    "fill",
+    "followed",
+    "host",
+    "opened",
+    "place",
+    "reserve",
+    "server",
+]
 
 FACT = ExternalUsage(operations=1)
+
+# The number of the only log's lock, in SQL; `{s}` is the schema. What follows takes it, and finds who listens.
+_NUMBER = (
+    "(SELECT (('x' || substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))::bit(64) >> 1)"
+)
+_NUMBER += "::bigint FROM {s}.scopes)"
+LOCK = f"SELECT pg_advisory_xact_lock({_NUMBER})"
+LISTENERS = f"SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'LISTEN %' || {_NUMBER} || '%'"
 
 
 @attrs.frozen

@@ -16,7 +16,20 @@ from moe_segments.errors import JournalError
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
-from tests.fleet.postgres_worlds import FACT, Place, always, fact, fill, followed, host, opened, place, reserve
+from tests.fleet.postgres_worlds import (
+    FACT,
+    LISTENERS,
+    LOCK,
+    Place,
+    always,
+    fact,
+    fill,
+    followed,
+    host,
+    opened,
+    place,
+    reserve,
+)
 from tests.fleet.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
@@ -207,15 +220,7 @@ async def test_a_host_that_slept_decides_anew_on_the_server_s_time(place: Place)
 async def test_the_time_is_read_after_the_wait_for_the_lock(place: Place) -> None:
     """`now()` is the moment a transaction began, which would date a fact before what it waited for."""
     async with opened(place.url) as journal:
-        locked = asyncio.ensure_future(
-            asyncio.to_thread(
-                place.sql,
-                "BEGIN; SELECT pg_advisory_xact_lock(l.lock) FROM (SELECT "
-                "('x' || substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))::bit(64)::bigint"
-                " AS whole, (('x' || substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))"
-                "::bit(64) >> 1)::bigint AS lock FROM {s}.scopes) l; SELECT pg_sleep(0.4); COMMIT",
-            )
-        )
+        locked = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(0.4); COMMIT"))
         await asyncio.sleep(0.15)
         asked_us = server_us()
         batch = await journal.append([FACT], batch_id="behind")
@@ -285,13 +290,6 @@ async def test_without_news_the_poll_finds_it(place: Place) -> None:
             await proxy.faulted.wait()
             await two.append([FACT], batch_id="a")
             assert await asyncio.wait_for(waiting, 1)
-
-
-LISTENERS = (
-    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND query LIKE '%' || (SELECT (('x' || "
-    "substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))::bit(64) >> 1)::bigint "
-    "FROM {s}.scopes) || '%' AND state = 'idle'"
-)
 
 
 async def listening(place: Place) -> None:
