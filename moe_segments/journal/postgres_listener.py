@@ -65,9 +65,13 @@ class Listener:
                 # The command connection says what is wrong, to those who can act on it.
                 _log.debug("the journal's notifications were lost, listening again: %s", type(error).__name__)
             self._connection = None
-            pause_s = 0.0 if self._is_closed else _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
+            pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+            await self._pause(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+
+    async def _pause(self, pause_s: float) -> None:
+        if not self._is_closed:
+            await asyncio.sleep(pause_s)
 
     async def _begin(self, connection: psycopg.AsyncConnection) -> None:
         timer = asyncio.get_running_loop().call_later(self._target.timeout_s, cut, connection)

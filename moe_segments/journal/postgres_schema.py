@@ -99,7 +99,8 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         $$""",
         """CREATE FUNCTION {s}.append(
             p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
-            p_after bigint, p_expected bigint, p_id text, p_events text, p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
+            p_after bigint, p_expected bigint, p_id text, p_events text,
+            p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
             OUT outcome text, OUT version bigint, OUT at_us bigint, OUT clock_us bigint, OUT shown text
         ) LANGUAGE plpgsql AS $$
         DECLARE

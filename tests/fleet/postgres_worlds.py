@@ -47,6 +47,8 @@ _NUMBER = (
 )
 _NUMBER += "::bigint FROM {s}.scopes)"
 LOCK = f"SELECT pg_advisory_xact_lock({_NUMBER})"
+HELD = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND {_NUMBER} = "
+HELD += "(classid::bigint << 32) | objid::bigint"
 LISTENERS = f"SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'LISTEN %' || {_NUMBER} || '%'"
 
 

@@ -119,10 +119,10 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            far_writer.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.transport.abort()
 
     async def _requests(
         self, reader: asyncio.StreamReader, far_writer: asyncio.StreamWriter, struck: list[Fault]

@@ -18,6 +18,7 @@ from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_worlds import (
     FACT,
+    HELD,
     LISTENERS,
     LOCK,
     Place,
@@ -221,7 +222,8 @@ async def test_the_time_is_read_after_the_wait_for_the_lock(place: Place) -> Non
     """`now()` is the moment a transaction began, which would date a fact before what it waited for."""
     async with opened(place.url) as journal:
         locked = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(0.4); COMMIT"))
-        await asyncio.sleep(0.15)
+        while place.sql(HELD) != "1":
+            await asyncio.sleep(0.01)
         asked_us = server_us()
         batch = await journal.append([FACT], batch_id="behind")
         await locked

@@ -16,7 +16,7 @@ from moe_segments.journal import open_journal
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.journal.postgres_schema import MIGRATIONS
 from tests.fleet.postgres_server import PostgresServer, postgres_server
-from tests.fleet.postgres_worlds import FACT, LOCK, Place, always, fill, opened, place, server
+from tests.fleet.postgres_worlds import FACT, HELD, LOCK, Place, always, fill, opened, place, server
 from tests.fleet.proxy import free_port
 
 if TYPE_CHECKING:
@@ -257,7 +257,8 @@ async def test_a_lock_that_is_not_given_back_is_said(place: Place) -> None:
     """By a session that somebody forgot; nothing is recorded, and the journal works when it has ended."""
     async with opened(f"{place.url}&timeout_s=1") as journal:
         holding = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(1.5); COMMIT"))
-        await asyncio.sleep(0.2)
+        while place.sql(HELD) != "1":
+            await asyncio.sleep(0.01)
         with pytest.raises(JournalError, match="held the journal's lock for too long"):
             await journal.append([FACT], batch_id="x")
         await holding
