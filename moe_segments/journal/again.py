@@ -1,8 +1,9 @@
 """Ask a journal again whose answer was lost, with the same batch id, for a while and no longer.
 
-An engine that cannot tell whether it wrote raises `JournalAmbiguous`. Asking again with the same batch id is
-safe, since a batch is appended once whatever happens, and the answer tells. Meanwhile nothing is granted; what
-stays unknown is raised, and whatever was written then counts until its lease.
+An engine that cannot tell whether it wrote raises `JournalAmbiguous`; one that cannot reach its server now, and may
+soon, `Unreachable`. Asking again with the same batch id is safe, since a batch is appended once whatever happens, and
+the answer tells. Meanwhile nothing is granted; what stays unknown is raised, and whatever was written then counts until
+its lease.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from moe_segments.errors import JournalAmbiguous, JournalError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["surely"]
+__all__ = ["Unreachable", "surely"]
 
 T = TypeVar("T")
 
@@ -26,6 +27,10 @@ T = TypeVar("T")
 _FOR_S: Final = 15.0
 _PAUSES_S: Final = (0.0, 0.05, 0.2, 0.5, 1.0)  # the last one goes on
 _log = logging.getLogger("moe_segments.journal")
+
+
+class Unreachable(JournalError):
+    """Nothing was asked, so nothing was recorded; it may work soon."""
 
 
 async def surely(call: Callable[[], Awaitable[T]]) -> T:
@@ -36,7 +41,7 @@ async def surely(call: Callable[[], Awaitable[T]]) -> T:
 
     Raises:
         JournalAmbiguous: It is still unknown whether anything was written.
-        JournalError: The first call wrote nothing.
+        JournalError: The first call wrote nothing; or the journal has become unusable meanwhile.
     """
     try:
         return await call()
@@ -51,6 +56,6 @@ async def surely(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
         try:
             return await call()
-        except JournalError as error:  # what it says of this call, it does not say of the first
+        except (JournalAmbiguous, Unreachable) as error:  # what it says of this call, it does not say of the first
             lost = error
     raise JournalAmbiguous(lost.problem) from lost

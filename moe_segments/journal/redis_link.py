@@ -15,10 +15,12 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
 from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.journal.again import Unreachable
 from moe_segments.journal.redis_durability import WANTED, check_server, parse_info, refuse_or_warn
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Link:
         if connection is not None:
             await _drop(connection)
 
-    async def _ask(self, command: tuple[object, ...], *, writes: bool) -> Any:  # an answer is what its script makes it
+    async def _ask(self, command: tuple[Any, ...], *, writes: bool) -> Any:  # an answer is what its script makes it
         async with self._turn:
             loop = asyncio.get_running_loop()
             until_s, pause_s = loop.time() + self._address.timeout_s, _FIRST_PAUSE_S
@@ -131,10 +133,11 @@ class Link:
                     await asyncio.sleep(0 if again.at_once else pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
                     pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _exchanged(self, connection: AbstractConnection, command: tuple[object, ...], *, writes: bool) -> Any:
+    async def _exchanged(self, connection: AbstractConnection, command: tuple[Any, ...], *, writes: bool) -> Any:
         try:
             async with asyncio.timeout(self._at.timeout_s):
-                await connection.send_command(*command)
+                # Packed here: the driver's own packing, in Python, costs as much as the rest of a call.
+                await connection.send_packed_command(pack_command(command), check_health=False)
                 return await connection.read_response()
         except exceptions.RedisError as error:
             code = _code(error)
@@ -155,11 +158,11 @@ class Link:
         if code == "MOVED":
             self._at = _moved(self._address, str(error))
         await self._let_go()  # the next connection may lead to another server, and loads the scripts
-        return _Again(self._explained(error), at_once=code in {"MOVED", "NOSCRIPT"})
+        return _Again(self._explained(error, Unreachable), at_once=code in {"MOVED", "NOSCRIPT"})
 
     def _lost(self, error: BaseException, *, writes: bool) -> Exception:
         if not writes:
-            return _Again(self._explained(error), at_once=True)
+            return _Again(self._explained(error, Unreachable), at_once=True)
         return JournalAmbiguous(
             f"the journal at {self.place} did not answer ({self._said(error)}): it may have been recorded, or not"
         )
@@ -182,7 +185,7 @@ class Link:
             self._at = self._address
             if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
                 raise self._explained(error) from None
-            raise _Again(self._explained(error)) from None
+            raise _Again(self._explained(error, Unreachable)) from None
         except BaseException:
             await _drop(connection)
             raise
@@ -213,9 +216,9 @@ class Link:
     async def _let_go(self) -> None:
         await self.close()
 
-    def _explained(self, error: BaseException) -> JournalError:
+    def _explained(self, error: BaseException, kind: type[JournalError] = JournalError) -> JournalError:
         what_to_do = _WHAT_TO_DO.get(_code(error), "see whether the server runs and can be reached")
-        return JournalError(
+        return kind(
             f"the journal at {self.place} cannot be used; nothing was recorded: {what_to_do} ({self._said(error)})"
         )
 
@@ -291,6 +294,10 @@ def _code(error: BaseException) -> str:
     """The word that an error of the server begins with; the driver takes some of them off."""
     for kind, code in (
         (exceptions.NoScriptError, "NOSCRIPT"),
+        (exceptions.MovedError, "MOVED"),
+        (exceptions.AskError, "TRYAGAIN"),  # the slot is on its way to another node
+        (exceptions.TryAgainError, "TRYAGAIN"),
+        (exceptions.ClusterDownError, "CLUSTERDOWN"),
         (exceptions.BusyLoadingError, "LOADING"),
         (exceptions.MasterDownError, "MASTERDOWN"),
         (exceptions.ReadOnlyError, "READONLY"),
@@ -299,7 +306,7 @@ def _code(error: BaseException) -> str:
         (exceptions.AuthenticationError, "WRONGPASS"),
     ):
         if isinstance(error, kind):
-            return code
+            return "NOAUTH" if "required" in str(error) else code
     return str(error).partition(" ")[0] if isinstance(error, exceptions.RedisError) else ""
 
 

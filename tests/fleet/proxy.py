@@ -64,8 +64,7 @@ class Proxy:
     ) -> None:
         self._server.close()
         self.cut()
-        for task in self._tasks:
-            task.cancel()
+        # Not cancelled: each ends by itself, as both its ways are cut.
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 

@@ -9,6 +9,7 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.journal.again import Unreachable
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
@@ -28,8 +29,8 @@ class LossyJournal(MemoryJournal):
     """Loses the requests and answers of as many calls as it is told to.
 
     Attributes:
-        lost: What is to happen to the next calls: "request", "answer", or "refused" for one that is known not to have
-            been written.
+        lost: What is to happen to the next calls: "request", "answer", "unreachable" or "unusable", of which the last
+            two are known not to have been written.
     """
 
     immediate = False
@@ -59,8 +60,10 @@ class LossyJournal(MemoryJournal):
 
     def _lose(self) -> str:
         lost = self.lost.pop(0) if self.lost else ""
-        if lost == "refused":
-            raise JournalError("nobody there")
+        if lost == "unreachable":
+            raise Unreachable("nobody there")
+        if lost == "unusable":
+            raise JournalError("it was put back")
         return lost
 
 
@@ -83,7 +86,7 @@ async def opened(journal: LossyJournal) -> Follower:
     return follower
 
 
-@pytest.mark.parametrize("lost", [["request"], ["answer"], ["request", "request", "answer", "refused", "answer"]])
+@pytest.mark.parametrize("lost", [["request"], ["answer"], ["request", "request", "answer", "unreachable", "answer"]])
 async def test_a_lost_answer_is_asked_for_again_and_granted_once(lost: list[str]) -> None:
     journal = LossyJournal()
     follower = await opened(journal)
@@ -97,7 +100,7 @@ async def test_a_lost_answer_is_asked_for_again_and_granted_once(lost: list[str]
     await follower.close()
 
 
-@pytest.mark.parametrize("lost", [["request"], ["answer"], ["answer", "refused", "answer"]])
+@pytest.mark.parametrize("lost", [["request"], ["answer"], ["answer", "unreachable", "answer"]])
 async def test_a_fact_whose_answer_was_lost_is_recorded_once(lost: list[str]) -> None:
     journal = LossyJournal()
     follower = await opened(journal)
@@ -148,11 +151,24 @@ async def test_what_stays_unknown_is_raised_before_the_send_fence() -> None:
 async def test_what_was_certainly_not_written_is_raised_at_once() -> None:
     journal = LossyJournal()
     follower = await opened(journal)
-    journal.lost[:] = ["refused"]
+    journal.lost[:] = ["unreachable"]
 
     with pytest.raises(JournalError, match="nobody there") as caught:
         await follower.ask(reserve("a"))
 
     assert not isinstance(caught.value, JournalAmbiguous)
     assert await follower.ask(reserve("a")) == "a"
+    await follower.close()
+
+
+async def test_a_journal_that_became_unusable_is_not_asked_on() -> None:
+    journal = LossyJournal()
+    follower = await opened(journal)
+    journal.lost[:] = ["answer", "unusable"]
+    began_s = asyncio.get_running_loop().time()
+
+    with pytest.raises(JournalError, match="it was put back"):
+        await follower.ask(reserve("a"))
+
+    assert asyncio.get_running_loop().time() - began_s < 1
     await follower.close()
