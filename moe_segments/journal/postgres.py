@@ -9,9 +9,9 @@ One decision is one round trip as long as nobody else was quicker, and it is exa
   has reached *t*. So what was decided was decided on everything that had happened, and as if at *t*: nothing that is
   free only later than the batch's own `at` was taken. Whatever this host's clocks do, that comparison is the server's.
 - Otherwise the same answer brings what was missed, and the server's time under the lock, and `decide` runs again on
-  those. Who has lost twice takes the lock first (`BEGIN`, one round trip), decides, and appends and commits (another):
-  the server gives the lock out in the order it was asked for, so a far or slow client cannot starve. A client that goes
-  silent while it holds the lock is ended by the server after three seconds.
+  those. Who has lost twice takes the lock first, decides, and appends and commits in one more round trip: the server
+  gives the lock out in the order it was asked for, so a far or slow client cannot starve. A client that goes silent
+  while it holds the lock is ended by the server after three seconds.
 - A refusal writes nothing, so nothing would notice that it was decided on an old copy. Therefore `decide` is never
   believed when it returns no event (or raises) before the log and the clock were read within this call: then it is
   read, one round trip, and `decide` runs on that. In a batch that grants to one and refuses another, the refusal was

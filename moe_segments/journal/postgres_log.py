@@ -16,6 +16,7 @@ from psycopg.types.numeric import Int8
 from moe_segments.core.events import Batch, decode, encode
 from moe_segments.errors import JournalAmbiguous, JournalError
 from moe_segments.journal import postgres_schema as sql
+from moe_segments.journal.again import Unreachable
 from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.postgres_session import Lost, Session
 from moe_segments.journal.witness import Sighting
@@ -271,8 +272,8 @@ class PostgresLog:
         await self.session.ready()  # which finds the log's number
         return await self.session.row(self._statement(statement), (self._number, *values))
 
-    def _unanswered(self, lost: Lost) -> JournalError:
-        return JournalError(
+    def _unanswered(self, lost: Lost) -> Unreachable:
+        return Unreachable(
             f"{lost.reason} from the journal's server, and nothing was recorded: see that it runs and can be reached, "
             f"then try again ({self.place})"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import errors
 
 from moe_segments.errors import JournalError
+from moe_segments.journal.again import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,8 @@ _BY_KIND: Final[Mapping[type[psycopg.Error], str]] = {
     errors.ObjectNotInPrerequisiteState: _ISOLATION,
     errors.QueryCanceled: _CANCELLED,
 }
+_MAY_WORK_SOON: Final = (errors.LockNotAvailable, errors.QueryCanceled)
+_FOR_GOOD: Final = frozenset(("28", "3D", "42"))
 _AT_THE_DOOR: Final[Mapping[str, str]] = {
     "28": "see to the user name, the password and pg_hba.conf",
     "3D": "make the database with createdb, or name another one in the journal URL",
@@ -69,6 +72,19 @@ _AT_THE_DOOR: Final[Mapping[str, str]] = {
     "53": "raise max_connections, or put a pooler in front",
     "57": "it is starting or stopping: try again when it is up",
 }
+# While a connection is made libpq hands out no code, only what the server said.
+_SAID: Final = (
+    ("password authentication failed", "28"),
+    ("no password supplied", "28"),
+    ("no pg_hba.conf entry", "28"),
+    ("authentication failed", "28"),
+    ('role "', "28"),
+    ("permission denied for database", "42"),
+    ('database "', "3D"),
+    ("too many clients", "53"),
+    ("remaining connection slots", "53"),
+    ("the database system is", "57"),
+)
 _ELSE: Final = "see that it runs and that host, port and TLS settings of the journal URL are right, then try again"
 
 
@@ -77,18 +93,19 @@ def explain(error: psycopg.Error, place: str) -> JournalError:
     text = _BY_KIND.get(type(error))
     if text is None:
         text = f"the journal cannot be used; {_NOTHING}: see to the cause and try again"
-    return JournalError(f"{text} ({place}: {_said(error)})")
+    kind = Unreachable if isinstance(error, _MAY_WORK_SOON) else JournalError
+    return kind(f"{text} ({place}: {_said(error)})")
 
 
 def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalError:
     """The error to raise where no connection was made."""
-    # libpq's own complaints about a URL quote it; what a server says while it refuses a connection has a code.
     said = str(error).strip()
     for secret in target.secrets:
         said = said.replace(secret, "***")
-    code = next((code for code in _codes(said) if code), "")
-    helps = _AT_THE_DOOR.get(code[:2], _ELSE)
-    return JournalError(f"the journal's server cannot be reached, {_NOTHING}: {helps} ({place}: {said})")
+    code = next((code for words, code in _SAID if words in said), "")
+    helps = _AT_THE_DOOR.get(code, _ELSE)
+    kind = JournalError if code in _FOR_GOOD else Unreachable
+    return kind(f"the journal's server cannot be reached, {_NOTHING}: {helps} ({place}: {said})")
 
 
 def is_fatal(error: psycopg.Error) -> bool:
@@ -98,20 +115,3 @@ def is_fatal(error: psycopg.Error) -> bool:
 
 def _said(error: psycopg.Error) -> str:
     return error.diag.message_primary or type(error).__name__
-
-
-def _codes(said: str) -> list[str]:
-    """The classes of what servers answered, by their words: while a connection is made libpq hands out no code."""
-    found = {
-        "password authentication failed": "28",
-        "no password supplied": "28",
-        "no pg_hba.conf entry": "28",
-        "authentication failed": "28",
-        'role "': "28",
-        "permission denied for database": "42",
-        'database "': "3D",
-        "too many clients": "53",
-        "remaining connection slots": "53",
-        "the database system is": "57",
-    }
-    return [code for words, code in found.items() if words in said]

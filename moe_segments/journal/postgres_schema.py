@@ -16,7 +16,7 @@ the server itself ends a transaction whose client went silent.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, LiteralString, TypeAlias
 
 from psycopg import IsolationLevel, errors
 
@@ -179,9 +179,15 @@ LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER
 ID_AT: Final = "SELECT id FROM {s}.batches WHERE scope = %s AND version = %s"
 SCOPE: Final = "SELECT number, journal_id, {clock} FROM {s}.scopes WHERE scope = %s"
 _ADD_SCOPE: Final = "INSERT INTO {s}.scopes (scope, journal_id) VALUES (%s, %s) ON CONFLICT (scope) DO NOTHING"
-_UNLOGGED: Final = (
-    "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relpersistence <> 'p' "
-    "AND relname IN ('scopes', 'batches', 'checkpoints')"
+# Looked up in the tables of the catalog: to_regclass and its like may answer from a cache that is older than the lock.
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+_HAS_LAYOUT: Final = (
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = %s AND c.relname = 'moe_segments_layout')"
+)
+_HAS_UNLOGGED: Final = (
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s "
+    "AND c.relname IN ('scopes', 'batches', 'checkpoints') AND c.relpersistence <> 'p')"
 )
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('moe_segments/layout/' || %s, 0))"
 
@@ -200,8 +206,7 @@ async def prepare(connection: AsyncConnection, target: Target, migrations: Seque
         async with connection.transaction():
             await connection.execute(_LOCK, (target.schema,))
             await _migrate(connection, target.schema, migrations)
-    cursor = await connection.execute(_UNLOGGED, (target.schema,))
-    if await cursor.fetchone() != (0,) and not target.accepts_risk:
+    if not target.accepts_risk and await _is_so(connection, _HAS_UNLOGGED, target.schema):
         raise JournalError(
             f"tables of the journal in schema {target.schema} are UNLOGGED: a crash of the server empties them; "
             "ALTER TABLE … SET LOGGED, then try again; to accept that risk in words, add durability="
@@ -218,10 +223,13 @@ async def made_scope(connection: AsyncConnection, schema: str, scope: str) -> bo
     return cursor.rowcount == 1  # else another opener was quicker
 
 
+async def _is_so(connection: AsyncConnection, question: LiteralString, schema: str) -> bool:
+    return await (await connection.execute(question, (schema,))).fetchone() == (True,)
+
+
 async def _layout(connection: AsyncConnection, schema: str) -> int | None:
     """The layout of the journal in *schema*; None where there is none."""
-    cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.moe_segments_layout",))
-    if await cursor.fetchone() != (True,):
+    if not await _is_so(connection, _HAS_LAYOUT, schema):
         return None
     cursor = await connection.execute(named("SELECT layout FROM {s}.moe_segments_layout", schema))
     row = await cursor.fetchone()
@@ -237,8 +245,7 @@ async def _migrate(connection: AsyncConnection, schema: str, migrations: Sequenc
         )
     try:
         if layout is None:
-            cursor = await connection.execute("SELECT to_regnamespace(%s) IS NULL", (schema,))
-            if await cursor.fetchone() == (True,):  # else the administrator has made it for this role
+            if not await _is_so(connection, _HAS_SCHEMA, schema):  # else the administrator has made it for this role
                 await connection.execute(named("CREATE SCHEMA {s}", schema))
             await connection.execute(named("CREATE TABLE {s}.moe_segments_layout (layout integer NOT NULL)", schema))
             await connection.execute(named("INSERT INTO {s}.moe_segments_layout VALUES (0)", schema))

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import conninfo
 
 from moe_segments.errors import InputError, JournalError
+from moe_segments.journal.again import Unreachable
 from moe_segments.journal.postgres_problems import explain, is_fatal, unreachable
 from moe_segments.journal.postgres_url import ACCEPTED_RISK
 
@@ -36,6 +37,7 @@ Row: TypeAlias = "tuple[Any, ...]"  # what a column holds, only its statement te
 
 _OLDEST: Final = 120_000
 _CONNECT_S: Final = "10"
+_FIRST_GREETING_S: Final = 30.0  # another opener may be making the tables
 _SERVER: Final = (
     "SELECT current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery(), "
     "current_setting('server_version_num')::integer, pg_backend_pid(), current_setting('default_transaction_isolation')"
@@ -139,6 +141,7 @@ class Session:
         self._target, self._begun = target, begun
         self._connection: psycopg.AsyncConnection | None = None
         self._is_late = False
+        self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
@@ -171,12 +174,15 @@ class Session:
             return await cursor.fetchone()
 
     async def begin(self, statement: bytes, values: Sequence[object]) -> Row | None:
-        """Begin a transaction with *statement*. One round trip; end it with `commit` or `rollback`."""
+        """Begin a transaction with *statement*; end it with `commit` or `rollback`. Two round trips.
+
+        Not one, in a pipeline: the driver ends that with a flush, at which the server no longer looks whether the
+        client falls silent within its transaction.
+        """
         connection = await self.ready()
         with self._watched(connection):
-            async with connection.pipeline():
-                await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
-                cursor = await connection.execute(statement, values)
+            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
+            cursor = await connection.execute(statement, values)
             return await cursor.fetchone()
 
     async def commit(self, statement: bytes, values: Sequence[object]) -> Row | None:
@@ -208,12 +214,13 @@ class Session:
         if isinstance(connection, JournalError):
             raise connection
         try:
-            with self._watched(connection):
+            with self._watched(connection, self._greeting_s):
                 self.is_direct = await self._check(connection)
                 await self._begun(connection)
+            self._greeting_s = self._target.timeout_s
             connection.prepare_threshold = 0 if self.is_direct else None
         except Lost as lost:
-            raise JournalError(
+            raise Unreachable(
                 f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
                 f"see that it runs and try again ({self.place})"
             ) from None
@@ -256,18 +263,17 @@ class Session:
         return is_direct
 
     @contextmanager
-    def _watched(self, connection: psycopg.AsyncConnection) -> Iterator[None]:
+    def _watched(self, connection: psycopg.AsyncConnection, timeout_s: float | None = None) -> Iterator[None]:
         """Give the connection up where no answer comes; tell a lost answer from a refusal."""
         self._is_late = False
-        timer = asyncio.get_running_loop().call_later(self._target.timeout_s, self._cut, connection)
+        timeout_s = timeout_s or self._target.timeout_s
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._cut, connection)
         try:
             yield
         except psycopg.Error as error:
             if not connection.closed and not is_fatal(error):
                 raise explain(error, self.place) from error
-            reason = (
-                f"no answer came within {self._target.timeout_s:g} s" if self._is_late else "the connection was lost"
-            )
+            reason = f"no answer came within {timeout_s:g} s" if self._is_late else "the connection was lost"
             self._connection = None
             connection.pgconn.finish()
             raise Lost(reason) from None
