@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.postgres_url import Target
 
-__all__ = ["explain", "is_fatal", "unreachable"]
+__all__ = ["explain", "is_refusal", "unreachable"]
 
 _NOTHING: Final = "nothing was recorded"
 _READ_ONLY: Final = (
@@ -108,9 +108,13 @@ def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalErro
     return kind(f"the journal's server cannot be reached, {_NOTHING}: {helps} ({place}: {said})")
 
 
-def is_fatal(error: psycopg.Error) -> bool:
-    """Whether the server ended the session with this, whatever the driver has noticed of it so far."""
-    return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether the server itself says that it has undone the call, and goes on serving this connection.
+
+    What the driver says by itself tells nothing of what the server did; and who is told that its session has ended
+    may be told so after a commit.
+    """
+    return error.diag.sqlstate is not None and error.diag.severity_nonlocalized == "ERROR"
 
 
 def _said(error: psycopg.Error) -> str:

@@ -23,7 +23,7 @@ from psycopg import conninfo
 
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.again import Unreachable
-from moe_segments.journal.postgres_problems import explain, is_fatal, unreachable
+from moe_segments.journal.postgres_problems import explain, is_refusal, unreachable
 from moe_segments.journal.postgres_url import ACCEPTED_RISK
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Session:
         try:
             yield
         except psycopg.Error as error:
-            if not connection.closed and not is_fatal(error):
+            if is_refusal(error):
                 raise explain(error, self.place) from error
             reason = f"no answer came within {timeout_s:g} s" if self._is_late else "the connection was lost"
             self._connection = None

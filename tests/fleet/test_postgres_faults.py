@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["server"]  # a fixture
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(cases(short=180, full=1_800))]
 
-ROUNDS: Final = cases(short=4, full=40)  # of each kind of fault
+ROUNDS: Final = cases(short=2, full=40)  # of each kind of fault
 TIMEOUT_S: Final = 0.5  # of an answer
 
 # Decide and record until the file `stop` exists, on a clock that runs wrong; say what was acknowledged, and what not.
@@ -246,15 +246,16 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(server: Po
         if isinstance(event, Reserved | ExternalUsage)
     )
     say(
-        f"{len(faults)} faults: {len(acknowledged)} acknowledged, {len(failed)} failed, {len(in_doubt)} of them in doubt, "
-        f"{len(names)} in the log"
+        f"{len(faults)} faults: {len(acknowledged)} acknowledged, {len(names)} in the log, {len(failed)} failed, "
+        f"{len(in_doubt)} of them in doubt"
     )
     assert len(faults) >= 25
     assert [batch.version for batch in batches] == list(range(1, len(batches) + 1))
     assert [batch.at_us for batch in batches] == sorted(batch.at_us for batch in batches)
     assert sorted(set(acknowledged) - names.keys()) == [], "acknowledged and lost"
     assert [name for name, count in names.items() if count > 1] == [], "done twice"
-    assert [name for _, name, _, _ in failed if name in names and name not in in_doubt] == [], "failed and done"
+    surely_not = [failure for failure in failed if failure[1] not in in_doubt]
+    assert [failure for failure in surely_not if failure[1] in names] == [], "failed and done"
     assert len(in_doubt) <= len(faults), "what was in doubt was not asked again"
 
 
@@ -335,7 +336,7 @@ async def test_who_falls_silent_while_holding_the_lock_holds_nobody_up(server: P
             def decide(missed: object, _: int) -> list[ExternalUsage]:
                 runs.append(missed)
                 if len(runs) == 3:
-                    proxy.delay_s = 30.0
+                    proxy.delay_s = 5.0
                     lost.set()
                 return [FACT]
 
