@@ -17,7 +17,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import pytest
@@ -27,7 +27,7 @@ from tests.fleet.proxy import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["PostgresServer", "postgres_program", "postgres_server", "shared_postgres"]
+__all__ = ["PostgresServer", "nobody_when_root", "postgres_program", "postgres_server", "shared_postgres"]
 
 _STARTS_WITHIN_S: Final = 30.0
 _DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -118,9 +118,7 @@ class PostgresServer:
                 cwd=self.directory,
                 stdout=log,
                 stderr=log,
-                user=_user_id(),
-                group=_group_id(),
-                extra_groups=None if _user_id() is None else (),
+                **nobody_when_root(),
             )
         until_s = time.monotonic() + _STARTS_WITHIN_S
         while not self._answers():
@@ -154,16 +152,14 @@ class PostgresServer:
         return self._run("psql", *arguments, "-v", "ON_ERROR_STOP=1", PGPASSWORD=self.password or "")
 
     def _run(self, program: str, *arguments: str, **environ: str) -> str:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [postgres_program(program), *arguments],
             cwd=self.directory,
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
             check=False,
-            user=_user_id(),
-            group=_group_id(),
-            extra_groups=None if _user_id() is None else (),
+            **nobody_when_root(),
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -173,7 +169,7 @@ class PostgresServer:
         return f"{USER}:{quote(self.password, safe='')}" if self.password else USER
 
     def _answers(self) -> bool:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [postgres_program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)], check=False
         )
         return done.returncode == 0
@@ -210,13 +206,11 @@ def _nobody() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-def _user_id() -> int | None:
-    """Whom to run as: PostgreSQL refuses to run as root."""
-    return _nobody().pw_uid if os.geteuid() == 0 else None
-
-
-def _group_id() -> int | None:
-    return _nobody().pw_gid if os.geteuid() == 0 else None
+def nobody_when_root() -> dict[str, Any]:
+    """Whom to run as, for `subprocess`: PostgreSQL and pgbouncer refuse to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": _nobody().pw_uid, "group": _nobody().pw_gid, "extra_groups": ()}
 
 
 def _children(pid: int) -> list[int]:
