@@ -152,7 +152,7 @@ class PostgresServer:
         return self._run("psql", *arguments, "-v", "ON_ERROR_STOP=1", PGPASSWORD=self.password or "")
 
     def _run(self, program: str, *arguments: str, **environ: str) -> str:
-        done: subprocess.CompletedProcess[str] = subprocess.run(
+        done = subprocess.run(
             [postgres_program(program), *arguments],
             cwd=self.directory,
             env={**os.environ, **environ},
@@ -162,14 +162,15 @@ class PostgresServer:
             **nobody_when_root(),
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        said: str = done.stdout.strip()
+        return said
 
     @property
     def _user(self) -> str:
         return f"{USER}:{quote(self.password, safe='')}" if self.password else USER
 
     def _answers(self) -> bool:
-        done: subprocess.CompletedProcess[str] = subprocess.run(
+        done = subprocess.run(
             [postgres_program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)], check=False
         )
         return done.returncode == 0
