@@ -254,7 +254,8 @@ class SegmentsClient:
         lost = [
             OwnerGone(record.id, record.attempt)
             for record in self.follower.state.jobs.records.values()
-            if record.state == JobState.RESERVED and is_gone(record.owner)
+            if record.state == JobState.RESERVED
+            and is_gone(record.owner, spans_hosts=self.follower.journal.spans_hosts)
         ]
         if lost:
             await self.follower.record(*lost)

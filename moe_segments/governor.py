@@ -15,10 +15,19 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Literal
 
 from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of, passed
-from moe_segments.core.events import ActiveObserved, ExternalUsage, NeverSent, Opened, Quarantined, Trusted
+from moe_segments.core.events import (
+    ActiveObserved,
+    Claimed,
+    ExternalUsage,
+    NeverSent,
+    Opened,
+    Quarantined,
+    Trusted,
+    Unclaimed,
+)
 from moe_segments.core.plan import starts
 from moe_segments.errors import InputError, JournalError, NotSent
-from moe_segments.limits import is_whole
+from moe_segments.limits import USERS_PER_DAY, is_whole
 from moe_segments.models import FileOperation
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, moment_of, refusal_for, usage_of
 
@@ -37,6 +46,7 @@ __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 _SECOND_US: Final = 1_000_000
 _MOST: Final = 10**9  # of anything that is told; more is a mistake
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
+_CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
 _log = logging.getLogger("moe_segments.governor")
 
 
@@ -49,12 +59,13 @@ def boot_time_s() -> float:
 class _Ticket:
     """One who waits."""
 
-    __slots__ = ("ask", "deadline_s", "fresh", "future", "verdict")
+    __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "verdict")
 
     def __init__(self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None]) -> None:
         self.ask, self.deadline_s, self.future = ask, deadline_s, future
         self.fresh = True
         self.verdict: Verdict | None = None
+        self.claimed_us: int | None = None  # when its claim was last made, journal time
 
 
 class Governor:
@@ -72,6 +83,7 @@ class Governor:
         self._stop_listening: Callable[[], None] | None = None
         self.closed = False
         self._releases: set[asyncio.Task[int]] = set()
+        self._claim_us = round(_CLAIM_S / limits.scale * _SECOND_US)
 
     async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
         """Take up the journal for a service, noticing when it belongs to another or may have lost history.
@@ -114,6 +126,7 @@ class Governor:
         self.closed = True
         for ticket in self._queue:
             _fail(ticket, NotSent("the client is closing"))
+            self._unclaim(ticket)
         self._queue.clear()
         self._set_timer(None)
         self._stop_watching()
@@ -278,24 +291,47 @@ class Governor:
     def _abandon(self, ticket: _Ticket) -> None:
         if ticket in self._queue:
             self._queue.remove(ticket)
+            self._unclaim(ticket)
             self._kick_if_waiting()
             self._rest_if_nobody_waits()
         if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
             self._release(ticket.future.result())
 
     def _release(self, grant: Grant | None) -> None:
-        if grant is None:
-            return
-        task = asyncio.get_running_loop().create_task(
-            self._follower.record(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
-        )
-        self._releases.add(task)
-        task.add_done_callback(self._released)
+        if grant is not None:
+            self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
 
-    def _released(self, task: asyncio.Task[int]) -> None:
+    def _tell(self, event: NeverSent | Unclaimed) -> None:
+        task = asyncio.get_running_loop().create_task(self._follower.record(event))
+        self._releases.add(task)
+        task.add_done_callback(self._told)
+
+    def _told(self, task: asyncio.Task[int]) -> None:
         self._releases.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("a reservation that was called off counts until its lease: %s", error)
+            _log.warning("what was called off could not be written down, and lapses by itself: %s", error)
+
+    # Claims, see `core.claims`
+
+    async def _claim(self, now_us: int) -> None:
+        """Say for the first of each size that waits for users, in whichever process, that it was here first."""
+        due_us = now_us - self._claim_us // 2
+        is_due = any(ticket.claimed_us is not None and ticket.claimed_us <= due_us for ticket in self._queue)
+        heads: set[int] = set()
+        claims: list[Claimed] = []
+        for ticket in self._queue:
+            is_head = id(ticket.verdict) not in heads and _waits_for_users(ticket)
+            heads.add(id(ticket.verdict))
+            if is_head if ticket.claimed_us is None else is_due:
+                ticket.claimed_us = now_us
+                claims.append(Claimed(ticket.ask.job, *ticket.ask.cost, self._claim_us))
+        if claims:
+            await self._follower.record(*claims)
+
+    def _unclaim(self, ticket: _Ticket) -> None:
+        if ticket.claimed_us is not None:
+            ticket.claimed_us = None
+            self._tell(Unclaimed(ticket.ask.job))
 
     # Passes
 
@@ -333,24 +369,31 @@ class Governor:
             for ticket in tickets:
                 _fail(ticket, error)
             return
-        for ticket, ask in zip(tickets, passed([ticket.ask for ticket in tickets], verdicts), strict=True):
-            ticket.ask = ask
+        for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():
+            tickets[position].ask = ask
         done = [
             ticket
             for ticket, verdict in zip(tickets, verdicts, strict=True)
             if self._deliver(ticket, verdict, now_us, started_s)
         ]
-        self._drop(done)
+        if done:
+            self._drop(done)
+        try:
+            await self._claim(now_us)
+        except JournalError as error:
+            _log.warning("a claim could not be written down, others may pass: %s", error)
         self._sleep(now_us)
 
     def _question(self, tickets: Sequence[_Ticket]) -> Question[tuple[list[Verdict], int]]:
         asks = [ticket.ask for ticket in tickets]
-        ahead_for = frozenset(
-            position for position, ticket in enumerate(tickets) if ticket.fresh and math.isfinite(ticket.deadline_s)
-        )
+        ahead_for: set[int] = set()
+        patient: set[int] = set()
+        for position, ticket in enumerate(tickets):
+            if ticket.fresh is (ticket.deadline_s < math.inf):
+                (ahead_for if ticket.fresh else patient).add(position)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
-            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)
+            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)
             return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (verdicts, now_us)
 
         return question
@@ -362,6 +405,8 @@ class Governor:
     def _deliver(self, ticket: _Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
         ticket.fresh, ticket.verdict = False, verdict
+        if isinstance(verdict, Later) and ticket.deadline_s == math.inf:
+            return False
         if isinstance(verdict, Admitted):
             event = verdict.event
             send_by_s = started_s + event.fence_us / _SECOND_US
@@ -378,20 +423,24 @@ class Governor:
             return True
         error = refusal_for(verdict, now_us, ticket.deadline_s - asyncio.get_running_loop().time(), ticket.ask)
         if error is not None:
+            self._unclaim(ticket)
             _fail(ticket, error)
         return error is not None
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:
             return
-        loop = asyncio.get_running_loop()
-        pauses = [ticket.deadline_s - loop.time() for ticket in self._queue]
-        pauses += [
-            (until_us - now_us) / _SECOND_US
-            for ticket in self._queue
-            if (until_us := _until_us(ticket.verdict)) is not None
+        until_s = min(ticket.deadline_s for ticket in self._queue)
+        waits_us = [_LONGEST_SLEEP_S * _SECOND_US]
+        for verdict in {id(ticket.verdict): ticket.verdict for ticket in self._queue}.values():
+            until_us = _until_us(verdict)
+            if until_us is not None:
+                waits_us.append(until_us - now_us)
+        waits_us += [
+            ticket.claimed_us + self._claim_us // 2 - now_us for ticket in self._queue if ticket.claimed_us is not None
         ]
-        self._set_timer(max(0.001, min(*pauses, _LONGEST_SLEEP_S)))
+        pause_s = min(until_s - asyncio.get_running_loop().time(), min(waits_us) / _SECOND_US)
+        self._set_timer(max(0.001, pause_s))
         if not self._is_watching:
             self._watching.enter_context(self._follower.watching())
             self._is_watching = True
@@ -418,6 +467,15 @@ def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:
         f"this journal was kept at speed {opened.scale:g} (windows that many times shorter than documented) and the "
         f"client's speed is {scale:g}; use the same (--speed, QuotaLimits().scaled), or name another journal"
     )
+
+
+def _waits_for_users(ticket: _Ticket) -> bool:
+    """Whether this is what binds it, rather than somebody ahead."""
+    match ticket.verdict:
+        case Later(wait, _):
+            return wait.limit == USERS_PER_DAY and wait.requested == ticket.ask.cost.rows
+        case _:
+            return False
 
 
 def _until_us(verdict: Verdict | None) -> int | None:

@@ -1,7 +1,7 @@
 """One HTTP send, and what is known of it afterwards. Nothing here repeats a send or waits for quota.
 
 Rules of this file. A send is one request on the wire: no redirect is followed and aiohttp's own second PUT is
-stopped. A connection is used once, since one that the service has just closed would make a create a *maybe*.
+stopped. A kept connection is used again only while it is provably open, see `connector`.
 Exception types cannot tell "the server had it" from "it had not", so a trace does: *unsent* iff no connection
 was obtained, *replied* iff a status line was parsed, *maybe* otherwise. Trouble with the network is a value,
 not an exception, and its reason holds no header, no query and no text of an error.
@@ -19,6 +19,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from moe_segments.connector import ATTEMPT, Attempt, KeptConnector
 from moe_segments.core.wire import Answer, authorization
 from moe_segments.errors import InputError
 
@@ -38,21 +39,6 @@ MAX_ANSWER_BYTES: Final = 1_048_576
 _BLOCK_BYTES: Final = 65_536
 _SECRET_MIN_CHARS: Final = 8  # a shorter key would blot out honest text
 _MASK: Final = b"***"
-
-
-@attrs.define
-class Attempt:
-    """What is known of one send so far, also when it is cancelled. Filled by the trace; one per send.
-
-    Attributes:
-        obtained: A connection was obtained: from here on the service may have the request.
-        answered: A status line was parsed.
-        status: That status; None before.
-    """
-
-    obtained: bool = False
-    answered: bool = False
-    status: int | None = None
 
 
 @attrs.frozen
@@ -130,7 +116,7 @@ class Transport:
         settings: Origin, time-outs, pace and proxy.
         session: The caller's own session, for its connector and traces. Not closed here. Its middlewares are
             not run, since one could send twice; its headers, cookies and proxy are its owner's affair, and so
-            is that it keeps connections, which makes a dropped one a *maybe* where ours would be fresh.
+            is how long it keeps connections: one that is dropped as it is used again makes a *maybe*.
 
     Attributes:
         pace: Await it before a send; `send` itself never waits.
@@ -166,7 +152,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         if self._given is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True),
+                connector=KeptConnector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 trace_configs=[self._trace],
@@ -201,6 +187,7 @@ class Transport:
         """
         attempt = attempt or Attempt()
         session = self.session
+        ATTEMPT.set(attempt)
         try:
             async with session.request(
                 request.method,
@@ -278,7 +265,7 @@ def _once(attempt: Attempt) -> ClientMiddlewareType:
 def _trace_config() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_connection_create_end.append(_on_connection)
-    config.on_connection_reuseconn.append(_on_connection)
+    config.on_connection_reuseconn.append(_on_reused)
     config.freeze()
     return config
 
@@ -286,7 +273,13 @@ def _trace_config() -> aiohttp.TraceConfig:
 async def _on_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     attempt = context.trace_request_ctx
     if isinstance(attempt, Attempt):  # a request of the session's owner is none of our business
-        attempt.obtained = True
+        attempt.obtained, attempt.reused = True, False
+
+
+async def _on_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    attempt = context.trace_request_ctx
+    if isinstance(attempt, Attempt):
+        attempt.obtained = attempt.reused = True
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

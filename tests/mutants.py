@@ -39,6 +39,9 @@ _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
+_REDIS = "moe_segments/journal/redis.py"
+_REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
+_NEEDS_REDIS = ("redis-server", "valkey-server")
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
@@ -46,6 +49,7 @@ _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
+_FLEET = "tests/fleet/test_redis_"
 
 
 class Mutant(NamedTuple):
@@ -58,6 +62,7 @@ class Mutant(NamedTuple):
         old: The text as it is, exactly once in the file.
         new: What stands there instead.
         caught_by: The tests of which one must fail.
+        needs: Programs of which one must be installed; without them the mutant is not tried, except in CI.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     caught_by: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
 MUTANTS: Final = (
@@ -89,7 +95,7 @@ MUTANTS: Final = (
         "unknown-without-d",
         6,
         _LEDGER,
-        "counted_us = at_us + _us(self.limits.count_late_s)",
+        "counted_us = at_us + self._late_us",
         "counted_us = at_us",
         (f"{_SERVICES}[token bucket]",),
     ),
@@ -124,14 +130,15 @@ MUTANTS: Final = (
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
         "        row = self.rows.get(row_id)\n        if row is None:",
         "    def _answered(self, event: Answered, at_us: int) -> None:\n        row_id = _row_of(event)\n"
-        "        row = self.rows.get(row_id)\n        if row is None or at_us > row.lease_us:",
+        "        row = self.rows.get(row_id)\n"
+        "        if row is None or (row.operations and at_us > row.operations.bound_us):",
         (f"{_PURE}a_late_answer_stamps_the_row_anew",),
     ),
     Mutant(
         "users-end-with-the-answer",
         12,
         _LEDGER,
-        "            self.users.rebound(row.users, bound_us, bound_us)\n            return",
+        "            self.users.rebound(row.users, bound_us, 0)\n            return",
         "            self.users.settle(row.users, from_us)\n            return",
         (f"{_PURE}users_are_held_until_the_callback_and_for_a_day_after_it",),
     ),
@@ -139,8 +146,8 @@ MUTANTS: Final = (
         "users-never-held",
         12,
         _LEDGER,
-        "users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,",
-        "users=None,",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if False:",
         (f"{_SERVICES}[inclusive log]",),
     ),
     Mutant(
@@ -175,9 +182,9 @@ MUTANTS: Final = (
         "unknown-archive-frees",
         14,
         _LEDGER,
-        "        lease = self.active.leases.get(row_id)\n",
-        "        if row.archives:\n            self.active.archive(row.name)\n"
-        "        lease = self.active.leases.get(row_id)\n",
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
+        "        if row.archives:\n            self.active.archive(*row.archives)\n"
+        "        self.active.prolong(row_id, _plus(counted_us, row.life_us))\n",
         (f"{_PURE}an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one",),
     ),
     Mutant(
@@ -229,19 +236,51 @@ MUTANTS: Final = (
         (f"{_WAITERS}whoever_passes_makes_nobody_ahead_start_later",),
     ),
     Mutant(
+        "closed-connection-used-again",
+        1,
+        "moe_segments/connector.py",
+        "    return not poll.poll(0)",
+        "    return True",
+        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
+    ),
+    Mutant(
+        "claims-of-others-unheard",
+        16,
+        _ADMISSION,
+        "        if self._state.claims.live:\n            if self._claims is None:",
+        "        if False:\n            if self._claims is None:",
+        (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
+    ),
+    Mutant(
+        "claims-have-no-order",
+        16,
+        "moe_segments/core/claims.py",
+        "            if other == job:\n                return\n",
+        "",
+        (f"{_WAITERS}two_heavy_ones_in_two_processes_do_not_wait_for_each_other",),
+    ),
+    Mutant(
+        "claims-never-lapse",
+        16,
+        "moe_segments/core/claims.py",
+        "            if claim.until_us > now_us:\n                yield",
+        "            if claim.until_us:\n                yield",
+        (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
+    ),
+    Mutant(
         "passers-judged-one-by-one",
         16,
         _ADMISSION,
-        "at_their_longest(self._passed_by[cost])",
-        "at_their_longest(self._passed_by[cost][-1:])",
+        "at_their_longest(one.passed_by)",
+        "at_their_longest(one.passed_by[-1:])",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
         "earlier-passers-forgotten",
         16,
         _ADMISSION,
-        "[row for row in ask.passed_by if row in rows]",
-        "[]",
+        "[row for row in ask.passed_by if row in rows])",
+        "[])",
         (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -280,8 +319,8 @@ MUTANTS: Final = (
         "users-of-an-empty-file-forgotten",
         12,
         _LEDGER,
-        "if event.rows or _may_find_users(event, limits) else None",
-        "if event.rows else None",
+        'if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):',
+        "if event.rows:",
         (f"{_CASES}users_found_in_a_file_declared_empty_are_counted",),
     ),
     Mutant(
@@ -312,8 +351,8 @@ MUTANTS: Final = (
         "granted-before-the-commit",
         2,
         _GOVERNOR,
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n",
-        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for)\n"
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n",
+        "            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)\n"
         "            for ticket, verdict in zip(tickets, verdicts, strict=True):\n"
         "                self._deliver(ticket, verdict, now_us, self._clock())\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
@@ -391,6 +430,76 @@ MUTANTS: Final = (
         "            await self._inbox.take(follower, token_sha256, *record, body)",
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
+    ),
+    Mutant(
+        "lost-answer-is-not-looked-up",
+        11,
+        _FOLLOWER,
+        "        if lost and batch is not None:",
+        "        if False:",
+        ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
+    ),
+    Mutant(
+        "another-host-s-process-is-dead",
+        7,
+        "moe_segments/journal/owner.py",
+        "return not spans_hosts",
+        "return True",
+        ("tests/proofs/test_kills.py::test_a_process_of_another_container_is_not_taken_for_dead",),
+    ),
+    Mutant(
+        "redis-appends-without-comparing",
+        2,
+        _REDIS_SCRIPTS,
+        "(decides and tonumber(base) ~= version)",
+        "(decides and false)",
+        (f"{_FLEET}journal.py::test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-does-not-know-a-batch-again",
+        11,
+        _REDIS_SCRIPTS,
+        "    if known then return",
+        "    if false then return",
+        (f"{_FLEET}faults.py::test_a_lost_reservation_is_granted_once_and_within_the_send_fence[LOSE_ANSWER]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-takes-this-host-s-word-for-the-time",
+        8,
+        _REDIS_SCRIPTS,
+        "if lag < 0 or lag >",
+        "if lag >",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-refuses-on-what-it-remembers",
+        2,
+        _REDIS,
+        "        while True:\n            wants =",
+        "        if decided_us and not events:\n            return None\n        while True:\n            wants =",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_stopped]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-is-trusted-whatever-it-forgets",
+        11,
+        "moe_segments/journal/redis_durability.py",
+        "    if accepts_risk:",
+        "    if True:",
+        (f"{_FLEET}loss.py::test_a_server_that_may_forget_is_refused_unless_that_is_accepted[appendfsync-everysec]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-may-go-back-unseen",
+        10,
+        "moe_segments/journal/host_witness.py",
+        "        if seen.version > found.version:",
+        "        if False:",
+        (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
+        _NEEDS_REDIS,
     ),
 )
 
@@ -486,6 +595,17 @@ def _chosen(names: list[str]) -> tuple[Mutant, ...]:
     return tuple(known[name] for name in names) or MUTANTS
 
 
+def _possible(mutants: tuple[Mutant, ...]) -> tuple[Mutant, ...]:
+    """Those whose tests can run here; says which cannot. In CI all can, or the tests say why not."""
+    if os.environ.get("CI"):
+        return mutants
+    possible = tuple(mutant for mutant in mutants if not mutant.needs or any(map(shutil.which, mutant.needs)))
+    for mutant in mutants:
+        if mutant not in possible:
+            say(f"{mutant.name:42} not tried: needs {' or '.join(mutant.needs)}")
+    return possible
+
+
 def main(arguments: list[str]) -> int:
     """Try the mutants that are named, or all."""
     try:
@@ -497,16 +617,16 @@ def main(arguments: list[str]) -> int:
         return 2
     if "--list" in arguments:
         for mutant in mutants:
-            say(f"{mutant.name:34} rule {mutant.rule:2}  {mutant.file}")
+            say(f"{mutant.name:42} rule {mutant.rule:2}  {mutant.file}")
         return 0
-    begun = time.monotonic()
+    begun, mutants = time.monotonic(), _possible(mutants)
     with ThreadPoolExecutor(AT_ONCE) as workers:
         control = workers.submit(untouched, mutants)
         ended = []
         for end in workers.map(tried, mutants):
             ended.append(end)
             verdict = "PROBLEM" if end.problem else "caught" if end.caught else "SURVIVED"
-            say(f"{end.mutant.name:34} {verdict:8} {end.seconds:5.1f} s  {end.first}")
+            say(f"{end.mutant.name:42} {verdict:8} {end.seconds:5.1f} s  {end.first}")
         wrong = control.result()
     problems = [f"{end.mutant.name}: {end.problem}" for end in ended if end.problem]
     if wrong:

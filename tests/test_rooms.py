@@ -26,7 +26,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"face": ()},
     {"client": ("client", "job", "many", "submission")},
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
-    {"transport": ("transport",), "rowcount": ("rowcount",), "publisher": ("publisher",)},
+    {"transport": ("transport", "connector"), "rowcount": ("rowcount",), "publisher": ("publisher",)},
     {"journal": ("journal",)},
     {"settings": ("settings",)},
     {"core": ("core",)},

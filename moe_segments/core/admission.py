@@ -26,6 +26,7 @@ from moe_segments.models import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from moe_segments.core.state import WorkspaceState
     from moe_segments.limits import QuotaLimits
@@ -145,7 +146,14 @@ def cost_of(operation: Operation, limits: QuotaLimits) -> Cost:
             return Cost(1, operation.rows or 0)
 
 
-def admit(state: WorkspaceState, asks: Sequence[Ask], now_us: int, *, look_ahead_for: frozenset[int]) -> list[Verdict]:
+def admit(
+    state: WorkspaceState,
+    asks: Sequence[Ask],
+    now_us: int,
+    *,
+    look_ahead_for: AbstractSet[int] = frozenset(),
+    patient: AbstractSet[int] = frozenset(),
+) -> list[Verdict]:
     """The verdict on each ask, in order. Reservations are tried on *state*, for the caller to keep or take back.
 
     Args:
@@ -154,42 +162,84 @@ def admit(state: WorkspaceState, asks: Sequence[Ask], now_us: int, *, look_ahead
         now_us: The journal's time.
         look_ahead_for: Positions whose earliest start is to be worked out with everyone ahead counted; for the
             others `Later.start_us` is when they would fit alone.
+        patient: Positions that would wait for ever and have been looked at before: behind one that waits for the same,
+            they are not looked at again.
     """
-    line = _Line(state, now_us)
-    verdicts = [line.verdict(ask) for ask in asks]
+    line = _Line(state, now_us, asks)
+    if state.rejected_keys:
+        patient = frozenset()
+    verdicts: list[Verdict] = (
+        [
+            (line.still_waiting(ask) if position in patient else None) or line.verdict(ask)
+            for position, ask in enumerate(asks)
+        ]
+        if patient
+        else [line.verdict(ask) for ask in asks]
+    )
+    if not look_ahead_for:
+        return verdicts
     wanted = [position for position in look_ahead_for if isinstance(verdicts[position], Later)]
     if wanted:
         _look_ahead(state, asks, verdicts, now_us, max(wanted))
     return verdicts
 
 
-def passed(asks: Sequence[Ask], verdicts: Sequence[Verdict]) -> list[Ask]:
-    """The asks as they are to be put the next time, knowing which rows have passed those that wait for a quota."""
+def passed(asks: Sequence[Ask], verdicts: Sequence[Verdict]) -> dict[int, Ask]:
+    """By position, the asks that others passed, as they are to be put the next time: knowing which rows did."""
     behind: tuple[str, ...] = ()
-    again: list[Ask] = []
-    for ask, verdict in zip(reversed(asks), reversed(verdicts), strict=True):
+    again: dict[int, Ask] = {}
+    for position in range(len(asks) - 1, -1, -1):
+        verdict = verdicts[position]
         if isinstance(verdict, Admitted):
             behind += (verdict.event.row,)
-        waits = behind and isinstance(verdict, Later)
-        again.append(attrs.evolve(ask, passed_by=ask.passed_by + behind) if waits else ask)
-    return again[::-1]
+        elif behind and isinstance(verdict, Later):
+            again[position] = attrs.evolve(asks[position], passed_by=asks[position].passed_by + behind)
+    return again
+
+
+@attrs.define(eq=False)
+class _Ahead:
+    """Somebody who waits and must not be made to start later.
+
+    Attributes:
+        cost: What it asks for.
+        wait: What keeps it; None for one in another process that could go now and has not yet.
+        start_us: Its start if those that passed it end as late as they can.
+        passed_by: Rows that left although it was there before.
+        lapses_us: When it no longer needs to be minded.
+    """
+
+    cost: Cost
+    wait: Wait | None
+    start_us: int
+    passed_by: list[str]
+    lapses_us: int = _LAST_MOMENT_US
 
 
 class _Line:
     """One pass over those who wait."""
 
-    def __init__(self, state: WorkspaceState, now_us: int) -> None:
-        self._state, self._now_us = state, now_us
-        self._blocked: dict[Cost, Wait] = {}
-        self._passed_by: dict[Cost, list[str]] = {}  # rows that went although the first to ask for this waits
-        self._start_us: dict[Cost, int] = {}  # its start if they end as late as they can
+    def __init__(self, state: WorkspaceState, now_us: int, asks: Sequence[Ask]) -> None:
+        self._state, self._now_us, self._asks = state, now_us, asks
+        self._blocked: dict[Cost, _Ahead] = {}  # the first of ours that waits for each cost
+        self._later: dict[Cost, Later] = {}
+        self._claims: dict[str, _Ahead] | None = None  # of other processes, by job
         self._claimed: dict[str, str] = {}
+        self._unlooked: list[Ask] = []
+
+    def still_waiting(self, ask: Ask) -> Later | None:
+        """The verdict of the one ahead that asks for the same, if there is one that waits."""
+        later = self._later.get(ask.cost)
+        if later is not None:
+            self._unlooked.append(ask)
+        return later
 
     def verdict(self, ask: Ask) -> Verdict:
         state = self._state
-        status = state.rejected_keys.get(ask.key_fingerprint)
-        if status is not None:
-            return KeyBad(status)
+        if state.rejected_keys:
+            status = state.rejected_keys.get(ask.key_fingerprint)
+            if status is not None:
+                return KeyBad(status)
         if not state.jobs.may_send(ask.job, retry_unknown=ask.retry_unknown, now_us=self._now_us):
             return Known()
         busy = self._busy(ask)
@@ -201,54 +251,95 @@ class _Line:
         return verdict
 
     def _busy(self, ask: Ask) -> Busy | None:
-        holder = self._state.jobs.holder(ask.keys, self._now_us)
-        if holder is not None and holder.id != ask.job:
-            return Busy(holder.id, holder.busy_until_us)
-        for key in ask.keys:
-            if key in self._claimed:
-                return Busy(self._claimed[key], None)
+        jobs = self._state.jobs
+        if jobs.holders:
+            holder = jobs.holder(ask.keys, self._now_us)
+            if holder is not None and holder.id != ask.job:
+                return Busy(holder.id, holder.busy_until_us)
+        for ahead in self._unlooked:
+            for key in ahead.keys:
+                self._claimed.setdefault(key, ahead.job)
+        self._unlooked.clear()
+        if self._claimed:
+            for key in jobs.known_as(ask.keys):
+                if key in self._claimed:
+                    return Busy(self._claimed[key], None)
         return None
 
     def _on_quota(self, ask: Ask) -> Verdict:
-        if ask.cost in self._blocked:
-            wait = self._blocked[ask.cost]
-            return Later(wait, wait.until_us)
+        later = self._later.get(ask.cost)
+        if later is not None:
+            return later
         match self._state.ledger.decide(ask.cost, self._now_us):
             case Never() as never:
                 return TooLarge(never)
             case Wait() as wait:
-                self._block(ask, wait)
-                return Later(wait, wait.until_us)
+                return self._block(ask, wait)
             case Granted():
                 return self._unless_it_delays(ask)
 
-    def _block(self, ask: Ask, wait: Wait) -> None:
+    def _block(self, ask: Ask, wait: Wait) -> Later:
         rows = self._state.ledger.rows
-        self._blocked[ask.cost] = wait
-        self._passed_by[ask.cost] = [row for row in ask.passed_by if row in rows]
-        self._start_us[ask.cost] = self._latest_start_us(ask.cost) if self._passed_by[ask.cost] else _start_us(wait)
+        ahead = _Ahead(ask.cost, wait, _start_us(wait), [row for row in ask.passed_by if row in rows])
+        if ahead.passed_by:
+            ahead.start_us = self._latest_start_us(ahead)
+        self._blocked[ask.cost] = ahead
+        self._later[ask.cost] = later = Later(wait, wait.until_us)
+        return later
 
     def _unless_it_delays(self, ask: Ask) -> Verdict:
+        ahead = self._ahead_of(ask)
         event = _reserved(self._state, ask)
         self._state.try_reserve(event, self._now_us)
-        if not self._blocked:
+        if not ahead:
             return Admitted(event)
-        for passed_by in self._passed_by.values():
-            passed_by.append(event.row)
-        delayed = next(
-            (wait for cost, wait in self._blocked.items() if self._latest_start_us(cost) > self._start_us[cost]), None
-        )
+        for one in ahead:
+            one.passed_by.append(event.row)
+        delayed = next((one for one in ahead if self._latest_start_us(one) > one.start_us), None)
         if delayed is None:
             return Admitted(event)
-        for passed_by in self._passed_by.values():
-            passed_by.pop()
+        wait = self._wait_behind(delayed)
+        for one in ahead:
+            one.passed_by.pop()
         self._state.take_back_last()
-        return Later(delayed, delayed.until_us)
+        return Later(wait, wait.until_us)
 
-    def _latest_start_us(self, cost: Cost) -> int:
-        """When who asks for *cost* can start if those that passed, all together, end as late as they can."""
-        with self._state.ledger.at_their_longest(self._passed_by[cost]):
-            decision = self._state.ledger.decide(cost, self._now_us)
+    def _ahead_of(self, ask: Ask) -> list[_Ahead]:
+        """Those who came before: ours that wait, and others' claims."""
+        ahead = list(self._blocked.values())
+        if self._state.claims.live:
+            if self._claims is None:
+                self._claims = self._others()
+            claims = self._claims
+            ahead += [claims[job] for job, _ in self._state.claims.ahead_of(ask.job, self._now_us) if job in claims]
+        return ahead
+
+    def _others(self) -> dict[str, _Ahead]:
+        """What other processes' claims can count on now, before any of ours goes."""
+        state, ours = self._state, {ask.job for ask in self._asks}
+        found: dict[str, _Ahead] = {}
+        for job, claim in state.claims.ahead_of("", self._now_us):
+            if job in ours:
+                continue
+            rows = [row for row in claim.passed_by if row in state.ledger.rows]
+            decision = state.ledger.decide(claim.cost, self._now_us)
+            wait = decision if isinstance(decision, Wait) else None
+            one = _Ahead(claim.cost, wait, self._now_us, rows, claim.until_us)
+            one.start_us = self._latest_start_us(one)
+            found[job] = one
+        return found
+
+    def _wait_behind(self, one: _Ahead) -> Wait:
+        """What to wait for behind somebody: that it can start, with room for both, or that its claim lapses."""
+        wait = one.wait or self._state.ledger.decide(one.cost, self._now_us)
+        assert isinstance(wait, Wait)  # or it would not be delayed
+        lapses_first = one.lapses_us < _start_us(wait)
+        return attrs.evolve(wait, until_us=one.lapses_us) if lapses_first else wait
+
+    def _latest_start_us(self, one: _Ahead) -> int:
+        """When it can start if those that passed it, all together, end as late as they can."""
+        with self._state.ledger.at_their_longest(one.passed_by):
+            decision = self._state.ledger.decide(one.cost, self._now_us)
         return _start_us(decision) if isinstance(decision, Wait) else self._now_us
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Batch",
     "CallbackReceived",
     "Checkpoint",
+    "Claimed",
     "Event",
     "ExternalUsage",
     "KeyAccepted",
@@ -39,10 +40,17 @@ __all__ = [
     "RunStarted",
     "Throttled",
     "Trusted",
+    "Unclaimed",
     "Unknown",
     "decode",
     "encode",
+    "row_of",
 ]
+
+
+def row_of(job: str, attempt: int) -> str:
+    """The identity of one send. That of a job's first one is the job's own, so that memory holds it once."""
+    return job if attempt == 1 else f"{job}\n{attempt}"
 
 
 @attrs.frozen
@@ -155,7 +163,7 @@ class Reserved:
     @property
     def row(self) -> str:
         """The identity of this send."""
-        return f"{self.job}/{self.attempt}"
+        return row_of(self.job, self.attempt)
 
 
 @attrs.frozen
@@ -345,6 +353,38 @@ class KeyAccepted:
 
 
 @attrs.frozen
+class Claimed:
+    """A process waits for more users than are free: who comes later is not to push it back. See `core.claims`.
+
+    Attributes:
+        job: The job that waits.
+        operations: What it asks for, as in `Reserved`.
+        rows: Likewise.
+        segments: Likewise.
+        for_us: How long the claim stands unless it is made again, microseconds.
+    """
+
+    name: ClassVar[str] = "claimed"
+    job: str
+    operations: int = 0
+    rows: int = 0
+    segments: int = 0
+    for_us: int = 0
+
+
+@attrs.frozen
+class Unclaimed:
+    """Nobody waits for this job any more.
+
+    Attributes:
+        job: The job.
+    """
+
+    name: ClassVar[str] = "unclaimed"
+    job: str
+
+
+@attrs.frozen
 class Checkpoint:
     """The folded state up to this version; what came before may be gone.
 
@@ -374,6 +414,8 @@ Event: TypeAlias = (
     | ActiveObserved
     | KeyRejected
     | KeyAccepted
+    | Claimed
+    | Unclaimed
     | Checkpoint
 )
 
@@ -415,6 +457,8 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         ActiveObserved,
         KeyRejected,
         KeyAccepted,
+        Claimed,
+        Unclaimed,
         Checkpoint,
     )
 }

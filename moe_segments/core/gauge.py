@@ -21,11 +21,13 @@ class Lease:
 
     Attributes:
         name: The segment's name.
+        cs_id: Its identifier; None as long as nobody said it.
         until_us: When it stops counting by itself; None when nothing but an archive frees it.
         confirmed: The service said that it exists.
     """
 
     name: str
+    cs_id: str | None
     until_us: int | None
     confirmed: bool = False
 
@@ -63,30 +65,42 @@ class ActiveSegments:
         """Ours that the service has not confirmed."""
         return sum(not lease.confirmed for lease in self.leases.values())
 
-    def take(self, row: str, name: str, until_us: int | None) -> None:
+    def take(self, row: str, name: str, cs_id: str | None, until_us: int | None) -> None:
         """Count the segment that *row* makes."""
-        self.leases[row] = Lease(name, until_us)
+        self.leases[row] = Lease(name, cs_id, until_us)
+        self._expect(row, until_us)
+
+    def prolong(self, row: str, until_us: int | None) -> None:
+        """Nobody knows whether the segment of *row* was made, so that it may count until later."""
+        lease = self.leases.get(row)
+        if lease is not None:
+            lease.until_us, lease.confirmed = until_us, False
+            self._expect(row, until_us)
+
+    def _expect(self, row: str, until_us: int | None) -> None:
         if until_us is not None:
             heappush(self._ends, (until_us, row))
         if len(self._ends) > 2 * len(self.leases) + _SPARE:  # of leases that were taken back or moved
             self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
-    def confirm(self, row: str, until_us: int | None) -> None:
-        """The service took it: exactly one active segment has this name."""
+    def confirm(self, row: str, until_us: int | None, cs_id: str | None = None) -> None:
+        """The service took it: exactly one active segment has this name, and this identifier where it said one."""
         lease = self.leases.pop(row, None)
         if lease is None:
             return
-        self.archive(lease.name)
-        self.take(row, lease.name, until_us)
+        cs_id = cs_id or lease.cs_id
+        self.archive(lease.name, cs_id)
+        self.take(row, lease.name, cs_id, until_us)
         self.leases[row].confirmed = True
 
     def free(self, row: str) -> None:
         """It was not made after all."""
         self.leases.pop(row, None)
 
-    def archive(self, name: str) -> None:
-        """The service archived the segment of this name."""
-        for row in [row for row, lease in self.leases.items() if lease.name == name]:
+    def archive(self, name: str, cs_id: str | None = None) -> None:
+        """The service archived a segment. Where both are known the identifier says which, as for the service."""
+        known = [row for row, lease in self.leases.items() if cs_id is not None and lease.cs_id == cs_id]
+        for row in known or [row for row, lease in self.leases.items() if _may_be(lease, name, cs_id)]:
             del self.leases[row]
 
     def observe(self, count: int, *, authoritative: bool) -> None:
@@ -115,3 +129,7 @@ class ActiveSegments:
     def next_release_us(self) -> int | None:
         """When the next of ours expires."""
         return min((lease.until_us for lease in self.leases.values() if lease.until_us is not None), default=None)
+
+
+def _may_be(lease: Lease, name: str, cs_id: str | None) -> bool:
+    return lease.name == name and (cs_id is None or lease.cs_id is None)

@@ -39,7 +39,7 @@ from moe_segments.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from moe_segments.limits import QuotaLimits
 
@@ -177,14 +177,15 @@ class Jobs:
         self.holders: dict[str, str] = {}
         self.last_sent: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
+        self.aliases: dict[str, str] = {}
         self._late_us = round(limits.count_late_s * _SECOND_US)
         self._allowance_us = round(limits.processing_allowance_s * _SECOND_US)
 
     # Asking
 
     def holder(self, keys: tuple[str, ...], now_us: int) -> JobRecord | None:
-        """The job that keeps any of *keys* busy at *now_us*."""
-        for key in keys:
+        """The job that keeps any of *keys* busy at *now_us*, by whichever of its names."""
+        for key in self.known_as(keys):
             record = self.records.get(self.holders.get(key, ""))
             if record is not None and now_us < record.busy_until_us:
                 return record
@@ -202,8 +203,15 @@ class Jobs:
         if record.state == JobState.REFUSED:
             return record.status == _TOO_MANY
         if retry_unknown and record.state_at(now_us) == JobState.UNKNOWN:
-            return all(self.last_sent.get(key, job) == job for key in record.keys)
+            return all(self.last_sent.get(key, job) == job for key in self.known_as(record.keys))
         return False
+
+    def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
+        """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
+        for key in keys:
+            yield key
+            if key in self.aliases:
+                yield self.aliases[key]
 
     # Folding
 
@@ -273,6 +281,7 @@ class Jobs:
             return
         if record.terminal and record.state != JobState.NOT_SENT:
             record.accepted = record.accepted or event.accepted  # the callback was faster than the answer
+            self.alias(record)
             return
         record.status, record.accepted, record.error = event.status, event.accepted, event.error
         if event.accepted is not None:
@@ -284,6 +293,7 @@ class Jobs:
             self._doubt(record, event.problem or "the answer could not be read", at_us)
 
     def _accept(self, record: JobRecord, at_us: int) -> None:
+        self.alias(record)
         self._enter(record, JobState.ACCEPTED, at_us)
         if record.awaits_callback:
             record.busy_until_us = at_us + self._allowance_us
@@ -345,6 +355,14 @@ class Jobs:
             if self.holders.get(key) == record.id:
                 del self.holders[key]
 
+    def alias(self, record: JobRecord) -> None:
+        """Learn from an acceptance which name and which identifier are the same segment."""
+        accepted = record.accepted or {}
+        name, cs_id = accepted.get("cs_name") or record.operation.get("name"), accepted.get("cs_id")
+        if name and cs_id:
+            key = f"id:{cs_id}"
+            self.aliases[str(name)], self.aliases[key] = key, str(name)
+
     # Remembering
 
     def prune(self, now_us: int) -> None:
@@ -357,3 +375,6 @@ class Jobs:
         self.tokens = {token: send for token, send in self.tokens.items() if send[0] not in gone}
         self.last_sent = {key: job for key, job in self.last_sent.items() if job not in gone}
         self.runs = {run.id: run for run in self.runs.values() if not gone.issuperset(run.jobs) or not run.jobs}
+        self.aliases = {}
+        for record in self.records.values():
+            self.alias(record)

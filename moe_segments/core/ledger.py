@@ -33,12 +33,13 @@ from moe_segments.core.events import (
     Throttled,
     Trusted,
     Unknown,
+    row_of,
 )
 from moe_segments.core.gauge import ActiveSegments
-from moe_segments.core.tape import Hold, Tape, Window
+from moe_segments.core.tape import SILENT_US, Hold, Tape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from moe_segments.limits import QuotaLimits
 
@@ -57,57 +58,20 @@ class Row:
     """One send that has not ended for good: what it holds, and what it would take or free.
 
     Attributes:
-        name: The segment's name.
         reserved_us: When it was reserved.
-        lease_us: When it counts as ended if nothing is heard.
         operations: Its hold on operations; None when it spends none.
         users: Its hold on users; None when it spends none.
-        archives: It frees the segment when confirmed.
+        archives: Name and identifier of the segment it frees when confirmed; None when it frees none.
         awaits_callback: Its users are held until the callback.
         life_us: How long its segment counts as active once made; None for ever.
     """
 
-    name: str
     reserved_us: int
-    lease_us: int
     operations: Hold | None = None
     users: Hold | None = None
-    archives: bool = False
+    archives: tuple[str, str | None] | None = None
     awaits_callback: bool = False
     life_us: int | None = None
-
-
-def _row_for(event: Reserved, at_us: int, limits: QuotaLimits) -> Row:
-    over_us = at_us + event.fence_us + event.timeout_us
-    lease_us = over_us + _us(limits.count_late_s)
-    users_us = lease_us + _us(limits.processing_allowance_s)
-    return Row(
-        name=str(event.operation.get("name", "")),
-        reserved_us=at_us,
-        lease_us=lease_us,
-        operations=Hold(event.operations, lease_us, over_us) if event.operations else None,
-        users=Hold(event.rows, users_us, over_us) if event.rows or _may_find_users(event, limits) else None,
-        archives=event.operation.get("op") == "archive",
-        awaits_callback=event.token_sha256 is not None,
-        life_us=_life_us(event.expiry_days, limits),
-    )
-
-
-def _may_find_users(event: Reserved, limits: QuotaLimits) -> bool:
-    """Whether a callback may find users of which none were declared."""
-    uploads = {
-        "create": True,
-        "add": True,
-        "remove": limits.remove_counts_users,
-        "replace": limits.replace_counts_users,
-    }
-    return event.token_sha256 is not None and uploads.get(str(event.operation.get("op")), False)
-
-
-def _life_us(expiry_days: int | None, limits: QuotaLimits) -> int | None:
-    if expiry_days is None:
-        return None
-    return _us(expiry_days * limits.expiry_day_s + limits.expiry_slack_s)
 
 
 class Ledger:
@@ -115,6 +79,9 @@ class Ledger:
 
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
+        self._late_us, self._allowance_us = _us(limits.count_late_s), _us(limits.processing_allowance_s)
+        self._users_late_us = self._late_us + self._allowance_us
+        self._uploads = _uploads(limits)
         self.rows: dict[str, Row] = {}
         self.operations, self.users = Tape(), Tape()
         self.tapes = (self.operations, self.users)
@@ -268,21 +235,21 @@ class Ledger:
             if amount:
                 tape.add(at_us, amount)
         for number in range(cost.segments):
-            self.active.take(f"{label}/{number}", label, None)
+            self.active.take(f"{label}/{number}", label, None, None)
 
     @contextmanager
     def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
         """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
         rows = [self.rows[row_id] for row_id in row_ids]
         holds = [hold for row in rows for hold in (row.operations, row.users) if hold is not None]
-        doubts = [(hold, hold.doubt_us) for hold in holds]
-        for hold, _ in doubts:
-            hold.doubt_us = 0
+        silences = [(hold, hold.silence_us) for hold in holds]
+        for hold, _ in silences:
+            hold.silence_us = SILENT_US
         try:
             yield
         finally:
-            for hold, doubt_us in doubts:
-                hold.doubt_us = doubt_us
+            for hold, silence_us in silences:
+                hold.silence_us = silence_us
 
     # Folding: what happened
 
@@ -294,13 +261,21 @@ class Ledger:
 
     def reserve(self, event: Reserved, at_us: int) -> None:
         """Hold what one send may spend, with its end in case nobody ever reports one."""
-        row = self.rows[event.row] = _row_for(event, at_us, self.limits)
-        if row.operations:
+        operation, lease_us = event.operation, at_us + event.fence_us + event.timeout_us + self._late_us
+        row = self.rows[event.row] = Row(
+            at_us,
+            archives=_segment_of(operation) if operation.get("op") == "archive" else None,
+            awaits_callback=event.token_sha256 is not None,
+            life_us=None if event.expiry_days is None else _life_us(event.expiry_days, self.limits),
+        )
+        if event.operations:
+            row.operations = Hold(event.operations, lease_us, self._late_us)
             self.operations.hold(row.operations)
-        if row.users:
+        if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):  # it may find some
+            row.users = Hold(event.rows, lease_us + self._allowance_us, self._users_late_us)
             self.users.hold(row.users)
         if event.segments:
-            self.active.take(event.row, row.name, _plus(row.lease_us, row.life_us))
+            self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
 
     def forget(self, row_id: str) -> None:
         """Give everything back: it was provably never sent."""
@@ -327,9 +302,11 @@ class Ledger:
             return
         if event.accepted is not None:
             self._end_probing(row)
-            self.active.confirm(row_id, _plus(at_us, row.life_us))
+            cs_id = _text(event.accepted.get("cs_id"))
+            self.active.confirm(row_id, _plus(at_us, row.life_us), cs_id)
             if row.archives:
-                self.active.archive(row.name)
+                name, asked_id = row.archives
+                self.active.archive(name, asked_id or cs_id)
         self._hold_users(row_id, row, at_us)
 
     def _refused(self, row_id: str, row: Row) -> None:
@@ -345,9 +322,9 @@ class Ledger:
 
     def _hold_users(self, row_id: str, row: Row, from_us: int) -> None:
         """Users count from the file's processing, which nobody tells us but the callback."""
-        bound_us = from_us + _us(self.limits.processing_allowance_s)
+        bound_us = from_us + self._allowance_us
         if row.users and row.awaits_callback:
-            self.users.rebound(row.users, bound_us, bound_us)
+            self.users.rebound(row.users, bound_us, 0)
             return
         if row.users:
             self.users.settle(row.users, bound_us)
@@ -359,15 +336,12 @@ class Ledger:
         row = self.rows.get(row_id)
         if row is None:
             return
-        counted_us = at_us + _us(self.limits.count_late_s)
-        row.lease_us = counted_us
+        counted_us = at_us + self._late_us
         if row.operations:
             self.operations.settle(row.operations, counted_us)
         if row.users:
-            self.users.rebound(row.users, counted_us + _us(self.limits.processing_allowance_s), 0)
-        lease = self.active.leases.get(row_id)
-        if lease is not None:
-            self.active.take(row_id, lease.name, _plus(counted_us, row.life_us))
+            self.users.rebound(row.users, counted_us + self._allowance_us, SILENT_US)
+        self.active.prolong(row_id, _plus(counted_us, row.life_us))
 
     def _callback(self, event: CallbackReceived, at_us: int) -> None:
         row_id = _row_of(event)
@@ -397,7 +371,7 @@ class Ledger:
             return
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
-        self.active.confirm(row_id, _plus(at_us, row.life_us))
+        self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
 
     def _never_sent(self, event: NeverSent, _: int) -> None:
         self.forget(_row_of(event))
@@ -436,14 +410,37 @@ class Ledger:
     def prune(self, now_us: int) -> None:
         """Drop what no window counts and no callback can change any more."""
         self.advance(now_us)
-        for row_id in [row_id for row_id, row in self.rows.items() if row.lease_us + _KEEP_US < now_us]:
+        for row_id in [row_id for row_id, row in self.rows.items() if row.reserved_us + _KEEP_US < now_us]:
             del self.rows[row_id]
         longest_us = max(window.span_us for window in self.windows)
         self.external = [usage for usage in self.external if usage.at_us > now_us - longest_us]
 
 
 def _row_of(event: NeverSent | Answered | Unknown | CallbackReceived | Adopted) -> str:
-    return f"{event.job}/{event.attempt}"
+    return event.job if event.attempt == 1 else row_of(event.job, event.attempt)
+
+
+def _segment_of(operation: Mapping[str, object]) -> tuple[str, str | None]:
+    return str(operation.get("name", "")), _text(operation.get("cs_id"))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _uploads(limits: QuotaLimits) -> frozenset[str]:
+    """The operations whose callback may find users of which none were declared."""
+    kinds = {
+        "create": True,
+        "add": True,
+        "remove": limits.remove_counts_users,
+        "replace": limits.replace_counts_users,
+    }
+    return frozenset(kind for kind, counts in kinds.items() if counts)
+
+
+def _life_us(expiry_days: int, limits: QuotaLimits) -> int:
+    return _us(expiry_days * limits.expiry_day_s + limits.expiry_slack_s)
 
 
 def _amount(usage: ExternalUsage, unit: int) -> int:

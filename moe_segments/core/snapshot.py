@@ -6,11 +6,13 @@ counts them by its own windows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.events import ExternalUsage, Opened
+from moe_segments.core.claims import Claim
+from moe_segments.core.decisions import Cost
+from moe_segments.core.events import ExternalUsage, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
 from moe_segments.core.ledger import Ledger, Row
@@ -23,27 +25,53 @@ if TYPE_CHECKING:
 
 __all__ = ["restore", "take"]
 
-_DEFAULTS = {field.name: field.default for field in attrs.fields(JobRecord)}
+_FORMAT: Final = 2  # of the data; 1 had no number
+_DEFAULTS: Final = {field.name: field.default for field in attrs.fields(JobRecord)}
 
 
 def take(state: WorkspaceState) -> Mapping[str, object]:
     """The state as data for `json.dumps`."""
     return {
+        "format": _FORMAT,
         "version": state.version,
         "now_us": state.now_us,
         "opened": attrs.asdict(state.opened) if state.opened else None,
         "rejected_keys": state.rejected_keys,
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
+        "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
     }
 
 
 def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
-    """Make *state* what it was when `take` made *data*."""
+    """Make *state* what it was when `take` made *data*, now or in an earlier version of this package."""
+    if "format" not in data:
+        data = _from_first_format(data)
     state.ledger, state.jobs = _ledger_from(state, data["ledger"]), _jobs_from(state, data["jobs"])
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = Opened(**data["opened"]) if data["opened"] else None
     state.rejected_keys = dict(data["rejected_keys"])
+    state.claims.live = {
+        job: Claim(Cost(*cost), until_us, list(passed_by))
+        for job, (*cost, until_us, passed_by) in data.get("claims", {}).items()
+    }
+
+
+def _from_first_format(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As 0.1.0 wrote it: rows named `job/attempt`, with their segment's name; no identifiers of segments."""
+    ledger = data["ledger"]
+    rows = {}
+    for row_id, fields in ledger["rows"].items():
+        kept = {field: value for field, value in fields.items() if field not in ("name", "lease_us")}
+        kept["archives"] = (fields["name"], None) if fields["archives"] else None
+        rows[_row_from_first_format(row_id)] = kept
+    leases = [[_row_from_first_format(row_id), *lease, None] for row_id, *lease in ledger["active"]["leases"]]
+    return {**data, "ledger": {**ledger, "rows": rows, "active": {**ledger["active"], "leases": leases}}}
+
+
+def _row_from_first_format(row_id: str) -> str:
+    job, _, attempt = row_id.rpartition("/")
+    return row_of(job, int(attempt))
 
 
 def _ledger(ledger: Ledger) -> dict[str, object]:
@@ -54,7 +82,9 @@ def _ledger(ledger: Ledger) -> dict[str, object]:
         "active": {
             "external": active.external,
             "full_until_us": active.full_until_us,
-            "leases": [[row, lease.name, lease.until_us, lease.confirmed] for row, lease in active.leases.items()],
+            "leases": [
+                [row, lease.name, lease.until_us, lease.confirmed, lease.cs_id] for row, lease in active.leases.items()
+            ],
         },
         "windows": [
             [
@@ -95,7 +125,8 @@ def _ledger_from(state: WorkspaceState, data: Mapping[str, Any]) -> Ledger:
             "operations": _hold_from(ledger.operations, fields["operations"]),
             "users": _hold_from(ledger.users, fields["users"]),
         }
-        ledger.rows[row_id] = Row(**(fields | holds))
+        archives = fields["archives"] and tuple(fields["archives"])
+        ledger.rows[row_id] = Row(**(fields | holds | {"archives": archives}))
     ledger.active = _active_from(ledger.active.capacity, data["active"])
     for limit, throttled_us, probing, strikes, quarantined_us in data["windows"]:
         for window in ledger.windows:
@@ -111,7 +142,7 @@ def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
     if fields is None:
         return None
     weight, bound_us, doubt_us, u_us = fields
-    hold = Hold(weight, bound_us, doubt_us)
+    hold = Hold(weight, bound_us, bound_us - doubt_us)
     hold.u_us = u_us
     if u_us is None:
         tape.hold(hold)
@@ -120,8 +151,8 @@ def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
 
 def _active_from(capacity: int, data: Mapping[str, Any]) -> ActiveSegments:
     active = ActiveSegments(capacity, external=data["external"], full_until_us=data["full_until_us"])
-    for row, name, until_us, confirmed in data["leases"]:
-        active.take(row, name, until_us)
+    for row, name, until_us, confirmed, cs_id in data["leases"]:
+        active.take(row, name, cs_id, until_us)
         active.leases[row].confirmed = confirmed
     return active
 
@@ -147,6 +178,7 @@ def _jobs_from(state: WorkspaceState, data: Mapping[str, Any]) -> Jobs:
         record = JobRecord(**fields)
         record.keys = tuple(record.keys)
         jobs.records[record.id] = record
+        jobs.alias(record)
     jobs.tokens = {token: (job, attempt) for token, (job, attempt) in data["tokens"].items()}
     jobs.holders, jobs.last_sent = dict(data["holders"]), dict(data["last_sent"])
     jobs.runs = {fields["id"]: Run(**fields) for fields in data["runs"]}

@@ -10,7 +10,17 @@ import copy
 from typing import TYPE_CHECKING
 
 from moe_segments.core import snapshot
-from moe_segments.core.events import Checkpoint, Event, KeyAccepted, KeyRejected, Opened, Reserved
+from moe_segments.core.claims import Claims
+from moe_segments.core.events import (
+    Checkpoint,
+    Claimed,
+    Event,
+    KeyAccepted,
+    KeyRejected,
+    Opened,
+    Reserved,
+    Unclaimed,
+)
 from moe_segments.core.jobs import JobRecord, Jobs
 from moe_segments.core.ledger import Ledger
 
@@ -33,6 +43,7 @@ class WorkspaceState:
         jobs: The jobs.
         opened: Whose log it is; None before its first entry.
         rejected_keys: Fingerprints of keys answered with 401 or 403, with the status.
+        claims: Who waits in whichever process for more than is free.
     """
 
     def __init__(self, limits: QuotaLimits) -> None:
@@ -42,7 +53,8 @@ class WorkspaceState:
         self.ledger, self.jobs = Ledger(limits), Jobs(limits)
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
-        self._tried: list[tuple[Reserved, JobRecord | None, dict[str, str | None]]] = []
+        self.claims = Claims()
+        self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
 
     def fold(self, batch: Batch) -> None:
@@ -64,16 +76,22 @@ class WorkspaceState:
                 self.rejected_keys.pop(fingerprint, None)
             case Checkpoint(state):
                 snapshot.restore(self, state)
+            case Claimed():
+                self.claims.make(event, at_us)
+            case Unclaimed(job):
+                self.claims.end(job)
             case _:
                 self.ledger.fold(event, at_us)
                 self.jobs.fold(event, at_us)
+                if self.claims.live and isinstance(event, Reserved):
+                    self.claims.reserved(event.job, event.row)
 
     def try_reserve(self, event: Reserved, at_us: int) -> None:
         """Count a reservation that is not durable yet; `take_back` undoes every one tried."""
-        record = self.jobs.records.get(event.job)
-        held = {key: self.jobs.holders.get(key) for key in event.keys}
-        sent = {f"sent {key}": self.jobs.last_sent.get(key) for key in event.keys}
-        self._tried.append((event, copy.copy(record) if record else None, held | sent))
+        jobs = self.jobs
+        record = jobs.records.get(event.job)
+        keys = [(key, jobs.holders.get(key), jobs.last_sent.get(key)) for key in event.keys]
+        self._tried.append((event, copy.copy(record) if record else None, keys))
         self._tried_at_us = at_us
         self.ledger.reserve(event, at_us)
         self.jobs.reserve(event, at_us)
@@ -87,6 +105,9 @@ class WorkspaceState:
             or any(tried[0] is not event for tried, event in zip(self._tried, batch.events, strict=True))
         ):
             return False
+        if self.claims.live:
+            for event, _, __ in self._tried:
+                self.claims.reserved(event.job, event.row)
         self._tried.clear()
         self.version, self.now_us = batch.version, batch.at_us
         return True
@@ -101,9 +122,9 @@ class WorkspaceState:
         event, record, keys = self._tried.pop()
         self.ledger.forget(event.row)
         self._restore_job(event, record)
-        for key in event.keys:
-            _put_back(self.jobs.holders, key, keys[key])
-            _put_back(self.jobs.last_sent, key, keys[f"sent {key}"])
+        for key, holder, sent in keys:
+            _put_back(self.jobs.holders, key, holder)
+            _put_back(self.jobs.last_sent, key, sent)
 
     def _restore_job(self, event: Reserved, record: JobRecord | None) -> None:
         if record is None:
@@ -117,6 +138,7 @@ class WorkspaceState:
         """This state as JSON-ready data, without what is too old to matter."""
         self.ledger.prune(self.now_us)
         self.jobs.prune(self.now_us)
+        self.claims.prune(self.now_us, self.ledger.rows)
         return snapshot.take(self)
 
 

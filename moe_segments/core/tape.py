@@ -15,8 +15,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 
-__all__ = ["Hold", "Tape", "Window"]
+__all__ = ["SILENT_US", "Hold", "Tape", "Window"]
 
+SILENT_US = 2**62  # as `Hold.silence_us`: its end is expected at its bound and not before
 _SHORTEST_PAUSE = 64  # the part of a window that is the first pause after a second 429
 _TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
 
@@ -27,19 +28,24 @@ class Hold:
     Attributes:
         weight: How much it counts.
         bound_us: The `u` it gets when nothing is heard of it.
-        doubt_us: Until when its end is expected at any moment; after that only at its bound.
+        silence_us: How long before its bound its end is no longer expected at any moment, but only at the bound.
         u_us: Its `u` once settled, else None.
     """
 
-    __slots__ = ("bound_us", "doubt_us", "u_us", "weight")
+    __slots__ = ("bound_us", "silence_us", "u_us", "weight")
 
-    def __init__(self, weight: int, bound_us: int, doubt_us: int) -> None:
-        self.weight, self.bound_us, self.doubt_us = weight, bound_us, doubt_us
+    def __init__(self, weight: int, bound_us: int, silence_us: int) -> None:
+        self.weight, self.bound_us, self.silence_us = weight, bound_us, silence_us
         self.u_us: int | None = None
+
+    @property
+    def doubt_us(self) -> int:
+        """Until when its end is expected at any moment; after that only at its bound."""
+        return self.bound_us - self.silence_us
 
     def expected_us(self, now_us: int) -> int:
         """The earliest `u` it may still get."""
-        return now_us if now_us < self.doubt_us else self.bound_us
+        return now_us if now_us < self.bound_us - self.silence_us else self.bound_us
 
 
 class Tape:
@@ -79,10 +85,10 @@ class Tape:
             del self.holds[hold]
             self.held -= hold.weight
 
-    def rebound(self, hold: Hold, bound_us: int, doubt_us: int) -> None:
+    def rebound(self, hold: Hold, bound_us: int, silence_us: int) -> None:
         """Move the bound of *hold*, which is held again if its old bound had settled it."""
         self.release(hold)
-        hold.bound_us, hold.doubt_us = bound_us, doubt_us
+        hold.bound_us, hold.silence_us = bound_us, silence_us
         self.hold(hold)
 
     def add(self, u_us: int, weight: int) -> None:

@@ -33,7 +33,7 @@ __all__ = ["Follower", "Question"]
 T = TypeVar("T")
 Question: TypeAlias = "Callable[[WorkspaceState, int], tuple[Sequence[Event], T]]"
 
-_WATCH_S: Final = 60.0  # the engine looks as often as it is set to
+_WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _CHECKPOINT_EVERY: Final = 2_000  # batches
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
@@ -81,7 +81,7 @@ class Follower:
         self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
         self._changed: set[str | None] = set()
-        self._jumped = False
+        self._jumped = self._stirred = False
         self._id_prefix, self._ids = f"{secrets.token_hex(8)}-", 0
         self._watchers = 0
         self._watch: asyncio.Task[None] | None = None
@@ -194,7 +194,10 @@ class Follower:
     # Waking
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call *listener* in the event loop after every change. Returns what ends that."""
+        """Call *listener* in the event loop after every change but our own reservations, which free nothing.
+
+        Returns what ends that.
+        """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -346,7 +349,7 @@ class Follower:
         if batch is None:
             self.state.take_back()
         elif self.state.keep(batch):
-            self._note(batch)
+            self._changed.update(event.job for event in batch.events if isinstance(event, Reserved))
         else:
             self.state.take_back()
             self._fold([batch])
@@ -370,6 +373,7 @@ class Follower:
             self._note(batch)
 
     def _note(self, batch: Batch) -> None:
+        self._stirred = True
         for event in batch.events:
             self._changed.add(getattr(event, "job", None))
             self._jumped = self._jumped or isinstance(event, Checkpoint)
@@ -385,8 +389,10 @@ class Follower:
             for future in self._waiters.get(job or "", ()):
                 if not future.done():
                     future.set_result(None)
-        for listener in tuple(self._listeners):
-            listener()
+        if self._stirred:
+            self._stirred = False
+            for listener in tuple(self._listeners):
+                listener()
 
     @property
     def _checkpoint_is_due(self) -> bool:

@@ -15,9 +15,11 @@ here since. Then one script, in which nothing else happens,
 
 So a grant was decided on exactly the log it was appended to, at a moment not after the server's: quota that is free at
 one moment is still free a moment later when nothing was appended between. After 2 and 3 `decide` runs again on what the
-server said, until an append succeeds. A refusal appends nothing and would compare nothing: it counts only when it was
-decided on an answer of the server within the same call; one that was decided on the estimate is decided anew after a
-read. Refusals beside grants in one batch were compared with the tip like these, and are at most that second old.
+server said, until an append succeeds; who loses two races stands in line, see `redis_scripts`.
+
+A refusal appends nothing and would compare nothing: it counts only when it was decided on an answer of the server
+within the same call; one that was decided on the estimate is decided anew after a read. Refusals beside grants in one
+batch were compared with the tip like these, and are at most that second old.
 
 An append whose answer was lost raises `JournalAmbiguous`: ask again with the same batch id.
 
@@ -43,7 +45,8 @@ from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.redis_address import address_of
 from moe_segments.journal.redis_link import Link
 from moe_segments.journal.redis_news import News
-from moe_segments.journal.redis_scripts import CHECKPOINT, MIGRATIONS, STEP, Keys, opening
+from moe_segments.journal.redis_problems import refusal
+from moe_segments.journal.redis_scripts import CHECKPOINT, LEAVE, MIGRATIONS, STEP, Keys, opening
 from moe_segments.journal.witness import Sighting
 
 if TYPE_CHECKING:
@@ -56,10 +59,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisJournal", "from_url"]
 
-_LAG_US: Final = 1_000_000
+_LAG_US: Final = 1_000_000  # how old a decision may be that was not made on an answer of the server
+_ANY_LAG_US: Final = 3_600_000_000
 _FAST_PART: Final = 1_000  # this host's clock may run a thousandth faster than the server's
-_PATIENT_LOSSES: Final = 2  # races lost in a row before a pause
-_LONGEST_PAUSE_S: Final = 0.004
+_LOSSES: Final = 2  # races lost before it stands in line
+_HELD_S: Final = 0.002  # between two looks whether it is its turn, for each ahead
 
 
 class RedisJournal:
@@ -80,12 +84,14 @@ class RedisJournal:
             doubt.
         is_new: This `open` made the log.
         immediate: Always False: a network lies between.
+        spans_hosts: Always True.
 
     Raises:
         InputError: The URL cannot be read.
     """
 
     immediate = False
+    spans_hosts = True
 
     def __init__(
         self,
@@ -104,7 +110,7 @@ class RedisJournal:
         self._clock, self._boot_us = clock, (host or BootClock()).boot_us
         self._keys, self._schema = Keys(scope), len(migrations)
         self._opening = opening(migrations)
-        self._link = Link(address_of(url), (self._opening, STEP, CHECKPOINT))
+        self._link = Link(address_of(url), (self._opening, STEP, LEAVE, CHECKPOINT))
         self._bell = Bell()
         self._news = News(self._link, self._keys.news, self._bell)
         self._witness = HostWitness(None, scope)
@@ -180,23 +186,35 @@ class RedisJournal:
         """
         self._check()
         missed: Sequence[Batch] = ()
-        base, losses = after, 0
+        base, losses, stands, lag_us = after, 0, False, _LAG_US
         events, decided_us = self._foreseen(decide) if after == self._tip[0] else ((), 0)
         while True:
-            answer = await self._step(batch_id, str(base), after=base, events=events, decided_us=decided_us)
-            if answer[0] == b"done":
-                return self._appended(answer, batch_id, events)
-            if answer[0] == b"stored":
-                return _batch(answer[2])
-            if answer[0] == b"missed":
-                missed = _joined(missed, self._missed(answer, base))
-                base = self._tip[0]
-            events, decided_us = tuple(decide(missed, self._server_us)), self._server_us
+            wants = losses >= _LOSSES
+            answer = await self._step(
+                batch_id, str(base), after=base, events=events, decided_us=decided_us, lag_us=lag_us, wants=wants
+            )
+            match answer[0]:
+                case b"done":
+                    return self._appended(answer, batch_id, events)
+                case b"stored":
+                    return _batch(answer[2])
+                case b"held":
+                    stands, lag_us = True, _LAG_US
+                    await self._its_turn(answer[2])
+                    continue
+                case b"missed":
+                    stands = stands or (wants and bool(events))
+                    losses += bool(events)
+                    missed = _joined(missed, self._missed(answer, base))
+                    base = self._tip[0]
+                case _:  # the time was not what it was taken for
+                    pass
+            # Decided on an answer, it is as old as the way there and back is long, however long that is.
+            events, decided_us, lag_us = tuple(decide(missed, self._server_us)), self._server_us, _ANY_LAG_US
             if not events:
+                if stands:
+                    await self._link.call(LEAVE, self._keys.all, batch_id, writes=False)
                 return None
-            losses += 1
-            if losses > _PATIENT_LOSSES:
-                await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - spreads who loses together
 
     async def append(self, events: Sequence[Event], *, batch_id: str) -> Batch:
         """Record what happened, in one round trip. See `Journal.append`.
@@ -263,6 +281,10 @@ class RedisJournal:
 
     # One step
 
+    async def _its_turn(self, ahead: int) -> None:
+        """Wait until it may be its turn: the next append, or a moment for each who stands before it."""
+        await self._bell.heard(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+
     def _foreseen(self, decide: Decide) -> tuple[tuple[Event, ...], int]:
         """What is decided on the known tip at the estimated time; nothing where that fails, and it is decided anew."""
         now_us = self._estimated_us()
@@ -277,17 +299,25 @@ class RedisJournal:
         return self._server_us + passed_us - passed_us // _FAST_PART
 
     async def _step(
-        self, batch_id: str, base: str, *, after: int, events: Sequence[Event] = (), decided_us: int = 0
+        self,
+        batch_id: str,
+        base: str,
+        *,
+        after: int,
+        events: Sequence[Event] = (),
+        decided_us: int = 0,
+        lag_us: int = _LAG_US,
+        wants: bool = False,
     ) -> list[Any]:
         """One run of the script that reads and appends; its answer, when this is the log that is known."""
         answer = await self._link.call(
             STEP,
             self._keys.all,
-            *(*self._known(), self._now_or_none(), batch_id, base, decided_us, _LAG_US),
-            *(encode(events) if events else "", self._keys.news, after),
+            *(*self._known(), self._now_or_none(), batch_id, base, decided_us, lag_us),
+            *(encode(events) if events else "", self._keys.news, after, int(wants)),
             writes=bool(events),
         )
-        if answer[0] not in {b"done", b"stored", b"missed", b"time"}:
+        if answer[0] not in {b"done", b"stored", b"held", b"missed", b"time"}:
             raise self._refusal(answer, reached=after)
         self._note_time(int(answer[1]))
         return answer
@@ -343,36 +373,7 @@ class RedisJournal:
             )
 
     def _refusal(self, answer: Sequence[Any], *, reached: int = 0) -> JournalError:
-        place, seen = self._link.place, max(self._tip[0], reached)
-        again = "nothing was recorded: start every process that uses it again, which takes the windows for full"
-        match answer[0]:
-            case b"newer":
-                return JournalError(
-                    f"the journal at {place} was written by a newer moe_segments (schema {answer[1]}, this one knows "
-                    f"{self._schema}); upgrade moe_segments"
-                )
-            case b"schema":
-                return JournalError(
-                    f"the journal at {place} was brought to another schema by a newer moe_segments while it was open; "
-                    "nothing was recorded: upgrade moe_segments and start again"
-                )
-            case b"damaged":
-                return JournalError(
-                    f"the journal at {place} is damaged: some of its keys are gone (an eviction, a deletion?); nothing "
-                    f"was recorded: stop every process that uses it, restore it, or delete the keys {self._pattern}, "
-                    "which has the quota taken for spent until a full window has passed"
-                )
-            case b"behind":
-                what = f"ends at version {answer[1]} and version {seen} was seen of it"
-            case b"forked":
-                what = f"has another version {answer[1]} than was seen of it"
-            case _:
-                what = "was exchanged for another one" if answer[1] else "is gone (a flush, a fail-over?)"
-        return JournalError(f"the journal at {place} {what}: it was put back or exchanged while it was open; {again}")
-
-    @property
-    def _pattern(self) -> str:
-        return self._keys.head.decode().removesuffix("head") + "*"
+        return refusal(answer, self._link.place, self._keys, seen=max(self._tip[0], reached), schema=self._schema)
 
 
 def from_url(

@@ -6,12 +6,17 @@ One workspace's keys share one hash tag, so they lie in one slot of a cluster:
     moe-segments:{scope}:log         stream: one entry a batch, <version>-0, with i(d), a(t), e(vents)
     moe-segments:{scope}:ids         hash: batch id -> version, as long as the log holds the batch
     moe-segments:{scope}:checkpoint  hash: version, at, state
+    moe-segments:{scope}:turns       list: batch ids of decisions that lost races and wait for their turn; mostly absent
     moe-segments:{scope}:news        channel: the version of each batch, as it is appended
 
 A script is one atomic step. It checks first that this is the log that its caller knows: identity, schema, and the
 last batch the caller has seen. What does not check is answered by a word, and nothing is written. Times are
 microseconds since the epoch; they are text between the server and its clients, as a script's numbers would lose
 digits there.
+
+Turns keep the compare-and-append loop fair. A decision that lost two races in a row stands in line; while anybody
+does, only the first in line appends a decision, and others that come stand behind. Facts are never held up. Who is
+first and does not append within half a second (it died, or was cut off) loses its place.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CHECKPOINT", "MIGRATIONS", "STEP", "Keys", "Migration", "Script", "opening"]
+__all__ = ["CHECKPOINT", "LEAVE", "MIGRATIONS", "STEP", "Keys", "Migration", "Script", "opening"]
 
 Migration: TypeAlias = str
 
@@ -66,12 +71,18 @@ class Keys:
         self.head, self.log, self.ids, self.checkpoint = (
             f"{root}:{name}".encode() for name in ("head", "log", "ids", "checkpoint")
         )
+        self.turns = f"{root}:turns".encode()
         self.news = f"{root}:news".encode()
 
     @property
-    def all(self) -> tuple[bytes, bytes, bytes, bytes]:
+    def all(self) -> tuple[bytes, ...]:
         """In the order that every script takes them."""
-        return self.head, self.log, self.ids, self.checkpoint
+        return self.head, self.log, self.ids, self.checkpoint, self.turns
+
+    @property
+    def pattern(self) -> str:
+        """All of them, as one would say it."""
+        return self.head.decode().removesuffix("head") + "*"
 
 
 _CHECKED: Final = """
@@ -92,36 +103,55 @@ end
 """
 
 # ARGV: journal, schema, tip, its id, clock or '', batch id or '', base or '', decided at, longest lag, events or '',
-# channel, after.
+# channel, after, whether it wants a turn ('1').
 # Appends `events` when the log ends at `base` and the clock shows `decided at` or up to the lag beyond; always where
 # there is no base. Otherwise answers what stands in the way, with what follows `after`.
 STEP: Final = Script.of(
     _CHECKED
     + """
+local time = redis.call('TIME')
+local server_us = time[1] * 1000000 + time[2]
 local now = ARGV[5]
-if now == '' then
-    local time = redis.call('TIME')
-    now = string.format('%.0f', time[1] * 1000000 + time[2])
-end
+if now == '' then now = string.format('%.0f', server_us) end
 local at = now
 if tonumber(found[5]) > tonumber(now) then at = found[5] end
 if ARGV[6] ~= '' then
     local known = redis.call('HGET', ids, ARGV[6])
     if known then return {'stored', at, redis.call('XRANGE', log, known, known)[1]} end
 end
-local base, events = ARGV[7], ARGV[10]
-if events == '' or (base ~= '' and tonumber(base) ~= version) then
+local base, events, turns = ARGV[7], ARGV[10], KEYS[5]
+local decides, first = base ~= '' and events ~= '', false
+if decides then
+    first = redis.call('LINDEX', turns, 0)
+    if first and first ~= ARGV[6] then
+        local began = tonumber(redis.call('HGET', head, 'turn') or 0)
+        if server_us < began or server_us - began > 500000 then
+            redis.call('LPOP', turns)
+            redis.call('HSET', head, 'turn', string.format('%.0f', server_us))
+            first = redis.call('LINDEX', turns, 0)
+        end
+    end
+    if first and first ~= ARGV[6] then
+        local place = redis.call('LPOS', turns, ARGV[6])
+        if not place then place = redis.call('RPUSH', turns, ARGV[6]) - 1 end
+        return {'held', at, place}
+    end
+end
+if events == '' or (decides and tonumber(base) ~= version) then
     local after = tonumber(ARGV[12])
     if after > version then return {'behind', version} end
-    local from = math.min(after, tip)
-    local entries = redis.call('XRANGE', log, from, '+')
+    local entries = redis.call('XRANGE', log, math.min(after, tip), '+')
     local checkpoint = false
     if version > after and tonumber(string.match(entries[1][1], '^%d+')) > after + 1 then
         checkpoint = redis.call('HMGET', kept, 'version', 'at', 'state')
     end
+    if decides and ARGV[13] == '1' and not first then
+        redis.call('RPUSH', turns, ARGV[6])
+        redis.call('HSET', head, 'turn', string.format('%.0f', server_us))
+    end
     return {'missed', at, version, checkpoint, entries}
 end
-if base ~= '' then
+if decides then
     local lag = tonumber(at) - tonumber(ARGV[8])
     if lag < 0 or lag > tonumber(ARGV[9]) then return {'time', at} end
 end
@@ -129,8 +159,24 @@ version = version + 1
 redis.call('XADD', log, version .. '-0', 'i', ARGV[6], 'a', at, 'e', events)
 redis.call('HSET', ids, ARGV[6], version)
 redis.call('HSET', head, 'version', version, 'id', ARGV[6], 'at', at)
+if first then
+    redis.call('LPOP', turns)
+    redis.call('HSET', head, 'turn', string.format('%.0f', server_us))
+end
 redis.pcall('PUBLISH', ARGV[11], version)
 return {'done', at, version}
+"""
+)
+
+# ARGV: batch id. It stands in line no more.
+LEAVE: Final = Script.of(
+    """
+local head, turns = KEYS[1], KEYS[5]
+if redis.call('LINDEX', turns, 0) == ARGV[1] then
+    local time = redis.call('TIME')
+    redis.call('HSET', head, 'turn', string.format('%.0f', time[1] * 1000000 + time[2]))
+end
+return {redis.call('LREM', turns, 1, ARGV[1])}
 """
 )
 

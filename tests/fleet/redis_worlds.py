@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
-from moe_segments.core.events import ExternalUsage
+from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.redis import RedisJournal
 from tests.fleet.servers import RedisServer, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal.follower import Question
 
-__all__ = ["FACT", "admin_of", "calls_of", "fact", "fill", "host", "opened", "server", "server_us", "tell"]
+__all__ = ["FACT", "admin_of", "calls_of", "fact", "fill", "host", "opened", "reserve", "server", "server_us", "tell"]
 
 FACT = ExternalUsage(operations=1)
 
@@ -77,3 +79,16 @@ def host(boot_us: Callable[[], int]) -> BootClock:
 def tell(admin: Redis, *words: str) -> Any:  # what a command answers
     """A command that redis-py has no name for."""
     return admin.execute_command(*words)  # type: ignore[no-untyped-call]  # so in redis-py
+
+
+def reserve(job: str, places: int = 10**6) -> Question[bool]:
+    """One of so many places."""
+
+    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
+        if len(state.jobs.records) >= places:
+            return [], False
+        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
+        state.try_reserve(event, now_us)
+        return [event], True
+
+    return question

@@ -26,7 +26,7 @@ from tests.fleet.proxy import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RedisServer", "redis_program", "redis_server", "shared_redis"]
+__all__ = ["RedisServer", "has_redis", "redis_program", "redis_server", "shared_redis"]
 
 _STARTS_WITHIN_S: Final = 20.0
 DURABLE: Final[Mapping[str, str]] = {
@@ -35,7 +35,13 @@ DURABLE: Final[Mapping[str, str]] = {
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
     "save": "",
+    "repl-diskless-sync-delay": "0",  # replicas of tests need not wait for others
 }
+
+
+def has_redis() -> bool:
+    """Whether a server can be started here."""
+    return bool(shutil.which("redis-server") or shutil.which("valkey-server"))
 
 
 def redis_program() -> str:
@@ -121,10 +127,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(settings: Mapping[str, str] | None = None) -> Iterator[RedisServer]:
-    """A server in a directory of its own, running; both are gone afterwards."""
+def redis_server(settings: Mapping[str, str] | None = None, *, parent: Path | None = None) -> Iterator[RedisServer]:
+    """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
     # Not below pytest's own directories: the path of a Unix socket may have some hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="moe-redis-", dir=os.environ.get("TMPDIR", "/tmp")))
+    directory = Path(tempfile.mkdtemp(prefix="moe-redis-", dir=parent or os.environ.get("TMPDIR", "/tmp")))
     server = RedisServer(directory, settings)
     try:
         server.start()

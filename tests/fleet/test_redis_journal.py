@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments.core.events import Reserved
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
-from tests.fleet.proxy import free_port
-from tests.fleet.redis_worlds import FACT, admin_of, calls_of, fact, fill, host, opened, server, server_us, tell
+from tests.fleet.proxy import Proxy, free_port
+from tests.fleet.redis_worlds import (
+    FACT,
+    admin_of,
+    calls_of,
+    fact,
+    fill,
+    host,
+    opened,
+    reserve,
+    server,
+    server_us,
+    tell,
+)
 from tests.fleet.servers import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -28,8 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
-    from moe_segments.journal.follower import Question
+    from moe_segments.journal import Decide
 
 __all__ = ["server"]  # a fixture
 
@@ -37,21 +47,8 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
 RIGHTS = (
     "~moe-segments:* &moe-segments:* +evalsha +script|load +info +config|get +hget +hmget +hset +hdel +xadd +xrange "
-    "+xtrim +exists +time +publish +subscribe +ping +select +client|setname"
+    "+xtrim +lindex +lpos +lpop +rpush +lrem +exists +time +publish +subscribe +ping +select +client|setname"
 )
-
-
-def reserve(job: str, places: int = 10**6) -> Question[bool]:
-    """One of so many places."""
-
-    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
-        if len(state.jobs.records) >= places:
-            return [], False
-        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
-        state.try_reserve(event, now_us)
-        return [event], True
-
-    return question
 
 
 async def followed(url: str, scope: str = "W1", **options: Any) -> Follower:
@@ -175,20 +172,24 @@ async def test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_bef
 
 
 async def test_a_host_that_slept_decides_anew_on_the_server_s_time(server: RedisServer) -> None:
-    """Else it would refuse beside a grant what has been free for long."""
-    async with opened(server.url, host=host(_stopped)) as journal:
-        await journal.append([FACT], batch_id="first")
-        await asyncio.sleep(1.1)
-        decided_us: list[int] = []
+    """Else it would refuse beside a grant what has been free for long. Also when an answer takes as long as that."""
+    async with Proxy(("127.0.0.1", server.port)) as proxy:
+        async with opened(f"redis://127.0.0.1:{proxy.port}/0", host=host(_stopped)) as journal:
+            await journal.append([FACT], batch_id="first")
+            await asyncio.sleep(0.6)
+            proxy.delay_s = 0.55
+            decided_us: list[int] = []
 
-        def decide(_: Sequence[Batch], now_us: int) -> Sequence[Event]:
-            decided_us.append(now_us)
-            return [FACT]
+            def decide(_: Sequence[Batch], now_us: int) -> Sequence[Event]:
+                decided_us.append(now_us)
+                return [FACT]
 
-        batch = await journal.transact(1, decide, batch_id="second")
-        assert batch is not None
-        assert batch.at_us - decided_us[0] > 1_000_000
-        assert batch.at_us - decided_us[-1] < 1_000_000
+            batch = await journal.transact(1, decide, batch_id="second")
+            assert batch is not None
+            assert batch.at_us - decided_us[0] > 2_000_000
+            assert 1_000_000 < batch.at_us - decided_us[1] < 2_000_000
+            assert len(decided_us) == 2
+            proxy.delay_s = 0.0
 
 
 async def test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places(server: RedisServer) -> None:
@@ -217,6 +218,78 @@ async def test_a_first_run_that_fails_on_what_it_did_not_know_is_run_again(serve
         with pytest.raises(LookupError):
             await two.transact(2, decide, batch_id="c")
         assert len(await one.read(0)) == 2
+
+
+# Turns
+
+TURNS = "moe-segments:{W1}:turns"
+
+
+async def test_who_is_far_away_is_not_starved_by_who_is_near(server: RedisServer) -> None:
+    """One appends decisions without a pause; the other's answers take as long as several of those."""
+    async with Proxy(("127.0.0.1", server.port)) as proxy, opened(server.url) as near:
+        async with opened(f"redis://127.0.0.1:{proxy.port}/0") as far:
+            proxy.delay_s = 0.005
+
+            async def decide_on_and_on() -> None:
+                for number in itertools.count():
+                    await near.transact(near_version[0], noting(near_version), batch_id=f"near {number}")
+
+            near_version = [0]
+            going = asyncio.ensure_future(decide_on_and_on())
+            try:
+                for number in range(3):
+                    batch = await asyncio.wait_for(far.transact(0, always, batch_id=f"far {number}"), 5)
+                    assert batch is not None
+            finally:
+                going.cancel()
+                await asyncio.gather(going, return_exceptions=True)
+    with admin_of(server) as admin:
+        assert tell(admin, "LLEN", TURNS) <= 1
+
+
+def always(_: Sequence[Batch], __: int) -> Sequence[Event]:
+    return [FACT]
+
+
+def noting(version: list[int]) -> Decide:
+    """Append in any case, and note where the log ends then."""
+
+    def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
+        version[0] = max([version[0], *(batch.version for batch in missed)])
+        return [FACT]
+
+    return decide
+
+
+async def test_who_died_in_line_holds_the_others_up_for_half_a_second(server: RedisServer) -> None:
+    """And a fact not at all."""
+    async with opened(server.url) as journal:
+        await fill(journal, 1)
+        with admin_of(server) as admin:
+            tell(admin, "RPUSH", TURNS, "dead")
+            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
+            began_s = time.monotonic()
+            await journal.append([FACT], batch_id="fact")
+            assert tell(admin, "LLEN", TURNS) == 1
+            assert await journal.transact(2, always, batch_id="a") is not None
+            assert 0.4 < time.monotonic() - began_s < 5
+            assert tell(admin, "LLEN", TURNS) == 0
+
+
+async def test_who_is_refused_in_line_leaves_it(server: RedisServer) -> None:
+    """While it stood there, others took what it wanted."""
+    async with opened(server.url) as one, opened(server.url) as two:
+        with admin_of(server) as admin:
+            tell(admin, "RPUSH", TURNS, "dead")
+            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
+            waiting = asyncio.ensure_future(
+                two.transact(0, lambda missed, _: [] if missed else [FACT], batch_id="refused")
+            )
+            await until(lambda: tell(admin, "LLEN", TURNS) == 2)
+            await fill(one, 1)
+            assert await asyncio.wait_for(waiting, 5) is None
+            assert tell(admin, "LLEN", TURNS) == 0
 
 
 # News
@@ -336,9 +409,7 @@ async def test_a_cluster_is_followed_to_the_node_of_the_workspace() -> None:
             tell(first, "CLUSTER ADDSLOTSRANGE 0 8191")
             tell(second, "CLUSTER ADDSLOTSRANGE 8192 16383")
             tell(first, f"CLUSTER MEET 127.0.0.1 {two.port} {two.settings['cluster-port']}")
-            await until(
-                lambda: all("cluster_state:ok" in str(tell(admin, "CLUSTER INFO")) for admin in (first, second))
-            )
+            await until(lambda: all(tell(admin, "CLUSTER INFO")["cluster_state"] == "ok" for admin in (first, second)))
             for number in range(6):
                 follower = await followed(one.url, f"W{number}", poll_s=30)
                 assert await follower.ask(reserve("a"))

@@ -50,10 +50,10 @@ async def doubt_of(url: str, state_dir: Path) -> str | None:
         ("maxmemory-policy", "volatile-ttl"),
     ],
 )
-async def test_a_server_that_may_forget_is_refused_unless_that_is_accepted_in_words(
+async def test_a_server_that_may_forget_is_refused_unless_that_is_accepted(
     server: RedisServer, caplog: pytest.LogCaptureFixture, setting: str, value: str
 ) -> None:
-    """Before anything is written; the message says what to set, and the words."""
+    """In words. Before anything is written; the message says what to set, and the words."""
     with admin_of(server) as admin:
         admin.config_set(setting, value)
         with pytest.raises(JournalError, match=f"{setting} is {value}") as caught:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -99,6 +100,7 @@ class Server:
     port: int
     arrivals: list[bytes] = attrs.field(factory=list)
     connections: int = 0
+    ended: list[int] = attrs.field(factory=list)
 
     @property
     def url(self) -> str:
@@ -122,6 +124,7 @@ async def serving(behave: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Se
             pass
         finally:
             writer.close()
+            server.ended.append(server.connections)
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
@@ -469,7 +472,7 @@ async def answer_then_drop(peer: Peer) -> None:
 
 @METHODS
 async def test_a_kept_connection_that_drops_is_maybe_and_not_sent_again(method: str) -> None:
-    """The case that aiohttp repeats for PUT; only a session of the caller's keeps connections."""
+    """The case that aiohttp repeats for PUT."""
     attempt = Attempt()
     async with serving(answer_then_drop) as server, aiohttp.ClientSession() as session:
         await send(server.url, REQUESTS[method], session=session)
@@ -480,15 +483,75 @@ async def test_a_kept_connection_that_drops_is_maybe_and_not_sent_again(method: 
     assert (server.connections, len(server.arrivals)) == (1, 2)
 
 
-async def test_our_own_session_uses_a_connection_once() -> None:
-    """A kept one that the service has just closed would turn a create into a maybe."""
-    async with serving(answer_then_drop) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
-        first = await transport.send(REQUESTS["POST"])
-        second = await transport.send(REQUESTS["POST"])
+class OneByOne:
+    """A server in a thread of its own, which answers one request a connection and closes without saying so.
 
-    assert isinstance(first, Replied)
-    assert isinstance(second, Replied)
-    assert server.connections == 2
+    Waiting for it stops the event loop, so that the client's loop has not heard of the end when it sends again.
+    """
+
+    def __init__(self, answers: int) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.served = 0
+        self._thread = threading.Thread(target=self._serve, args=(answers,), daemon=True)
+        self._thread.start()
+
+    def _serve(self, answers: int) -> None:
+        with self.listener:
+            for _ in range(answers):
+                taken, _address = self.listener.accept()
+                with taken:
+                    received = b""
+                    while b"\r\n\r\n" not in received:
+                        received += taken.recv(65_536)
+                    self.served += 1
+                    taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                    taken.shutdown(socket.SHUT_RDWR)
+
+    def wait_until_closed(self) -> None:
+        self._thread.join(10)
+
+
+async def test_requests_of_a_burst_share_a_connection() -> None:
+    """A handshake costs more than a request."""
+
+    async def answer_on(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with serving(answer_on) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
+        for _ in range(3):
+            assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
+        assert (server.connections, len(server.arrivals)) == (1, 3)
+
+
+async def test_nothing_is_sent_on_a_kept_connection_that_was_closed() -> None:
+    """The end of it has arrived and the loop does not know yet: a create on it would be a maybe."""
+    peer = OneByOne(1)
+    async with Transport(CREDENTIALS, settings(peer.url)) as transport:
+        assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
+        peer.wait_until_closed()
+        attempt = Attempt()
+        delivery = await transport.send(REQUESTS["POST"], attempt)
+
+    assert_unsent(delivery, attempt)  # nobody listens any more, and nothing was sent on the old one
+    assert peer.served == 1
+
+
+async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
+    """By a fresh one, without anybody hearing of it."""
+
+    async def answer_and_end(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with serving(answer_and_end) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
+        for _ in range(3):
+            assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
+            while len(server.ended) < server.connections:
+                await asyncio.sleep(0)
+    assert (server.connections, len(server.arrivals)) == (3, 3)
 
 
 async def test_a_request_arrives_as_it_was_made() -> None:

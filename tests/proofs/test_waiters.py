@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,17 @@ from hypothesis import strategies as st
 
 from moe_segments.core.admission import Admitted, Ask, Later, TooLarge, admit
 from moe_segments.core.decisions import Cost, Granted, Wait
-from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, Event, Reserved, decode, encode
+from moe_segments.core.events import (
+    Answered,
+    Batch,
+    CallbackReceived,
+    Checkpoint,
+    Claimed,
+    Event,
+    Reserved,
+    decode,
+    encode,
+)
 from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import QuotaExceeded
 from moe_segments.governor import Governor, Grant
@@ -29,7 +40,7 @@ from moe_segments.testing import VirtualTimeLoop, journal_clock
 from tests.proofs import cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from typing import Any, Self
 
     from hypothesis.strategies import SearchStrategy
@@ -259,8 +270,8 @@ def virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, CountingLo
 class Desk:
     """A governor, and a service that answers at once."""
 
-    def __init__(self, limits: QuotaLimits) -> None:
-        self.follower = Follower(MemoryJournal(clock=journal_clock), limits)
+    def __init__(self, limits: QuotaLimits, journal: MemoryJournal | None = None) -> None:
+        self.follower = Follower(journal or MemoryJournal(clock=journal_clock), limits)
         self.governor = Governor(self.follower, limits, clock=asyncio.get_running_loop().time)
         self.left: dict[str, float] = {}
 
@@ -366,6 +377,82 @@ def test_a_stream_of_light_ones_does_not_starve_a_heavy_one() -> None:
             return desk.left["heavy"]
 
     assert virtually(main)[0] == pytest.approx(86_400, abs=0.1)
+
+
+@asynccontextmanager
+async def two_desks() -> AsyncIterator[tuple[Desk, Desk]]:
+    """Two governors with queues of their own over one journal, as in two processes."""
+    journal = MemoryJournal(clock=journal_clock)
+    async with Desk(AT_ONCE, journal) as one, Desk(AT_ONCE, journal) as other:
+        yield one, other
+
+
+async def stream(desk: Desk, count: int, apart_s: float) -> dict[str, float]:
+    """Light operations, one after another; when each of them left."""
+    light = []
+    for number in range(count):
+        await asyncio.sleep(apart_s)
+        light.append(asyncio.ensure_future(desk.send(f"light-{number}", Cost(1, 1 + number % 12))))
+    for task in light:
+        task.cancel()
+    await asyncio.gather(*light, return_exceptions=True)
+    return desk.left
+
+
+def test_a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one() -> None:
+    """Its claim stands in the journal, so it leaves on the second it was promised there too."""
+
+    async def main() -> float:
+        async with two_desks() as (one, other):
+            await one.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await stream(other, 400, 600)
+            await heavy
+            return one.left["heavy"]
+
+    assert virtually(main)[0] == pytest.approx(86_400, abs=0.1)
+
+
+def test_two_heavy_ones_in_two_processes_do_not_wait_for_each_other() -> None:
+    """Whoever claimed first goes first, the other a day later."""
+
+    async def main() -> tuple[float, float]:
+        async with two_desks() as (one, other):
+            await one.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await asyncio.sleep(10)
+            heavier = asyncio.ensure_future(other.send("heavier", Cost(1, 90)))
+            await stream(one, 400, 600)
+            await asyncio.gather(heavy, heavier)
+            return one.left["heavy"], other.left["heavier"]
+
+    first_s, second_s = virtually(main)[0]
+    assert first_s == pytest.approx(86_400, abs=0.1)
+    assert second_s == pytest.approx(2 * 86_400, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["its process died", "it was called off"])
+def test_a_claim_that_nobody_stands_behind_holds_up_nobody_for_long(how: str) -> None:
+    """A claim ends with its waiter; one whose process died lapses."""
+
+    async def main() -> float:
+        async with two_desks() as (one, other):
+            await one.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await asyncio.sleep(3_000)
+            if how == "its process died":
+                (claim,) = one.follower.state.claims.live.values()
+                heavy.cancel()
+                await asyncio.gather(heavy, return_exceptions=True)
+                await one.follower.record(Claimed("heavy", *claim.cost, 1_800 * SECOND))  # nobody ends this one
+            heavy.cancel()
+            await asyncio.gather(heavy, return_exceptions=True)
+            began_s = asyncio.get_running_loop().time()
+            await other.send("light", Cost(1, 20))
+            return other.left["light"] - began_s
+
+    waited_s = virtually(main)[0]
+    assert waited_s == pytest.approx(1_800 if how == "its process died" else 0, abs=1)
 
 
 def test_light_ones_that_come_one_after_another_do_not_delay_a_heavy_one() -> None:

@@ -29,6 +29,7 @@ from moe_segments.core.events import (
     Unknown,
     decode,
     encode,
+    row_of,
 )
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import QuotaLimits
@@ -209,7 +210,7 @@ class Oracle:
             case Trusted():
                 self.quarantined = dict.fromkeys(WINDOWS, 0)
             case NeverSent() | Answered() | Unknown() | CallbackReceived() | Adopted():
-                row = f"{event.job}/{event.attempt}"
+                row = row_of(event.job, event.attempt)
                 if row in self.sends and self._ends(self.sends[row], event, now_us):
                     del self.sends[row]
             case _:
@@ -320,6 +321,7 @@ class Case:
         self.now_us, self.version, self.count = START_US, 0, 0
         self.granted = self.promised = 0
         self.with_token: set[str] = set()
+        self.names: dict[str, str] = {}
 
     def step(self) -> None:
         """Some time, then something, then the sums."""
@@ -364,7 +366,7 @@ class Case:
                 Reserved(
                     job=f"job-{self.count}",
                     attempt=1,
-                    operation={"op": op, "name": chance.choice(NAMES)},
+                    operation={"op": op, "name": self.names.setdefault(f"job-{self.count}", chance.choice(NAMES))},
                     operations=cost.operations,
                     rows=cost.rows,
                     segments=cost.segments,
@@ -413,7 +415,7 @@ class Case:
                 CallbackReceived(job, 1, "d", "processed", {}, chance.choice((None, 0, 10, 60, 150))),
                 CallbackReceived(job, 1, "d", "processed", {}, chance.choice((10, 60, 90))),
                 CallbackReceived(job, 1, "d", chance.choice(("failed", "unparsed")), {}),
-                Adopted(job, 1, "id"),
+                Adopted(job, 1, f"id of {self.names[job]}"),
             )
         )
 

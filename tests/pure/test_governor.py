@@ -66,15 +66,17 @@ class Desk:
         name: str | None = None,
         op: str = "add",
         token: bool = False,
+        operation: dict[str, object] | None = None,
+        keys: tuple[str, ...] = (),
     ) -> Grant:
         self.count += 1
         job = f"job-{id(self)}-{self.count}"
         grant = await self.governor.reserve(
             Ask(
                 job=job,
-                operation={"op": op, "name": name or job},
+                operation=operation or {"op": op, "name": name or job},
                 cost=cost,
-                keys=(name or job,),
+                keys=keys or (name or job,),
                 fence_us=FENCE_S * 1_000_000,
                 timeout_us=TIMEOUT_S * 1_000_000,
                 key_fingerprint="key",
@@ -451,6 +453,31 @@ async def test_active_segments_are_a_gauge_freed_by_archive_and_expiry() -> None
         await desk.send(Cost(1, 0, 1), name="c", op="create")
         await desk.reserve(Cost(1, 0, 1), name="d", op="create", max_wait_s=math.inf)
         assert now_s() == pytest.approx(31 * 86_400, abs=1)
+
+
+async def test_an_archive_by_identifier_frees_that_segment_whatever_name_it_gives() -> None:
+    """Where both are sent the identifier wins at the service, so it has to win here."""
+    async with a_desk() as desk:
+        for name in ("a", "b"):
+            grant = await desk.reserve(Cost(1, 0, 1), name=name, op="create")
+            await desk.tell(Answered(grant.job, 1, 202, accepted={"cs_name": name, "cs_id": f"id of {name}"}))
+        operation: dict[str, object] = {"op": "archive", "name": "a", "cs_id": "id of b"}
+        grant = await desk.reserve(Cost(), name="a", op="archive", operation=operation)
+        await desk.answered(grant)
+        leases = desk.follower.state.ledger.active.leases.values()
+        assert [lease.name for lease in leases] == ["a"]
+
+
+async def test_a_segment_known_by_its_identifier_is_busy_by_its_name_too() -> None:
+    """One operation at a time on a segment, however each of them names it."""
+    async with a_desk() as desk:
+        grant = await desk.reserve(Cost(1, 0, 1), name="a", op="create")
+        await desk.tell(Answered(grant.job, 1, 202, accepted={"cs_name": "a", "cs_id": "1f"}))
+        await desk.reserve(name="a", keys=("some other name", "id:1f"))
+        with pytest.raises(SegmentBusy):
+            await desk.reserve(name="a")
+        with pytest.raises(SegmentBusy):
+            await desk.reserve(keys=("id:1f",))
 
 
 async def test_an_unknown_archive_frees_nothing_and_an_unknown_create_takes_one() -> None:

@@ -1,0 +1,79 @@
+"""Connections that are used again only while they are provably open, for a moment.
+
+A request on a connection that the service has just closed is a *maybe*, where on a fresh one it would have been
+answered. So a kept connection is looked at right before it is used: anything there to read, be it the end, means that
+the service is done with it, and another one is made; nothing was sent by then. And it is kept for two seconds only,
+shorter than any server's idle time-out is, so that a burst shares it and a lone request never meets that moment.
+"""
+
+from __future__ import annotations
+
+import select
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import attrs
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp.client_reqrep import ClientRequest, ClientTimeout
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+__all__ = ["ATTEMPT", "Attempt", "KeptConnector"]
+
+KEPT_S: Final = 2.0  # the shortest idle time-out among common servers and proxies is 5 s
+
+
+@attrs.define
+class Attempt:
+    """What is known of one send so far, also when it is cancelled. Filled by the trace; one per send.
+
+    Attributes:
+        obtained: A connection was obtained: from here on the service may have the request.
+        reused: That connection had served another request before.
+        answered: A status line was parsed.
+        status: That status; None before.
+    """
+
+    obtained: bool = False
+    reused: bool = False
+    answered: bool = False
+    status: int | None = None
+
+
+ATTEMPT: ContextVar[Attempt | None] = ContextVar("moe_segments_attempt", default=None)
+
+
+class KeptConnector(aiohttp.TCPConnector):
+    """As aiohttp's, but a connection is used again only if the other side has said nothing since. See the module."""
+
+    def __init__(self) -> None:
+        super().__init__(keepalive_timeout=KEPT_S)
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 - inherited
+    ) -> Connection:
+        """A fresh connection, or a kept one that is still open as this returns."""
+        attempt = ATTEMPT.get()
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if attempt is None or not attempt.reused or is_quiet(connection.transport):
+                return connection
+            connection.close()
+            attempt.obtained = attempt.reused = False
+
+
+def is_quiet(transport: asyncio.Transport | None) -> bool:
+    """Whether nothing has come in on this connection, its end included."""
+    taken = None if transport is None or transport.is_closing() else transport.get_extra_info("socket")
+    if taken is None:
+        return False
+    poll = select.poll()
+    poll.register(taken.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return not poll.poll(0)
