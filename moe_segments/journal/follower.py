@@ -293,8 +293,13 @@ class Follower:
                 future.set_result(batch.at_us)
 
     async def _catch_up(self, batch: Batch) -> None:
-        missed = [batch] if batch.version == self.state.version + 1 else await self.journal.read(self.state.version)
-        self._fold(missed)
+        if batch.version == self.state.version + 1:
+            self._fold([batch])
+            return
+        try:
+            self._fold(await self.journal.read(self.state.version))
+        except JournalError as error:  # it says that nothing was recorded, and means the read
+            raise JournalAmbiguous(f"written, but what others wrote before it cannot be read: {error}") from error
 
     async def _flush_asked(self) -> None:
         asked, self._asked = self._asked, []
