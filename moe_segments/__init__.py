@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
         AnswerShapeError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         MoeSegmentsError,
         NotFound,
         NotSent,
+        NoUsersMatched,
         OutcomeUnknown,
         PreflightError,
         QuotaError,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.figures import FileFigures
+    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
     from moe_segments.job import Job
     from moe_segments.limits import QuotaLimits
@@ -55,11 +59,13 @@ if TYPE_CHECKING:
         Segment,
         UnarchiveSegment,
     )
+    from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
     "moe_segments.client": ("SegmentsClient",),
+    "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
         "AnswerShapeError",
@@ -73,6 +79,7 @@ _HOMES = {
         "InputError",
         "JournalError",
         "MoeSegmentsError",
+        "NoUsersMatched",
         "NotFound",
         "NotSent",
         "OutcomeUnknown",
@@ -83,6 +90,14 @@ _HOMES = {
         "SegmentBusy",
         "ServerError",
         "TooManyRequests",
+    ),
+    "moe_segments.figures": ("FileFigures",),
+    "moe_segments.files": (
+        "CleanReport",
+        "SplitReport",
+        "check_file",
+        "clean_file",
+        "split_file",
     ),
     "moe_segments.governor": (
         "Governor",
@@ -107,6 +122,7 @@ _HOMES = {
         "Segment",
         "UnarchiveSegment",
     ),
+    "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -122,12 +138,15 @@ __all__ = [
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
+    "CleanReport",
     "Conflict",
     "CreateFileSegment",
     "Credentials",
     "FileFailed",
+    "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
+    "Finding",
     "Forbidden",
     "Governor",
     "InputError",
@@ -136,6 +155,7 @@ __all__ = [
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "Operation",
@@ -143,6 +163,8 @@ __all__ = [
     "OutcomeUnknown",
     "PlannedStart",
     "PreflightError",
+    "PreflightReport",
+    "PublishedFile",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
@@ -153,8 +175,13 @@ __all__ = [
     "SegmentBusy",
     "SegmentsClient",
     "ServerError",
+    "SplitReport",
     "TooManyRequests",
     "UnarchiveSegment",
+    "check_file",
+    "clean_file",
+    "publish",
+    "split_file",
 ]
 
 
