@@ -270,7 +270,8 @@ class SegmentsClient(FilterSegmentCalls):
     async def _name_the_lost(self) -> None:
         """Jobs whose process died while sending are unknown: named, never sent again in silence."""
         records = self.follower.state.jobs.records
-        lost = [_lost_with(record) for record in records.values() if _is_lost(record)]
+        spans_hosts = self.follower.journal.spans_hosts
+        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
         if lost:
             await self.follower.record(*lost)
         recent_us = self.follower.now_us() - round(self.limits.day_s * 1_000_000)
@@ -710,10 +711,10 @@ def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> 
         )
 
 
-def _is_lost(record: JobRecord) -> bool:
+def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
     """Whether its process died while it was sending, or before it sent again."""
     on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
-    return on_its_way and is_gone(record.owner)
+    return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
 
 
 def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:

@@ -26,6 +26,7 @@ __all__ = [
     "FileProcessingFailed",
     "Forbidden",
     "InputError",
+    "JournalAmbiguous",
     "JournalError",
     "MoeSegmentsError",
     "NoUsersMatched",
@@ -403,6 +404,13 @@ class JournalError(MoeSegmentsError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class JournalAmbiguous(JournalError):
+    """The journal's answer was lost: what was told may be recorded, or not. Nothing is granted and nothing is sent.
+
+    Telling it again is safe: a job is known by its id. What was reserved all the same counts until its lease.
+    """
 
 
 def _text(value: object) -> str | None:

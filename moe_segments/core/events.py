@@ -471,9 +471,12 @@ _DEFAULTS: Final = {
 }
 
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
+
+
 def encode(events: Sequence[Event]) -> str:
     """Events as one line of JSON."""
-    return json.dumps([[event.name, _fields(event)] for event in events], separators=(",", ":"))
+    return _ENCODER.encode([[event.name, _fields(event)] for event in events])
 
 
 def decode(text: str) -> tuple[Event, ...]:
