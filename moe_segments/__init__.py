@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
         AnswerShapeError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         MoeSegmentsError,
         NotFound,
         NotSent,
+        NoUsersMatched,
         OutcomeUnknown,
         PreflightError,
         QuotaError,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.figures import FileFigures
+    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
     from moe_segments.job import Job
     from moe_segments.limits import QuotaLimits
@@ -56,11 +60,13 @@ if TYPE_CHECKING:
         Segment,
         UnarchiveSegment,
     )
+    from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
     "moe_segments.client": ("SegmentsClient",),
+    "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
         "AnswerShapeError",
@@ -75,6 +81,7 @@ _HOMES = {
         "JournalAmbiguous",
         "JournalError",
         "MoeSegmentsError",
+        "NoUsersMatched",
         "NotFound",
         "NotSent",
         "OutcomeUnknown",
@@ -85,6 +92,14 @@ _HOMES = {
         "SegmentBusy",
         "ServerError",
         "TooManyRequests",
+    ),
+    "moe_segments.figures": ("FileFigures",),
+    "moe_segments.files": (
+        "CleanReport",
+        "SplitReport",
+        "check_file",
+        "clean_file",
+        "split_file",
     ),
     "moe_segments.governor": (
         "Governor",
@@ -109,6 +124,7 @@ _HOMES = {
         "Segment",
         "UnarchiveSegment",
     ),
+    "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -124,12 +140,15 @@ __all__ = [
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
+    "CleanReport",
     "Conflict",
     "CreateFileSegment",
     "Credentials",
     "FileFailed",
+    "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
+    "Finding",
     "Forbidden",
     "Governor",
     "InputError",
@@ -139,6 +158,7 @@ __all__ = [
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "Operation",
@@ -146,6 +166,8 @@ __all__ = [
     "OutcomeUnknown",
     "PlannedStart",
     "PreflightError",
+    "PreflightReport",
+    "PublishedFile",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
@@ -156,8 +178,13 @@ __all__ = [
     "SegmentBusy",
     "SegmentsClient",
     "ServerError",
+    "SplitReport",
     "TooManyRequests",
     "UnarchiveSegment",
+    "check_file",
+    "clean_file",
+    "publish",
+    "split_file",
 ]
 
 

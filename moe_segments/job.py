@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.core.jobs import recalled
 from moe_segments.core.wire import error_kind
@@ -12,18 +13,24 @@ from moe_segments.errors import (
     FileProcessingFailed,
     InputError,
     NotSent,
+    NoUsersMatched,
     OutcomeUnknown,
 )
-from moe_segments.models import Accepted, FileProcessed, JobState
+from moe_segments.figures import figures_of
+from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState, ReplaceUsers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moe_segments.core.jobs import JobRecord
+    from moe_segments.figures import FileFigures
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Operation
 
 __all__ = ["Job"]
+
+_log = logging.getLogger("moe_segments.client")
+_MUST_MATCH: Final = frozenset({CreateFileSegment.op, ReplaceUsers.op})  # after these the segment is empty
 
 
 class Job:
@@ -33,7 +40,7 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "id")
+    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "id")
 
     def __init__(
         self,
@@ -41,8 +48,10 @@ class Job:
         follower: Follower,
         operation: Operation | None = None,
         is_sending: Callable[[str], bool] = lambda _: False,
+        *,
+        raise_on_zero_users: bool = True,
     ) -> None:
-        self.id = job_id
+        self.id, self._raise_on_zero_users = job_id, raise_on_zero_users
         self._follower, self._operation, self._is_sending = follower, operation, is_sending
 
     def __repr__(self) -> str:
@@ -66,6 +75,11 @@ class Job:
         """What the service answered when it took the operation; None before, or when that was not seen."""
         accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
         return None if accepted is None else Accepted(**accepted)
+
+    @property
+    def figures(self) -> FileFigures:
+        """What became of the file's rows, from the preflight to the segment, with a warning where some were lost."""
+        return figures_of(self._record)
 
     @property
     def duplicate_possible(self) -> bool:
@@ -92,17 +106,26 @@ class Job:
         """
         await self._follower.refresh()
 
-    async def result(self, timeout: float | None = None) -> FileProcessed:  # noqa: ASYNC109 - the public name
+    async def result(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public name
+        *,
+        raise_on_zero_users: bool | None = None,
+    ) -> FileProcessed:
         """Wait for the callback that ends the job, through whichever process it arrives.
+
+        Rows that were lost on the way are logged as a warning, and told by `figures`.
 
         Args:
             timeout: Longest wait, seconds; None waits for ever.
+            raise_on_zero_users: Whether a create or replace that matched nobody is an error; None: as the client says.
 
         Returns:
             The processed file's figures: found, usable, known to the workspace.
 
         Raises:
             FileProcessingFailed: The service could not process the file.
+            NoUsersMatched: It did, and the segment that was created or replaced has no user.
             CallbackTimeout: Nothing within *timeout*. The job goes on.
             OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
             ApiError: The service refused the operation.
@@ -118,7 +141,17 @@ class Job:
                 "callbacks",
             )
         await self.wait_until(lambda record: record.terminal, timeout)
-        return self._outcome(timeout)
+        processed = self._outcome(timeout)
+        self._look_at(processed, self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users)
+        return processed
+
+    def _look_at(self, processed: FileProcessed, raise_on_zero_users: bool) -> None:  # noqa: FBT001 - as above
+        for warning in self.figures.warnings:
+            _log.warning("job %s: %s", self.id, warning)
+        if raise_on_zero_users and not processed.user_count and self._record.operation["op"] in _MUST_MATCH:
+            raise NoUsersMatched(
+                processed.segment_name, processed.request_id, processed.values_found, processed.values_processed
+            )
 
     async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
         """Wait until *holds* of the job's record, at most *timeout_s* seconds. Returns whether it does."""

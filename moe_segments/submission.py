@@ -58,7 +58,7 @@ from moe_segments.receiver import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.state import WorkspaceState
@@ -76,7 +76,6 @@ __all__ = ["Submission", "Submitter"]
 _SECOND_US: Final = 1_000_000
 _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
-_DATE_COARSE_S: Final = 2.0  # a Date header counts whole seconds, and took a moment to arrive
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
@@ -95,6 +94,8 @@ class Submission:
         job_id: The job.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
         file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
+        checked: What the preflight found, for the journal; None where there was none.
+        look_again: Called with the quota in hand: whether the file is still what was checked.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
@@ -107,6 +108,8 @@ class Submission:
     job_id: str
     deadline_s: float
     file_url: str | None = attrs.field(default=None, repr=False)
+    checked: Mapping[str, object] | None = None
+    look_again: Callable[[], Awaitable[None]] | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
@@ -212,11 +215,27 @@ class Submitter:
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.granted, submission.lingers = True, None
+        if submission.look_again is not None:
+            if (changed := await self._changed(submission.look_again, grant)) is not None:
+                return submission.doubt or changed, None  # an earlier send of it may have worked
+            request = self._request(submission, token)  # an address may have been signed anew
         try:
             delivery = await self._send(grant, request)
         finally:
             self.sending.discard(grant.job)
         return await self._settle(submission, grant, delivery)
+
+    async def _changed(self, look_again: Callable[[], Awaitable[None]], grant: Grant) -> MoeSegmentsError | None:
+        """Why the file cannot be sent after all: then the reservation is given back."""
+        try:
+            await look_again()
+        except MoeSegmentsError as error:
+            await self._record(NeverSent(grant.job, grant.attempt, str(error)))
+            return error
+        except BaseException:
+            await self._record(NeverSent(grant.job, grant.attempt, "it was called off before anything was sent"))
+            raise
+        return None
 
     def _new_token(self, operation: Operation) -> str | None:
         if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
@@ -225,9 +244,10 @@ class Submitter:
 
     def _ask(self, submission: Submission, token: str | None) -> Ask:
         operation, settings = submission.operation, self._settings
+        checked = {} if submission.checked is None else {"checked": dict(submission.checked)}
         return Ask(
             job=submission.job_id,
-            operation=remembered(operation),
+            operation=remembered(operation) | checked,
             cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
@@ -406,7 +426,7 @@ class Submitter:
             delivery = await self._transport.send(request)
             if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
                 await self._key_works()
-                return decode_segments(delivery.answer), http_date(delivery.answer.headers.get("Date"))
+                return decode_segments(delivery.answer), http_date(delivery.answer.header("date"))
             error, ending, wait_s = _failed_read(delivery)
             step = next_step(
                 "list",
@@ -451,13 +471,14 @@ class Submitter:
     def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
         """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
 
-        Without one the clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
+        A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
+        clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
         """
         attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
         reserved_s = record.doubt_us / _SECOND_US - attempt_s
         if service_s is None:
             return reserved_s
-        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s) - _DATE_COARSE_S
+        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
 
 
 def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:

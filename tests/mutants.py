@@ -2,7 +2,8 @@
 
 Each mutant is one line of the package made wrong in a copy of the tree, never in place; the tests named with it must
 then fail. One that survives is a hole in the tests: mend the tests. Before them the same tests are run on an untouched
-copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact".
+copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact";
+0 is a rule of files or of the sandbox.
 
 Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree any more.
 """
@@ -42,6 +43,7 @@ _SUBMISSION = "moe_segments/submission.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
+_INTAKE = "moe_segments/intake.py"
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
@@ -52,6 +54,8 @@ _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_TAKEN = "tests/live/test_intake.py::test_"
+_PUBLISHED = "tests/live/test_publisher.py::test_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 
@@ -248,6 +252,22 @@ MUTANTS: Final = (
         ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
     ),
     Mutant(
+        "clocks-taken-to-agree",
+        6,
+        _SUBMISSION,
+        "        if service_s is None:\n            return reserved_s\n",
+        "        if service_s is not None:\n            return reserved_s\n",
+        (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
+    ),
+    Mutant(
+        "older-segment-adopted",
+        6,
+        _SUBMISSION,
+        "segment.created_time.timestamp() >= oldest_s",
+        "segment.created_time.timestamp() >= 0",
+        (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
+    ),
+    Mutant(
         "claims-of-others-unheard",
         16,
         _ADMISSION,
@@ -434,6 +454,105 @@ MUTANTS: Final = (
         "            await self._inbox.take(follower, token_sha256, *record, body)",
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
+    ),
+    # Of files, which have no numbers.
+    Mutant(
+        "preflight-ignored",
+        0,
+        "moe_segments/verdict.py",
+        'if not report.ok and mode == "error":',
+        'if not report.ok and mode == "off":',
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "published-before-it-is-judged",
+        0,
+        _INTAKE,
+        "            judge(report, mode, has_told=has_told)\n",
+        "            if operation.file is not None:\n"
+        "                await self._published(operation.file, report)\n"
+        "            judge(report, mode, has_told=has_told)\n",
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "changed-file-taken",
+        0,
+        _INTAKE,
+        "        return seen.etag != etag.removeprefix",
+        "        return seen.etag == etag.removeprefix",
+        (f"{_TAKEN}what_was_checked_is_what_is_sent",),
+    ),
+    Mutant(
+        "changed-while-waiting-taken",
+        0,
+        _SUBMISSION,
+        "            if (changed := await self._changed(submission.look_again, grant)) is not None:",
+        "            if (changed := None) is not None:",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "changed-file-keeps-its-quota",
+        0,
+        _SUBMISSION,
+        "            await self._record(NeverSent(grant.job, grant.attempt, str(error)))\n            return error",
+        "            return error",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "fewer-rows-declared-than-there-are",
+        0,
+        "moe_segments/verdict.py",
+        "if declared is None or declared >= report.rows:",
+        "if declared is None or declared <= report.rows:",
+        (f"{_TAKEN}more_rows_than_declared_are_refused_and_an_upper_bound_is_kept",),
+    ),
+    Mutant(
+        "address-shorter-than-a-day",
+        0,
+        "moe_segments/destination.py",
+        "if expires_s < LEAST_EXPIRY_S:",
+        "if expires_s < 3_600:",
+        (f"{_PUBLISHED}an_address_lasts_a_day_or_more_and_a_week_at_most",),
+    ),
+    Mutant(
+        "address-that-ends-while-it-waits",
+        0,
+        _INTAKE,
+        "        if published.expires_at is not None and published.expires_at < least:",
+        "        if published.expires_at is None:",
+        (f"{_TAKEN}an_address_that_would_end_too_soon_is_signed_anew",),
+    ),
+    Mutant(
+        "uploaded-every-time",
+        0,
+        "moe_segments/publisher.py",
+        "uploaded = await bucket.holds(key) != file_bytes",
+        "uploaded = await bucket.holds(key) != -file_bytes",
+        (f"{_PUBLISHED}publishing_twice_uploads_once",),
+    ),
+    Mutant(
+        "parts-left-behind",
+        0,
+        "moe_segments/publisher_stores.py",
+        "            called_off.set()\n",
+        "            sending.cancel()\n",
+        (f"{_PUBLISHED}a_cancelled_upload_leaves_nothing_behind",),
+    ),
+    Mutant(
+        "published-without-a-look",
+        0,
+        "moe_segments/publisher_http.py",
+        "    if seen.file_bytes != file_bytes:",
+        "    if seen.file_bytes is None:",
+        (f"{_PUBLISHED}a_file_that_cannot_be_fetched_is_found_out",),
+    ),
+    Mutant(
+        "nobody-matched-is-well",
+        0,
+        "moe_segments/job.py",
+        "if raise_on_zero_users and not processed.user_count and",
+        "if raise_on_zero_users and not processed.values_found and",
+        (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
     ),
     Mutant(
         "lost-answer-is-not-looked-up",

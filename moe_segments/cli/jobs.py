@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["show_jobs"]
 
 _MICRO: Final = 1_000_000
-_FIGURES: Final = ("found", "processed", "matched")
+_FIGURES: Final = ("rows", "found", "processed", "matched")
 
 
 def show_jobs(job: str | None, run_id: str | None, common: Common) -> int:
@@ -74,6 +74,7 @@ def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
         "operation": dict(record.operation),
         "accepted": record.accepted,
         "result": record.result,
+        "warning": row["warning"],
         "error": row["error"],
     }
 
@@ -86,7 +87,7 @@ def _show_table(records: Sequence[JobRecord], states: Sequence[str]) -> None:
 
 def _cells(record: JobRecord, state: str) -> Sequence[Text | str]:
     row = row_of(record.id, record, state)
-    figures = (output.figure(number) for number in (row.found, row.processed, row.matched))
+    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
     since = f"{_moment(record.since_us):%m-%d %H:%M:%S}"
     return [row.job_id, row.op, row.name, output.styled_state(state), since, *figures, row.error or ""]
 

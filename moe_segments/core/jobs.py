@@ -69,7 +69,7 @@ def remembered(operation: Operation) -> dict[str, object]:
 
 def recalled(kept: Mapping[str, object]) -> Operation:
     """The operation from what `remembered` kept of it."""
-    fields = {field: value for field, value in kept.items() if field != "op"}
+    fields = {field: value for field, value in kept.items() if field not in ("op", "checked")}
     return _KINDS[str(kept["op"])](**fields)  # type: ignore[arg-type]  # checked by the model's validators
 
 
@@ -85,7 +85,7 @@ class JobRecord:
 
     Attributes:
         id: The job's identifier.
-        operation: Its fields, see `remembered`.
+        operation: Its fields, see `remembered`; with `checked`, what its preflight found.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.

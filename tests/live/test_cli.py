@@ -209,7 +209,7 @@ async def test_files_without_rows_are_mistakes_of_the_manifest(shell: Shell) -> 
     )
     result = await shell.run("bulk", str(path), "--sandbox")
     assert result.code == 2
-    assert "line 3, file: is empty" in result.err
+    assert "line 3, file: MOE101 no value in the file" in result.err
 
 
 async def test_local_files_need_somebody_who_publishes_them(shell: Shell) -> None:

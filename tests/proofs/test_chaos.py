@@ -307,6 +307,7 @@ class World:
             limits=self.weather.limits,
             base_url=self.sandbox.url,
             session=session if self._lives % 2 else None,
+            preflight="off",  # it reads in a thread, which ends when it likes: the same seed is to give the same trace
             clock=asyncio.get_running_loop().time,
         )
         await self._opened(client)

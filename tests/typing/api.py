@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -25,12 +26,15 @@ from moe_segments import (
     BadRequest,
     CallbackReceiver,
     CallbackTimeout,
+    CleanReport,
     Conflict,
     CreateFileSegment,
     Credentials,
     FileFailed,
+    FileFigures,
     FileProcessed,
     FileProcessingFailed,
+    Finding,
     Forbidden,
     Governor,
     InputError,
@@ -42,10 +46,13 @@ from moe_segments import (
     MoeSegmentsError,
     NotFound,
     NotSent,
+    NoUsersMatched,
     Outcome,
     OutcomeUnknown,
     PlannedStart,
     PreflightError,
+    PreflightReport,
+    PublishedFile,
     QuotaError,
     QuotaExceeded,
     QuotaLimits,
@@ -56,9 +63,14 @@ from moe_segments import (
     SegmentBusy,
     SegmentsClient,
     ServerError,
+    SplitReport,
     TooManyRequests,
     UnarchiveSegment,
     __version__,
+    check_file,
+    clean_file,
+    publish,
+    split_file,
 )
 
 FILE_URL = "https://files.example.com/diwali.csv"
@@ -89,7 +101,7 @@ def limits() -> QuotaLimits:
     return assert_type(raised.scaled(60), QuotaLimits)
 
 
-async def publish(path: Path) -> str:
+async def published_by_us(path: Path) -> str:
     return f"https://files.example.com/{path.name}"
 
 
@@ -116,7 +128,9 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
         requests_per_s=2,
         session=session,
         proxy="http://proxy.example.com:3128",
-        publish=publish,
+        publish=published_by_us,
+        preflight="warn",
+        raise_on_zero_users=False,
         on_lost_journal="trust",
         connect_timeout_s=5,
         read_timeout_s=10,
@@ -128,6 +142,22 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     async with client:
         pass
     await client.aclose()
+
+
+def publishing() -> tuple[SegmentsClient, SegmentsClient]:
+    to_a_bucket = SegmentsClient(credentials(), publish="s3://bucket/prefix?region=eu-central-1")
+    with_keys = functools.partial(publish, to="s3://bucket/prefix", options={"access_key_id": "…"})
+    return to_a_bucket, SegmentsClient(credentials(), publish=with_keys)
+
+
+async def published() -> None:
+    there = await publish("more.csv", "gs://bucket/prefix", expires_s=86_400, sha256=None, max_bytes=1_000)
+    assert_type(there, PublishedFile)
+    assert_type(there.url, str)
+    assert_type(there.expires_at, datetime | None)
+    assert_type(there.key, str)
+    assert_type(there.sha256, str)
+    assert_type(there.uploaded, bool)
 
 
 # One operation after another
@@ -142,6 +172,7 @@ async def created(client: SegmentsClient) -> None:
         expiry_time=30,
         emails=["ops@example.com"],
         rows=48_210,
+        preflight="warn",
         max_wait_s=math.inf,
     )
     assert_type(job, Job)
@@ -149,8 +180,12 @@ async def created(client: SegmentsClient) -> None:
     assert_type(job.state, str)
     assert_type(job.accepted, Accepted | None)
     assert_type(job.duplicate_possible, bool)
-    done = await job.result(timeout=3_600)
+    done = await job.result(timeout=3_600, raise_on_zero_users=False)
     assert_type(done, FileProcessed)
+    assert_type(job.figures, FileFigures)
+    assert_type(job.figures.rows, int | None)
+    assert_type(job.figures.lost, int | None)
+    assert_type(job.figures.warnings, tuple[str, ...])
     assert_type(done.values_found, int)
     assert_type(done.user_count, int)
     assert_type(done.extra, Mapping[str, object])
@@ -224,6 +259,14 @@ def remove() -> RemoveUsers:
 
 def replace() -> ReplaceUsers:
     return ReplaceUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL)
+
+
+async def checked_before(client: SegmentsClient) -> None:
+    report = await client.preflight(create())
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    await client.submit(create(), preflight="off")
+    assert_type(client.publishes, bool)
 
 
 async def submitted(client: SegmentsClient) -> None:
@@ -350,6 +393,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return refused(error)
         case AnswerShapeError():
             return error.problem
+        case NoUsersMatched():
+            return f"{assert_type(error.segment_name, str)}: {assert_type(error.values_found, int)}"
         case FileProcessingFailed():
             assert_type(error.request_id, str | None)
             return error.error_message
@@ -380,3 +425,43 @@ def refused(error: ApiError) -> str:
             return "later"
         case _:
             return str(error)
+
+
+# Files
+
+
+async def blocks() -> AsyncIterator[bytes]:
+    yield b"a\n"
+
+
+async def files() -> None:
+    report = await check_file(
+        Path("users.csv"), attribute_name="ID", attribute_type="double", strict=True, findings_per_rule=5
+    )
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    assert_type(report.rows, int)
+    assert_type(report.distinct_rows, int)
+    assert_type(report.file_bytes, int)
+    assert_type(report.sha256, str)
+    assert_type(report.etag, str | None)
+    assert_type(report.findings, tuple[Finding, ...])
+    assert_type(report.errors, tuple[Finding, ...])
+    assert_type(report.warnings, tuple[Finding, ...])
+    assert_type(report.counts, Mapping[str, int])
+    assert_type(report.as_text(mask=True), str)
+    assert_type(report.as_json(), dict[str, object])
+    finding = report.findings[0]
+    assert_type(finding.code, str)
+    assert_type(finding.line, int | None)
+    assert_type(finding.other_line, int | None)
+    assert_type(finding.row, str | None)
+    await check_file(b"a\n")
+    await check_file(FILE_URL)
+    await check_file(blocks())
+    cleaned = await clean_file(FILE_URL, "clean.csv", attribute_name="ID")
+    assert_type(cleaned, CleanReport)
+    assert_type(cleaned.changes, Mapping[str, int])
+    parts = await split_file(cleaned.path, Path("parts"), max_rows=100)
+    assert_type(parts, SplitReport)
+    assert_type([part.path for part in parts.parts], list[Path])
