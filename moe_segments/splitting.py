@@ -243,12 +243,14 @@ class _Splitting:
             output.close()
 
     def _rename_all(self) -> None:
+        named = []
         try:
             for output in self._outputs:
                 output.rename()
+                named.append(output.path)
         except PreflightError:
-            for part in self._parts:  # none of these names was there before
-                part.path.unlink(missing_ok=True)
+            for path in named:  # none of these names was there before
+                path.unlink(missing_ok=True)
             raise
 
     def _write(self, number: int, data: bytes, rows: int) -> None:

@@ -2,8 +2,8 @@
 
 Each mutant is one line of the package made wrong in a copy of the tree, never in place; the tests named with it must
 then fail. One that survives is a hole in the tests: mend the tests. Before them the same tests are run on an untouched
-copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact";
-0 is a rule of files or of the sandbox.
+copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact", and
+from 101 on those of "The preflight"; 0 is another rule of files or of the sandbox.
 
 Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree any more.
 """
@@ -47,13 +47,22 @@ _INTAKE = "moe_segments/intake.py"
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
+_CHUNKS = "moe_segments/core/chunks.py"
+_KEYS = "moe_segments/core/seen_fast.py"
+_VALUES = "moe_segments/core/seen.py"
+_LOOKS = "moe_segments/core/looks.py"
+
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
+_RULE = "tests/pure/test_preflight.py::test_"
+_FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
 _PUBLISHED = "tests/live/test_publisher.py::test_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
@@ -455,6 +464,78 @@ MUTANTS: Final = (
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
     ),
+    Mutant(
+        "hash-taken-for-proof",
+        117,
+        _KEYS,
+        "same[some] = rows.word(number, numbers[some], left) == theirs",
+        "same[some] = True",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "neighbour-across-slices-forgotten",
+        117,
+        _KEYS,
+        "        before[0] = carried\n",
+        "        before[0] = False\n",
+        (f"{_FILES}a_value_at_the_seam_of_two_slices_is_found",),
+    ),
+    Mutant(
+        "doubtful-chunks-not-settled",
+        117,
+        _VALUES,
+        "                met |= suspects.intersection(rows)\n",
+        "                pass\n",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "blanks-at-both-ends-told-twice",
+        106,
+        _LOOKS,
+        'rest, leading = leads.subn(b"\\n~", text)',
+        "rest, leading = text, len(leads.findall(text))",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "carriage-return-in-the-value",
+        114,
+        _CHUNKS,
+        'return text.replace(b"\\r\\n", b"\\n") if b"\\r" in text else text',
+        "return text",
+        (f"{_RULE}windows_line_ends_are_told_once_and_counted_exactly",),
+    ),
+    Mutant(
+        "row-without-end-kept",
+        124,
+        _CHUNKS,
+        "        if len(rest) > self._longest:\n",
+        "        if len(rest) > self._longest * 100_000:\n",
+        (f"{_RULE}a_file_without_any_line_feed_does_not_stay_in_memory",),
+    ),
+    Mutant(
+        "change-unnoticed",
+        0,
+        "moe_segments/sources.py",
+        "            yield block\n        self.check_unchanged()\n",
+        "            yield block\n",
+        (f"{_FILES}a_file_that_changes_while_it_is_read_is_refused",),
+    ),
+    Mutant(
+        "source-known-by-name-only",
+        0,
+        "moe_segments/outputs.py",
+        "target.samefile(source)",
+        "target == source",
+        (f"{_FILES}the_source_is_never_overwritten",),
+    ),
+    Mutant(
+        "redirect-followed",
+        0,
+        "moe_segments/serving.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        ("tests/live/test_rowcount.py::test_no_redirect_is_followed",),
+    ),
     # Of files, which have no numbers.
     Mutant(
         "preflight-ignored",
@@ -623,6 +704,111 @@ MUTANTS: Final = (
         "        if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
+    ),
+    Mutant(
+        "filter-operator-unchecked",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
+        "    if operator:",
+        ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
+    ),
+    Mutant(
+        "filter-loses-the-unknown",
+        0,
+        "moe_segments/filter_rules.py",
+        "if value is not UNSET and value is not None} | dict(extra)",
+        "if value is not UNSET and value is not None}",
+        ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
+    ),
+    Mutant(
+        "naive-moment-taken-for-utc",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if moment.tzinfo is None or moment.utcoffset() is None:",
+        "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
+        ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
+    ),
+    Mutant(
+        "filter-create-not-looked-for",
+        6,
+        "moe_segments/client.py",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filter-create-sent-again",
+        6,
+        "moe_segments/core/retry.py",
+        '        "create_filter": _CREATE,',
+        '        "create_filter": _READ,',
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filters-written-down",
+        0,
+        _JOBS,
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}',
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
+        'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
+        ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
+    Mutant(
+        "call-in-flight-not-counted",
+        2,
+        _LEDGER,
+        "        self._tape_of(row).hold(row.called)",
+        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        (_CALLS,),
+    ),
+    Mutant(
+        "call-stamped-at-send",
+        3,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        (_CALLS,),
+    ),
+    Mutant(
+        "lost-call-stamped-at-once",
+        6,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, counted_us)",
+        "            self._tape_of(row).settle(row.called, at_us)",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "pools-apart-though-shared",
+        2,
+        "moe_segments/core/pools.py",
+        "    groups = (shared,) if limits.filter_calls_shared else",
+        "    groups = (shared,) if not limits else",
+        (_CALLS,),
+    ),
+    Mutant(
+        "calls-forgotten-by-a-checkpoint",
+        10,
+        "moe_segments/core/snapshot.py",
+        '    _add_calls(ledger, data.get("calls", {}))',
+        "    _add_calls(ledger, {})",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "read-leaves-a-job",
+        2,
+        _JOBS,
+        '        if event.operation.get("op") in READS:',
+        "        if event.operation is READS:",
+        ("tests/live/test_call_quotas.py::test_a_read_counts_and_leaves_no_job",),
+    ),
+    Mutant(
+        "read-sent-without-leave",
+        2,
+        "moe_segments/core/admission.py",
+        "        call=ask.cost.call,",
+        '        call="",',
+        ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
     ),
     Mutant(
         "archived-name-is-free-again",

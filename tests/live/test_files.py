@@ -303,6 +303,16 @@ def test_numpy_is_imported_for_large_files_only_and_not_needed() -> None:
     assert loaded("without", 400_000) == "{'MOE117': 1} [(400000, 1)] False"
 
 
+@pytest.mark.asyncio
+async def test_a_value_at_the_seam_of_two_slices_is_found() -> None:
+    """Hashes are compared a slice at a time; a value may be the last of one and the first of the next."""
+    pytest.importorskip("numpy", reason="needs numpy: pip install 'moe-segments[fast]'")
+    third = [b"%d" % number for number in range(110_000)]  # each three times: a seam at a power of two parts some
+    report = await check_file(b"\n".join((*third, *third, *third, b"")))
+    assert report.counts == {"MOE117": 220_000}
+    assert report.distinct_rows == 110_000
+
+
 # Cleaning
 
 
