@@ -40,10 +40,14 @@ _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
+_INTAKE = "moe_segments/intake.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
-_INTAKE = "moe_segments/intake.py"
+_POSTGRES = "moe_segments/journal/postgres.py"
+_POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
+_POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
+_NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
@@ -59,12 +63,13 @@ _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
-_FLEET = "tests/fleet/test_redis_"
 _TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
 _PUBLISHED = "tests/live/test_publisher.py::test_"
+_FLEET = "tests/fleet/test_redis_"
+_ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 
@@ -636,76 +641,6 @@ MUTANTS: Final = (
         (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
     ),
     Mutant(
-        "lost-answer-is-not-looked-up",
-        11,
-        _FOLLOWER,
-        "        if lost and batch is not None:",
-        "        if False:",
-        ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
-    ),
-    Mutant(
-        "another-host-s-process-is-dead",
-        7,
-        "moe_segments/journal/owner.py",
-        "return not spans_hosts",
-        "return True",
-        ("tests/proofs/test_kills.py::test_a_process_of_another_container_is_not_taken_for_dead",),
-    ),
-    Mutant(
-        "redis-appends-without-comparing",
-        2,
-        _REDIS_SCRIPTS,
-        "(decides and tonumber(base) ~= version)",
-        "(decides and false)",
-        (f"{_FLEET}journal.py::test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
-        "redis-does-not-know-a-batch-again",
-        11,
-        _REDIS_SCRIPTS,
-        "    if known then return",
-        "    if false then return",
-        (f"{_FLEET}faults.py::test_a_lost_reservation_is_granted_once_and_within_the_send_fence[LOSE_ANSWER]",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
-        "redis-takes-this-host-s-word-for-the-time",
-        8,
-        _REDIS_SCRIPTS,
-        "if lag < 0 or lag >",
-        "if lag >",
-        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
-        "redis-refuses-on-what-it-remembers",
-        2,
-        _REDIS,
-        "        while True:\n            wants =",
-        "        if decided_us and not events:\n            return None\n        while True:\n            wants =",
-        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_stopped]",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
-        "redis-is-trusted-whatever-it-forgets",
-        11,
-        "moe_segments/journal/redis_durability.py",
-        "    if accepts_risk:",
-        "    if True:",
-        (f"{_FLEET}loss.py::test_a_server_that_may_forget_is_refused_unless_that_is_accepted[appendfsync-everysec]",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
-        "redis-may-go-back-unseen",
-        10,
-        "moe_segments/journal/host_witness.py",
-        "        if seen.version > found.version:",
-        "        if False:",
-        (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
-        _NEEDS_REDIS,
-    ),
-    Mutant(
         "filter-operator-unchecked",
         0,
         "moe_segments/filter_rules.py",
@@ -809,6 +744,141 @@ MUTANTS: Final = (
         "        call=ask.cost.call,",
         '        call="",',
         ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
+    ),
+    Mutant(
+        "lost-answer-is-not-looked-up",
+        11,
+        _FOLLOWER,
+        "        if lost and batch is not None:",
+        "        if False:",
+        ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
+    ),
+    Mutant(
+        "another-host-s-process-is-dead",
+        7,
+        "moe_segments/journal/owner.py",
+        "return not spans_hosts",
+        "return True",
+        ("tests/proofs/test_kills.py::test_a_process_of_another_container_is_not_taken_for_dead",),
+    ),
+    Mutant(
+        "redis-appends-without-comparing",
+        2,
+        _REDIS_SCRIPTS,
+        "(decides and tonumber(base) ~= version)",
+        "(decides and false)",
+        (f"{_FLEET}journal.py::test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-does-not-know-a-batch-again",
+        11,
+        _REDIS_SCRIPTS,
+        "    if known then return",
+        "    if false then return",
+        (f"{_FLEET}faults.py::test_a_lost_reservation_is_granted_once_and_within_the_send_fence[LOSE_ANSWER]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-takes-this-host-s-word-for-the-time",
+        8,
+        _REDIS_SCRIPTS,
+        "if lag < 0 or lag >",
+        "if lag >",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-refuses-on-what-it-remembers",
+        2,
+        _REDIS,
+        "        while True:\n            wants =",
+        "        if decided_us and not events:\n            return None\n        while True:\n            wants =",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_stopped]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-is-trusted-whatever-it-forgets",
+        11,
+        "moe_segments/journal/redis_durability.py",
+        "    if accepts_risk:",
+        "    if True:",
+        (f"{_FLEET}loss.py::test_a_server_that_may_forget_is_refused_unless_that_is_accepted[appendfsync-everysec]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-may-go-back-unseen",
+        10,
+        "moe_segments/journal/host_witness.py",
+        "        if seen.version > found.version:",
+        "        if False:",
+        (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "postgres-dates-by-the-transaction-s-begin",
+        8,
+        _POSTGRES_SCHEMA,
+        "epoch FROM clock_timestamp()",
+        "epoch FROM now()",
+        (f"{_ON_POSTGRES}journal.py::test_the_time_is_read_after_the_wait_for_the_lock",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-appends-without-comparing",
+        2,
+        _POSTGRES_SCHEMA,
+        "(p_expected = last_version AND",
+        "(true AND",
+        (f"{_ON_POSTGRES}journal.py::test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-this-host-s-word-for-the-time",
+        8,
+        _POSTGRES_SCHEMA,
+        "AND p_now_us <= at_us AND",
+        "AND",
+        (
+            f"{_ON_POSTGRES}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",
+        ),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-refuses-on-what-it-remembers",
+        2,
+        _POSTGRES,
+        "if not events and not is_read:",
+        "if False:",
+        (f"{_ON_POSTGRES}journal.py::test_a_place_that_was_given_back_elsewhere_is_not_refused",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-a-lost-answer-for-a-failure",
+        11,
+        _POSTGRES_LOG,
+        "raise JournalAmbiguous(",
+        "raise JournalError(",
+        (f"{_ON_POSTGRES}faults.py::test_an_answer_that_is_lost_is_said_to_be_and_asking_again_tells",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-acknowledges-before-the-disk-has-it",
+        2,
+        _POSTGRES_SCHEMA,
+        "PERFORM set_config('synchronous_commit', 'on', true);",
+        "NULL;",
+        (f"{_ON_POSTGRES}opening.py::test_what_was_acknowledged_survives_signal_9_whatever_the_defaults",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-waits-for-who-fell-silent-with-the-lock",
+        16,
+        _POSTGRES_SCHEMA,
+        "set_config('idle_in_transaction_session_timeout', '3s', true)",
+        "set_config('idle_in_transaction_session_timeout', '0', true)",
+        (f"{_ON_POSTGRES}faults.py::test_who_falls_silent_while_holding_the_lock_holds_nobody_up",),
+        _NEEDS_POSTGRES,
     ),
     Mutant(
         "archived-name-is-free-again",

@@ -291,9 +291,7 @@ class Ledger:
     @contextmanager
     def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
         """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
-        rows = [self.rows[row_id] for row_id in row_ids]
-        holds = [hold for row in rows for hold in (row.operations, row.users) if hold is not None]
-        holds += [row.called for row in rows if isinstance(row, CallRow)]
+        holds = [hold for row_id in row_ids for hold in _holds_of(self.rows[row_id])]
         silences = [(hold, hold.silence_us) for hold in holds]
         for hold, _ in silences:
             hold.silence_us = SILENT_US
@@ -332,23 +330,22 @@ class Ledger:
         if event.segments:
             self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
 
-    def restamp(self, row_id: str, by_us: int) -> None:
-        """A row that was reserved just now became durable *by_us* later than it was decided."""
-        row = self.rows[row_id]
-        row.reserved_us += by_us
-        for hold in (row.operations, row.users, row.called if isinstance(row, CallRow) else None):
-            if hold is not None:
-                hold.bound_us += by_us
-        lease = self.active.leases.get(row_id)
-        if lease is not None and lease.until_us is not None:
-            self.active.prolong(row_id, lease.until_us + by_us)
-
     def _reserve_call(self, event: Reserved, at_us: int, lease_us: int) -> None:
         row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self._late_us))
         self.rows[event.row] = row
         self._tape_of(row).hold(row.called)
         if event.segments:
             self.active.take(event.row, *_segment_of(event.operation), None)
+
+    def restamp(self, row_id: str, by_us: int) -> None:
+        """A row that was reserved just now became durable *by_us* later than it was decided."""
+        row = self.rows[row_id]
+        row.reserved_us += by_us
+        for hold in _holds_of(row):
+            hold.bound_us += by_us
+        lease = self.active.leases.get(row_id)
+        if lease is not None and lease.until_us is not None:
+            self.active.prolong(row_id, lease.until_us + by_us)
 
     def forget(self, row_id: str) -> None:
         """Give everything back: it was provably never sent."""
@@ -514,6 +511,11 @@ class Ledger:
             del self.rows[row_id]
         longest_us = max(window.span_us for window in self.windows)
         self.external = [usage for usage in self.external if usage.at_us > now_us - longest_us]
+
+
+def _holds_of(row: Row) -> tuple[Hold, ...]:
+    holds = (row.operations, row.users, row.called if isinstance(row, CallRow) else None)
+    return tuple(hold for hold in holds if hold is not None)
 
 
 def _row_of(event: NeverSent | Answered | Unknown | CallbackReceived | Adopted) -> str:

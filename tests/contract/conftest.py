@@ -9,6 +9,7 @@ import pytest
 
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.sqlite import SqliteJournal
+from tests.fleet.postgres_server import shared_postgres
 from tests.fleet.servers import shared_redis
 
 if TYPE_CHECKING:
@@ -73,10 +74,27 @@ class RedisPlace:
         return RedisJournal(self._url, f"{self._prefix} {scope}", clock=clock)
 
 
+class PostgresPlace:
+    """Logs in one server, those of each test in a schema of their own."""
+
+    is_shared = True
+
+    def __init__(self, directory: Path) -> None:
+        self._url = f"{shared_postgres().unix_url}&schema=contract_{secrets.token_hex(8)}"
+        self._directory = directory
+
+    def journal(self, scope: str = "W1", *, clock: Clock | None = None) -> Journal:
+        """See `Place`."""
+        from moe_segments.journal.postgres import PostgresJournal
+
+        return PostgresJournal(self._url, scope, clock=clock, state_dir=self._directory, poll_s=0.02)
+
+
 PLACES = [
     pytest.param(MemoryPlace, id="memory"),
     pytest.param(SqlitePlace, id="sqlite"),
     pytest.param(RedisPlace, id="redis"),
+    pytest.param(PostgresPlace, id="postgres"),
 ]
 
 

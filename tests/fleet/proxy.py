@@ -42,10 +42,12 @@ class Proxy:
         delay_s: How long each piece is held back, each way, seconds.
         faulted: Set when an armed fault has struck.
         connections: How many were accepted so far.
+        requests: How many pieces came from clients so far: round trips, where each request is one piece.
     """
 
     def __init__(self, target: Target) -> None:
         self.target, self.port, self.delay_s, self.connections = target, 0, 0.0, 0
+        self.requests = 0
         self.faulted = asyncio.Event()
         self._armed: tuple[Fault, bytes] | None = None
         self._is_down = False
@@ -96,7 +98,8 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
-        with suppress(OSError):
+        # An end that is called off would be reported as a mistake of the program's by the stream that began it.
+        with suppress(OSError, asyncio.CancelledError):
             await self._relay(reader, writer)
         writer.transport.abort()
         self._writers.discard(writer)
@@ -115,15 +118,16 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            far_writer.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.transport.abort()
 
     async def _requests(
         self, reader: asyncio.StreamReader, far_writer: asyncio.StreamWriter, struck: list[Fault]
     ) -> None:
         while piece := await reader.read(_PIECE_BYTES):
+            self.requests += 1
             await asyncio.sleep(self.delay_s)
             if self._armed is not None and self._armed[1] in piece:
                 struck.append(self._armed[0])
