@@ -37,8 +37,8 @@ from benchmarks.asking import SCOPE, accepted, asked, governed
 from benchmarks.verdict import state_fact, state_figure
 from moe_segments.core.events import Answered, Batch, Reserved, decode, row_of
 from moe_segments.errors import QuotaExceeded
+from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
-from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ LIMITS: Final = QuotaLimits(
 BARE: Final = 1_500  # transactions of a process
 PATIENCE_S: Final = 100.0
 
-Work: TypeAlias = "tuple[Path, int, int]"  # the file, who, how many
+Work: TypeAlias = "tuple[str, int, int]"  # the journal's URL or the file, who, how many
 
 
 # A worker, in a process of its own
@@ -104,13 +104,13 @@ class Witnessed(Follower):
 
 def work(orders: Connection) -> None:
     """Say when ready, wait for the word, try, report."""
-    path, who, tries = orders.recv()
-    asyncio.run(_work(orders, path, who, tries))
+    url, who, tries = orders.recv()
+    asyncio.run(_work(orders, url, who, tries))
 
 
-async def _work(orders: Connection, path: Path, who: int, tries: int) -> None:
+async def _work(orders: Connection, url: str, who: int, tries: int) -> None:
     told = Told()
-    async with governed(SqliteJournal(path, SCOPE), LIMITS, follows=Witnessed) as (governor, follower):
+    async with governed(open_journal(url, SCOPE), LIMITS, follows=Witnessed) as (governor, follower):
         assert isinstance(follower, Witnessed)
         orders.send("ready")
         orders.recv()
@@ -164,11 +164,11 @@ def workers(target: object) -> Iterator[list[Connection]]:
             process.terminate()
 
 
-def all_told(target: object, path: Path, tries: int) -> list[Told]:
+def all_told(target: object, place: str, tries: int) -> list[Told]:
     """What the workers report after *tries* each."""
     with workers(target) as orders:
         for who, order in enumerate(orders):
-            order.send((path, who, tries))
+            order.send((place, who, tries))
         for order in orders:
             order.recv()  # all are ready, so that none begins before another
         for order in orders:
@@ -263,9 +263,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.directory or Path.cwd()) as directory:
         path = Path(directory) / "quota.db"
         began_s = time.perf_counter()
-        told = all_told(work, path, arguments.tries // WORKERS)
+        told = all_told(work, f"sqlite:///{path}", arguments.tries // WORKERS)
         within = report(told, log_of(path), time.perf_counter() - began_s)
-        show("SQLite's busy handler, bare transactions", all_told(work_bare, Path(directory) / "bare.db", BARE))
+        show("SQLite's busy handler, bare transactions", all_told(work_bare, f"{directory}/bare.db", BARE))
     sys.exit(not within)
 
 

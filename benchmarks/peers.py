@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Limits", "Peer", "PyrateMemory", "PyrateSqlite", "loaded"]
+__all__ = ["Limits", "LimitsRedis", "Peer", "PyrateMemory", "PyratePostgres", "PyrateRedis", "PyrateSqlite", "loaded"]
 
 KEY: Final = "workspace"
 
@@ -188,3 +188,130 @@ class PyrateSqlite:
         """Let go of the file."""
         for bucket in self._buckets:
             bucket.close()
+
+
+@attrs.define
+class PyrateRedis:
+    """pyrate-limiter: two buckets in one Redis, through redis-py's blocking client.
+
+    Attributes:
+        pyrate: The module.
+        limits: The quotas.
+        redis: The client.
+        prefix: Of its keys.
+    """
+
+    pyrate: Any
+    limits: QuotaLimits
+    redis: Any
+    prefix: str
+    _buckets: tuple[Any, Any] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        operations, users = _rates(self.pyrate, self.limits)
+        made = self.pyrate.RedisBucket.init
+        self._buckets = (
+            made(operations, self.redis, f"{self.prefix}-operations"),
+            made(users, self.redis, f"{self.prefix}-users"),
+        )
+
+    def fill(self, count: int, rows: int) -> None:
+        """See `Peer.fill`."""
+        operations, users = self._buckets
+        for moment_ms in _moments_ms(operations.now(), count):
+            assert operations.put(self.pyrate.RateItem(KEY, moment_ms))
+            assert not rows or users.put(self.pyrate.RateItem(KEY, moment_ms, weight=rows))
+
+    def admit(self, rows: int) -> bool:
+        """See `Peer.admit`."""
+        operations, users = self._buckets
+        item, now_ms = self.pyrate.RateItem, operations.now()
+        return bool(operations.put(item(KEY, now_ms)) and (not rows or users.put(item(KEY, now_ms, weight=rows))))
+
+    def undo(self, rows: int) -> None:
+        """See `Peer.undo`. The last entries stay: rates are made wide enough for all that are asked."""
+
+
+@attrs.define
+class LimitsRedis:
+    """limits: the moving window of its Redis storage, through redis-py's blocking client.
+
+    Attributes:
+        module: The module.
+        limits: The quotas.
+        url: The server.
+        key: Whose quota.
+    """
+
+    module: Any
+    limits: QuotaLimits
+    url: str
+    key: str
+    _window: Any = attrs.field(init=False)
+    _hour: Any = attrs.field(init=False)
+    _day: Any = attrs.field(init=False)
+    _users: Any = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._window = self.module.strategies.MovingWindowRateLimiter(self.module.storage.RedisStorage(self.url))
+        self._hour = self.module.RateLimitItemPerHour(self.limits.operations_per_hour, namespace="operations")
+        self._day = self.module.RateLimitItemPerDay(self.limits.operations_per_day, namespace="operations")
+        self._users = self.module.RateLimitItemPerDay(self.limits.users_per_day, namespace="users")
+
+    def fill(self, count: int, rows: int) -> None:
+        """See `Peer.fill`. Its clock is the server's, so all were spent just now."""
+        for _ in range(count):
+            assert self.admit(rows)
+
+    def admit(self, rows: int) -> bool:
+        """See `Peer.admit`."""
+        hit = self._window.hit
+        return bool(
+            hit(self._hour, self.key)
+            and hit(self._day, self.key)
+            and (not rows or hit(self._users, self.key, cost=rows))
+        )
+
+    def undo(self, rows: int) -> None:
+        """See `Peer.undo`. The last entries stay: rates are made wide enough for all that are asked."""
+
+
+@attrs.define
+class PyratePostgres:
+    """pyrate-limiter: two buckets in one PostgreSQL, through psycopg's blocking pool.
+
+    Attributes:
+        pyrate: The module.
+        limits: The quotas.
+        pool: Of connections.
+        prefix: Of its tables.
+    """
+
+    pyrate: Any
+    limits: QuotaLimits
+    pool: Any
+    prefix: str
+    _buckets: tuple[Any, Any] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        operations, users = _rates(self.pyrate, self.limits)
+        made = self.pyrate.PostgresBucket
+        self._buckets = (
+            made(self.pool, f"{self.prefix}_operations", operations),
+            made(self.pool, f"{self.prefix}_users", users),
+        )
+
+    def fill(self, count: int, rows: int) -> None:
+        """See `Peer.fill`."""
+        for bucket, weight in zip(self._buckets, (1, rows), strict=True):
+            for moment_ms in _moments_ms(bucket.now(), count):
+                assert not weight or bucket.put(self.pyrate.RateItem(KEY, moment_ms, weight=weight))
+
+    def admit(self, rows: int) -> bool:
+        """See `Peer.admit`."""
+        operations, users = self._buckets
+        item, now_ms = self.pyrate.RateItem, operations.now()
+        return bool(operations.put(item(KEY, now_ms)) and (not rows or users.put(item(KEY, now_ms, weight=rows))))
+
+    def undo(self, rows: int) -> None:
+        """See `Peer.undo`. The last entries stay: rates are made wide enough for all that are asked."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from moe_segments.absent import UNSET
     from moe_segments.client import SegmentsClient
     from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         FileProcessingFailed,
         Forbidden,
         InputError,
+        JournalAmbiguous,
         JournalError,
         MoeSegmentsError,
         NotFound,
@@ -40,8 +42,24 @@ if TYPE_CHECKING:
     )
     from moe_segments.figures import FileFigures
     from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
+    from moe_segments.filters import (
+        ActionFilter,
+        AttributeFilter,
+        Filter,
+        FilterGroup,
+        RawFilter,
+        SegmentFilter,
+        TimeRange,
+        all_of,
+        any_of,
+        attribute,
+        did,
+        did_not,
+        in_segment,
+        raw_filter,
+    )
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
-    from moe_segments.job import Job
+    from moe_segments.job import Evidence, Job
     from moe_segments.limits import QuotaLimits
     from moe_segments.many import Outcome
     from moe_segments.models import (
@@ -49,6 +67,7 @@ if TYPE_CHECKING:
         AddUsers,
         ArchiveSegment,
         CreateFileSegment,
+        CreateFilterSegment,
         Credentials,
         FileFailed,
         FileProcessed,
@@ -58,12 +77,14 @@ if TYPE_CHECKING:
         ReplaceUsers,
         Segment,
         UnarchiveSegment,
+        UpdateFilterSegment,
     )
     from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
+    "moe_segments.absent": ("UNSET",),
     "moe_segments.client": ("SegmentsClient",),
     "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
@@ -77,6 +98,7 @@ _HOMES = {
         "FileProcessingFailed",
         "Forbidden",
         "InputError",
+        "JournalAmbiguous",
         "JournalError",
         "MoeSegmentsError",
         "NoUsersMatched",
@@ -99,12 +121,28 @@ _HOMES = {
         "clean_file",
         "split_file",
     ),
+    "moe_segments.filters": (
+        "ActionFilter",
+        "AttributeFilter",
+        "Filter",
+        "FilterGroup",
+        "RawFilter",
+        "SegmentFilter",
+        "TimeRange",
+        "all_of",
+        "any_of",
+        "attribute",
+        "did",
+        "did_not",
+        "in_segment",
+        "raw_filter",
+    ),
     "moe_segments.governor": (
         "Governor",
         "LimitUsage",
         "PlannedStart",
     ),
-    "moe_segments.job": ("Job",),
+    "moe_segments.job": ("Evidence", "Job"),
     "moe_segments.limits": ("QuotaLimits",),
     "moe_segments.many": ("Outcome",),
     "moe_segments.models": (
@@ -112,6 +150,7 @@ _HOMES = {
         "AddUsers",
         "ArchiveSegment",
         "CreateFileSegment",
+        "CreateFilterSegment",
         "Credentials",
         "FileFailed",
         "FileProcessed",
@@ -121,6 +160,7 @@ _HOMES = {
         "ReplaceUsers",
         "Segment",
         "UnarchiveSegment",
+        "UpdateFilterSegment",
     ),
     "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
@@ -128,12 +168,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "UNSET",
     "Accepted",
+    "ActionFilter",
     "AddUsers",
     "Answer",
     "AnswerShapeError",
     "ApiError",
     "ArchiveSegment",
+    "AttributeFilter",
     "AuthenticationFailed",
     "BadRequest",
     "CallbackReceiver",
@@ -141,17 +184,22 @@ __all__ = [
     "CleanReport",
     "Conflict",
     "CreateFileSegment",
+    "CreateFilterSegment",
     "Credentials",
+    "Evidence",
     "FileFailed",
     "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
+    "Filter",
+    "FilterGroup",
     "Finding",
     "Forbidden",
     "Governor",
     "InputError",
     "Job",
     "JobState",
+    "JournalAmbiguous",
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
@@ -169,18 +217,29 @@ __all__ = [
     "QuotaExceeded",
     "QuotaLimits",
     "QuotaNeverFits",
+    "RawFilter",
     "RemoveUsers",
     "ReplaceUsers",
     "Segment",
     "SegmentBusy",
+    "SegmentFilter",
     "SegmentsClient",
     "ServerError",
     "SplitReport",
+    "TimeRange",
     "TooManyRequests",
     "UnarchiveSegment",
+    "UpdateFilterSegment",
+    "all_of",
+    "any_of",
+    "attribute",
     "check_file",
     "clean_file",
+    "did",
+    "did_not",
+    "in_segment",
     "publish",
+    "raw_filter",
     "split_file",
 ]
 

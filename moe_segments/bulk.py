@@ -262,7 +262,7 @@ def row_of(job_id: str, record: JobRecord, state: str, error: Exception | None =
     return BulkRow(
         line=record.line or 0,
         op=str(record.operation.get("op")),
-        name=str(record.operation.get("name")),
+        name=str(record.operation.get("name") or record.operation.get("cs_id")),
         job_id=job_id,
         state=state,
         rows=figures.rows,

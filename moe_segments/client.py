@@ -20,25 +20,26 @@ from moe_segments.errors import (
     NotSent,
     OutcomeUnknown,
 )
+from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.intake import Intake, Publish
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
-from moe_segments.limits import QuotaLimits, is_finite, is_whole
+from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
     Accepted,
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
     FileOperation,
     JobState,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
-    problem_of_name,
 )
 from moe_segments.receiver import CallbackReceiver
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
@@ -56,16 +57,17 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.verdict import Preflight
 
 __all__ = ["SegmentsClient"]
 
+_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _MOST_ID_CHARS: Final = 200
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
-class SegmentsClient:
+class SegmentsClient(FilterSegmentCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -257,6 +259,7 @@ class SegmentsClient:
         for task, submission in self._tasks.items():
             if not submission.granted:  # it waits between two sends
                 task.cancel()
+        await self._submitter.reader.quiet(self.settings.total_timeout_s + _SETTLING_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
         for task in self._tasks:
@@ -267,7 +270,8 @@ class SegmentsClient:
     async def _name_the_lost(self) -> None:
         """Jobs whose process died while sending are unknown: named, never sent again in silence."""
         records = self.follower.state.jobs.records
-        lost = [_lost_with(record) for record in records.values() if _is_lost(record)]
+        spans_hosts = self.follower.journal.spans_hosts
+        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
         if lost:
             await self.follower.record(*lost)
         recent_us = self.follower.now_us() - round(self.limits.day_s * 1_000_000)
@@ -485,22 +489,6 @@ class SegmentsClient:
         """
         return await self._accepted(UnarchiveSegment(name=name, cs_id=cs_id), max_wait_s)
 
-    async def list_segments(self, name: str | None = None) -> tuple[Segment, ...]:
-        """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
-
-        Raises:
-            InputError: *name* cannot be a segment's name.
-            TooManyRequests: 50 calls a minute, 200 an hour or 1000 a day are spent.
-            ApiError: Any other refusal, or no answer.
-            AnswerShapeError: An answer that is not as documented.
-
-        Source: https://moengage.com/docs/api/filter-segments/list-segments, read 2026-08-01.
-        """
-        self._check_usable()
-        if name is not None and (problem := problem_of_name(name)):
-            raise InputError(problem, "name")
-        return await self._submitter.list_segments(name)
-
     async def _accepted(self, operation: Operation, max_wait_s: float) -> Accepted:
         job = await self.submit(operation, max_wait_s=max_wait_s)
         accepted = job.accepted
@@ -538,7 +526,7 @@ class SegmentsClient:
 
     async def submit(
         self,
-        operation: Operation,
+        operation: Operation | FilterOperation,
         *,
         max_wait_s: float = 0.0,
         job_id: str | None = None,
@@ -567,8 +555,7 @@ class SegmentsClient:
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
-        if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
-            raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")
+        check_wait(max_wait_s)
         if preflight is not None:
             checked_preflight(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
@@ -586,6 +573,7 @@ class SegmentsClient:
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
         await self._prepare(submission, preflight)
         await self._carry_out(submission)
+        job.segment = submission.segment
         return job
 
     def submit_many(
@@ -638,7 +626,7 @@ class SegmentsClient:
         """
         return self._job(job_id, None)
 
-    def _job(self, job_id: str, operation: Operation | None) -> Job:
+    def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
         return Job(job_id, self.follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
 
     def _is_sending(self, job_id: str) -> bool:
@@ -694,7 +682,7 @@ class SegmentsClient:
 
     def _look_for(self, job_id: str) -> None:
         record = self.follower.state.jobs.records[job_id]
-        if record.operation.get("op") != CreateFileSegment.op or job_id in self._looking:
+        if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
             return
         task = asyncio.get_running_loop().create_task(self._submitter.seek(job_id))
         self._looking[job_id] = task
@@ -706,7 +694,7 @@ class SegmentsClient:
             task.exception()
 
 
-def _refuse_other(record: JobRecord, operation: Operation) -> None:
+def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:
     """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
     asked = remembered(operation)
     differing = [
@@ -715,17 +703,18 @@ def _refuse_other(record: JobRecord, operation: Operation) -> None:
         if record.operation.get(field) != asked.get(field)
     ]
     if differing:
+        segment = record.operation.get("name") or record.operation.get("cs_id")
         raise InputError(
-            f"{record.id!r} is another operation already ({record.operation['op']} {record.operation['name']!r}, which "
+            f"{record.id!r} is another operation already ({record.operation['op']} {segment!r}, which "
             f"differs in {', '.join(differing)}); choose another identifier",
             "job_id",
         )
 
 
-def _is_lost(record: JobRecord) -> bool:
+def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
     """Whether its process died while it was sending, or before it sent again."""
     on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
-    return on_its_way and is_gone(record.owner)
+    return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
 
 
 def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:

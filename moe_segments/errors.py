@@ -26,6 +26,7 @@ __all__ = [
     "FileProcessingFailed",
     "Forbidden",
     "InputError",
+    "JournalAmbiguous",
     "JournalError",
     "MoeSegmentsError",
     "NoUsersMatched",
@@ -233,7 +234,7 @@ class ApiError(MoeSegmentsError):
 
 
 class BadRequest(ApiError):
-    """400, 412 or 413: the service does not accept the request as it is."""
+    """400: the service does not accept the request as it is. 412: filters in a circle. 413: too many or too deep."""
 
 
 class AuthenticationFailed(ApiError):
@@ -261,6 +262,12 @@ class Conflict(ApiError):
         """The identifier of the segment in the way, where the service gives it."""
         return _text(self.details.get("existing_cs_id"))
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.existing_cs_name is None:
+            return text
+        return f"{text}; in the way is {self.existing_cs_name!r} ({self.existing_cs_id or 'no id given'})"
+
 
 class TooManyRequests(ApiError):
     """429 although the governor admitted it: somebody else spends this workspace's quota.
@@ -284,6 +291,16 @@ class TooManyRequests(ApiError):
         super().__init__(status, title, description, request_id, details, job_id)
         self.args = (*self.args, limit, ready_at)
         self.limit, self.ready_at = limit, ready_at
+
+    @property
+    def actual_count(self) -> int | None:
+        """Active segments as the service counts them, where the answer says so."""
+        return _whole(self.details.get("actual_count"))
+
+    @property
+    def allowed_count(self) -> int | None:
+        """How many active segments the service allows, where the answer says so; its field is called limit."""
+        return _whole(self.details.get("limit"))
 
     def __str__(self) -> str:
         text = f"{super().__str__()}; somebody else spends this workspace's quota"
@@ -389,8 +406,19 @@ class JournalError(MoeSegmentsError):
         return self.problem
 
 
+class JournalAmbiguous(JournalError):
+    """The journal's answer was lost: what was told may be recorded, or not. Nothing is granted and nothing is sent.
+
+    Telling it again is safe: a job is known by its id. What was reserved all the same counts until its lease.
+    """
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None  # True is no count
 
 
 def _utc(moment: datetime) -> str:

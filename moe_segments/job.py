@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from moe_segments.core.jobs import recalled
 from moe_segments.core.wire import error_kind
@@ -17,7 +20,16 @@ from moe_segments.errors import (
     OutcomeUnknown,
 )
 from moe_segments.figures import figures_of
-from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState, ReplaceUsers
+from moe_segments.models import (
+    Accepted,
+    CreateFileSegment,
+    CreateFilterSegment,
+    FileProcessed,
+    JobState,
+    ReplaceUsers,
+    Segment,
+    UpdateFilterSegment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +37,27 @@ if TYPE_CHECKING:
     from moe_segments.core.jobs import JobRecord
     from moe_segments.figures import FileFigures
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Job"]
+__all__ = ["Evidence", "Job"]
+
+
+@attrs.frozen(kw_only=True)
+class Evidence:
+    """What resolved a send whose answer was lost.
+
+    Attributes:
+        source: "list": the service lists the segment; "callback": it reported the file.
+        cs_id: The segment's identifier, where the list showed it.
+        created_time: When the service created the segment that was found, aware UTC.
+    """
+
+    source: str
+    cs_id: str | None = None
+    created_time: datetime | None = None
+
+
+_FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
 
 _log = logging.getLogger("moe_segments.client")
 _MUST_MATCH: Final = frozenset({CreateFileSegment.op, ReplaceUsers.op})  # after these the segment is empty
@@ -40,27 +70,28 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "id")
+    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "_segment", "id")
 
     def __init__(
         self,
         job_id: str,
         follower: Follower,
-        operation: Operation | None = None,
+        operation: Operation | FilterOperation | None = None,
         is_sending: Callable[[str], bool] = lambda _: False,
         *,
         raise_on_zero_users: bool = True,
     ) -> None:
         self.id, self._raise_on_zero_users = job_id, raise_on_zero_users
         self._follower, self._operation, self._is_sending = follower, operation, is_sending
+        self._segment: Segment | None = None
 
     def __repr__(self) -> str:
         record = self._follower.state.jobs.records.get(self.id)
         return f"<Job {self.id} {record.operation['op']} {self.state}>" if record else f"<Job {self.id}>"
 
     @property
-    def operation(self) -> Operation:
-        """What was asked for. From another process: without a URL's query, e-mail and callback addresses."""
+    def operation(self) -> Operation | FilterOperation:
+        """What was asked for. From another process: without a URL's query, e-mail and callback addresses, filters."""
         return self._operation or recalled(self._record.operation)
 
     @property
@@ -75,6 +106,41 @@ class Job:
         """What the service answered when it took the operation; None before, or when that was not seen."""
         accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
         return None if accepted is None else Accepted(**accepted)
+
+    @property
+    def segment(self) -> Segment | None:
+        """The segment that a filter-segment operation made or changed; None for others, and while it is not known.
+
+        In the process that sent it all that the answer said; elsewhere, or after a look-up, its name and identifier.
+        """
+        record = self._record
+        if self._segment is not None or record.operation.get("op") not in _FILTER_OPS:
+            return self._segment
+        accepted = self.accepted
+        if accepted is None or accepted.cs_id is None:
+            return None
+        evidence = self.evidence
+        return Segment(
+            name=accepted.cs_name or "", id=accepted.cs_id, created_time=evidence.created_time if evidence else None
+        )
+
+    @segment.setter
+    def segment(self, segment: Segment | None) -> None:
+        self._segment = segment
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What resolved it although its answer was lost; None when the answer came, or while nothing did."""
+        record = self._record
+        if record.adopted:
+            cs_id: Any = (record.accepted or {}).get("cs_id")
+            created = record.adopted_created
+            return Evidence(
+                source="list", cs_id=cs_id, created_time=datetime.fromisoformat(created) if created else None
+            )
+        if record.result is not None and record.accepted is None:
+            return Evidence(source="callback")
+        return None
 
     @property
     def figures(self) -> FileFigures:

@@ -22,7 +22,6 @@ from moe_segments.core.events import (
     Adopted,
     Answered,
     Event,
-    KeyAccepted,
     KeyRejected,
     NeverSent,
     Throttled,
@@ -30,15 +29,13 @@ from moe_segments.core.events import (
 )
 from moe_segments.core.jobs import remembered, segment_keys
 from moe_segments.core.retry import Again, Ending, Step, ending_of, next_step
-from moe_segments.core.strict import http_date
 from moe_segments.core.wire import (
     decode_acceptance,
-    decode_segments,
     encode,
-    encode_list,
     error_from,
     throttle_facts,
 )
+from moe_segments.core.wire_filters import decode_made, encode_filter
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
@@ -46,14 +43,21 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
-    ServerError,
     TooManyRequests,
 )
 from moe_segments.job import facts_of
 from moe_segments.journal.owner import this_process
 from moe_segments.limits import ACTIVE_SEGMENTS
-from moe_segments.models import CreateFileSegment, FileOperation, JobState
+from moe_segments.models import (
+    Accepted,
+    CreateFileSegment,
+    CreateFilterSegment,
+    FileOperation,
+    JobState,
+    UpdateFilterSegment,
+)
 from moe_segments.quota import moment_of
+from moe_segments.reading import Reader
 from moe_segments.receiver import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
@@ -65,7 +69,7 @@ if TYPE_CHECKING:
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.quota import Grant
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.settings import Settings
@@ -99,12 +103,13 @@ class Submission:
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
+        segment: What a filter-segment operation was answered with.
         attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
         late: How many did.
         lingers: A send that never left, after which the journal still waits for another.
     """
 
-    operation: Operation
+    operation: Operation | FilterOperation
     job_id: str
     deadline_s: float
     file_url: str | None = attrs.field(default=None, repr=False)
@@ -113,6 +118,7 @@ class Submission:
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
+    segment: Segment | None = None
     attempts: int = 0
     late: int = 0
     lingers: NeverSent | None = None
@@ -123,6 +129,7 @@ class Submitter:
 
     Attributes:
         sending: Jobs whose request is on its way from here.
+        reader: Asks the service for segments.
     """
 
     def __init__(
@@ -141,6 +148,15 @@ class Submitter:
         self._owner = this_process()
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
+        self.reader = Reader(
+            credentials,
+            settings,
+            follower=follower,
+            governor=governor,
+            transport=transport,
+            key_fingerprint=self.key_fingerprint,
+            record=self._record,
+        )
 
     # One operation
 
@@ -237,7 +253,7 @@ class Submitter:
             raise
         return None
 
-    def _new_token(self, operation: Operation) -> str | None:
+    def _new_token(self, operation: Operation | FilterOperation) -> str | None:
         if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
             return None
         return new_token()
@@ -263,8 +279,11 @@ class Submitter:
         callback_url = None
         if token is not None and self._receiver is not None:
             callback_url = self._receiver.url_for(self._credentials.scope, token)
+        operation = submission.operation
+        if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+            return encode_filter(operation, credentials=self._credentials)
         return encode(
-            submission.operation,
+            operation,
             credentials=self._credentials,
             file_url=submission.file_url,
             callback_url=callback_url,
@@ -332,7 +351,7 @@ class Submitter:
         job, attempt = grant.job, grant.attempt
         if ending_of(answer.status) is None:
             try:
-                accepted = decode_acceptance(answer, submission.operation, job_id=job)
+                accepted = _accepted(submission, answer)
             except AnswerShapeError as misfit:
                 await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
                 return misfit
@@ -357,13 +376,15 @@ class Submitter:
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
-            if cost.segments and (facts.actual_count is not None or not cost.operations):
+            if cost.segments and (facts.actual_count is not None or not (cost.operations or cost.call)):
                 count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
                 full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=refused.job)
                 return [refused, *count, full], (full.limit, full.until_us)
-            if not cost.operations:
+            if not cost.operations and not cost.call:
                 return [refused], (None, now_us + pause_us)
-            full = attrs.evolve(state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us), job=refused.job)
+            full = attrs.evolve(
+                state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us, cost.call), job=refused.job
+            )
             return [refused, full], (full.limit, full.until_us)
 
         limit, until_us = await self._follower.ask(question)
@@ -411,41 +432,6 @@ class Submitter:
 
     # Looking
 
-    async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
-        """Segments named exactly *name*, or all that the service lists. Reads are repeated where that is safe."""
-        found, _ = await self._listed(name)
-        return found
-
-    async def _listed(self, name: str | None) -> tuple[tuple[Segment, ...], float | None]:
-        """The segments, and the service's own time as it answered, epoch seconds; None when it did not say."""
-        request = encode_list(name, credentials=self._credentials)
-        attempts = 0
-        while True:
-            attempts += 1
-            await self._transport.pace.wait()
-            delivery = await self._transport.send(request)
-            if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
-                await self._key_works()
-                return decode_segments(delivery.answer), http_date(delivery.answer.header("date"))
-            error, ending, wait_s = _failed_read(delivery)
-            step = next_step(
-                "list",
-                ending,
-                attempts,
-                count_late_s=self._settings.limits.count_late_s,
-                retry_after_s=wait_s,
-                max_attempts=self._settings.max_attempts,
-            )
-            # A 429 on a read may name any wait; the caller hears of it rather than hang here.
-            if not isinstance(step, Again) or ending is Ending.THROTTLED:
-                raise error
-            await asyncio.sleep(step.at_least_s + random.uniform(0, step.jitter_s))  # noqa: S311 - as above
-
-    async def _key_works(self) -> None:
-        fingerprint = self.key_fingerprint()
-        if fingerprint in self._follower.state.rejected_keys:
-            await self._follower.record(KeyAccepted(fingerprint))
-
     async def seek(self, job_id: str) -> None:
         """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
         late_s = self._settings.limits.count_late_s
@@ -456,7 +442,7 @@ class Submitter:
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
-                found, service_s = await self._listed(str(record.operation["name"]))
+                found, service_s = await self.reader.listed(str(record.operation["name"]), max_wait_s=late_s)
             except MoeSegmentsError as error:
                 _log.info("job %s: looking for its segment failed: %s", job_id, error)
                 continue
@@ -481,16 +467,17 @@ class Submitter:
         return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
 
 
-def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:
-    match delivery:
-        case Unsent(reason):
-            return NotSent(reason), Ending.NOT_SENT, None
-        case Maybe(reason):
-            return ServerError(0, "no answer", reason), Ending.MAYBE, None
-        case Replied(answer):
-            ending = ending_of(answer.status)
-            assert ending is not None
-            return error_from(answer), ending, throttle_facts(answer, now_s=time.time()).wait_s
+def _accepted(submission: Submission, answer: Answer) -> Accepted:
+    """What a success says; the segment that it shows is the submission's.
+
+    Raises:
+        AnswerShapeError: Not as documented.
+    """
+    operation = submission.operation
+    if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+        segment = submission.segment = decode_made(answer, job_id=submission.job_id)
+        return Accepted(cs_name=segment.name, cs_id=segment.id)
+    return decode_acceptance(answer, operation, job_id=submission.job_id)
 
 
 def _remembered_error(error: ApiError) -> dict[str, object]:

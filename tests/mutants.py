@@ -41,6 +41,13 @@ _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
 _INTAKE = "moe_segments/intake.py"
+_REDIS = "moe_segments/journal/redis.py"
+_REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
+_NEEDS_REDIS = ("redis-server", "valkey-server")
+_POSTGRES = "moe_segments/journal/postgres.py"
+_POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
+_POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
+_NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
@@ -50,6 +57,7 @@ _VALUES = "moe_segments/core/seen.py"
 _LOOKS = "moe_segments/core/looks.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
@@ -60,6 +68,8 @@ _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
 _PUBLISHED = "tests/live/test_publisher.py::test_"
+_FLEET = "tests/fleet/test_redis_"
+_ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 
@@ -74,6 +84,7 @@ class Mutant(NamedTuple):
         old: The text as it is, exactly once in the file.
         new: What stands there instead.
         caught_by: The tests of which one must fail.
+        needs: Programs of which one must be installed; without them the mutant is not tried, except in CI.
     """
 
     name: str
@@ -82,6 +93,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     caught_by: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
 MUTANTS: Final = (
@@ -629,6 +641,246 @@ MUTANTS: Final = (
         (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
     ),
     Mutant(
+        "filter-operator-unchecked",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
+        "    if operator:",
+        ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
+    ),
+    Mutant(
+        "filter-loses-the-unknown",
+        0,
+        "moe_segments/filter_rules.py",
+        "if value is not UNSET and value is not None} | dict(extra)",
+        "if value is not UNSET and value is not None}",
+        ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
+    ),
+    Mutant(
+        "naive-moment-taken-for-utc",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if moment.tzinfo is None or moment.utcoffset() is None:",
+        "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
+        ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
+    ),
+    Mutant(
+        "filter-create-not-looked-for",
+        6,
+        "moe_segments/client.py",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filter-create-sent-again",
+        6,
+        "moe_segments/core/retry.py",
+        '        "create_filter": _CREATE,',
+        '        "create_filter": _READ,',
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filters-written-down",
+        0,
+        _JOBS,
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}',
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
+        'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
+        ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
+    Mutant(
+        "call-in-flight-not-counted",
+        2,
+        _LEDGER,
+        "        self._tape_of(row).hold(row.called)",
+        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        (_CALLS,),
+    ),
+    Mutant(
+        "call-stamped-at-send",
+        3,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        (_CALLS,),
+    ),
+    Mutant(
+        "lost-call-stamped-at-once",
+        6,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, counted_us)",
+        "            self._tape_of(row).settle(row.called, at_us)",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "pools-apart-though-shared",
+        2,
+        "moe_segments/core/pools.py",
+        "    groups = (shared,) if limits.filter_calls_shared else",
+        "    groups = (shared,) if not limits else",
+        (_CALLS,),
+    ),
+    Mutant(
+        "calls-forgotten-by-a-checkpoint",
+        10,
+        "moe_segments/core/snapshot.py",
+        '    _add_calls(ledger, data.get("calls", {}))',
+        "    _add_calls(ledger, {})",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "read-leaves-a-job",
+        2,
+        _JOBS,
+        '        if event.operation.get("op") in READS:',
+        "        if event.operation is READS:",
+        ("tests/live/test_call_quotas.py::test_a_read_counts_and_leaves_no_job",),
+    ),
+    Mutant(
+        "read-sent-without-leave",
+        2,
+        "moe_segments/core/admission.py",
+        "        call=ask.cost.call,",
+        '        call="",',
+        ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
+    ),
+    Mutant(
+        "lost-answer-is-not-looked-up",
+        11,
+        _FOLLOWER,
+        "        if lost and batch is not None:",
+        "        if False:",
+        ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
+    ),
+    Mutant(
+        "another-host-s-process-is-dead",
+        7,
+        "moe_segments/journal/owner.py",
+        "return not spans_hosts",
+        "return True",
+        ("tests/proofs/test_kills.py::test_a_process_of_another_container_is_not_taken_for_dead",),
+    ),
+    Mutant(
+        "redis-appends-without-comparing",
+        2,
+        _REDIS_SCRIPTS,
+        "(decides and tonumber(base) ~= version)",
+        "(decides and false)",
+        (f"{_FLEET}journal.py::test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-does-not-know-a-batch-again",
+        11,
+        _REDIS_SCRIPTS,
+        "    if known then return",
+        "    if false then return",
+        (f"{_FLEET}faults.py::test_a_lost_reservation_is_granted_once_and_within_the_send_fence[LOSE_ANSWER]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-takes-this-host-s-word-for-the-time",
+        8,
+        _REDIS_SCRIPTS,
+        "if lag < 0 or lag >",
+        "if lag >",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-refuses-on-what-it-remembers",
+        2,
+        _REDIS,
+        "        while True:\n            wants =",
+        "        if decided_us and not events:\n            return None\n        while True:\n            wants =",
+        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_stopped]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-is-trusted-whatever-it-forgets",
+        11,
+        "moe_segments/journal/redis_durability.py",
+        "    if accepts_risk:",
+        "    if True:",
+        (f"{_FLEET}loss.py::test_a_server_that_may_forget_is_refused_unless_that_is_accepted[appendfsync-everysec]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "redis-may-go-back-unseen",
+        10,
+        "moe_segments/journal/host_witness.py",
+        "        if seen.version > found.version:",
+        "        if False:",
+        (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "postgres-dates-by-the-transaction-s-begin",
+        8,
+        _POSTGRES_SCHEMA,
+        "epoch FROM clock_timestamp()",
+        "epoch FROM now()",
+        (f"{_ON_POSTGRES}journal.py::test_the_time_is_read_after_the_wait_for_the_lock",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-appends-without-comparing",
+        2,
+        _POSTGRES_SCHEMA,
+        "(p_expected = last_version AND",
+        "(true AND",
+        (f"{_ON_POSTGRES}journal.py::test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-this-host-s-word-for-the-time",
+        8,
+        _POSTGRES_SCHEMA,
+        "AND p_now_us <= at_us AND",
+        "AND",
+        (
+            f"{_ON_POSTGRES}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",
+        ),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-refuses-on-what-it-remembers",
+        2,
+        _POSTGRES,
+        "if not events and not is_read:",
+        "if False:",
+        (f"{_ON_POSTGRES}journal.py::test_a_place_that_was_given_back_elsewhere_is_not_refused",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-a-lost-answer-for-a-failure",
+        11,
+        _POSTGRES_LOG,
+        "raise JournalAmbiguous(",
+        "raise JournalError(",
+        (f"{_ON_POSTGRES}faults.py::test_an_answer_that_is_lost_is_said_to_be_and_asking_again_tells",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-acknowledges-before-the-disk-has-it",
+        2,
+        _POSTGRES_SCHEMA,
+        "PERFORM set_config('synchronous_commit', 'on', true);",
+        "NULL;",
+        (f"{_ON_POSTGRES}opening.py::test_what_was_acknowledged_survives_signal_9_whatever_the_defaults",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-waits-for-who-fell-silent-with-the-lock",
+        16,
+        _POSTGRES_SCHEMA,
+        "set_config('idle_in_transaction_session_timeout', '3s', true)",
+        "set_config('idle_in_transaction_session_timeout', '0', true)",
+        (f"{_ON_POSTGRES}faults.py::test_who_falls_silent_while_holding_the_lock_holds_nobody_up",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
         "archived-name-is-free-again",
         0,
         _REGISTRY,
@@ -802,6 +1054,17 @@ def _chosen(names: list[str]) -> tuple[Mutant, ...]:
     return tuple(known[name] for name in names) or MUTANTS
 
 
+def _possible(mutants: tuple[Mutant, ...]) -> tuple[Mutant, ...]:
+    """Those whose tests can run here; says which cannot. In CI all can, or the tests say why not."""
+    if os.environ.get("CI"):
+        return mutants
+    possible = tuple(mutant for mutant in mutants if not mutant.needs or any(map(shutil.which, mutant.needs)))
+    for mutant in mutants:
+        if mutant not in possible:
+            say(f"{mutant.name:42} not tried: needs {' or '.join(mutant.needs)}")
+    return possible
+
+
 def main(arguments: list[str]) -> int:
     """Try the mutants that are named, or all."""
     try:
@@ -813,16 +1076,16 @@ def main(arguments: list[str]) -> int:
         return 2
     if "--list" in arguments:
         for mutant in mutants:
-            say(f"{mutant.name:34} rule {mutant.rule:2}  {mutant.file}")
+            say(f"{mutant.name:42} rule {mutant.rule:2}  {mutant.file}")
         return 0
-    begun = time.monotonic()
+    begun, mutants = time.monotonic(), _possible(mutants)
     with ThreadPoolExecutor(AT_ONCE) as workers:
         control = workers.submit(untouched, mutants)
         ended = []
         for end in workers.map(tried, mutants):
             ended.append(end)
             verdict = "PROBLEM" if end.problem else "caught" if end.caught else "SURVIVED"
-            say(f"{end.mutant.name:34} {verdict:8} {end.seconds:5.1f} s  {end.first}")
+            say(f"{end.mutant.name:42} {verdict:8} {end.seconds:5.1f} s  {end.first}")
         wrong = control.result()
     problems = [f"{end.mutant.name}: {end.problem}" for end in ended if end.problem]
     if wrong:

@@ -33,7 +33,17 @@ def main(options: list[str]) -> int:
     begun = time.monotonic()
     proofs = run(
         "proofs in full",
-        *("-m", "pytest", "tests/proofs", "-q", "-rP", "--durations=20", f"--timeout={LONGEST_S}", *options),
+        *(
+            "-m",
+            "pytest",
+            "tests/proofs",
+            "tests/fleet",
+            "-q",
+            "-rP",
+            "--durations=20",
+            f"--timeout={LONGEST_S}",
+            *options,
+        ),
     )
     mutants = run("mutants", "-m", "tests.mutants")
     say(f"{'everything holds' if proofs and mutants else 'something does not hold'}, {time.monotonic() - begun:.0f} s")

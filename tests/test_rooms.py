@@ -24,7 +24,12 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"command line": ("cli", "__main__"), "testing": ("testing",)},
     {"bulk": ("bulk", "checking", "manifest"), "sandbox": ("sandbox",)},
     {"face": ()},
-    {"client": ("client", "figures", "intake", "job", "many", "submission", "verdict")},
+    {
+        "client": (
+            *("client", "figures", "intake", "job", "many", "submission", "verdict"),
+            *("reading", "filter_calls"),
+        )
+    },
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
     {
         "transport": ("transport", "connector"),
@@ -34,7 +39,12 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"journal": ("journal",)},
     {"settings": ("settings",)},
     {"core": ("core",)},
-    {"models": ("models",)},
+    {
+        "models": (
+            *("models", "absent", "filters"),
+            *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
+        )
+    },
     {"limits": ("limits",)},
     {"errors": ("errors",)},
 )

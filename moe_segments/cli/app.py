@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run"]
 
+FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 _COMMON: Final = Common()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
@@ -23,7 +24,7 @@ _SENDING: Final = Sending()
 app = App(
     name="moe-segments",
     help=(
-        "File segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
+        "Segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
         "Credentials come from MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER; --sandbox needs none. Exit codes: "
         "0 all processed or accepted, 1 some failed, 2 bad input, 3 refused by a quota, 4 outcome unknown, "
         "130 interrupted."
@@ -181,16 +182,75 @@ def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITIN
 
 
 @app.command(name="list")
-def list_segments(*, name: str | None = None, common: Common = _COMMON) -> int:
+def list_segments(*, name: str | None = None, max_wait: float = 0.0, common: Common = _COMMON) -> int:
     """List segments as the service shows them.
 
     Args:
         name: Only the segment of exactly this name.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import list_all
+    from moe_segments.cli.segments import list_all
 
-    return list_all(name, common)
+    return list_all(name, max_wait, common)
+
+
+@app.command
+def get(cs_id: str, /, *, max_wait: float = 0.0, common: Common = _COMMON) -> int:
+    """Show one segment of any kind.
+
+    Args:
+        cs_id: Its identifier, as list shows it.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import get_one
+
+    return get_one(cs_id, max_wait, common)
+
+
+@app.command
+def create_filter(
+    name: str | None = None, *, filters: FiltersFrom, max_wait: float = 0.0, common: Common = _COMMON
+) -> int:
+    """Create a segment of all users that fit filters.
+
+    Args:
+        name: The segment's name; else the payload's. It is used up for ever.
+        filters: JSON file, or - for standard input: a filter, a list of filters, a group, or the dashboard's Segment
+            Payload as it is.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import create_filter as create
+
+    return create(name, filters, max_wait, common)
+
+
+@app.command
+def update_filter(
+    cs_id: str,
+    /,
+    *,
+    filters: FiltersFrom,
+    name: str | None = None,
+    updated_by: str | None = None,
+    max_wait: float = 0.0,
+    common: Common = _COMMON,
+) -> int:
+    """Give a filter segment other filters, and another name where wanted.
+
+    Args:
+        cs_id: Its identifier, as list shows it.
+        filters: JSON file, or - for standard input, as for create-filter.
+        name: Its new name.
+        updated_by: E-mail address of who updates it.
+        max_wait: Longest wait for the segment, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import update_filter as update
+
+    return update(cs_id, filters, name, updated_by, max_wait, common)
 
 
 @app.command

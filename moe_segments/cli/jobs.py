@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import attrs
 from rich.text import Text
 
 from moe_segments.bulk import EXIT_OK, row_of
@@ -73,6 +74,7 @@ def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
         "duplicate_possible": record.duplicate_possible,
         "operation": dict(record.operation),
         "accepted": record.accepted,
+        "evidence": None if (found := client.job(record.id).evidence) is None else attrs.asdict(found),
         "result": record.result,
         "warning": row["warning"],
         "error": row["error"],

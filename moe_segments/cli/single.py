@@ -1,4 +1,4 @@
-"""The commands for one operation, and the list of segments."""
+"""The commands for one file operation, archive and unarchive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.bulk import EXIT_OK, check_key, row_of
+from moe_segments.bulk import check_key, row_of
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import Stopped, run, unless_stopped
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from moe_segments.job import Job
     from moe_segments.models import Operation
 
-__all__ = ["list_all", "submit_file", "submit_plain"]
+__all__ = ["submit_file", "submit_plain"]
 
 _KINDS: Final[Mapping[str, type[Operation]]] = {
     kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
@@ -58,11 +58,6 @@ def submit_file(
 def submit_plain(op: str, fields: dict[str, Any], waiting: Waiting, common: Common) -> int:
     """Archive or unarchive. Returns the exit code."""
     return run(lambda stop: _submit(op, fields, None, waiting, None, common, stop))
-
-
-def list_all(name: str | None, common: Common) -> int:
-    """List segments. Returns the exit code."""
-    return run(lambda stop: _list(name, common, stop))
 
 
 async def _submit(
@@ -143,17 +138,3 @@ def _show(row: BulkRow, accepted: dict[str, object], common: Common) -> None:
 
 def _has_figures(row: BulkRow) -> bool:
     return None not in (row.found, row.processed, row.matched)
-
-
-async def _list(name: str | None, common: Common, stop: asyncio.Event) -> int:
-    async with open_session(common) as session:
-        segments = await unless_stopped(session.client.list_segments(name), stop)
-    if common.json:
-        output.document({"segments": [attrs.asdict(segment) for segment in segments]})
-        return EXIT_OK
-    columns = ("segment", "id", "created", "type", "source")
-    rows = (
-        (one.name, one.id, output.clock_time(one.created_time), one.type or "", one.source or "") for one in segments
-    )
-    output.show(output.table(columns, rows))
-    return EXIT_OK

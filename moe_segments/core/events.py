@@ -143,6 +143,7 @@ class Reserved:
         expiry_days: Days until the segment expires, for a create.
         owner: The process that sends, as boot, pid and start time.
         duplicate_possible: An earlier send of this job may have worked.
+        call: The call of the v3 API that it is, one of `limits.CALL_LIMITS`; empty for none that has a quota.
     """
 
     name: ClassVar[str] = "reserved"
@@ -159,6 +160,7 @@ class Reserved:
     expiry_days: int | None = None
     owner: str | None = None
     duplicate_possible: bool = False
+    call: str = ""
 
     @property
     def row(self) -> str:
@@ -469,9 +471,12 @@ _DEFAULTS: Final = {
 }
 
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
+
+
 def encode(events: Sequence[Event]) -> str:
     """Events as one line of JSON."""
-    return json.dumps([[event.name, _fields(event)] for event in events], separators=(",", ":"))
+    return _ENCODER.encode([[event.name, _fields(event)] for event in events])
 
 
 def decode(text: str) -> tuple[Event, ...]:

@@ -21,7 +21,7 @@ from moe_segments.core.events import (
     Reserved,
     Unclaimed,
 )
-from moe_segments.core.jobs import JobRecord, Jobs
+from moe_segments.core.jobs import READS, JobRecord, Jobs
 from moe_segments.core.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -97,20 +97,31 @@ class WorkspaceState:
         self.jobs.reserve(event, at_us)
 
     def keep(self, batch: Batch) -> bool:
-        """Let what was tried stand, if *batch* is exactly that, made durable at that moment. Returns whether it is."""
+        """Let what was tried stand, if *batch* is exactly that, made durable then or later. Returns whether it is."""
+        late_us = batch.at_us - self._tried_at_us
         if (
             batch.version != self.version + 1
-            or batch.at_us != self._tried_at_us
+            or late_us < 0
             or len(batch.events) != len(self._tried)
             or any(tried[0] is not event for tried, event in zip(self._tried, batch.events, strict=True))
         ):
             return False
+        if late_us:
+            self._restamp(batch.at_us, late_us)
         if self.claims.live:
             for event, _, __ in self._tried:
                 self.claims.reserved(event.job, event.row)
         self._tried.clear()
         self.version, self.now_us = batch.version, batch.at_us
         return True
+
+    def _restamp(self, at_us: int, late_us: int) -> None:
+        """An engine that decides before it asks stamps what it appends a little later than that."""
+        self.ledger.advance(at_us)
+        for event, _, __ in self._tried:
+            self.ledger.restamp(event.row, late_us)
+        for job in {event.job for event, _, __ in self._tried if event.operation.get("op") not in READS}:
+            self.jobs.restamp(job, late_us)
 
     def take_back(self) -> None:
         """Undo everything tried, last first."""
@@ -128,7 +139,7 @@ class WorkspaceState:
 
     def _restore_job(self, event: Reserved, record: JobRecord | None) -> None:
         if record is None:
-            del self.jobs.records[event.job]
+            self.jobs.records.pop(event.job, None)  # a read has none
         else:
             self.jobs.records[event.job] = record
         if event.token_sha256 is not None:

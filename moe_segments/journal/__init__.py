@@ -7,7 +7,7 @@ grouping and the waking, is `follower.Follower`, the same over every engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from moe_segments.errors import InputError
 
@@ -22,22 +22,35 @@ __all__ = ["Clock", "Decide", "Journal", "open_journal"]
 Decide: TypeAlias = "Callable[[Sequence[Batch], int], Sequence[Event]]"
 Clock: TypeAlias = "Callable[[], int]"
 
+# Each engine over a driver that is an extra of its own, by the scheme of its URL.
+_EXTRAS: Final = {
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+unix": "redis",
+    "unix": "redis",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+}
+
 
 class Journal(Protocol):
     """One log. What every engine promises, and the contract suite checks.
 
     Versions count from 1 without gaps. A batch's `at_us` is the engine's clock or the last batch's, whichever
     is later, so time never runs backwards in a log. An appended batch survives the process, and for a durable
-    engine the power. An engine that cannot keep this raises `JournalError` and appends nothing.
+    engine the power. An engine that cannot keep this raises `JournalError` and appends nothing; one that cannot
+    tell, since an answer was lost, raises `JournalAmbiguous`, and is asked again with the same batch id.
 
     Attributes:
         journal_id: The log's identity, random, made with it; a copied or new log has another history.
         doubt: Why this log may have lost history, as its witness saw it; None when there is no doubt.
         is_new: This log was made by this `open`.
         immediate: Its calls never wait, so that they can be made within one step of the event loop.
+        spans_hosts: Processes of several hosts may use it.
     """
 
     immediate: bool
+    spans_hosts: bool
     journal_id: str
     doubt: str | None
     is_new: bool
@@ -87,14 +100,16 @@ def open_journal(
     """The engine that a journal URL names, not yet opened.
 
     Args:
-        url: `memory:`, `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.
+        url: `memory:`; `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`;
+            `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path/to/socket`;
+            `postgresql://user:password@host/database`. Never shown.
         scope: What shares one quota: workspace and data center.
         clock: Microseconds since the epoch, for tests; None for the engine's own.
-        state_dir: Where the second witness is kept; None keeps only the one beside the file.
+        state_dir: Where this host's witness is kept; None keeps only the one beside the file.
         poll_s: How often `changed` looks for what others appended, where nothing tells, seconds.
 
     Raises:
-        InputError: The URL names no engine.
+        InputError: The URL names no engine, or its driver is not installed.
     """
     if url == "memory:":
         from moe_segments.journal.memory import MemoryJournal
@@ -107,5 +122,29 @@ def open_journal(
 
         path = Path(url.removeprefix("sqlite:///")).expanduser()
         return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
-    scheme = url.partition(":")[0]
-    raise InputError(f"no journal engine for a {scheme!r} URL; use memory: or sqlite:///path/to/quota.db", "journal")
+    scheme, found, _ = url.partition("://")
+    extra = _EXTRAS.get(scheme.lower()) if found else None
+    if extra is not None:
+        return _over_driver(extra, url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+    raise InputError(
+        f"no journal engine for a {url.partition(':')[0]!r} URL; use memory:, sqlite:///path/to/quota.db, "
+        "redis://host:6379/0 or postgresql://host/database",
+        "journal",
+    )
+
+
+def _over_driver(
+    extra: str, url: str, scope: str, *, clock: Clock | None, state_dir: Path | None, poll_s: float
+) -> Journal:
+    """An engine whose module, named like its extra, imports a driver and offers `from_url`."""
+    from importlib import import_module
+
+    try:
+        engine = import_module(f"moe_segments.journal.{extra}")
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"this journal needs a driver that is not installed ({missing.name}): pip install 'moe-segments[{extra}]'",
+            "journal",
+        ) from None
+    made: Journal = engine.from_url(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+    return made

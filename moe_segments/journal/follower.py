@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from moe_segments.core.events import Checkpoint, Reserved
 from moe_segments.core.state import WorkspaceState
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.journal.again import surely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -36,6 +37,7 @@ _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _CHECKPOINT_EVERY: Final = 2_000  # batches
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
+_Run: TypeAlias = "tuple[Sequence[Event], object, bool, Exception | None]"
 _log = logging.getLogger("moe_segments.journal")
 
 
@@ -48,6 +50,15 @@ class _Asked(Generic[T]):
         self.answer: T | None = None
         self.answered = False
         self.failure: Exception | None = None
+
+    @property
+    def run(self) -> _Run:
+        """How the last run answered it, to be put back."""
+        return self.events, self.answer, self.answered, self.failure
+
+    @run.setter
+    def run(self, run: _Run) -> None:
+        self.events, self.answer, self.answered, self.failure = run  # type: ignore[assignment]  # its own answer
 
 
 class Follower:
@@ -74,7 +85,7 @@ class Follower:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
-        self._changed: set[str | None] = set()
+        self._changed: dict[str | None, None] = {}  # a set in the order of the events, in which waiters wake
         self._jumped = self._stirred = False
         self._id_prefix, self._ids = f"{secrets.token_hex(8)}-", 0
         self._watchers = 0
@@ -270,8 +281,9 @@ class Follower:
         if not facts:
             return
         events = [event for told, _ in facts for event in told]
+        batch_id = self._new_id()
         try:
-            batch = await self.journal.append(events, batch_id=self._new_id())
+            batch = await surely(lambda: self.journal.append(events, batch_id=batch_id))
             await self._catch_up(batch)
         except Exception as error:  # noqa: BLE001 - handed to each who told
             _fail([future for _, future in facts], error)
@@ -281,16 +293,20 @@ class Follower:
                 future.set_result(batch.at_us)
 
     async def _catch_up(self, batch: Batch) -> None:
-        missed = [batch] if batch.version == self.state.version + 1 else await self.journal.read(self.state.version)
-        self._fold(missed)
+        if batch.version == self.state.version + 1:
+            self._fold([batch])
+            return
+        try:
+            self._fold(await self.journal.read(self.state.version))
+        except JournalError as error:  # it says that nothing was recorded, and means the read
+            raise JournalAmbiguous(f"written, but what others wrote before it cannot be read: {error}") from error
 
     async def _flush_asked(self) -> None:
         asked, self._asked = self._asked, []
         if not asked:
             return
         try:
-            batch = await self.journal.transact(self.state.version, self._decision_on(asked), batch_id=self._new_id())
-            self._decided(batch)
+            self._decided(await self._transact(asked))
         except Exception as error:  # noqa: BLE001 - handed to each who asked
             self.state.take_back()
             _fail([one.future for one in asked if one.future], error)
@@ -299,6 +315,23 @@ class Follower:
         for one in asked:
             if one.answered:
                 _deliver(one)
+
+    async def _transact(self, asked: Sequence[_Asked[object]]) -> Batch | None:
+        """Decide and append. Where an answer was lost, whoever asked gets the answer of the run that was written."""
+        decide, batch_id = self._decision_on(asked), self._new_id()
+        lost: list[list[_Run]] = []
+
+        async def call() -> Batch | None:
+            try:
+                return await self.journal.transact(self.state.version, decide, batch_id=batch_id)
+            except JournalAmbiguous:
+                lost.append([one.run for one in asked])
+                raise
+
+        batch = await surely(call)
+        if lost and batch is not None:
+            _put_back(asked, lost, batch)
+        return batch
 
     def _decision_on(self, asked: Sequence[_Asked[object]]) -> Decide:
         self._loop = loop = asyncio.get_running_loop()
@@ -321,7 +354,7 @@ class Follower:
         if batch is None:
             self.state.take_back()
         elif self.state.keep(batch):
-            self._changed.update(event.job for event in batch.events if isinstance(event, Reserved))
+            self._changed |= {event.job: None for event in batch.events if isinstance(event, Reserved)}
         else:
             self.state.take_back()
             self._fold([batch])
@@ -347,13 +380,13 @@ class Follower:
     def _note(self, batch: Batch) -> None:
         self._stirred = True
         for event in batch.events:
-            self._changed.add(getattr(event, "job", None))
+            self._changed[getattr(event, "job", None)] = None
             self._jumped = self._jumped or isinstance(event, Checkpoint)
 
     def _notify(self) -> None:
         if not self._changed:
             return
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         # A checkpoint may stand for anything, so whoever waits looks again.
         looking = tuple(self._waiters) if self._jumped else tuple(changed)
         self._jumped = False
@@ -404,6 +437,16 @@ def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
         one.failure = None
     except Exception as error:  # noqa: BLE001 - one asker's mistake is not the others'
         one.events, one.failure = (), error
+
+
+def _put_back(asked: Sequence[_Asked[object]], lost: Sequence[Sequence[_Run]], batch: Batch) -> None:
+    """Let each asker's answer be that of the run whose events *batch* holds: the last one, or one that was lost."""
+    for runs in ([one.run for one in asked], *reversed(lost)):
+        if tuple(event for events, _, answered, _ in runs if answered for event in events) == batch.events:
+            for one, run in zip(asked, runs, strict=True):
+                one.run = run
+            return
+    raise JournalAmbiguous("the journal holds another decision under this one's name; nothing is granted: ask again")
 
 
 def _deliver(one: _Asked[object]) -> None:

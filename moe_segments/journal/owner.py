@@ -20,17 +20,21 @@ def this_process() -> str | None:
     return f"{boot}/{namespace}/{os.getpid()}/{start}" if boot and namespace and start else None
 
 
-def is_gone(owner: str | None) -> bool:
-    """Whether *owner*, as `this_process` named it on this host, is certainly not running. False when in doubt.
+def is_gone(owner: str | None, *, spans_hosts: bool = False) -> bool:
+    """Whether *owner*, as `this_process` named it, is certainly not running. False when in doubt.
 
     Containers of one host share its boot and not its process numbers: of another one's processes nothing is known.
+
+    Args:
+        owner: A process; None where it was not named.
+        spans_hosts: It may have been named on another host, whose boot is another without being over.
     """
     boot = _boot_id()
     if owner is None or boot is None:
         return False
     owner_boot, *rest = owner.split("/")
     if owner_boot != boot:
-        return True
+        return not spans_hosts
     namespace, pid, start = rest
     return namespace == _pid_namespace() and _start_time(int(pid)) != start
 

@@ -57,10 +57,11 @@ class SqliteJournal:
     Attributes:
         journal_id: The log's identity; empty before `open`. doubt: Why the log may have lost history, as its
         witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log. immediate: Always
-        False: a worker thread waits for the disk.
+        False: a worker thread waits for the disk. spans_hosts: Always False.
     """
 
     immediate = False
+    spans_hosts = False
 
     def __init__(
         self,

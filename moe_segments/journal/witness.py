@@ -26,7 +26,7 @@ import attrs
 
 from moe_segments.journal.files import make_private_directories, open_private
 
-__all__ = ["Sighting", "Witness", "Witnesses", "beside", "in_state_directory"]
+__all__ = ["Sighting", "Witness", "Witnesses", "beside", "in_state_directory", "record_of"]
 
 _LOG: Final = logging.getLogger("moe_segments.journal")
 _BLOCK_BYTES: Final = 512
@@ -39,12 +39,14 @@ class Sighting:
     Attributes:
         journal_id: Its identity.
         version: Its last version.
-        path: The real path of the journal's file.
+        path: The real path of the journal's file, or the server that holds it.
+        batch_id: The id of the batch at that version, where an engine can be asked for it.
     """
 
     journal_id: str
     version: int
     path: str
+    batch_id: str = ""
 
 
 def beside(journal: Path, scope: str) -> Path:
@@ -161,7 +163,7 @@ class Witnesses:
             witness.close()
 
     def _note(self, seen: Sighting) -> None:
-        record = _record(seen)
+        record = record_of(seen)
         for witness in self._witnesses[:1] if self._is_elsewhere else self._witnesses:
             witness.write(record)
 
@@ -206,8 +208,11 @@ else:
 _quoted = functools.cache(json.dumps)  # a process has few journals, and each of its commits names one
 
 
-def _record(seen: Sighting) -> bytes:
+def record_of(seen: Sighting) -> bytes:
+    """What a witness's file holds of *seen*: one line in a block of fixed size, with its check sum."""
     head = f'{{"journal_id":"{seen.journal_id}","version":{seen.version:20d},"path":{_quoted(seen.path)}'
+    if seen.batch_id:
+        head += f',"batch_id":{json.dumps(seen.batch_id)}'
     line = f'{head},"check":"{zlib.crc32(head.encode()):08x}"}}\n'.encode()
     return line.ljust(-(-len(line) // _BLOCK_BYTES) * _BLOCK_BYTES)
 
@@ -217,7 +222,7 @@ def _parsed(line: bytes) -> Sighting | None:
     if check != b'"%08x"}' % zlib.crc32(head):
         return None
     fields = json.loads(line)
-    return Sighting(fields["journal_id"], fields["version"], fields["path"])
+    return Sighting(fields["journal_id"], fields["version"], fields["path"], fields.get("batch_id", ""))
 
 
 def _digest(scope: str) -> str:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from moe_segments.limits import DOCUMENTED, QuotaLimits
 from moe_segments.models import FileFailed, FileProcessed
 from moe_segments.sandbox.filters import Complexity
@@ -56,7 +58,7 @@ class Workspace:
         seed: Of the identifiers; the same seed gives the same ones.
         count_rejected: Whether rejected requests spend what an accepted one would: all, none, or by status.
         segment_users: Most users in one file segment.
-        call_limits: The quotas of v3 calls at speed 1; None: as documented.
+        call_limits: The quotas of v3 calls; None: those of *limits*.
         complexity: What the definition of a filter segment may be at most.
         idle_days: Days after which a segment that nobody used is archived; None: it stays.
         history: How many requests, counted moments, submissions and deliveries are remembered.
@@ -91,7 +93,11 @@ class Workspace:
             count_rejected = REJECTIONS if count_rejected else ()
         self._segment_users = segment_users
         self._count_rejected = frozenset(count_rejected)
-        self._call_limits, self._idle_days, self._most_remembered = call_limits or CallLimits(), idle_days, history
+        self._call_limits, self._idle_days, self._most_remembered = (
+            call_limits or CallLimits.of(self.limits),
+            idle_days,
+            history,
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -244,7 +250,11 @@ class Workspace:
         return segment
 
     def update_filter(self, cs_id: str, ask: FilterAsk) -> SandboxSegment | Refusal:
-        """Give an active filter segment another definition and, where asked, another name."""
+        """Give an active filter segment another definition and, where asked, another name.
+
+        Raises:
+            TooComplex: It is, together with those that it leaves out already.
+        """
         now = self.now()
         segment = self.find(None, cs_id)
         if segment is None:
@@ -252,6 +262,8 @@ class Workspace:
         if segment.kind is Kind.FILE or not segment.is_active:
             text = f"The segment {segment.name!r} is {'of a file' if segment.is_active else 'archived'}: not updated."
             return Refusal(status=403, title="Forbidden operation", description=text)
+        if ask.keeps_excluded and segment.definition is not None:
+            ask = attrs.evolve(ask, definition=ask.definition.leaving_out_as(segment.definition, self.complexity))
         refusal = (
             self._refuse_definition(ask, segment)
             or self._quotas.refuse_call("update_filter", now)

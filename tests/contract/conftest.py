@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.sqlite import SqliteJournal
+from tests.fleet.postgres_server import shared_postgres
+from tests.fleet.servers import shared_redis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +59,43 @@ class SqlitePlace:
         return SqliteJournal(self._directory / "quota.db", scope, clock=clock, state_dir=self._directory, poll_s=0.02)
 
 
-PLACES = [pytest.param(MemoryPlace, id="memory"), pytest.param(SqlitePlace, id="sqlite")]
+class RedisPlace:
+    """Logs in one server, those of each test under names of their own."""
+
+    is_shared = True
+
+    def __init__(self, directory: Path) -> None:
+        self._url, self._prefix = shared_redis().url, secrets.token_hex(8)
+
+    def journal(self, scope: str = "W1", *, clock: Clock | None = None) -> Journal:
+        """See `Place`."""
+        from moe_segments.journal.redis import RedisJournal
+
+        return RedisJournal(self._url, f"{self._prefix} {scope}", clock=clock)
+
+
+class PostgresPlace:
+    """Logs in one server, those of each test in a schema of their own."""
+
+    is_shared = True
+
+    def __init__(self, directory: Path) -> None:
+        self._url = f"{shared_postgres().unix_url}&schema=contract_{secrets.token_hex(8)}"
+        self._directory = directory
+
+    def journal(self, scope: str = "W1", *, clock: Clock | None = None) -> Journal:
+        """See `Place`."""
+        from moe_segments.journal.postgres import PostgresJournal
+
+        return PostgresJournal(self._url, scope, clock=clock, state_dir=self._directory, poll_s=0.02)
+
+
+PLACES = [
+    pytest.param(MemoryPlace, id="memory"),
+    pytest.param(SqlitePlace, id="sqlite"),
+    pytest.param(RedisPlace, id="redis"),
+    pytest.param(PostgresPlace, id="postgres"),
+]
 
 
 class FakeClock:

@@ -207,6 +207,22 @@ async def test_what_the_documents_do_not_name_comes_back_untouched(call: Caller)
 
 
 @pytest.mark.asyncio
+async def test_an_update_changes_those_to_leave_out_only_when_it_speaks_of_them(call: Caller, sandbox: Sandbox) -> None:
+    """Not sent: they stay. Null: nobody is left out."""
+    excluded = {"filter_operator": "or", "filters": [BOUGHT]}
+    cs_id = (await call("POST", V3, wanted("a", CITY) | {"excluded_filters": excluded})).data["id"]
+    kept = await call.update(cs_id, CITY | {"value": "Agra"})
+    other = await call("POST", V3, wanted("b", CITY | {"value": "Agra"}))
+    twin = await call("POST", V3, wanted("c", CITY | {"value": "Agra"}) | {"excluded_filters": excluded})
+    cleared = await call.update(cs_id, CITY, excluded_filters=None)
+    created = await call("POST", V3, wanted("d", BOUGHT) | {"excluded_filters": None})
+
+    assert kept.data["excluded_filters"] == excluded
+    assert (other.status, twin.status, cleared.status, created.status) == (201, 409, 200, 201)
+    assert "excluded_filters" not in cleared.data
+
+
+@pytest.mark.asyncio
 async def test_a_name_is_unique_for_ever_and_over_both_versions(call: Caller) -> None:
     """Archived or renamed away, of a file or of filters: a 409, and nothing is created."""
     await call.create_file("file")
@@ -482,6 +498,21 @@ async def test_the_quotas_of_v3_calls_can_be_set_shared_and_shortened(session: a
 
     assert (bad.status, full, updates) == (409, [200, 429], [200, 429])
     assert (after, hour) == (200, 429)
+
+
+@pytest.mark.parametrize(("shared", "statuses"), [(True, [201, 200, 429]), (False, [201, 200, 200])])
+@pytest.mark.asyncio
+async def test_the_limits_of_the_client_are_those_of_the_v3_calls_too(
+    session: aiohttp.ClientSession, *, shared: bool, statuses: list[int]
+) -> None:
+    """What is given to both is the same on both sides, the pool of lists and creates included."""
+    limits = QuotaLimits(list_per_minute=2, filter_calls_shared=shared, get_per_hour=1)
+    async with Sandbox(clock=Clock(), limits=limits) as sandbox:
+        call = Caller(sandbox, session)
+        seen = [(await call.create("a")).status, *[(await call("GET", V3)).status for _ in range(2)]]
+        gets = [(await call("GET", f"{V3}/x")).status for _ in range(2)]
+
+    assert (seen, gets) == (statuses, [200, 429])
 
 
 @pytest.mark.parametrize("figures", [(0, 1, 1), (1, 2), [1, 2, 3], (1, 2, True), None])

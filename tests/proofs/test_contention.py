@@ -1,4 +1,4 @@
-"""Many processes on one SQLite file: the limit is met exactly, nobody is told "locked", nobody starves."""
+"""Many processes on one journal: the limit is met exactly, nobody is told "locked", nobody starves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from moe_segments.core.events import Answered, Reserved
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal import open_journal
+from tests.fleet.servers import redis_server
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ from moe_segments.core.events import Answered
 from moe_segments.errors import QuotaExceeded
 from moe_segments.governor import Governor
 from moe_segments.journal.follower import Follower
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal import open_journal
 from moe_segments.limits import QuotaLimits
 
-path, me, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+url, me, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 limits = QuotaLimits(**settings["limits"])
 granted, refused, waits_s = 0, 0, []
 
@@ -60,7 +61,7 @@ async def one(governor, follower, number):
     waits_s.append(time.monotonic() - begun_s)
 
 async def main():
-    follower = Follower(SqliteJournal(path, "W1", poll_s=0.05), limits)
+    follower = Follower(open_journal(url, "W1", poll_s=0.05), limits)
     await follower.open()
     governor = Governor(follower, limits)
     await governor.open("http://127.0.0.1", on_lost_journal="trust", announce=False)
@@ -81,10 +82,20 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A journal of this test's own, in each engine that several processes may share."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'quota.db'}"
+    else:
+        with redis_server() as server:
+            yield server.url
+
+
 @contextmanager
-def workers(path: Path, settings: dict[str, Any]) -> Iterator[list[subprocess.Popen[str]]]:
+def workers(url: str, settings: dict[str, Any]) -> Iterator[list[subprocess.Popen[str]]]:
     """So many processes that wait to be told to begin. None of them outlives this."""
-    arguments = [sys.executable, "-c", WORKER, str(path)]
+    arguments = [sys.executable, "-c", WORKER, url]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     started = [
         subprocess.Popen(
@@ -105,10 +116,10 @@ def workers(path: Path, settings: dict[str, Any]) -> Iterator[list[subprocess.Po
             process.communicate()
 
 
-def run(path: Path, *, waits: bool, **limits: float) -> list[dict[str, Any]]:
+def run(url: str, *, waits: bool, **limits: float) -> list[dict[str, Any]]:
     """What each of the processes says; all begin at the same moment."""
     settings = {"reservations": RESERVATIONS, "tasks": TASKS, "waits": waits, "limits": limits}
-    with workers(path, settings) as processes:
+    with workers(url, settings) as processes:
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
@@ -124,11 +135,11 @@ def run(path: Path, *, waits: bool, **limits: float) -> list[dict[str, Any]]:
     return said
 
 
-def log_of(path: Path) -> Sequence[Batch]:
+def log_of(url: str) -> Sequence[Batch]:
     """All that is in the journal."""
 
     async def read() -> Sequence[Batch]:
-        journal = SqliteJournal(path, "W1")
+        journal = open_journal(url, "W1")
         await journal.open()
         try:
             return await journal.read(0)
@@ -138,27 +149,25 @@ def log_of(path: Path) -> Sequence[Batch]:
     return asyncio.run(read())
 
 
-def test_of_more_tries_than_places_exactly_the_places_are_granted(tmp_path: Path) -> None:
+def test_of_more_tries_than_places_exactly_the_places_are_granted(url: str) -> None:
     """Half of the tries fit the window. Nobody waits for quota, all wait for the file, and each process gets some."""
     tries = PROCESSES * RESERVATIONS
     places = tries // 2
-    said = run(tmp_path / "quota.db", waits=False, operations_per_hour=places, operations_per_day=10 * places)
+    said = run(url, waits=False, operations_per_hour=places, operations_per_day=10 * places)
     longest_s = max(one["longest_s"] for one in said)
     say(f"{PROCESSES} processes, {tries} tries, {places} places: longest decision {longest_s * 1000:.0f} ms")
     assert sum(one["granted"] for one in said) == places
     assert sum(one["refused"] for one in said) == tries - places
     assert min(one["granted"] for one in said) > 0
-    assert sum(isinstance(event, Reserved) for batch in log_of(tmp_path / "quota.db") for event in batch.events) == (
-        places
-    )
+    assert sum(isinstance(event, Reserved) for batch in log_of(url) for event in batch.events) == (places)
 
 
-def test_who_waits_gets_a_place_in_some_window_and_no_window_has_one_too_many(tmp_path: Path) -> None:
+def test_who_waits_gets_a_place_in_some_window_and_no_window_has_one_too_many(url: str) -> None:
     """A quarter of all in each window: the last is granted not long after the third one ended."""
     wanted = PROCESSES * RESERVATIONS
     places = wanted // 4
     said = run(
-        tmp_path / "quota.db",
+        url,
         waits=True,
         operations_per_hour=places,
         operations_per_day=10 * wanted,
@@ -166,7 +175,7 @@ def test_who_waits_gets_a_place_in_some_window_and_no_window_has_one_too_many(tm
         guard_s=0,
     )
     assert [one["granted"] for one in said] == [RESERVATIONS] * PROCESSES
-    batches = log_of(tmp_path / "quota.db")
+    batches = log_of(url)
     taken_s = _check_windows(batches, places)
     longest_s = max(one["longest_s"] for one in said)
     say(f"{wanted} in windows of {places}: {taken_s:.2f} s in all, longest wait {longest_s:.2f} s")

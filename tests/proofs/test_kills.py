@@ -178,6 +178,10 @@ async def test_a_process_of_another_container_is_not_taken_for_dead() -> None:
     assert is_gone(f"{boot}/{namespace}/4194304/{start}"), "no such process here"
     assert not is_gone(f"{boot}/pid:[1]/4194304/{start}")
     assert is_gone(f"another-boot/pid:[1]/{os.getpid()}/{start}")
+    assert not is_gone(f"another-boot/pid:[1]/{os.getpid()}/{start}", spans_hosts=True), (
+        "another host's, for all we know"
+    )
+    assert is_gone(f"{boot}/{namespace}/4194304/{start}", spans_hosts=True)
 
 
 # Four workers

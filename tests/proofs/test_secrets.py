@@ -47,6 +47,7 @@ from moe_segments.receiver import new_token
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.settings import Settings
 from moe_segments.transport import Transport
+from tests.fleet.servers import has_redis, shared_redis
 from tests.live.stores import WRITER, s3_server
 from tests.proofs import say
 
@@ -385,10 +386,22 @@ async def what_goes_wrong_before_and_between(scene: Scene) -> None:
     await scene.fails("journal is a directory", scene.client(journal=f"sqlite:///{scene.directory}").__aenter__())
     settings = Settings(base_url=scene.sandbox.url, journal=f"redis://user:{JOURNAL_PASSWORD}@h/0", proxy=proxy)
     scene.shows(settings, CREDENTIALS, WRONG, operation, Transport(CREDENTIALS, settings))
-    for url in (f"redis://user:{JOURNAL_PASSWORD}@h/0", f"no-engine://{JOURNAL_PASSWORD}"):
-        with pytest.raises(Exception, match="journal") as caught:
-            Follower(open_journal(url, "W1"), QuotaLimits())
-        scene.sinks.add_error("no such engine", caught.value, has_variables=False)
+    with pytest.raises(Exception, match="journal") as caught:
+        Follower(open_journal(f"no-engine://{JOURNAL_PASSWORD}", "W1"), QuotaLimits())
+    scene.sinks.add_error("no such engine", caught.value, has_variables=False)
+    for url in (
+        f"redis://user:{JOURNAL_PASSWORD}@127.0.0.1:9/0?timeout_s=0.1",
+        f"redis+unix://user:{JOURNAL_PASSWORD}@/nowhere?timeout_s=0.1",
+        *([shared_redis().url.replace("//", f"//user:{JOURNAL_PASSWORD}@")] if has_redis() else ()),
+    ):
+        journal = open_journal(url, "W1")
+        scene.shows(journal)
+        await scene.fails("no journal there", journal.open())
+        await scene.fails("no journal for a client there", scene.client(journal=url).__aenter__())
+    for url in (f"redis://user:{JOURNAL_PASSWORD}@h:{JOURNAL_PASSWORD}/0", f"redis://h/?{JOURNAL_PASSWORD}=1"):
+        with pytest.raises(Exception, match="Redis URL") as caught:
+            open_journal(url, "W1")
+        scene.sinks.add_error("no URL of a journal", caught.value, has_variables=False)
 
 
 async def what_others_repeat(scene: Scene) -> None:

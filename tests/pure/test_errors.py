@@ -35,6 +35,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "FileProcessingFailed": (400, "too large", "r1"),
     "CallbackTimeout": ("j1", 3_600.0),
     "JournalError": ("is locked",),
+    "JournalAmbiguous": ("did not answer",),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -16,12 +16,15 @@ import aiohttp
 from aiohttp import web
 
 from moe_segments import (
+    UNSET,
     Accepted,
+    ActionFilter,
     AddUsers,
     Answer,
     AnswerShapeError,
     ApiError,
     ArchiveSegment,
+    AttributeFilter,
     AuthenticationFailed,
     BadRequest,
     CallbackReceiver,
@@ -29,17 +32,22 @@ from moe_segments import (
     CleanReport,
     Conflict,
     CreateFileSegment,
+    CreateFilterSegment,
     Credentials,
+    Evidence,
     FileFailed,
     FileFigures,
     FileProcessed,
     FileProcessingFailed,
+    Filter,
+    FilterGroup,
     Finding,
     Forbidden,
     Governor,
     InputError,
     Job,
     JobState,
+    JournalAmbiguous,
     JournalError,
     LimitUsage,
     MoeSegmentsError,
@@ -56,19 +64,30 @@ from moe_segments import (
     QuotaExceeded,
     QuotaLimits,
     QuotaNeverFits,
+    RawFilter,
     RemoveUsers,
     ReplaceUsers,
     Segment,
     SegmentBusy,
+    SegmentFilter,
     SegmentsClient,
     ServerError,
     SplitReport,
+    TimeRange,
     TooManyRequests,
     UnarchiveSegment,
+    UpdateFilterSegment,
     __version__,
+    all_of,
+    any_of,
+    attribute,
     check_file,
     clean_file,
+    did,
+    did_not,
+    in_segment,
     publish,
+    raw_filter,
     split_file,
 )
 
@@ -302,6 +321,43 @@ async def submitted_as_they_come(client: SegmentsClient) -> None:
         assert_type(outcome.job.id if outcome.job else None, str | None)
 
 
+# Segments of filters
+
+
+def filters() -> FilterGroup:
+    city = attribute("city").is_in("Pune", "Delhi")
+    assert_type(city, AttributeFilter)
+    assert_type(~city, AttributeFilter)
+    bought = did("Purchase").at_least(2).in_the_last(days=30).where(attribute("price").greater_than(10))
+    assert_type(bought, ActionFilter)
+    assert_type(did_not("Refund").within(TimeRange.on(date(2026, 8, 1), zone=UTC)), ActionFilter)
+    assert_type(in_segment("64f0"), SegmentFilter)
+    assert_type(raw_filter({"filter_type": "new"}), Filter)
+    assert_type(any_of(city, bought), FilterGroup)
+    assert_type(all_of(city, RawFilter({"filter_type": "new"})), FilterGroup)
+    return assert_type(city & (bought | in_segment("64f0")), FilterGroup)
+
+
+async def filter_segments(client: SegmentsClient) -> None:
+    made = await client.create_filter_segment(name="buyers", included_filters=filters(), max_wait_s=math.inf)
+    assert_type(made, Segment)
+    assert_type(made.included_filters, FilterGroup | RawFilter | None)
+    assert_type(made.updated_time, datetime | None)
+    await client.create_filter_segment(payload={"name": "b", "included_filters": {}})
+    await client.create_filter_segment(name="c", included_filters=[attribute("a").today(), {"filter_type": "new"}])
+    await client.update_filter_segment(made.id, included_filters=filters(), name=UNSET, excluded_filters=None)
+    assert_type(await client.get_segment(made.id, max_wait_s=math.inf), Segment)
+    assert_type(await client.list_segments("b", max_wait_s=60), tuple[Segment, ...])
+    await client.governor.plan([CreateFilterSegment(name="d", included_filters=filters()), ArchiveSegment(name="old")])
+
+
+async def filter_values(client: SegmentsClient) -> None:
+    job = await client.submit(CreateFilterSegment(name="b", included_filters=filters()))
+    assert_type(job.segment, Segment | None)
+    assert_type(job.evidence, Evidence | None)
+    await client.submit(UpdateFilterSegment(cs_id="64f0", included_filters=filters()), on_unknown="retry")
+
+
 # The governor
 
 
@@ -399,6 +455,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return error.error_message
         case CallbackTimeout():
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
+        case JournalAmbiguous():
+            return f"perhaps: {error.problem}"
         case JournalError():
             return assert_type(error.problem, str)
         case _:
@@ -411,6 +469,8 @@ def refused(error: ApiError) -> str:
     match error:
         case TooManyRequests():
             assert_type(error.ready_at, datetime | None)
+            assert_type(error.actual_count, int | None)
+            assert_type(error.allowed_count, int | None)
             return error.limit or "a quota"
         case Conflict():
             return assert_type(error.existing_cs_id, str | None) or "exists"

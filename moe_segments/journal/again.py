@@ -1,0 +1,61 @@
+"""Ask a journal again whose answer was lost, with the same batch id, for a while and no longer.
+
+An engine that cannot tell whether it wrote raises `JournalAmbiguous`; one that cannot reach its server now, and may
+soon, `Unreachable`. Asking again with the same batch id is safe, since a batch is appended once whatever happens, and
+the answer tells. Meanwhile nothing is granted; what stays unknown is raised, and whatever was written then counts until
+its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from moe_segments.errors import JournalAmbiguous, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Unreachable", "surely"]
+
+T = TypeVar("T")
+
+# Below the send fence, so that what is granted after all may still start.
+_FOR_S: Final = 15.0
+_PAUSES_S: Final = (0.0, 0.05, 0.2, 0.5, 1.0)  # the last one goes on
+_log = logging.getLogger("moe_segments.journal")
+
+
+class Unreachable(JournalError):
+    """Nothing was asked, so nothing was recorded; it may work soon."""
+
+
+async def surely(call: Callable[[], Awaitable[T]]) -> T:
+    """What *call* returns, made again with a growing pause while its outcome is unknown, for 15 seconds.
+
+    Args:
+        call: One call to an engine, with the same batch id each time.
+
+    Raises:
+        JournalAmbiguous: It is still unknown whether anything was written.
+        JournalError: The first call wrote nothing; or the journal has become unusable meanwhile.
+    """
+    try:
+        return await call()
+    except JournalAmbiguous as error:
+        _log.warning("asking the journal again whether this was written: %s", error)
+        lost: JournalError = error
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + _FOR_S
+    for pause_s in itertools.chain(_PAUSES_S, itertools.repeat(_PAUSES_S[-1])):
+        if loop.time() + pause_s > until_s:
+            break
+        await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+        try:
+            return await call()
+        except (JournalAmbiguous, Unreachable) as error:  # what it says of this call, it does not say of the first
+            lost = error
+    raise JournalAmbiguous(lost.problem) from lost

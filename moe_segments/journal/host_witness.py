@@ -1,0 +1,117 @@
+"""What this host remembers of a log on a server: its identity, and the last version and batch seen of it.
+
+A server that failed over to a replica, was restored or flushed looks perfectly well by itself. The witness lies
+in this host's state directory and does not go back with it. It is written after each commit and each read, and
+not synced; several processes of the host write it, so it may lag, and never runs ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from moe_segments.journal.files import make_private_directories
+from moe_segments.journal.witness import Witness, in_state_directory, record_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_segments.journal.witness import Sighting
+
+__all__ = ["HostWitness"]
+
+_LOG = logging.getLogger("moe_segments.journal")
+
+
+class HostWitness:
+    """The witness of one log on a server.
+
+    Args:
+        state_dir: This host's state directory; None for no witness.
+        scope: Which log: what shares one quota.
+
+    Attributes:
+        seen: What was remembered before this process; None when nothing was.
+
+    Raises:
+        OSError: The state directory cannot be made, or the witness not be read.
+    """
+
+    def __init__(self, state_dir: Path | None, scope: str) -> None:
+        self._witness: Witness | None = None
+        self._is_doubted = self._is_elsewhere = False
+        self.seen: Sighting | None = None
+        if state_dir is not None:
+            path = in_state_directory(state_dir, scope)
+            make_private_directories(path.parent)
+            self._witness = Witness(path)
+            self.seen = self._witness.recall()
+
+    def examine(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
+        """Why the log that was found may have lost history; None when nothing speaks against it, which is then noted.
+
+        With a doubt the witness stays as it is until this process commits something, so that a client that stops here
+        leaves the doubt to the next. Arguments as for `doubt`.
+        """
+        doubt = self.doubt(found, is_new=is_new, batch_id=batch_id)
+        self._is_doubted = doubt is not None
+        self._is_elsewhere = self._is_doubted and self.seen is not None and _is_another_place(self.seen, found)
+        if not self._is_doubted:
+            self.note(found)
+        return doubt
+
+    def doubt(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
+        """Why the log that was found may have lost history; None when nothing speaks against it.
+
+        Args:
+            found: The log as it is.
+            is_new: It was made just now.
+            batch_id: The id of its batch at the version that `seen` names; None when it holds that no more.
+        """
+        seen = self.seen
+        if seen is None or not seen.version:  # nothing was recorded that could be lost
+            return None
+        known = f"version {seen.version} was seen"
+        if _is_another_place(seen, found):
+            return (
+                f"this workspace's journal was at {seen.path} ({known} there) and this one is at {found.path}: two "
+                f"journals count one quota twice; use {seen.path}, unless it is given up for good"
+            )
+        if seen.journal_id != found.journal_id:
+            what = "was lost, and a new one starts there" if is_new else "was replaced by another one"
+            return f"the journal at {found.path} {what} ({known} of the one before)"
+        if seen.version > found.version:
+            return f"the journal at {found.path} was put back to version {found.version} although {known}"
+        if batch_id is not None and seen.batch_id and batch_id != seen.batch_id:
+            return (
+                f"the journal at {found.path} was put back and went on from there: its version {seen.version} changed"
+            )
+        return None
+
+    def note(self, seen: Sighting, *, is_ours: bool = True, counts: bool = True) -> None:
+        """Remember what was seen. Never fails: the log stands, and a witness may lag.
+
+        Args:
+            seen: The log as it is now.
+            is_ours: This process committed the last batch; what others did ends no doubt of ours.
+            counts: What was committed spends quota, or says that this log is the one to trust. Before that a log at
+                another place than the known one does not take its place: a URL mistyped once casts no doubt on the
+                right one.
+        """
+        self._is_doubted = self._is_doubted and not is_ours
+        self._is_elsewhere = self._is_elsewhere and not (is_ours and counts)
+        if self._witness is None or self._is_doubted or self._is_elsewhere:
+            return
+        try:
+            self._witness.write(record_of(seen))
+        except OSError as error:
+            _LOG.warning("the witness of the journal could not be written: %s", error)
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        if self._witness is not None:
+            self._witness.close()
+
+
+def _is_another_place(seen: Sighting, found: Sighting) -> bool:
+    return seen.journal_id != found.journal_id and seen.path != found.path

@@ -1,0 +1,298 @@
+"""The one connection over which a PostgreSQL journal asks, made again when it was lost. Used by one call at a time.
+
+A call that got no answer ends in `Lost`: the server may have done it or not, and the connection is given up, as an
+answer that comes late must not be taken for another call's. A call that the server refused ends in `JournalError`,
+and the server has undone it. A connection that was lost while nobody used it is noticed before anything is sent.
+
+Whoever stands between (pgbouncer) gives each transaction another session of the server's. Then no statement is
+prepared, nothing is kept in a session, and nobody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+import psycopg
+from psycopg import conninfo
+
+from moe_segments.errors import InputError, JournalError
+from moe_segments.journal.again import Unreachable
+from moe_segments.journal.postgres_problems import explain, is_refusal, unreachable
+from moe_segments.journal.postgres_url import ACCEPTED_RISK
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from moe_segments.journal.postgres_url import Target
+
+__all__ = ["Lost", "Row", "Session", "connected", "cut", "place_of"]
+
+Row: TypeAlias = "tuple[Any, ...]"  # what a column holds, only its statement tells
+
+_OLDEST: Final = 120_000
+_CONNECT_S: Final = "10"
+_FIRST_GREETING_S: Final = 30.0  # another opener may be making the tables
+_SERVER: Final = (
+    "SELECT current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery(), "
+    "current_setting('server_version_num')::integer, pg_backend_pid(), current_setting('default_transaction_isolation')"
+)
+_READ_COMMITTED: Final = "read committed"
+# A peer that is gone without a word is noticed within half a minute, unless the URL says otherwise.
+_DEFAULTS: Final = {
+    "connect_timeout": _CONNECT_S,
+    "application_name": "moe_segments",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+
+
+class Lost(Exception):
+    """No answer came; whether the server did what it was asked is unknown.
+
+    Attributes:
+        reason: How the connection was lost, one phrase.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@attrs.frozen
+class _Server:
+    """What a server says of itself.
+
+    Attributes:
+        fsync: "on" where a commit waits for the disk.
+        full_page_writes: "on" where a torn page is mended after a crash.
+        is_standby: It replays another server's log.
+        version: As 150004.
+        backend_pid: Of the session that answered.
+        isolation: At which its transactions run, unless they say otherwise.
+    """
+
+    fsync: str
+    full_page_writes: str
+    is_standby: bool
+    version: int
+    backend_pid: int
+    isolation: str
+
+
+def place_of(target: Target) -> str:
+    """Host, port and database of *target* as they may be shown.
+
+    Raises:
+        InputError: libpq cannot read the URL.
+    """
+    try:
+        parts = conninfo.conninfo_to_dict(target.conninfo)
+    except psycopg.ProgrammingError:  # libpq quotes what it cannot read, and that may be the password
+        raise InputError(
+            "libpq cannot read this postgresql:// URL: see that special characters of the password are %-encoded and "
+            "that every parameter after the ? is one of libpq's or ours (schema, durability, timeout_s)",
+            "journal",
+        ) from None
+    host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "local socket"
+    port = parts.get("port") or os.environ.get("PGPORT") or "5432"
+    database = parts.get("dbname") or os.environ.get("PGDATABASE") or parts.get("user") or "default database"
+    return f"{host}:{port}/{database}, schema {target.schema}"
+
+
+async def connected(target: Target) -> psycopg.AsyncConnection:
+    """A connection of its own, in autocommit mode.
+
+    Raises:
+        psycopg.Error: There is none.
+    """
+    given = conninfo.conninfo_to_dict(target.conninfo)
+    defaults = {key: value for key, value in _DEFAULTS.items() if key not in given}
+    whole = conninfo.make_conninfo(target.conninfo, **defaults)
+    return await psycopg.AsyncConnection.connect(whole, autocommit=True, prepare_threshold=None)
+
+
+def cut(connection: psycopg.AsyncConnection) -> None:
+    """Break it: whoever waits for an answer then reads the end of the stream, encrypted or not."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+class Session:
+    """A connection to *target* that has been checked, whenever one is needed.
+
+    Args:
+        target: Where.
+        begun: Called with each new connection before it is used.
+
+    Attributes:
+        place: The server as it may be shown.
+        is_direct: The server answers itself, with no pooler between; known once there was a connection.
+    """
+
+    def __init__(self, target: Target, begun: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
+        self.place, self.is_direct = place_of(target), False
+        self._target, self._begun = target, begun
+        self._connection: psycopg.AsyncConnection | None = None
+        self._poll: Callable[[], object] = list
+        self._is_late = False
+        self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
+
+    async def close(self) -> None:
+        """Let go of the connection. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def ready(self) -> psycopg.AsyncConnection:
+        """The connection, made anew where there is none or the old one is dead. Nothing has been asked yet.
+
+        Raises:
+            JournalError: There is no server, or none that may keep a journal.
+        """
+        # An idle server that has something to say says goodbye.
+        if self._connection is not None and (self._connection.closed or self._poll()):
+            await self.close()
+        if self._connection is None:
+            self._connection = await self._new()
+            self._poll = _poll_of(self._connection)
+        return self._connection
+
+    async def row(self, statement: bytes, values: Sequence[object]) -> Row | None:
+        """The first row that one statement, a transaction of its own, answers with. One round trip.
+
+        Raises:
+            JournalError: There is no server, or it refused.
+            Lost: No answer came.
+        """
+        connection = await self.ready()
+        with self._watched(connection):
+            cursor = await connection.execute(statement, values)
+            return await cursor.fetchone()
+
+    async def begin(self, statement: bytes, values: Sequence[object]) -> Row | None:
+        """Begin a transaction with *statement*; end it with `commit` or `rollback`. Two round trips.
+
+        Not one, in a pipeline: the driver ends that with a flush, at which the server no longer looks whether the
+        client falls silent within its transaction.
+        """
+        connection = await self.ready()
+        with self._watched(connection):
+            await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
+            cursor = await connection.execute(statement, values)
+            return await cursor.fetchone()
+
+    async def commit(self, statement: bytes, values: Sequence[object]) -> Row | None:
+        """Run *statement* in the open transaction and commit it. One round trip."""
+        connection = self._open()
+        with self._watched(connection):
+            async with connection.pipeline():
+                cursor = await connection.execute(statement, values)
+                await connection.execute(b"COMMIT")
+            return await cursor.fetchone()
+
+    async def rollback(self) -> None:
+        """Undo the open transaction, if there is one left."""
+        connection = self._connection
+        if connection is None or connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return
+        with suppress(Lost, JournalError), self._watched(connection):
+            await connection.execute(b"ROLLBACK")
+            return
+        await self.close()  # the server ends what a lost connection began
+
+    def _open(self) -> psycopg.AsyncConnection:
+        if self._connection is None:
+            raise Lost("the connection was lost within a transaction")
+        return self._connection
+
+    async def _new(self) -> psycopg.AsyncConnection:
+        connection = await self._attempt()
+        if isinstance(connection, JournalError):
+            raise connection
+        try:
+            with self._watched(connection, self._greeting_s):
+                self.is_direct = await self._check(connection)
+                await self._begun(connection)
+            self._greeting_s = self._target.timeout_s
+            connection.prepare_threshold = 0 if self.is_direct else None
+        except Lost as lost:
+            raise Unreachable(
+                f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
+                f"see that it runs and try again ({self.place})"
+            ) from None
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _attempt(self) -> psycopg.AsyncConnection | JournalError:
+        # Returned and not raised: the driver's error holds the password, and must not hang on to ours.
+        try:
+            return await connected(self._target)
+        except psycopg.Error as error:
+            return unreachable(error, self.place, self._target)
+
+    async def _check(self, connection: psycopg.AsyncConnection) -> bool:
+        """Refuse a server that cannot keep a journal. Returns whether it answers itself, with nobody between."""
+        row = await (await connection.execute(_SERVER.encode())).fetchone()
+        server = _Server(*row or ())
+        if server.version < _OLDEST:
+            raise JournalError(
+                f"the journal needs PostgreSQL {_OLDEST // 10_000} or later and this is {server.version // 10_000} "
+                f"({self.place})"
+            )
+        if server.is_standby:
+            raise JournalError(
+                f"the journal's server is a standby, which takes no writes ({self.place}): name the primary, or every "
+                "host with target_session_attrs=read-write, in the journal URL"
+            )
+        off = [name for name in ("fsync", "full_page_writes") if getattr(server, name) != "on"]
+        if off and not self._target.accepts_risk:
+            raise JournalError(
+                f"the journal's server runs with {' = off, '.join(off)} = off ({self.place}): a loss of power loses or "
+                "damages what it has acknowledged, and then the quota is overspent; set them on and reload, or, to "
+                f"accept that risk in words, add durability={ACCEPTED_RISK} behind the ? of the journal's URL"
+            )
+        is_direct = server.backend_pid == connection.info.backend_pid  # a pooler makes up the one it gives
+        if is_direct and server.isolation != _READ_COMMITTED:
+            await connection.execute(b"SET default_transaction_isolation = 'read committed'")
+        return is_direct
+
+    @contextmanager
+    def _watched(self, connection: psycopg.AsyncConnection, timeout_s: float | None = None) -> Iterator[None]:
+        """Give the connection up where no answer comes; tell a lost answer from a refusal."""
+        self._is_late = False
+        timeout_s = timeout_s or self._target.timeout_s
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._cut, connection)
+        try:
+            yield
+        except psycopg.Error as error:
+            if is_refusal(error):
+                raise explain(error, self.place) from error
+            reason = f"no answer came within {timeout_s:g} s" if self._is_late else "the connection was lost"
+            self._connection = None
+            connection.pgconn.finish()
+            raise Lost(reason) from None
+        finally:
+            timer.cancel()
+
+    def _cut(self, connection: psycopg.AsyncConnection) -> None:
+        self._is_late = True
+        cut(connection)
+
+
+def _poll_of(connection: psycopg.AsyncConnection) -> Callable[[], object]:
+    """What tells, without waiting, whether there is something to read: kept, since it is asked before every call."""
+    descriptor = connection.fileno()
+    if not hasattr(select, "poll"):
+        return lambda: select.select([descriptor], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: poll.poll(0)

@@ -1,0 +1,316 @@
+"""One connection to a Redis that is checked before it is used, and what its errors mean.
+
+A call is one script, one round trip. A server that is not there, is still loading or has moved is tried again within
+the address's time-out, as nothing was asked of it yet; the same after a refusal that came before the script ran.
+Once a script that may write was sent, an answer that does not come makes the call ambiguous. A connection that was
+left in the middle of an answer is never used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from hiredis import pack_command
+from redis import exceptions
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+
+from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.journal.again import Unreachable
+from moe_segments.journal.redis_durability import WANTED, check_server, parse_info, refuse_or_warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from moe_segments.journal.redis_address import Address
+    from moe_segments.journal.redis_scripts import Script
+
+__all__ = ["Link"]
+
+_LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError)
+# The first word of a refusal that came before anything was done, and may be over soon.
+_PASSING: Final = frozenset(
+    {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "MOVED", "NOSCRIPT"}
+)
+_WHAT_TO_DO: Final = {
+    "OOM": "it is at its maxmemory: give it more memory, or delete what else is in it",
+    "MISCONF": "it cannot write to its disk: see to the disk and its log",
+    "NOPERM": "its ACL does not let this user do that: see the journal's page in the docs for what it needs",
+    "NOAUTH": "it wants a user and a password: name them in the URL",
+    "WRONGPASS": "the user or the password in the URL is wrong",
+    "READONLY": "it is a replica: name its primary in the URL",
+    "CROSSSLOT": "its cluster put the keys of one workspace apart, which it must not",
+    "CLUSTERDOWN": "its cluster does not serve this workspace's slot: see to the cluster",
+    "WRONGTYPE": "another program uses this journal's keys: give the journal a database of its own",
+}
+_FIRST_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 0.5
+_log = logging.getLogger("moe_segments.journal")
+
+
+class Link:
+    """The connection of one journal.
+
+    Args:
+        address: Where to, and for how long to try.
+        scripts: What is to be called, loaded with each connection.
+    """
+
+    def __init__(self, address: Address, scripts: Sequence[Script]) -> None:
+        self._address, self._scripts = address, scripts
+        self._at = address  # another node, where a cluster has said so
+        self._connection: AbstractConnection | None = None
+        self._turn = asyncio.Lock()
+        self._warned = ""
+
+    @property
+    def place(self) -> str:
+        """The server as it may be shown."""
+        return str(self._address)
+
+    async def call(self, script: Script, keys: Sequence[bytes], *arguments: object, writes: bool) -> list[Any]:
+        """Run *script*, in one round trip where nothing is in the way. Returns its answer.
+
+        Raises:
+            JournalAmbiguous: It *writes*, and its answer was lost.
+            JournalError: It was not run.
+        """
+        answer: list[Any] = await self._ask(("EVALSHA", script.sha, len(keys), *keys, *arguments), writes=writes)
+        return answer
+
+    async def look(self, key: bytes, field: str) -> bytes | None:
+        """A field of a hash.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        found: bytes | None = await self._ask(("HGET", key, field), writes=False)
+        return found
+
+    async def subscription(self, channel: bytes) -> AbstractConnection:
+        """A connection of its own that hears what is published; whoever asks for it closes it.
+
+        Raises:
+            JournalError: It cannot be made.
+        """
+        connection = _made(self._at)
+        try:
+            async with asyncio.timeout(self._at.timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]  # so in redis-py
+                await connection.send_command("SUBSCRIBE", channel)
+                await connection.read_response()
+        except (*_LOST, exceptions.RedisError) as error:
+            await _drop(connection)
+            raise self._explained(error) from None
+        except BaseException:
+            await _drop(connection)
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Let go of the connection. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _drop(connection)
+
+    async def _ask(self, command: tuple[Any, ...], *, writes: bool) -> Any:  # an answer is what its script makes it
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            until_s, pause_s = loop.time() + self._address.timeout_s, _FIRST_PAUSE_S
+            while True:
+                try:
+                    connection = self._connection or await self._connected()
+                    return await self._exchanged(connection, command, writes=writes)
+                except _Again as again:
+                    if loop.time() + pause_s > until_s:
+                        raise again.error from None
+                    await asyncio.sleep(0 if again.at_once else pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+                    pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _exchanged(self, connection: AbstractConnection, command: tuple[Any, ...], *, writes: bool) -> Any:
+        try:
+            async with asyncio.timeout(self._at.timeout_s):
+                # Packed here: the driver's own packing, in Python, costs as much as the rest of a call.
+                await connection.send_packed_command(pack_command(command), check_health=False)
+                return await connection.read_response()
+        except exceptions.RedisError as error:
+            code = _code(error)
+            if isinstance(error, exceptions.ResponseError) or code in _PASSING:  # the server's word: it did nothing
+                raise await self._refused(code, error) from None
+            await self._let_go()
+            raise self._lost(error, writes=writes) from None
+        except (*_LOST, TimeoutError) as error:
+            await self._let_go()
+            raise self._lost(error, writes=writes) from None
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def _refused(self, code: str, error: exceptions.RedisError) -> Exception:
+        if code not in _PASSING:
+            return self._explained(error)
+        if code == "MOVED":
+            self._at = _moved(self._address, str(error))
+        await self._let_go()  # the next connection may lead to another server, and loads the scripts
+        return _Again(self._explained(error, Unreachable), at_once=code in {"MOVED", "NOSCRIPT"})
+
+    def _lost(self, error: BaseException, *, writes: bool) -> Exception:
+        if not writes:
+            return _Again(self._explained(error, Unreachable), at_once=True)
+        return JournalAmbiguous(
+            f"the journal at {self.place} did not answer ({self._said(error)}): it may have been recorded, or not"
+        )
+
+    async def _connected(self) -> AbstractConnection:
+        """A new connection to a server that may be trusted with the journal."""
+        connection = _made(self._at)
+        try:
+            async with asyncio.timeout(self._at.timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]  # so in redis-py
+                await self._greet(connection)
+        except JournalError:
+            await _drop(connection)
+            raise
+        except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
+            await _drop(connection)
+            raise self._explained(error) from None
+        except (*_LOST, exceptions.RedisError, TimeoutError) as error:
+            await _drop(connection)
+            self._at = self._address
+            if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
+                raise self._explained(error) from None
+            raise _Again(self._explained(error, Unreachable)) from None
+        except BaseException:
+            await _drop(connection)
+            raise
+        self._connection = connection
+        return connection
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Check what the server promises, and load the scripts, in one round trip."""
+        commands: list[tuple[str, ...]] = [("INFO",), *(("CONFIG", "GET", name) for name in WANTED)]
+        commands += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
+        await connection.send_packed_command(connection.pack_commands(commands))
+        answers = [await _answer(connection) for _ in commands]
+        info, *rest = answers
+        if isinstance(info, Exception):
+            raise info
+        known = parse_info(info.decode(errors="replace"))
+        check_server(known, self.place)
+        told, loaded = rest[: len(WANTED)], rest[len(WANTED) :]
+        settings = None if any(isinstance(one, Exception) for one in told) else dict(map(_setting, told))
+        warning = refuse_or_warn(settings, known, self.place, accepts_risk=self._address.accepts_risk)
+        if warning is not None and warning != self._warned:
+            self._warned = warning
+            _log.warning("%s", warning)
+        for one in loaded:
+            if isinstance(one, Exception):
+                raise one
+
+    async def _let_go(self) -> None:
+        await self.close()
+
+    def _explained(self, error: BaseException, kind: type[JournalError] = JournalError) -> JournalError:
+        what_to_do = _WHAT_TO_DO.get(_code(error), "see whether the server runs and can be reached")
+        return kind(
+            f"the journal at {self.place} cannot be used; nothing was recorded: {what_to_do} ({self._said(error)})"
+        )
+
+    def _said(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError | exceptions.TimeoutError):
+            return f"no answer within {self._at.timeout_s:g} s"
+        text = str(error) or type(error).__name__
+        password = self._address.password
+        # A server may repeat what it was sent.
+        return text.replace(password, "***") if password else text
+
+
+class _Again(Exception):
+    """Nothing was done, and it may work soon.
+
+    Attributes:
+        error: What to raise when it does not.
+        at_once: There is nothing to wait for.
+    """
+
+    def __init__(self, error: JournalError, *, at_once: bool = False) -> None:
+        super().__init__(error)
+        self.error, self.at_once = error, at_once
+
+
+def _made(address: Address) -> AbstractConnection:
+    # RESP2, in which what is published comes like any other answer.
+    common: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        "client_name": "moe-segments",
+        "socket_timeout": None,
+        "socket_connect_timeout": address.timeout_s,
+    }
+    if address.socket:
+        return UnixDomainSocketConnection(path=address.socket, **common)
+    common |= {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if not address.tls:
+        return Connection(**common)
+    return SSLConnection(
+        ssl_ca_certs=address.ca_file,
+        ssl_certfile=address.cert_file,
+        ssl_keyfile=address.key_file,
+        ssl_check_hostname=True,
+        ssl_cert_reqs="required",
+        ssl_min_version=ssl.TLSVersion.TLSv1_2,
+        **common,
+    )
+
+
+async def _drop(connection: AbstractConnection) -> None:
+    try:
+        await connection.disconnect(nowait=True)
+    except (*_LOST, exceptions.RedisError):  # it is gone all the same
+        _log.debug("a connection ended badly")
+
+
+async def _answer(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except exceptions.ResponseError as error:
+        return error
+
+
+def _setting(answer: Sequence[bytes]) -> tuple[str, str]:
+    name, value = (one.decode(errors="replace") for one in answer) if answer else ("", "")
+    return name, value
+
+
+def _code(error: BaseException) -> str:
+    """The word that an error of the server begins with; the driver takes some of them off."""
+    for kind, code in (
+        (exceptions.NoScriptError, "NOSCRIPT"),
+        (exceptions.MovedError, "MOVED"),
+        (exceptions.AskError, "TRYAGAIN"),  # the slot is on its way to another node
+        (exceptions.TryAgainError, "TRYAGAIN"),
+        (exceptions.ClusterDownError, "CLUSTERDOWN"),
+        (exceptions.BusyLoadingError, "LOADING"),
+        (exceptions.MasterDownError, "MASTERDOWN"),
+        (exceptions.ReadOnlyError, "READONLY"),
+        (exceptions.OutOfMemoryError, "OOM"),
+        (exceptions.NoPermissionError, "NOPERM"),
+        (exceptions.AuthenticationError, "WRONGPASS"),
+    ):
+        if isinstance(error, kind):
+            return "NOAUTH" if "required" in str(error) else code
+    return str(error).partition(" ")[0] if isinstance(error, exceptions.RedisError) else ""
+
+
+def _moved(address: Address, text: str) -> Address:
+    """The node that `MOVED slot host:port` names; an empty host is the one that was asked."""
+    host, _, port = text.rpartition(" ")[2].rpartition(":")
+    return attrs.evolve(address, host=host.strip("[]") or address.host, port=int(port), socket="")

@@ -1,0 +1,1 @@
+"""Journals on real servers, with faults between: started here, on loopback, and ended here."""

@@ -1,0 +1,147 @@
+"""What the PostgreSQL tests share: a server of one's own, a schema of one's own, journals and followers on them."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from moe_segments.core.events import ExternalUsage, Reserved
+from moe_segments.journal.clock import BootClock
+from moe_segments.journal.follower import Follower
+from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.limits import QuotaLimits
+from tests.fleet.postgres_server import PostgresServer, postgres_server, shared_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from moe_segments.core.events import Batch, Event
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal.follower import Question
+
+__all__ = [
+    "FACT",
+    "LISTENERS",
+    "LOCK",
+    "Place",
+    "always",
+    "fact",
+    "fill",
+    "followed",
+    "host",
+    "opened",
+    "place",
+    "reserve",
+    "server",
+]
+
+FACT = ExternalUsage(operations=1)
+
+# The number of the only log's lock, in SQL; `{s}` is the schema. What follows takes it, and finds who listens.
+_NUMBER = (
+    "(SELECT (('x' || substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))::bit(64) >> 1)"
+)
+_NUMBER += "::bigint FROM {s}.scopes)"
+LOCK = f"SELECT pg_advisory_xact_lock({_NUMBER})"
+HELD = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND {_NUMBER} = "
+HELD += "(classid::bigint << 32) | objid::bigint"
+LISTENERS = f"SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'LISTEN %' || {_NUMBER} || '%'"
+
+
+@attrs.frozen
+class Place:
+    """A schema in the server that all tests of this process share.
+
+    Attributes:
+        server: It.
+        schema: Its name.
+    """
+
+    server: PostgresServer
+    schema: str
+
+    @property
+    def url(self) -> str:
+        """The journal URL over TCP."""
+        return f"{self.server.url}?schema={self.schema}"
+
+    @property
+    def unix_url(self) -> str:
+        """The journal URL over the Unix socket."""
+        return f"{self.server.unix_url}&schema={self.schema}"
+
+    def url_at(self, port: int) -> str:
+        """The journal URL through another port, a proxy's."""
+        return f"{self.server.url_at(port)}?schema={self.schema}"
+
+    def sql(self, statement: str) -> str:
+        """What psql prints; `{s}` is the schema."""
+        return self.server.sql(statement.replace("{s}", self.schema))
+
+
+@pytest.fixture
+def place() -> Place:
+    """A schema of this test's own."""
+    return Place(shared_postgres(), f"test_{secrets.token_hex(8)}")
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server of this test's own."""
+    with postgres_server() as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[PostgresJournal]:  # its own parameters
+    journal = PostgresJournal(url, scope, **options)
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+@asynccontextmanager
+async def followed(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[Follower]:  # its own parameters
+    follower = Follower(PostgresJournal(url, scope, **options), QuotaLimits())
+    await follower.open()
+    try:
+        yield follower
+    finally:
+        await follower.close()
+
+
+def fact(number: int) -> Event:
+    return ExternalUsage(operations=1, rows=number)
+
+
+def always(*events: Event) -> Callable[[Sequence[Batch], int], Sequence[Event]]:
+    """A decision that is always the same."""
+    return lambda _missed, _now_us: events
+
+
+def host(boot_us: Callable[[], int]) -> BootClock:
+    """A host whose clock shows what *boot_us* says."""
+    return BootClock(boot_us=boot_us)
+
+
+async def fill(journal: PostgresJournal, count: int, prefix: str = "b") -> list[Batch]:
+    return [await journal.append([FACT], batch_id=f"{prefix}{number}") for number in range(1, count + 1)]
+
+
+def reserve(job: str, places: int = 10**6) -> Question[bool]:
+    """One of so many places."""
+
+    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
+        if len(state.jobs.records) >= places:
+            return [], False
+        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
+        state.try_reserve(event, now_us)
+        return [event], True
+
+    return question

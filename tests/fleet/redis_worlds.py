@@ -1,0 +1,94 @@
+"""What the Redis tests share: a server of one's own, its administrator, journals on it, clocks that go wrong."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from moe_segments.core.events import ExternalUsage, Reserved
+from moe_segments.journal.clock import BootClock
+from moe_segments.journal.redis import RedisJournal
+from tests.fleet.servers import RedisServer, redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from moe_segments.core.events import Batch, Event
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal.follower import Question
+
+__all__ = ["FACT", "admin_of", "calls_of", "fact", "fill", "host", "opened", "reserve", "server", "server_us", "tell"]
+
+FACT = ExternalUsage(operations=1)
+
+
+def fact(number: int) -> Event:
+    return ExternalUsage(operations=1, rows=number)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of this test's own."""
+    with redis_server() as made:
+        yield made
+
+
+@contextmanager
+def admin_of(server: RedisServer, **options: Any) -> Iterator[Redis]:  # redis-py's own options
+    """Whoever may do everything to *server*."""
+    client = Redis(port=server.port, decode_responses=True, **options)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def opened(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[RedisJournal]:  # its own parameters
+    journal = RedisJournal(url, scope, **options)
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def fill(journal: RedisJournal, count: int, prefix: str = "b") -> list[Batch]:
+    return [await journal.append([FACT], batch_id=f"{prefix}{number}") for number in range(1, count + 1)]
+
+
+def calls_of(admin: Redis) -> int:
+    """How many scripts the server has run for its clients."""
+    stats: dict[str, Any] = admin.info("commandstats")
+    return int(stats.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+def server_us(admin: Redis) -> int:
+    seconds, micros = admin.time()
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def host(boot_us: Callable[[], int]) -> BootClock:
+    """A host whose clock shows what *boot_us* says."""
+    return BootClock(boot_us=boot_us)
+
+
+def tell(admin: Redis, *words: str) -> Any:  # what a command answers
+    """A command that redis-py has no name for."""
+    return admin.execute_command(*words)  # type: ignore[no-untyped-call]  # so in redis-py
+
+
+def reserve(job: str, places: int = 10**6) -> Question[bool]:
+    """One of so many places."""
+
+    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
+        if len(state.jobs.records) >= places:
+            return [], False
+        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
+        state.try_reserve(event, now_us)
+        return [event], True
+
+    return question
