@@ -32,7 +32,7 @@ _DIGITS: Final = b"0123456789\n"
 _PLAIN: Final = _LOWER + b"\n"
 _COMMON: Final = _LOWER + _UPPER + b'\n\r\t ,"'
 _FEED: Final = 10
-_FEW_BYTES: Final = 4_096  # of a chunk, that only the rows around them are looked at
+_FEW_BYTES: Final = 1_024  # of a chunk, that only the rows around them are looked at
 
 # Blanks and invisible characters beyond ASCII, as UTF-8: no-break space, the spaces of U+2000, zero width, and so on.
 _WIDE_BLANKS: Final = (
