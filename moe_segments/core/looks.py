@@ -33,7 +33,7 @@ _PLAIN: Final = _LOWER + b"\n"
 _COMMON: Final = _LOWER + _UPPER + b'\n\r\t ,"'
 _NO_COMMA: Final = bytes(sorted(set(range(256)) - set(b",")))
 _FEED: Final = 10
-_FEW_BYTES: Final = 1_024  # of a chunk, that only the rows around them are looked at
+_FEW_BYTES: Final = 1_536  # of a chunk, that only the rows around them are looked at
 
 # Blanks and invisible characters beyond ASCII, as UTF-8: no-break space, the spaces of U+2000, zero width, and so on.
 _WIDE_BLANKS: Final = (
