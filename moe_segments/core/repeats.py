@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core.seen import SeenValues
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from moe_segments.core.chunks import Chunk
     from moe_segments.core.seen import Duplicates, Place, Reread
@@ -69,10 +69,9 @@ class Repeats:
         """All duplicates; the first *most* of them with the first occurrence's line, where it can be read again."""
         return self._seen.finish(most)
 
-    def let_go(self) -> None:
-        """Forget everything without holding up other threads. Nothing can be asked afterwards."""
-        if isinstance(self._seen, SeenValues):
-            self._seen.let_go()
+    def let_go(self) -> Iterator[None]:
+        """Forget everything, a little at each step. Nothing can be asked afterwards."""
+        return self._seen.let_go() if isinstance(self._seen, SeenValues) else iter(())
 
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
