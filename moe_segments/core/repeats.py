@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.seen import SeenValues
@@ -78,6 +79,8 @@ class Repeats:
 
     def _go_fast(self) -> None:
         self._fast_from = None  # once
+        if find_spec("numpy") is None:  # a module that cannot be loaded costs memory until then
+            return
         try:
             from moe_segments.core.seen_fast import SeenKeys  # numpy costs more than a small file
         except ModuleNotFoundError as error:
