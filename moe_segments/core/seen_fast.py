@@ -79,10 +79,15 @@ class _Rows:
         words: _Words = wide[self.starts].view("<u8").reshape(-1, number)
         return words
 
-    def last_word(self, shortest: int) -> _Words:
-        """The last eight bytes of all rows, the shortest of which has *shortest*; all bytes of one that has fewer."""
+    def last_word(self, shortest: int, size: int | None) -> _Words:
+        """The last eight bytes of all rows, all bytes of one that has fewer; *size* is as for `full_words`."""
+        if size is not None:
+            begin = int(self.starts[0]) + max(size - _WORD, 0)
+            shape, strides = (self.starts.size,), (size + 1,)
+            words: _Words = np.ndarray(shape, dtype="<u8", buffer=self.data.data, offset=begin, strides=strides)
+            return words if size >= _WORD else words & _KEEP[size]
         if shortest >= _WORD:
-            words: _Words = self.words[self.starts + (self.sizes - _WORD)]
+            words = self.words[self.starts + (self.sizes - _WORD)]
         else:
             words = self.words[self.starts + np.maximum(self.sizes - _WORD, 0)]
             words &= _KEEP[np.minimum(self.sizes, _WORD)]
@@ -162,11 +167,12 @@ def _hashes(rows: _Rows, text: bytes) -> _Words:
     sizes, number = rows.sizes, rows.sizes.size
     shortest, longest = int(sizes.min()), int(sizes.max())
     hashes: _Words = sizes.astype(np.uint64) * _MULTIPLIER + _START
-    hashes ^= rows.last_word(shortest)
+    size = shortest if shortest == longest else None
+    hashes ^= rows.last_word(shortest, size)
     _mix(hashes)
     usual = min((len(text) - 1 - number) // number, _LONG_BYTES) // _WORD  # as many words as a row has on average
     if usual:
-        words = rows.full_words(usual, shortest if shortest == longest else None)
+        words = rows.full_words(usual, size)
         for index in range(usual):
             mixed = hashes ^ words[:, index]
             _mix(mixed)
