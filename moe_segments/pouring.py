@@ -177,8 +177,10 @@ async def _pour_stream(
 ) -> T:
     with ExitStack() as stack:
         keep = None
+        ended = ExitStack()  # what takes long to let go of, and is not needed any more when all is taken
+        stack.callback(ended.close)
         if is_reread:
-            spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            spool = ended.enter_context(tempfile.TemporaryFile(buffering=0))
             keep = spool.write
             origin = attrs.evolve(origin, reread=lambda offset, size: os.pread(spool.fileno(), size, offset))
         taker = make(origin)
@@ -189,6 +191,10 @@ async def _pour_stream(
                 keep(block)
             taker.feed(block)
 
+        def finish() -> T:
+            with ended:
+                return taker.finish()
+
         taken_bytes = 0
         async for block in blocks:
             check_size(taken_bytes + len(block), web.max_bytes, origin.name)
@@ -196,7 +202,7 @@ async def _pour_stream(
             taken_bytes += len(block)
             if progress is not None:
                 progress(taken_bytes, origin.file_bytes)
-        return await _whole(taker.finish)
+        return await _whole(finish)
 
 
 async def _whole(work: Callable[..., T], *arguments: bytes) -> T:
