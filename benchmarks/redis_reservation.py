@@ -71,7 +71,7 @@ TASKS: Final = 100
 EACH: Final = 5  # reservations of a task in a slice
 LIVE: Final = 10_000
 HEAVY: Final = 2_000_000
-TRIES: Final = 4_000
+TRIES: Final = 8_000  # of each process: some six windows
 WAKES: Final = 60
 WIDE: Final = QuotaLimits(operations_per_hour=10**6, operations_per_day=10**7, users_per_day=10**13)
 BARE: Final = "redis.call('XADD', KEYS[1], '*', 'i', ARGV[1], 'a', ARGV[2], 'e', ARGV[3]) return {'done', ARGV[2], 1}"

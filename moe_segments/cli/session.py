@@ -157,7 +157,7 @@ async def _port_of(journal: str) -> int:
     """The port of the sandbox that this journal was kept for, since a journal belongs to one address; else any."""
     from moe_segments.sandbox import DEMO_CREDENTIALS
 
-    if not _is_file(journal):
+    if not _may_know(journal):
         return 0
     follower = Follower(open_journal(journal, DEMO_CREDENTIALS.scope), QuotaLimits())
     try:
@@ -168,8 +168,11 @@ async def _port_of(journal: str) -> int:
     return (urlsplit(opened.origin).port or 0) if opened else 0
 
 
-def _is_file(journal: str) -> bool:
-    return journal.startswith("sqlite:///") and Path(journal.removeprefix("sqlite:///")).expanduser().is_file()
+def _may_know(journal: str) -> bool:
+    """Whether there may be something in it already."""
+    if journal.startswith("sqlite:///"):
+        return Path(journal.removeprefix("sqlite:///")).expanduser().is_file()
+    return _lasts(journal)
 
 
 async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None) -> Session:

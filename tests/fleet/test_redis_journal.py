@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +39,6 @@ from tests.fleet.servers import RedisServer, redis_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal import Decide
@@ -45,10 +47,14 @@ __all__ = ["server"]  # a fixture
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
-RIGHTS = (
-    "~moe-segments:* &moe-segments:* +evalsha +script|load +info +config|get +hget +hmget +hset +hdel +xadd +xrange "
-    "+xtrim +lindex +lpos +lpop +rpush +lrem +exists +time +publish +subscribe +ping +select +client|setname"
-)
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def rights() -> str:
+    """What the docs say a user of its own needs."""
+    lines = (DOCS / "journal.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.strip().startswith("~moe-segments:"))
+    return f"{lines[first].strip()} {lines[first + 1].strip()}"
 
 
 async def followed(url: str, scope: str = "W1", **options: Any) -> Follower:
@@ -313,7 +319,7 @@ def one_channel() -> str:
 async def test_without_news_the_poll_finds_it(server: RedisServer) -> None:
     """Nobody tells this user anything; and a connection for news that was cut is made again."""
     with admin_of(server) as admin:
-        tell(admin, f"ACL SETUSER deaf on >pw {RIGHTS.replace('+subscribe', '')}")
+        tell(admin, f"ACL SETUSER deaf on >pw {rights().replace('+subscribe', '')}")
         deaf = server.url.replace("//", "//deaf:pw@")
         async with opened(deaf, poll_s=0.05) as one, opened(server.url) as two:
             waiting = asyncio.ensure_future(one.changed(0, timeout_s=30))
@@ -340,7 +346,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def test_the_rights_in_the_docs_are_enough(server: RedisServer) -> None:
     """For deciding, recording, compacting and hearing of others."""
     with admin_of(server) as admin:
-        tell(admin, f"ACL SETUSER moe on >p%w {RIGHTS}")
+        tell(admin, f"ACL SETUSER moe on >p%w {rights()}")
     follower = await followed(server.url.replace("//", "//moe:p%25w@"), poll_s=0.05)
     assert await follower.ask(reserve("a"))
     await follower.record(FACT)
@@ -501,3 +507,18 @@ async def test_a_handle_that_is_not_open_says_so(server: RedisServer) -> None:
     await journal.close()
     with pytest.raises(JournalError, match="open it first"):
         await journal.append([FACT], batch_id="a")
+
+
+@pytest.mark.processes
+async def test_a_sandboxed_command_goes_on_with_its_journal_here(server: RedisServer) -> None:
+    """The sandbox comes back at the address that the journal was kept for."""
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "moe_segments", "quota", "--sandbox", "--json", "--journal", server.url),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        assert b"operations_per_hour" in out

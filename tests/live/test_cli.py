@@ -548,7 +548,7 @@ async def test_a_wrong_key_ends_in_exit_code_2_after_one_request(shell: Shell) -
         (("quota", "--speed", "0"), {}, "--speed: must be a positive number"),
         (("quota", "--users", "x.csv"), {}, "--users: goes with --sandbox"),
         (("quota", "--journal", "sqlite:////proc/nothing/x.db"), {}, "the journal /proc/nothing/x.db"),
-        (("quota", "--journal", "redis://localhost"), {}, "no journal engine for a 'redis' URL"),
+        (("quota", "--journal", "mysql://localhost"), {}, "no journal engine for a 'mysql' URL"),
         (("quota", "--sandbox", "--users", "nothing.csv"), {}, "users: the file cannot be read"),
         (("bulk", "nothing.csv"), {}, "the manifest cannot be read"),
         ((*CREATE, "a|b", "--file-url", "https://x.in/y"), {}, "name: must not contain |"),

@@ -36,6 +36,7 @@ from moe_segments import (
     InputError,
     Job,
     JobState,
+    JournalAmbiguous,
     JournalError,
     LimitUsage,
     MoeSegmentsError,
@@ -354,6 +355,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return error.error_message
         case CallbackTimeout():
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
+        case JournalAmbiguous():
+            return f"perhaps: {error.problem}"
         case JournalError():
             return assert_type(error.problem, str)
         case _:
