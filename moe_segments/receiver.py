@@ -197,6 +197,8 @@ class CallbackReceiver:
             record = await self._record_of(follower, token_sha256)
             if follower is None or record is None:
                 return NOT_STORED if scope in self._left and follower is None else UNKNOWN
+            if follower.state.barred is not None:  # the service is to come again where the journal is then
+                raise follower.state.barred
             await self._inbox.take(follower, token_sha256, *record, body)
         except JournalError as error:
             _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
@@ -294,6 +296,8 @@ class CallbackReceiver:
                 follower = Follower(self._journal_of(scope), self._limits)
                 opening.push_async_callback(follower.close)
                 await follower.open()
+                if follower.state.barred is not None:
+                    raise follower.state.barred
                 opening.callback(self._followers.pop, scope, None)
                 self._followers[scope] = follower
                 if follower.journal.doubt:  # written down before any callback can make the witness forget it

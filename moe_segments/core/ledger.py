@@ -405,6 +405,19 @@ class Ledger:
         for window in self.windows:
             window.quarantined_until_us = 0
 
+    def postpone(self, by_us: int) -> None:
+        """Let everything end so much later: it was stamped by a clock that is so much behind this log's."""
+        held = {hold: None for tape in self.tapes for hold in tape.holds}
+        held |= {hold: None for row in self.rows.values() for hold in (row.operations, row.users) if hold is not None}
+        for hold in held:
+            hold.postpone(by_us)
+        for tape in self.tapes:
+            tape.postpone(by_us)
+        for row in self.rows.values():
+            row.reserved_us += by_us
+        self.active.postpone(by_us)
+        self.external = [attrs.evolve(usage, at_us=usage.at_us + by_us) for usage in self.external]
+
     # Remembering
 
     def prune(self, now_us: int) -> None:
