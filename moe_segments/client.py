@@ -28,7 +28,6 @@ from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
-from moe_segments.journal.succession import recalled, stands_for, succeed
 from moe_segments.limits import USERS_PER_DAY, QuotaLimits, is_finite, is_whole
 from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
@@ -225,10 +224,15 @@ class SegmentsClient:
 
     async def _open_journal(self) -> None:
         """Open the journal; one that was moved is known to this host's witness under the name it had before."""
-        before = None if self._witness_dir is None else recalled(self._witness_dir, self.scope)
+        if self._witness_dir is None:
+            await self.follower.open()
+            return
+        from moe_segments.journal.succession import recalled, stands_for, succeed  # with its files, comes sqlite3
+
+        before = recalled(self._witness_dir, self.scope)
         await self.follower.open()
         journal, origins = self.follower.journal, self.follower.state.origins
-        if journal.doubt and self._witness_dir and before and stands_for(origins, before):
+        if journal.doubt and before and stands_for(origins, before):
             await self.follower.close()
             succeed(self._witness_dir, self.scope, journal.journal_id)
             await self.follower.open()
