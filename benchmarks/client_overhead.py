@@ -152,7 +152,7 @@ class Bare:
         headers = {**request.headers, "Authorization": authorization(CREDENTIALS)}
         return partial(self._send, request.method, self.url + request.path, request.body, headers)
 
-    async def _send(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> None:
+    async def _send(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> None:
         async with self.session.request(method, url, data=body, headers=headers) as answer:
             assert answer.status == _ACCEPTED
             assert (await answer.json())["success"]

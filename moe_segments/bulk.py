@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
 
-__all__ = ["BulkReport", "BulkRow", "exit_code_of", "remaining_entries", "row_of", "run_bulk", "run_id_for"]
+__all__ = [
+    "BulkReport",
+    "BulkRow",
+    "check_key",
+    "exit_code_of",
+    "remaining_entries",
+    "row_of",
+    "run_bulk",
+    "run_id_for",
+]
 
 T = TypeVar("T")
 _log = logging.getLogger("moe_segments.bulk")
@@ -199,7 +208,7 @@ async def run_bulk(
     interrupted = False
     if not finished:
         await running.write_plan()
-        await _unless_stopped(_check_key(client, manifest), stop)
+        await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
         outcomes = client.submit_many(
             running.operations(), concurrency=concurrency, result_timeout_s=result_timeout_s, on_unknown=on_unknown
         )
@@ -371,11 +380,15 @@ def _is_off_its_way(record: JobRecord) -> bool:
     return record.state != JobState.RESERVED
 
 
-async def _check_key(client: SegmentsClient, manifest: Manifest) -> None:
-    """Ask for a segment: a read spends no operation, and a wrong key is known before any is sent."""
+async def check_key(client: SegmentsClient, name: str) -> None:
+    """Ask for a segment: a read spends no operation, and a wrong key is known before any is sent.
+
+    Raises:
+        AuthenticationFailed: The service does not take the key.
+    """
     try:
         async with asyncio.timeout(_KEY_CHECK_S):
-            await client.list_segments(name=manifest.entries[0].operation.name)
+            await client.list_segments(name=name)
     except AuthenticationFailed:
         raise
     except (MoeSegmentsError, TimeoutError) as error:

@@ -14,7 +14,8 @@ import aiohttp
 import attrs
 
 from moe_segments.core.admission import cost_of
-from moe_segments.core.events import OwnerGone
+from moe_segments.core.events import NeverSent, OwnerGone
+from moe_segments.core.jobs import remembered
 from moe_segments.errors import (
     InputError,
     MoeSegmentsError,
@@ -55,10 +56,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.models import Credentials, Operation, Segment
 
 __all__ = ["SegmentsClient"]
 
+_MOST_ID_CHARS: Final = 200
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
@@ -267,16 +270,14 @@ class SegmentsClient:
 
     async def _name_the_lost(self) -> None:
         """Jobs whose process died while sending are unknown: named, never sent again in silence."""
-        lost = [
-            OwnerGone(record.id, record.attempt)
-            for record in self.follower.state.jobs.records.values()
-            if record.state == JobState.RESERVED
-            and is_gone(record.owner, spans_hosts=self.follower.journal.spans_hosts)
-        ]
+        records = self.follower.state.jobs.records
+        spans_hosts = self.follower.journal.spans_hosts
+        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
         if lost:
             await self.follower.record(*lost)
-        for record in tuple(self.follower.state.jobs.records.values()):
-            if record.state == JobState.UNKNOWN:
+        recent_us = self.follower.now_us() - round(self.limits.day_s * 1_000_000)
+        for record in tuple(records.values()):
+            if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
                 self._look_for(record.id)
 
     # Operations
@@ -538,8 +539,12 @@ class SegmentsClient:
         self._check_usable()
         if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
             raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")
+        if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
+            raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = Job(job_id or secrets.token_hex(8), self.follower, operation, self._is_sending)
         record = self.follower.state.jobs.records.get(job.id)
+        if record is not None:
+            _refuse_other(record, operation)
         retry_unknown = on_unknown == "retry"
         if record is not None and not self.follower.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
@@ -693,6 +698,35 @@ class SegmentsClient:
         self._looking.pop(job_id, None)
         if not task.cancelled():
             task.exception()
+
+
+def _refuse_other(record: JobRecord, operation: Operation) -> None:
+    """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
+    asked = remembered(operation)
+    differing = [
+        field
+        for field in ("op", "name", "cs_id", "file_url", "file")
+        if record.operation.get(field) != asked.get(field)
+    ]
+    if differing:
+        raise InputError(
+            f"{record.id!r} is another operation already ({record.operation['op']} {record.operation['name']!r}, which "
+            f"differs in {', '.join(differing)}); choose another identifier",
+            "job_id",
+        )
+
+
+def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
+    """Whether its process died while it was sending, or before it sent again."""
+    on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
+    return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
+
+
+def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
+    """What that makes of it."""
+    if record.state == JobState.RESERVED:
+        return OwnerGone(record.id, record.attempt)
+    return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")
 
 
 def _closed(submission: Submission) -> MoeSegmentsError:

@@ -18,7 +18,7 @@ import attrs
 if TYPE_CHECKING:
     import asyncio
 
-    from aiohttp.client_reqrep import ClientRequest, ClientTimeout
+    from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -57,7 +57,7 @@ class KeptConnector(aiohttp.TCPConnector):
         self,
         req: ClientRequest,
         traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - inherited
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - inherited
     ) -> Connection:
         """A fresh connection, or a kept one that is still open as this returns."""
         attempt = ATTEMPT.get()

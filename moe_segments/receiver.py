@@ -293,7 +293,7 @@ class CallbackReceiver:
     async def _open_own(self) -> None:
         async with AsyncExitStack() as opening:
             for scope in self._scopes:
-                follower = Follower(self._journal_of(scope), self._limits)
+                follower = Follower(self._journal_of(scope), self._limits, compacts=False)
                 opening.push_async_callback(follower.close)
                 await follower.open()
                 if follower.state.barred is not None:

@@ -29,7 +29,8 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.jobs import remembered, segment_keys
-from moe_segments.core.retry import Again, Ending, ending_of, next_step
+from moe_segments.core.retry import Again, Ending, Step, ending_of, next_step
+from moe_segments.core.strict import http_date
 from moe_segments.core.wire import (
     decode_acceptance,
     decode_segments,
@@ -59,6 +60,7 @@ from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
@@ -74,7 +76,7 @@ __all__ = ["Submission", "Submitter"]
 _SECOND_US: Final = 1_000_000
 _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
-_CLOCKS_APART_S: Final = 300.0  # how far the service's clock may be behind ours
+_DATE_COARSE_S: Final = 2.0  # a Date header counts whole seconds, and took a moment to arrive
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
@@ -96,6 +98,9 @@ class Submission:
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
+        attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
+        late: How many did.
+        lingers: A send that never left, after which the journal still waits for another.
     """
 
     operation: Operation
@@ -105,6 +110,9 @@ class Submission:
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
+    attempts: int = 0
+    late: int = 0
+    lingers: NeverSent | None = None
 
 
 class Submitter:
@@ -144,32 +152,48 @@ class Submitter:
             AnswerShapeError: A success that is not as documented; the job is unknown.
             JournalError: The journal cannot be used.
         """
-        attempts = late = 0
+        try:
+            await self._until_it_ends(submission)
+        except BaseException:
+            if submission.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
+                await asyncio.shield(self._record(attrs.evolve(submission.lingers, again=False)))
+            raise
+
+    async def _until_it_ends(self, submission: Submission) -> None:
         while True:
-            attempts += 1
+            submission.attempts += 1
             error, ending = await self._attempt(submission)
-            if error is _LATE and late < _MOST_LATE:  # our own queue outlasted its fence: in line again, with a new one
+            if error is _LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
                 submission.granted = False
-                attempts, late = attempts - 1, late + 1
+                submission.attempts, submission.late = submission.attempts - 1, submission.late + 1
                 continue
             if error is None:
                 return
             submission.doubt = error if ending is Ending.MAYBE else None
-            pause_s = None if ending is None else self._pause_s(submission, ending, attempts)
+            pause_s = None if ending is None else self._pause_s(submission, ending)
             if pause_s is None:
                 raise error
             submission.granted = False
             await asyncio.sleep(pause_s)
 
-    def _pause_s(self, submission: Submission, ending: Ending, attempts: int) -> float | None:
-        """How long to wait before the next send; None when there is to be none."""
-        step = next_step(
+    def _step(self, submission: Submission, ending: Ending) -> Step:
+        return next_step(
             submission.operation.op,
             ending,
-            attempts,
+            submission.attempts,
             count_late_s=self._settings.limits.count_late_s,
             max_attempts=self._settings.max_attempts,
         )
+
+    def _goes_on(self, submission: Submission, unsent: Unsent) -> bool:
+        """Whether what never left is tried again."""
+        if unsent is _NOT_IN_TIME and submission.late < _MOST_LATE:
+            return True
+        return isinstance(self._step(submission, Ending.NOT_SENT), Again)
+
+    def _pause_s(self, submission: Submission, ending: Ending) -> float | None:
+        """How long to wait before the next send; None when there is to be none."""
+        step = self._step(submission, ending)
         if not isinstance(step, Again):
             return None
         pause_s = step.at_least_s + random.uniform(0, step.jitter_s)  # noqa: S311 - spreads load, guards nothing
@@ -187,7 +211,7 @@ class Submitter:
         grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
-        submission.granted = True
+        submission.granted, submission.lingers = True, None
         try:
             delivery = await self._send(grant, request)
         finally:
@@ -265,7 +289,9 @@ class Submitter:
     ) -> tuple[MoeSegmentsError | None, Ending | None]:
         match delivery:
             case Unsent(reason):
-                await self._record(NeverSent(grant.job, grant.attempt, reason))
+                never = NeverSent(grant.job, grant.attempt, reason, again=self._goes_on(submission, delivery))
+                submission.lingers = never if never.again else None
+                await self._record(never)
                 return _LATE if delivery is _NOT_IN_TIME else NotSent(reason), Ending.NOT_SENT
             case Maybe(reason):
                 return await self._unknown(submission, grant, reason, None)
@@ -367,6 +393,11 @@ class Submitter:
 
     async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
         """Segments named exactly *name*, or all that the service lists. Reads are repeated where that is safe."""
+        found, _ = await self._listed(name)
+        return found
+
+    async def _listed(self, name: str | None) -> tuple[tuple[Segment, ...], float | None]:
+        """The segments, and the service's own time as it answered, epoch seconds; None when it did not say."""
         request = encode_list(name, credentials=self._credentials)
         attempts = 0
         while True:
@@ -375,7 +406,7 @@ class Submitter:
             delivery = await self._transport.send(request)
             if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
                 await self._key_works()
-                return decode_segments(delivery.answer)
+                return decode_segments(delivery.answer), http_date(delivery.answer.headers.get("Date"))
             error, ending, wait_s = _failed_read(delivery)
             step = next_step(
                 "list",
@@ -405,18 +436,28 @@ class Submitter:
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
-                found = await self.list_segments(str(record.operation["name"]))
+                found, service_s = await self._listed(str(record.operation["name"]))
             except MoeSegmentsError as error:
                 _log.info("job %s: looking for its segment failed: %s", job_id, error)
                 continue
-            attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
-            oldest_s = record.doubt_us / _SECOND_US - attempt_s - _CLOCKS_APART_S
+            oldest_s = self._sent_at_s(record, service_s)
             for segment in found:
                 if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
                     await self._follower.record(
                         Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
                     )
                     return
+
+    def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
+        """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
+
+        Without one the clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
+        """
+        attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
+        reserved_s = record.doubt_us / _SECOND_US - attempt_s
+        if service_s is None:
+            return reserved_s
+        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s) - _DATE_COARSE_S
 
 
 def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:

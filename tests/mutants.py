@@ -42,6 +42,8 @@ _SUBMISSION = "moe_segments/submission.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
+_REGISTRY = "moe_segments/sandbox/registry.py"
+_CONTROL = "moe_segments/sandbox/control.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
@@ -50,6 +52,8 @@ _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_V3 = "tests/live/test_sandbox_filters.py::test_"
+_STEERED = "tests/live/test_sandbox_control.py::test_"
 
 
 class Mutant(NamedTuple):
@@ -57,7 +61,7 @@ class Mutant(NamedTuple):
 
     Attributes:
         name: What is wrong with it.
-        rule: The rule's number.
+        rule: The rule's number; 0 for one of the sandbox.
         file: Where.
         old: The text as it is, exactly once in the file.
         new: What stands there instead.
@@ -500,6 +504,86 @@ MUTANTS: Final = (
         "        if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
+    ),
+    Mutant(
+        "archived-name-is-free-again",
+        0,
+        _REGISTRY,
+        "        segment.archived_at = at\n",
+        "        segment.archived_at = at\n        self._names.discard(segment.name)\n",
+        (f"{_V3}a_name_is_unique_for_ever_and_over_both_versions",),
+    ),
+    Mutant(
+        "same-filters-twice",
+        0,
+        _REGISTRY,
+        "return None if found is but else found",
+        "return None if found is but or found is None or not found.is_active else found",
+        (f"{_V3}the_same_definition_twice_is_a_409_that_names_the_first",),
+    ),
+    Mutant(
+        "cycle-through-others",
+        0,
+        _REGISTRY,
+        "return segment.id in seen",
+        "return segment.id in definition.references",
+        (f"{_V3}a_segment_that_would_refer_to_itself_is_a_412",),
+    ),
+    Mutant(
+        "users-of-archived-segments-stay",
+        0,
+        _REGISTRY,
+        "                segment.members.clear()\n",
+        "                pass\n",
+        (f"{_V3}segments_age",),
+    ),
+    Mutant(
+        "v3-window-not-enforced",
+        0,
+        "moe_segments/sandbox/quotas.py",
+        "        for unit, window in self._calls[op].items():\n            if not window.fits(now):",
+        "        for unit, window in self._calls[op].items():\n            if not window.fits(now) and unit != 'hour':",
+        (f"{_V3}the_v3_calls_have_quotas_of_their_own",),
+    ),
+    Mutant(
+        "control-open-to-other-origins",
+        0,
+        _CONTROL,
+        'if origin is not None and origin != f"http://{request.host}":',
+        "if origin is not None and not origin:",
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-believes-no-browser",
+        0,
+        _CONTROL,
+        'request.headers.get("Sec-Fetch-Site", "none") not in',
+        '"none" not in',
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-takes-forms",
+        0,
+        _CONTROL,
+        '    if request.content_type != "application/json":\n',
+        '    if request.content_type == "":\n',
+        (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
+    ),
+    Mutant(
+        "control-answers-any-host",
+        0,
+        _CONTROL,
+        "            _check_host(request)\n",
+        "",
+        (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "page-obeys-what-it-shows",
+        0,
+        "moe_segments/sandbox/page.py",
+        "return html.escape(str(value), quote=True)",
+        "return str(value)",
+        ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
     ),
 )
 

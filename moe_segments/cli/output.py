@@ -31,7 +31,7 @@ __all__ = [
     "table",
 ]
 
-_PIPED_WIDTH: Final = 120
+_PIPED_WIDTH: Final = 10_000  # what a program or a file reads is not folded
 _MINUTE_S: Final = 60
 _STYLES: Final[Mapping[str, str]] = {
     "processed": "green",
@@ -44,13 +44,13 @@ _STYLES: Final[Mapping[str, str]] = {
 }
 
 
-def show(renderable: RenderableType) -> None:
-    """Show a result to a person."""
+def show(renderable: RenderableType) -> bool:
+    """Show a result to a person. Returns whether somebody still reads."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
     console = Console(file=sys.stdout, width=width, highlight=False)
     with console.capture() as drawn:
         console.print(renderable)
-    _write(drawn.get())
+    return _write(drawn.get())
 
 
 def document(data: Mapping[str, object]) -> None:
@@ -58,9 +58,9 @@ def document(data: Mapping[str, object]) -> None:
     _write(json.dumps(data, indent=2, default=_plain) + "\n")
 
 
-def line(data: Mapping[str, object]) -> None:
-    """Give one line of JSON Lines."""
-    _write(json.dumps(data, default=_plain) + "\n")
+def line(data: Mapping[str, object]) -> bool:
+    """Give one line of JSON Lines. Returns whether somebody still reads."""
+    return _write(json.dumps(data, default=_plain) + "\n")
 
 
 def say(text: str) -> None:
@@ -121,13 +121,15 @@ def _clean(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
 
 
-def _write(text: str) -> None:
+def _write(text: str) -> bool:
     try:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
+        return False
+    return True
 
 
 def _discard_output() -> None:

@@ -93,13 +93,12 @@ def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> None:
 
 async def _watch(client: SegmentsClient, common: Common) -> None:
     if common.json or not sys.stdout.isatty():
-        while True:
+        is_read = True
+        while is_read:
             usage = await client.governor.usage()
-            if common.json:
-                output.line({"limits": _plain(usage)})
-            else:
-                output.show(_drawn(usage))
+            is_read = output.line({"limits": _plain(usage)}) if common.json else output.show(_drawn(usage))
             await asyncio.sleep(_EVERY_S)
+        return
     with Live(auto_refresh=False) as live:
         while True:
             live.update(_drawn(await client.governor.usage()), refresh=True)

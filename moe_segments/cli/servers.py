@@ -70,8 +70,8 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
             output.say("\n".join(exports))
         output.note(
-            f"the sandbox serves {sandbox.url} at speed {common.speed:g}; give --speed {common.speed:g} to the other "
-            "commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
+            f"the sandbox serves {sandbox.url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
+            "to the other commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
         )
         await stop.wait()
     return EXIT_OK

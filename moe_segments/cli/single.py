@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.bulk import EXIT_OK, row_of
+from moe_segments.bulk import EXIT_OK, check_key, row_of
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import Stopped, run, unless_stopped
@@ -70,6 +70,8 @@ async def _submit(
     operation = _KINDS[op](**fields)
     async with open_session(common, receiving) as session:
         _check_file(operation, session)
+        if isinstance(operation, FileOperation):
+            await unless_stopped(check_key(session.client, operation.name), stop)
         job, error = await _followed(session, operation, waiting, stop)
         record = job.record
         row = row_of(job.id, record, job.state, error)

@@ -178,12 +178,14 @@ class NeverSent:
         job: The job.
         attempt: The send.
         reason: Why.
+        again: The job goes on: it is in line again, or will be in a moment.
     """
 
     name: ClassVar[str] = "never_sent"
     job: str
     attempt: int
     reason: str
+    again: bool = False
 
 
 @attrs.frozen

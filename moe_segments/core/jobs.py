@@ -258,6 +258,13 @@ class Jobs:
         for key in event.keys:
             self.holders[key] = self.last_sent[key] = event.job
 
+    def restamp(self, job: str, by_us: int) -> None:
+        """A send that was reserved just now became durable *by_us* later than it was decided."""
+        record = self.records[job]
+        record.since_us += by_us
+        record.doubt_us += by_us
+        record.busy_until_us += by_us
+
     def _planned(self, event: Planned, at_us: int) -> None:
         if event.job in self.records:
             return
@@ -271,7 +278,7 @@ class Jobs:
         record = self._current(event)
         if record is None:
             return
-        self._enter(record, JobState.NOT_SENT, at_us)
+        self._enter(record, JobState.PLANNED if event.again else JobState.NOT_SENT, at_us)
         record.reason = event.reason
         self._release(record)
 

@@ -277,6 +277,17 @@ class Ledger:
         if event.segments:
             self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
 
+    def restamp(self, row_id: str, by_us: int) -> None:
+        """A row that was reserved just now became durable *by_us* later than it was decided."""
+        row = self.rows[row_id]
+        row.reserved_us += by_us
+        for hold in (row.operations, row.users):
+            if hold is not None:
+                hold.bound_us += by_us
+        lease = self.active.leases.get(row_id)
+        if lease is not None and lease.until_us is not None:
+            self.active.prolong(row_id, lease.until_us + by_us)
+
     def forget(self, row_id: str) -> None:
         """Give everything back: it was provably never sent."""
         row = self.rows.pop(row_id, None)

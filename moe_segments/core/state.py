@@ -142,20 +142,31 @@ class WorkspaceState:
         self.jobs.reserve(event, at_us)
 
     def keep(self, batch: Batch) -> bool:
-        """Let what was tried stand, if *batch* is exactly that, made durable at that moment. Returns whether it is."""
+        """Let what was tried stand, if *batch* is exactly that, made durable then or later. Returns whether it is."""
+        late_us = batch.at_us - self._tried_at_us
         if (
             batch.version != self.version + 1
-            or batch.at_us != self._tried_at_us
+            or late_us < 0
             or len(batch.events) != len(self._tried)
             or any(tried[0] is not event for tried, event in zip(self._tried, batch.events, strict=True))
         ):
             return False
+        if late_us:
+            self._restamp(batch.at_us, late_us)
         if self.claims.live:
             for event, _, __ in self._tried:
                 self.claims.reserved(event.job, event.row)
         self._tried.clear()
         self.version, self.now_us = batch.version, batch.at_us
         return True
+
+    def _restamp(self, at_us: int, late_us: int) -> None:
+        """An engine that decides before it asks stamps what it appends a little later than that."""
+        self.ledger.advance(at_us)
+        for event, _, __ in self._tried:
+            self.ledger.restamp(event.row, late_us)
+        for job in {event.job for event, _, __ in self._tried}:
+            self.jobs.restamp(job, late_us)
 
     def take_back(self) -> None:
         """Undo everything tried, last first."""

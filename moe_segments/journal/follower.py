@@ -81,13 +81,18 @@ class _Asked(Generic[T]):
 class Follower:
     """The current state of one journal, and the way to change it.
 
+    Args:
+        journal: The engine.
+        limits: What the state is folded with.
+        compacts: Write checkpoints; not for one whose limits may be others than the clients'.
+
     Attributes:
         state: The folded state; read it, never change it.
         journal: The engine.
     """
 
-    def __init__(self, journal: Journal, limits: QuotaLimits) -> None:
-        self.journal = journal
+    def __init__(self, journal: Journal, limits: QuotaLimits, *, compacts: bool = True) -> None:
+        self.journal, self._compacts = journal, compacts
         self.state = WorkspaceState(limits)
         self._facts: list[tuple[Sequence[Event], asyncio.Future[int]]] = []
         self._asked: list[_Asked[object]] = []
@@ -430,6 +435,8 @@ class Follower:
 
     @property
     def _checkpoint_is_due(self) -> bool:
+        if not self._compacts:
+            return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
         due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
         return self.state.version - self._checkpointed >= due and self.state.barred is None

@@ -39,12 +39,26 @@ class HostWitness:
 
     def __init__(self, state_dir: Path | None, scope: str) -> None:
         self._witness: Witness | None = None
+        self._is_doubted = self._is_elsewhere = False
         self.seen: Sighting | None = None
         if state_dir is not None:
             path = in_state_directory(state_dir, scope)
             make_private_directories(path.parent)
             self._witness = Witness(path)
             self.seen = self._witness.recall()
+
+    def examine(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
+        """Why the log that was found may have lost history; None when nothing speaks against it, which is then noted.
+
+        With a doubt the witness stays as it is until this process commits something, so that a client that stops here
+        leaves the doubt to the next. Arguments as for `doubt`.
+        """
+        doubt = self.doubt(found, is_new=is_new, batch_id=batch_id)
+        self._is_doubted = doubt is not None
+        self._is_elsewhere = self._is_doubted and self.seen is not None and _is_another_place(self.seen, found)
+        if not self._is_doubted:
+            self.note(found)
+        return doubt
 
     def doubt(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
         """Why the log that was found may have lost history; None when nothing speaks against it.
@@ -58,7 +72,7 @@ class HostWitness:
         if seen is None or not seen.version:  # nothing was recorded that could be lost
             return None
         known = f"version {seen.version} was seen"
-        if seen.journal_id != found.journal_id and seen.path != found.path:
+        if _is_another_place(seen, found):
             return (
                 f"this workspace's journal was at {seen.path} ({known} there) and this one is at {found.path}: two "
                 f"journals count one quota twice; use {seen.path}, unless it is given up for good"
@@ -74,9 +88,19 @@ class HostWitness:
             )
         return None
 
-    def note(self, seen: Sighting) -> None:
-        """Remember what was seen. Never fails: the log stands, and a witness may lag."""
-        if self._witness is None:
+    def note(self, seen: Sighting, *, is_ours: bool = True, counts: bool = True) -> None:
+        """Remember what was seen. Never fails: the log stands, and a witness may lag.
+
+        Args:
+            seen: The log as it is now.
+            is_ours: This process committed the last batch; what others did ends no doubt of ours.
+            counts: What was committed spends quota, or says that this log is the one to trust. Before that a log at
+                another place than the known one does not take its place: a URL mistyped once casts no doubt on the
+                right one.
+        """
+        self._is_doubted = self._is_doubted and not is_ours
+        self._is_elsewhere = self._is_elsewhere and not (is_ours and counts)
+        if self._witness is None or self._is_doubted or self._is_elsewhere:
             return
         try:
             self._witness.write(record_of(seen))
@@ -87,3 +111,7 @@ class HostWitness:
         """Let go of the file. Idempotent."""
         if self._witness is not None:
             self._witness.close()
+
+
+def _is_another_place(seen: Sighting, found: Sighting) -> bool:
+    return seen.journal_id != found.journal_id and seen.path != found.path

@@ -37,7 +37,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from moe_segments.core.events import Batch, decode, encode
+from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
 from moe_segments.errors import JournalError
 from moe_segments.journal.bell import Bell
 from moe_segments.journal.clock import BootClock
@@ -159,9 +159,7 @@ class RedisJournal:
         self._tip = int(version), batch_id.decode()
         self._note_time(max(int(time_us), int(at_us)))
         held = witnessed.decode() if witnessed else None
-        self.doubt = self._witness.doubt(self._sighting(), is_new=self.is_new, batch_id=held)
-        if self.doubt is None:  # else a client that stops here leaves the doubt to the next
-            self._witness.note(self._sighting())
+        self.doubt = self._witness.examine(self._sighting(), is_new=self.is_new, batch_id=held)
 
     async def close(self) -> None:
         """Let go of the server. Idempotent."""
@@ -333,7 +331,9 @@ class RedisJournal:
 
     def _appended(self, answer: list[Any], batch_id: str, events: tuple[Event, ...]) -> Batch:
         batch = Batch(answer[2], batch_id, int(answer[1]), events)
-        self._move_to(batch.version, batch_id)
+        self._tip = batch.version, batch_id
+        counts = any(isinstance(event, Reserved | Trusted) for event in events)
+        self._witness.note(self._sighting(), counts=counts)
         self._bell.ring()
         return batch
 
@@ -347,15 +347,12 @@ class RedisJournal:
                 raise self._refusal([b"damaged"])
             stand_in = Batch(int(kept_version), f"checkpoint-{int(kept_version)}", int(at_us), decode(state.decode()))
             batches = [stand_in, *(batch for batch in batches if batch.version > stand_in.version)]
-        if entries:
-            self._move_to(version, entries[-1][1][1].decode())
+        tip = (version, entries[-1][1][1].decode()) if entries else self._tip
+        if tip != self._tip:
+            self._tip = tip
+            self._witness.note(self._sighting(), is_ours=False)
         self._news.told = version
         return batches
-
-    def _move_to(self, version: int, batch_id: str) -> None:
-        if (version, batch_id) != self._tip:
-            self._tip = version, batch_id
-            self._witness.note(self._sighting())
 
     def _sighting(self) -> Sighting:
         version, batch_id = self._tip

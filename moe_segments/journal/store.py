@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from moe_segments.core.events import Batch, decode, encode
+from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
 from moe_segments.errors import JournalError
 from moe_segments.journal.clock import Anchor, BootClock
 from moe_segments.journal.files import FileQueue, make_private_directories, make_private_file, refuse_network
@@ -309,7 +309,9 @@ class SqliteStore:
         self._all(_ADD, self._scope, batch.version, batch.id, batch.at_us, encode(batch.events))
         self._until_free("COMMIT")
         self._tip = _Tip(batch.version, batch.id, batch.at_us)
-        self._witnesses.note(self._sighting())
+        self._witnesses.note(
+            self._sighting(), counts=any(isinstance(event, Reserved | Trusted) for event in batch.events)
+        )
         return batch
 
     def _sighting(self) -> Sighting:

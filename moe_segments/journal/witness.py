@@ -118,6 +118,7 @@ class Witnesses:
 
     def __init__(self, journal: Path, scope: str, state_dir: Path | None) -> None:
         self._witnesses = [Witness(beside(journal, scope))]
+        self._is_elsewhere = False
         if state_dir is not None:
             path = in_state_directory(state_dir, scope)
             make_private_directories(path.parent)
@@ -135,13 +136,22 @@ class Witnesses:
         for witness in self._witnesses:
             seen = witness.recall()
             doubt = _doubt(seen, found, is_new=is_new) if seen is not None else None
-            if doubt is not None:
+            if seen is not None and doubt is not None:
+                self._is_elsewhere = _is_another_file(seen.path, found.path)
                 return doubt
         self._note(found)
         return None
 
-    def note(self, seen: Sighting) -> None:
-        """Remember what was committed. Never fails: the commit stands, and a witness may lag."""
+    def note(self, seen: Sighting, *, counts: bool = True) -> None:
+        """Remember what was committed. Never fails: the commit stands, and a witness may lag.
+
+        Args:
+            seen: The log as it is now.
+            counts: What was committed spends quota, or says that this log is the one to trust. Before that a log at
+                another path than the known one does not take its place: a path mistyped once casts no doubt on the
+                right one.
+        """
+        self._is_elsewhere = self._is_elsewhere and not counts
         try:
             self._note(seen)
         except OSError as error:
@@ -154,7 +164,7 @@ class Witnesses:
 
     def _note(self, seen: Sighting) -> None:
         record = record_of(seen)
-        for witness in self._witnesses:
+        for witness in self._witnesses[:1] if self._is_elsewhere else self._witnesses:
             witness.write(record)
 
 

@@ -8,12 +8,16 @@ It fetches files from, and delivers callbacks to, loopback and listed hosts only
 shares no code with the client's ledger, so that each checks the other.
 """
 
-from moe_segments.sandbox.api import Dialect
+from moe_segments.sandbox.answers import Dialect
 from moe_segments.sandbox.app import DEMO_CREDENTIALS, Sandbox
 from moe_segments.sandbox.faults import FaultKind, Faults
+from moe_segments.sandbox.filters import Complexity, Definition
+from moe_segments.sandbox.quotas import CallLimits
 from moe_segments.sandbox.records import (
     Ask,
     Delivery,
+    FilterAsk,
+    Kind,
     Op,
     Refusal,
     RequestRecord,
@@ -26,10 +30,15 @@ from moe_segments.sandbox.workspace import Workspace
 __all__ = [
     "DEMO_CREDENTIALS",
     "Ask",
+    "CallLimits",
+    "Complexity",
+    "Definition",
     "Delivery",
     "Dialect",
     "FaultKind",
     "Faults",
+    "FilterAsk",
+    "Kind",
     "Op",
     "Refusal",
     "RequestRecord",

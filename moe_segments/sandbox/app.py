@@ -6,11 +6,8 @@ Everything it decides, it decides in `Workspace`; here are the socket, the delay
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
 import socket
 import struct
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -19,27 +16,34 @@ from aiohttp import web
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.sandbox.api import Api, Call, Dialect, Reply, server_error
+from moe_segments.sandbox.answers import Call, Dialect, Reply, firewall_error, platform_error, server_error
+from moe_segments.sandbox.api import Api
+from moe_segments.sandbox.clock import ForwardClock
+from moe_segments.sandbox.control import Control
 from moe_segments.sandbox.faults import (
     REQUEST_FAULTS,
-    SERVER_ERRORS,
     Fault,
     FaultKind,
     FaultPlan,
     Faults,
     check_span,
+    known_kind,
 )
 from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
+from moe_segments.sandbox.options import known_dialects, known_users, loopback
 from moe_segments.sandbox.processing import Pauses, Processor
 from moe_segments.sandbox.records import RequestRecord
-from moe_segments.sandbox.rows import RowReader
+from moe_segments.sandbox.registry import IDLE_DAYS
 from moe_segments.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
 
     from aiohttp.abc import AbstractResolver
+
+    from moe_segments.sandbox.filters import Complexity
+    from moe_segments.sandbox.quotas import CallLimits
 
 __all__ = ["DEMO_CREDENTIALS", "Sandbox"]
 
@@ -62,9 +66,12 @@ class Sandbox:
         seed: Of everything drawn by chance; the same seed and requests give the same run.
         credentials: Who may call; None: a harmless demonstration key, see `credentials`.
         allowed_hosts: Names and addresses besides loopback to fetch files from and send callbacks to.
-        dialect: Which of the vendor's pages the answers follow.
+        dialect: Which of the vendor's pages the answers follow: a `Dialect`, or several.
         count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
         retry_headers: Whether a 429 carries `Retry-After` and `x-ratelimit-*`.
+        call_limits: The quotas of v3 calls before *speed*; None: as documented.
+        complexity: What the definition of a filter segment may be at most; None: see `Complexity`.
+        idle_days: Days after which a segment that nobody used is archived; None: it stays.
         clock: Seconds, which all windows are measured on; None: wall time that only goes forward.
         host: A loopback address.
         port: 0: a free one.
@@ -93,9 +100,12 @@ class Sandbox:
         seed: int = 0,
         credentials: Credentials | None = None,
         allowed_hosts: Collection[str] = (),
-        dialect: Dialect | str = Dialect.V2_202,
+        dialect: str | Iterable[str] = Dialect.V2_202,
         count_rejected: bool | Collection[int] = False,
         retry_headers: bool = False,
+        call_limits: CallLimits | None = None,
+        complexity: Complexity | None = None,
+        idle_days: int | None = IDLE_DAYS,
         clock: Callable[[], float] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -107,24 +117,30 @@ class Sandbox:
         check_span(processing_s, "processing_s")
         self.limits = (limits or QuotaLimits()).scaled(speed)
         self.credentials = credentials or DEMO_CREDENTIALS
+        self._own_clock = ForwardClock() if clock is None else None
         self.workspace = Workspace(
-            clock=clock or wall_clock(),
+            clock=clock or self._own_clock or ForwardClock(),
             limits=self.limits,
-            directory=_directory(users),
+            directory=known_users(users),
             seed=seed,
             count_rejected=count_rejected,
+            call_limits=call_limits,
+            complexity=complexity,
+            idle_days=idle_days,
         )
         self._latency_s = latency_s
-        self._plan = FaultPlan(faults or Faults(), seed=seed)
-        self._api = Api(self.workspace, self.credentials, dialect=_dialect(dialect), retry_headers=retry_headers)
+        self._faults_at_start = faults or Faults()
+        self._plan = FaultPlan(self._faults_at_start, seed=seed)
+        self._api = Api(self.workspace, self.credentials, dialects=known_dialects(dialect), retry_headers=retry_headers)
         self._pauses = Pauses(
             processing_s=processing_s,
             download_s=tuple(pause_s / self.limits.scale for pause_s in download_pauses_s),
             callback_s=tuple(pause_s / self.limits.scale for pause_s in callback_pauses_s),
         )
         self._gate, self._resolver = Gate(allowed_hosts), resolver
-        self._host, self._port = _loopback(host), port
+        self._host, self._port = loopback(host), port
         self._files = FileServer()
+        self._control = Control(self)
         self._handling: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._fetcher: Fetcher | None = None
@@ -151,20 +167,42 @@ class Sandbox:
         """Play a fault on the next occasions, first asked first played; chance decides only after these.
 
         Args:
-            kind: See `FaultKind`; the first six wait for requests, the others for accepted file operations.
-            times: On how many occasions.
-            status: 500, 502, 503 or 504 for a server error; None: drawn.
+            kind: See `FaultKind`; the first eight wait for requests, the others for accepted file operations.
+            times: On how many occasions, from 1 to 1,000.
+            status: Of a server or platform error; None: drawn.
 
         Raises:
-            InputError: There is no such kind, or the status is none of the four.
+            InputError: There is no such kind, or it has no such status.
         """
-        try:
-            known = FaultKind(kind)
-        except ValueError:
-            raise InputError(f"{kind!r} is no fault; the faults are {', '.join(FaultKind)}", "kind") from None
-        if status is not None and status not in SERVER_ERRORS:
-            raise InputError(f"must be one of {SERVER_ERRORS}, not {status!r}", "status")
-        self._plan.queue(known, times, status)
+        self._plan.queue(known_kind(kind), times, status)
+
+    @property
+    def queued_faults(self) -> Mapping[FaultKind, int]:
+        """On how many occasions to come each kind is played, as `fail_next` asked for."""
+        return self._plan.queued()
+
+    @property
+    def ahead_s(self) -> float | None:
+        """How far the clock was moved ahead of the wall clock, seconds; None where it is the caller's own."""
+        return self._own_clock.ahead_s if self._own_clock else None
+
+    def advance(self, seconds: float) -> None:
+        """Move the sandbox's clock forward: windows empty and segments age. Delays of files and callbacks do not.
+
+        Raises:
+            InputError: Not a number from 0 to ten years, in all, or the clock is the caller's own.
+        """
+        if self._own_clock is None:
+            raise InputError("the sandbox runs on a clock of your own: move that", "clock")
+        self._own_clock.advance(seconds)
+
+    async def reset(self) -> None:
+        """As it was when it started: no segment, nothing spent or waiting, the faults of the start. Time goes on."""
+        if self._processor is not None:
+            await self._processor.forget()
+        self.workspace.reset()
+        self._plan.forget()
+        self._plan.faults = self._faults_at_start
 
     async def publish(self, path: Path | str) -> str:
         """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
@@ -201,6 +239,7 @@ class Sandbox:
         assert self._fetcher is not None
         try:
             await self._processor.close()
+            await self._control.close()
             await self._runner.cleanup()
             await self._drop_abandoned()
         finally:
@@ -216,7 +255,8 @@ class Sandbox:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
         app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
-        app.router.add_route("*", "/{version:v[23]}/{rest:.*}", self._handle)
+        self._control.add_to(app)
+        app.router.add_route("*", r"/{version:v[23]}/{rest:[\s\S]*}", self._handle)
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -237,10 +277,9 @@ class Sandbox:
         if kind is FaultKind.DROP:
             self._remember(request, Reply(status=0), fault)
             return _hang_up(request, reset=True)
-        if fault is not None and kind is FaultKind.SERVER_ERROR:
-            reply = server_error(request.path, fault.status, has_body=fault.has_body)
-            self._remember(request, reply, fault)
-            return _response(reply)
+        if fault is not None and (refused := _refused_by(fault, request.path)):
+            self._remember(request, refused, fault)
+            return _response(refused)
         reply = self._api.answer(call)
         self._remember(request, reply, fault)
         await self._follow_up(reply)
@@ -284,10 +323,17 @@ class Sandbox:
         )
 
 
-def wall_clock() -> Callable[[], float]:
-    """A clock of epoch seconds that only goes forward, whatever is done to the system's."""
-    origin = time.time() - time.monotonic()
-    return lambda: origin + time.monotonic()
+def _refused_by(fault: Fault, path: str) -> Reply | None:
+    """The answer of a fault that stands in for the service altogether."""
+    match fault.kind:
+        case FaultKind.SERVER_ERROR:
+            return server_error(path, fault.status, has_body=fault.has_body)
+        case FaultKind.PLATFORM_ERROR:
+            return platform_error(fault.status)
+        case FaultKind.FIREWALL:
+            return firewall_error()
+        case _:
+            return None
 
 
 async def _call(request: web.Request) -> Call:
@@ -322,33 +368,3 @@ def _hang_up(request: web.Request, *, reset: bool) -> web.StreamResponse:
 async def _sleep(seconds: float) -> None:
     if seconds > 0:
         await asyncio.sleep(seconds)
-
-
-def _directory(users: Path | Iterable[str] | None) -> Iterable[str] | None:
-    if not isinstance(users, os.PathLike):
-        if isinstance(users, str):
-            raise InputError("must be a path or several texts, not one text", "users")
-        return users
-    reader = RowReader()
-    try:
-        reader.feed(users.read_bytes())
-    except OSError as error:
-        raise InputError(f"the file cannot be read: {error.strerror}", "users") from None
-    return reader.finish().values
-
-
-def _dialect(dialect: str) -> Dialect:
-    try:
-        return Dialect(dialect)
-    except ValueError:
-        raise InputError(f"{dialect!r} is none of {', '.join(Dialect)}", "dialect") from None
-
-
-def _loopback(host: str) -> str:
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise InputError(f"must be a loopback address such as 127.0.0.1, not {host!r}", "host")
-    return host

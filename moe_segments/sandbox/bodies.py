@@ -1,4 +1,4 @@
-"""Read the JSON bodies of the v2 calls as strictly as they are documented. Pure.
+"""Read the JSON bodies of the calls as strictly as they are documented. Pure.
 
 https://moengage.com/docs/api/file-segments/create-file-segment and its neighbours.
 """
@@ -6,21 +6,47 @@ https://moengage.com/docs/api/file-segments/create-file-segment and its neighbou
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
-from typing import Final, NoReturn, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models import problem_of_name
-from moe_segments.sandbox.records import Ask, Op
+from moe_segments.limits import FILE_CONTENT_TYPES, NAME_MAX_CHARS
+from moe_segments.sandbox.filters import BLANK, is_text, read_definition, whole
+from moe_segments.sandbox.records import Ask, FilterAsk, Op
 
-__all__ = ["Malformed", "read_ask", "read_object", "read_target"]
+if TYPE_CHECKING:
+    from moe_segments.sandbox.filters import Complexity
+
+__all__ = [
+    "EMAIL",
+    "EXPIRY_DAYS_MAX",
+    "NAME",
+    "URL",
+    "Malformed",
+    "read_ask",
+    "read_filter_ask",
+    "read_object",
+    "read_target",
+]
 
 Fields: TypeAlias = Mapping[str, object]
 
-_INT32_MAX: Final = 2**31 - 1
-_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+EXPIRY_DAYS_MAX: Final = 2**31 - 1
+
+# As patterns, since the OpenAPI document states the same ones.
+EMAIL: Final = rf"^[^@{BLANK}]+@[^@{BLANK}]+\.[^@{BLANK}]+$"
+_PORT: Final = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+URL: Final = (
+    r"^[hH][tT][tT][pP][sS]?://([!-\"$-.0->A-Z\\^-~]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)"
+    rf"(:{_PORT})?([/?#][!-~]*)?$"
+)
+_IN_NAME: Final = r":|*?\\<>=$\"\x00-\x1f\x7f-\x9f"
+NAME: Final = (
+    r"^(?![aA][lL][lL] [uU][sS][eE][rR][sS]$)"
+    rf"[^.{_IN_NAME}{BLANK}]([^{_IN_NAME}]*[^{_IN_NAME}{BLANK}])?$"
+)
+_EMAIL, _URL, _NAME = map(re.compile, (EMAIL, URL, NAME))
 _CONTENT_TYPES: Final = frozenset({"", "application/json", *FILE_CONTENT_TYPES})
 
 
@@ -28,20 +54,21 @@ class Malformed(Exception):
     """A request that is not as documented; its text says what is wrong."""
 
 
-def read_object(body: bytes, content_type: str) -> Fields:
+def read_object(body: bytes, content_type: str, *, types: Collection[str] = _CONTENT_TYPES) -> Fields:
     """The JSON object in a body.
 
     Args:
         body: The bytes as they came.
-        content_type: The header; application/json, each documented type of a file, or empty.
+        content_type: The header; one of *types*.
+        types: application/json, each documented type of a file, or empty.
 
     Raises:
         Malformed: Another content type, or no JSON object.
     """
-    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
+    if content_type.partition(";")[0].strip().lower() not in types:
         raise Malformed("Content-Type must be application/json.")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Malformed("The body is not JSON.") from None
     if not isinstance(value, dict):
@@ -70,8 +97,8 @@ def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
         Malformed: A field is missing or not as documented.
     """
     name, cs_id = read_target(fields)
-    if op is Op.CREATE and (problem := problem_of_name(name)):
-        raise Malformed(f"name: {problem}.")
+    if op is Op.CREATE:
+        _check_name(name)
     _text(fields, "attribute_name")
     attribute_type = _text(fields, "attribute_type")
     if attribute_type not in ("string", "double"):
@@ -89,13 +116,54 @@ def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
     )
 
 
+def read_filter_ask(fields: Fields, complexity: Complexity, *, is_update: bool) -> FilterAsk:
+    """A request to create or update a filter segment.
+
+    Args:
+        fields: The body's object; what is not documented is ignored.
+        complexity: What the definition may be at most.
+        is_update: Whether the name may be left out and `updated_by` may be there.
+
+    Raises:
+        Malformed: A field is missing or not as documented.
+        FilterProblem: The definition is not as documented.
+        TooComplex: The definition is more than *complexity* allows.
+    """
+    name = None if is_update and "name" not in fields else _text(fields, "name")
+    if name is not None:
+        _check_name(name)
+    if is_update and "updated_by" in fields:
+        _check_emails([fields["updated_by"]], "updated_by")
+    groups = {"included_filters": fields.get("included_filters")}
+    if "excluded_filters" in fields:
+        groups["excluded_filters"] = fields["excluded_filters"]
+    return FilterAsk(name=name, definition=read_definition(groups, complexity))
+
+
+def _check_name(name: str) -> None:
+    if len(name) > NAME_MAX_CHARS:
+        raise Malformed(f"name: has {len(name)} characters and may have {NAME_MAX_CHARS}.")
+    if not _NAME.fullmatch(name):
+        raise Malformed(
+            'name: must not contain : | * ? \\ < > = $ " or control characters, nor begin with a dot, nor begin or end '
+            "with a blank, nor be All Users."
+        )
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number that cannot be written again")
+    return number
+
+
 def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
 def _text(fields: Fields, field: str) -> str:
     value = fields.get(field)
-    if not isinstance(value, str) or not value.strip():
+    if not is_text(value):
         raise Malformed(f"{field}: is required and must be text that is not blank.")
     return value
 
@@ -112,23 +180,18 @@ def _optional_url(fields: Fields, field: str) -> str | None:
 
 
 def _url(field: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine or not url.isascii() or not url.isprintable() or " " in url:
+    if not _URL.fullmatch(url):
         raise Malformed(f"{field}: must be a URL that begins with https:// or http://.")
     return url
 
 
 def _days(fields: Fields) -> int:
-    days = fields.get("expiry_time")
-    if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= _INT32_MAX:
-        raise Malformed(f"expiry_time: is required and must be a whole number of days from 1 to {_INT32_MAX}.")
+    days = whole(fields.get("expiry_time"))
+    if days is None or not 1 <= days <= EXPIRY_DAYS_MAX:
+        raise Malformed(f"expiry_time: is required and must be a whole number of days from 1 to {EXPIRY_DAYS_MAX}.")
     return days
 
 
-def _check_emails(emails: object) -> None:
+def _check_emails(emails: object, field: str = "emails") -> None:
     if not isinstance(emails, list) or not all(isinstance(e, str) and _EMAIL.fullmatch(e) for e in emails):
-        raise Malformed("emails: must be a list of e-mail addresses.")
+        raise Malformed(f"{field}: must be e-mail addresses.")

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from enum import StrEnum
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from moe_segments.errors import InputError
+from moe_segments.limits import is_whole
 
-__all__ = ["CALLBACK_FAULTS", "REQUEST_FAULTS", "SERVER_ERRORS", "Fault", "FaultKind", "FaultPlan", "Faults"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CALLBACK_FAULTS",
+    "PLATFORM_ERRORS",
+    "REQUEST_FAULTS",
+    "SERVER_ERRORS",
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
+    "Faults",
+    "check_span",
+    "known_kind",
+]
 
 
 class FaultKind(StrEnum):
@@ -25,6 +41,9 @@ class FaultKind(StrEnum):
     - `LOSE_ANSWER`: decided and counted, then the connection is closed without an answer.
     - `SERVER_ERROR`: 500, 502, 503 or 504 and nothing is decided or counted.
     - `SERVER_ERROR_COUNTED`: the same answer, although the request was decided and counted.
+    - `PLATFORM_ERROR`: 400, 401, 403, 404, 429 or 500 in the shape of the platform before the service; nothing is
+      decided or counted.
+    - `FIREWALL`: 403 in the shape of a firewall; nothing is decided or counted.
 
     On what follows an accepted file operation:
 
@@ -42,6 +61,8 @@ class FaultKind(StrEnum):
     LOSE_ANSWER = "lose_answer"
     SERVER_ERROR = "server_error"
     SERVER_ERROR_COUNTED = "server_error_counted"
+    PLATFORM_ERROR = "platform_error"
+    FIREWALL = "firewall"
     FAIL_PROCESSING = "fail_processing"
     LOSE_CALLBACK = "lose_callback"
     DOUBLE_CALLBACK = "double_callback"
@@ -50,9 +71,19 @@ class FaultKind(StrEnum):
     GARBAGE_CALLBACK = "garbage_callback"
 
 
-REQUEST_FAULTS: Final = tuple(FaultKind)[:6]
-CALLBACK_FAULTS: Final = tuple(FaultKind)[6:]
+REQUEST_FAULTS: Final = tuple(FaultKind)[:8]
+CALLBACK_FAULTS: Final = tuple(FaultKind)[8:]
 SERVER_ERRORS: Final = (500, 502, 503, 504)
+PLATFORM_ERRORS: Final = (400, 401, 403, 404, 429, 500)
+_STATUSES: Final[Mapping[FaultKind, tuple[int, ...]]] = MappingProxyType(
+    {
+        FaultKind.SERVER_ERROR: SERVER_ERRORS,
+        FaultKind.SERVER_ERROR_COUNTED: SERVER_ERRORS,
+        FaultKind.PLATFORM_ERROR: PLATFORM_ERRORS,
+        FaultKind.FIREWALL: (403,),
+    }
+)
+_MOST_QUEUED: Final = 1_000
 
 
 def _probability(_: object, attribute: attrs.Attribute[float], value: object) -> None:
@@ -89,12 +120,14 @@ class Faults:
     """How likely each fault is, and its particulars. At most one of a group is played on one request.
 
     Attributes:
-        slow: Probability of `FaultKind.SLOW`; each of the next eleven likewise, by its kind's name.
+        slow: Probability of `FaultKind.SLOW`; each of the next thirteen likewise, by its kind's name.
         count_late: See `FaultKind`.
         drop: See `FaultKind`.
         lose_answer: See `FaultKind`.
         server_error: See `FaultKind`.
         server_error_counted: See `FaultKind`.
+        platform_error: See `FaultKind`.
+        firewall: See `FaultKind`.
         fail_processing: See `FaultKind`.
         lose_callback: See `FaultKind`.
         double_callback: See `FaultKind`.
@@ -115,6 +148,8 @@ class Faults:
     lose_answer: float = attrs.field(default=0.0, validator=_probability)
     server_error: float = attrs.field(default=0.0, validator=_probability)
     server_error_counted: float = attrs.field(default=0.0, validator=_probability)
+    platform_error: float = attrs.field(default=0.0, validator=_probability)
+    firewall: float = attrs.field(default=0.0, validator=_probability)
     fail_processing: float = attrs.field(default=0.0, validator=_probability)
     lose_callback: float = attrs.field(default=0.0, validator=_probability)
     double_callback: float = attrs.field(default=0.0, validator=_probability)
@@ -129,6 +164,22 @@ class Faults:
         for group in (REQUEST_FAULTS, CALLBACK_FAULTS):
             if sum(self.probability(kind) for kind in group) > 1 + 1e-9:
                 raise InputError(f"the probabilities of {', '.join(group)} add up to more than 1")
+
+    def switched(self, kind: FaultKind, probability: float) -> Faults:
+        """These with another probability of one kind; the others of its group go to 0 where the sum would exceed 1.
+
+        Raises:
+            InputError: It is no probability.
+        """
+        change: dict[str, float] = {kind.value: probability}
+        try:
+            return self._with(change)
+        except InputError:
+            return self._with({other.value: 0.0 for other in _group_of(kind)} | change)
+
+    def _with(self, change: Mapping[str, float]) -> Faults:
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(Faults)}
+        return Faults(**fields | dict(change))
 
     def probability(self, kind: FaultKind) -> float:
         """How likely this kind is, from 0 to 1."""
@@ -154,6 +205,22 @@ class Fault:
     has_body: bool = True
 
 
+def known_kind(kind: object) -> FaultKind:
+    """The kind of this name.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        return FaultKind(str(kind))
+    except ValueError:
+        raise InputError(f"{kind!r} is no fault; the faults are {', '.join(FaultKind)}", "kind") from None
+
+
+def _group_of(kind: FaultKind) -> tuple[FaultKind, ...]:
+    return REQUEST_FAULTS if kind in REQUEST_FAULTS else CALLBACK_FAULTS
+
+
 class FaultPlan:
     """Decides which fault comes next: first the queued ones, in order, then by chance.
 
@@ -170,9 +237,25 @@ class FaultPlan:
         }
 
     def queue(self, kind: FaultKind, times: int, status: int | None) -> None:
-        """Play *kind* on the next *times* occasions."""
-        group = REQUEST_FAULTS if kind in REQUEST_FAULTS else CALLBACK_FAULTS
-        self._queues[group].extend([(kind, status)] * times)
+        """Play *kind* on the next *times* occasions.
+
+        Raises:
+            InputError: The kind has no such status, or *times* is not from 1 to 1,000.
+        """
+        if not is_whole(times, 1) or times > _MOST_QUEUED:
+            raise InputError(f"must be a whole number from 1 to {_MOST_QUEUED}, not {times!r}", "times")
+        if status is not None and status not in _STATUSES.get(kind, ()):
+            raise InputError(f"must be one of {_STATUSES.get(kind, ())} with {kind}, not {status!r}", "status")
+        self._queues[_group_of(kind)].extend([(kind, status)] * times)
+
+    def queued(self) -> Mapping[FaultKind, int]:
+        """On how many occasions to come each kind is played for certain."""
+        return Counter(kind for queue in self._queues.values() for kind, _ in queue)
+
+    def forget(self) -> None:
+        """Queue nothing any more."""
+        for queue in self._queues.values():
+            queue.clear()
 
     def draw(self, group: tuple[FaultKind, ...]) -> Fault | None:
         """The fault of this occasion, or None."""
@@ -184,13 +267,17 @@ class FaultPlan:
         return Fault(
             kind,
             delay_s=self._random.uniform(*span_s),
-            status=status or self._random.choice(self.faults.statuses),
+            status=status or self._random.choice(self._statuses(kind)),
             has_body=self._random.random() < 0.5,  # noqa: PLR2004 - one in two
         )
 
     def seconds(self, span_s: tuple[float, float]) -> float:
         """A length between the shortest and the longest, seconds."""
         return self._random.uniform(*span_s)
+
+    def _statuses(self, kind: FaultKind) -> tuple[int, ...]:
+        other = kind in (FaultKind.PLATFORM_ERROR, FaultKind.FIREWALL)
+        return _STATUSES[kind] if other else self.faults.statuses
 
     def _by_chance(self, group: tuple[FaultKind, ...]) -> FaultKind | None:
         point = self._random.random()

@@ -100,9 +100,14 @@ class Processor:
     async def close(self) -> None:
         """Stop at once; what was not processed stays so."""
         self._is_closed = True
-        for task in self._tasks:
+        await self.forget()
+
+    async def forget(self) -> None:
+        """Drop what waits to be processed or delivered; no answer waits for it any more."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -111,10 +116,14 @@ class Processor:
 
     async def _work_off(self, segment_id: str) -> None:
         queue = self._queues[segment_id]
-        while queue:
-            await self._process(queue[0])
-            self._spawn(self._tell(queue.popleft()))
-        del self._queues[segment_id]
+        try:
+            while queue:
+                await self._process(queue[0])
+                self._spawn(self._tell(queue.popleft()))
+        finally:
+            del self._queues[segment_id]
+            for dropped in queue:
+                dropped.told.set()
 
     async def _process(self, work: _Work) -> None:
         await asyncio.sleep(self._plan.seconds(self._pauses.processing_s))
@@ -142,9 +151,13 @@ class Processor:
             return await self._fetcher.rows(ask.file_url, ask.attribute_type)
 
     async def _tell(self, work: _Work) -> None:
-        if work.submission.ask.callback_url is None:
+        try:
+            if work.submission.ask.callback_url is not None:
+                await self._call_back(work)
+        finally:
             work.told.set()
-            return
+
+    async def _call_back(self, work: _Work) -> None:
         match work.kind:
             case FaultKind.LOSE_CALLBACK:
                 self._remember(work, b"", attempt=0, status=None, problem="lost")

@@ -12,11 +12,14 @@ import attrs
 
 if TYPE_CHECKING:
     from moe_segments.models import FileFailed, FileProcessed
+    from moe_segments.sandbox.filters import Definition
 
 __all__ = [
     "CREATED",
     "Ask",
     "Delivery",
+    "FilterAsk",
+    "Kind",
     "Op",
     "Refusal",
     "RequestRecord",
@@ -35,6 +38,13 @@ class Op(StrEnum):
     ADD = "add"
     REMOVE = "remove"
     REPLACE = "replace"
+
+
+class Kind(StrEnum):
+    """What a segment is made of."""
+
+    FILE = "file"
+    FILTER = "filter"
 
 
 @attrs.frozen(kw_only=True)
@@ -63,6 +73,19 @@ class Ask:
 
 
 @attrs.frozen(kw_only=True)
+class FilterAsk:
+    """A well-formed request to create or update a filter segment.
+
+    Attributes:
+        name: The name it is to have; None on an update that keeps it.
+        definition: Who belongs to it.
+    """
+
+    name: str | None
+    definition: Definition
+
+
+@attrs.frozen(kw_only=True)
 class Refusal:
     """Why a request is not accepted.
 
@@ -74,6 +97,7 @@ class Refusal:
         retry_after_s: Seconds until the same request would fit; None where unknown.
         used: What counts against the limit now.
         capacity: What the limit allows.
+        existing: The segment that has the same definition; None elsewhere.
     """
 
     status: int
@@ -83,6 +107,7 @@ class Refusal:
     retry_after_s: float | None = None
     used: int | None = None
     capacity: int | None = None
+    existing: SandboxSegment | None = None
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -92,15 +117,23 @@ class SandboxSegment:
     Attributes:
         id: 24 hex characters.
         name: Unique for ever, archived segments included.
+        kind: Of a file or of filters.
         created_at: When it was created.
+        updated_at: When it was last changed by a call.
+        ran_at: When it was last used; 60 days later it is archived.
+        definition: Who belongs to a filter segment; None for a file segment.
         expires_at: When it archives itself; None: it stays.
         archived_at: Since when it is archived; None: it is active.
-        members: The users in it.
+        members: The users in a file segment.
     """
 
     id: str
     name: str
+    kind: Kind = Kind.FILE
     created_at: float
+    updated_at: float = attrs.field(default=attrs.Factory(lambda self: self.created_at, takes_self=True))
+    ran_at: float = attrs.field(default=attrs.Factory(lambda self: self.created_at, takes_self=True))
+    definition: Definition | None = None
     expires_at: float | None = None
     archived_at: float | None = None
     members: set[str] = attrs.field(factory=set, repr=lambda members: f"<{len(members)} users>")
@@ -156,7 +189,8 @@ class RequestRecord:
         method: The HTTP method.
         path: The path, without query.
         status: The status that was decided; it may not have arrived, see *fault*. 0: dropped before.
-        op: "create", "add", "remove", "replace", "archive", "unarchive", "list" or "get"; None elsewhere.
+        op: "create", "add", "remove", "replace", "archive", "unarchive", "list", "get", "create_filter" or
+            "update_filter"; None elsewhere.
         segment: The segment's name, where one was given.
         counted: Whether it spends a file-segment operation.
         limit: The limit that refused it; None where none did.

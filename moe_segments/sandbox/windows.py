@@ -38,6 +38,10 @@ class Window:
         self._spent.append((now, amount))
         self._used += amount
 
+    def release_s(self, now: float) -> float | None:
+        """Seconds until the oldest amount stops counting; None when nothing counts."""
+        return self._spent[0][0] + self.window_s - now if self.used(now) else None
+
     def wait_s(self, now: float, amount: int = 1) -> float | None:
         """Seconds until *amount* fits if nothing else is spent; None when it never will."""
         if amount > self.capacity:

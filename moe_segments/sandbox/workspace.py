@@ -3,24 +3,29 @@
 It counts in its own way, with plain lists of moments, and knows nothing of the client's ledger, so that each
 checks the other. Moments are seconds on the injected clock, lengths are seconds.
 
-Where the documents are silent: a request is looked at in the order 400, 404, 409, 429; an unarchived segment
-stays active until it is archived again; a file for an archived segment is a 400; archiving what is
-archived and unarchiving what is active are accepted.
+Where the documents are silent: a request is looked at in the order 400, 413, 404, 403, 409, 412, 429; an unarchived
+segment does not expire again; a file for an archived segment is a 400, one for a segment of filters a 404, as is a
+filter that refers to no segment; archiving what is archived and unarchiving what is active are accepted; a v3 call
+spends its quota when it succeeds, a rejected one where `count_rejected` says so; a segment is used by each file, update
+and unarchive, and by `run`.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.limits import DOCUMENTED, QuotaLimits
 from moe_segments.models import FileFailed, FileProcessed
+from moe_segments.sandbox.filters import Complexity
+from moe_segments.sandbox.history import History, newest
+from moe_segments.sandbox.quotas import CallLimits, Quotas
 from moe_segments.sandbox.records import (
     CREATED,
     Ask,
     Delivery,
+    FilterAsk,
+    Kind,
     Op,
     Refusal,
     RequestRecord,
@@ -28,20 +33,17 @@ from moe_segments.sandbox.records import (
     SandboxSegment,
     Submission,
 )
-from moe_segments.sandbox.windows import Window
+from moe_segments.sandbox.registry import IDLE_DAYS, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from moe_segments.sandbox.windows import Window
+
 __all__ = ["REJECTIONS", "Workspace"]
 
-REJECTIONS: Final = frozenset({400, 401, 404, 409, 429})
+REJECTIONS: Final = frozenset({400, 401, 403, 404, 409, 412, 413, 429})
 MAX_SEGMENT_USERS: Final = DOCUMENTED["file_segment_users"].figure
-_MINUTE_S: Final = 60.0
-# https://moengage.com/docs/api/filter-segments/list-segments and …/get-segment-by-id: minute, hour, day
-_READS: Final = {"list": (DOCUMENTED["list_per_minute"].figure, 200, 1_000), "get": (100, 1_000, 4_000)}
-_MEMBERS_KEPT_DAYS: Final = 30  # an archived file segment loses its users after this
-_LISTED_DAYS: Final = 180  # an archived segment is no longer listed after this
 
 
 class Workspace:
@@ -52,14 +54,18 @@ class Workspace:
         limits: The quotas, with windows already scaled; guard, headroom and margins are the client's affair.
         directory: The users the workspace knows, matched as text; None: it knows every usable value.
         seed: Of the identifiers; the same seed gives the same ones.
-        count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
+        count_rejected: Whether rejected requests spend what an accepted one would: all, none, or by status.
         segment_users: Most users in one file segment.
+        call_limits: The quotas of v3 calls at speed 1; None: as documented.
+        complexity: What the definition of a filter segment may be at most.
+        idle_days: Days after which a segment that nobody used is archived; None: it stays.
         history: How many requests, counted moments, submissions and deliveries are remembered.
 
     Attributes:
         limits: The quotas.
+        complexity: What the definition of a filter segment may be at most.
         external_active: Active segments made elsewhere, such as in the dashboard; settable.
-        rejections: How many requests were answered 429.
+        history: What happened, and how often.
     """
 
     def __init__(
@@ -71,11 +77,13 @@ class Workspace:
         seed: int = 0,
         count_rejected: bool | Collection[int] = False,
         segment_users: int = MAX_SEGMENT_USERS,
+        call_limits: CallLimits | None = None,
+        complexity: Complexity | None = None,
+        idle_days: int | None = IDLE_DAYS,
         history: int = 100_000,
     ) -> None:
         self.limits = limits or QuotaLimits()
-        self.external_active = 0
-        self.rejections = 0
+        self.complexity = complexity or Complexity()
         self._clock, self._now = clock, clock()
         self._directory = None if directory is None else frozenset(directory)
         self._random = random.Random(f"{seed} identifiers")  # noqa: S311 - repeatable, nothing is secret
@@ -83,90 +91,109 @@ class Workspace:
             count_rejected = REJECTIONS if count_rejected else ()
         self._segment_users = segment_users
         self._count_rejected = frozenset(count_rejected)
-        self._hour = Window(self.limits.operations_per_hour, self.limits.hour_s)
-        self._day = Window(self.limits.operations_per_day, self.limits.day_s)
-        self._users = Window(self.limits.users_per_day, self.limits.day_s)
-        self._reads = {op: self._read_windows(*figures) for op, figures in _READS.items()}
-        self._by_name: dict[str, SandboxSegment] = {}
-        self._by_id: dict[str, SandboxSegment] = {}
-        self._active = 0
-        self._expiries: list[tuple[float, str]] = []
-        self._requests: deque[RequestRecord] = deque(maxlen=history)
-        self._counted: deque[float] = deque(maxlen=history)
-        self._submissions: deque[Submission] = deque(maxlen=history)
-        self._deliveries: deque[Delivery] = deque(maxlen=history)
+        self._call_limits, self._idle_days, self._most_remembered = call_limits or CallLimits(), idle_days, history
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every segment, request, file and count. Time goes on, and identifiers stay unique."""
+        self.external_active = 0
+        self._quotas = Quotas(self.limits, self._call_limits)
+        self._registry = Registry(self.limits.expiry_day_s, idle_days=self._idle_days)
+        self.history = History(self._most_remembered)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """The requests so far, oldest first."""
-        return tuple(self._requests)
+        return tuple(self.history.requests)
 
     @property
     def counted(self) -> tuple[float, ...]:
         """The moments at which a file-segment operation was counted, oldest first."""
-        return tuple(self._counted)
+        return tuple(self.history.counted)
 
     @property
     def submissions(self) -> tuple[Submission, ...]:
         """The accepted file operations, oldest first."""
-        return tuple(self._submissions)
+        return tuple(self.history.submissions)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
         """The attempts to deliver a callback, oldest first."""
-        return tuple(self._deliveries)
+        return tuple(self.history.deliveries)
+
+    @property
+    def rejections(self) -> int:
+        """How many requests were answered 429 by a quota."""
+        return self.history.rejections
 
     @property
     def segments(self) -> tuple[SandboxSegment, ...]:
         """Every segment ever created, archived ones included, oldest first."""
         self.now()
-        return tuple(self._by_id.values())
+        return tuple(self._registry)
+
+    def newest_segments(self, most: int) -> list[SandboxSegment]:
+        """The segments created last, newest first."""
+        self.now()
+        return newest(self._registry, most)
 
     def now(self) -> float:
-        """The moment, after archiving what has expired by then."""
+        """The moment, after archiving what has expired or lay idle by then."""
         self._now = max(self._now, self._clock())
-        while self._expiries and self._expiries[0][0] <= self._now:
-            expires_at, cs_id = heapq.heappop(self._expiries)
-            segment = self._by_id[cs_id]
-            if segment.is_active and segment.expires_at == expires_at:
-                self._archive(segment, expires_at)
+        self._registry.age(self._now)
         return self._now
 
     def usage(self) -> dict[str, int]:
         """What counts now, by the names of `limits.LIMIT_NAMES`."""
         now = self.now()
         return {
-            "operations_per_hour": self._hour.used(now),
-            "operations_per_day": self._day.used(now),
-            "users_per_day": self._users.used(now),
-            "active_segments": self._active + self.external_active,
+            "operations_per_hour": self._quotas.hour.used(now),
+            "operations_per_day": self._quotas.day.used(now),
+            "users_per_day": self._quotas.users.used(now),
+            "active_segments": self._registry.active + self.external_active,
         }
+
+    def totals(self) -> dict[str, int]:
+        """How many segments, requests, operations and callbacks there were."""
+        self.now()
+        segments = {"segments": len(self._registry), "active_segments": self._registry.active}
+        return segments | self.history.totals()
+
+    def windows(self) -> dict[str, Window]:
+        """The windows of all quotas, by the name of their limit."""
+        return self._quotas.windows()
 
     def spend_elsewhere(self, *, operations: int = 0, users: int = 0) -> None:
         """Spend quota as somebody else would, such as a colleague in the dashboard."""
         now = self.now()
         for _ in range(operations):
-            self._hour.spend(now)
-            self._day.spend(now)
+            self._quotas.count_operation(now)
         if users:
-            self._users.spend(now, users)
+            self._quotas.users.spend(now, users)
 
     def find(self, name: str | None, cs_id: str | None = None) -> SandboxSegment | None:
         """The segment, archived or not; *cs_id* wins over *name* where both are given."""
         self.now()
-        return self._by_id.get(cs_id) if cs_id else self._by_name.get(name or "")
+        return self._registry.find(name, cs_id)
+
+    def run(self, name: str) -> None:
+        """Use an active segment, as a campaign would: the days until it is archived as idle begin anew."""
+        found = self.find(name)
+        if found is not None and found.is_active:
+            found.ran_at = self._now
 
     def submit(self, ask: Ask) -> Submission | Refusal:
         """Accept a file operation and count it, or say why not; nothing changes then."""
         now = self.now()
         found = self.find(ask.name, ask.cs_id)
-        counts = self._counts_operation(ask.op)
-        refusal = self._refuse_target(ask, found) or (self._refuse_operation(now) if counts else None)
+        counts = self._quotas.spends_operation(ask.op)
+        refusal = self._refuse_target(ask, found) or (self._quotas.refuse_operation(now) if counts else None)
         if refusal is None and ask.op is Op.CREATE:
             refusal = self._refuse_active()
         if refusal is not None:
             return refusal
         segment = found or self._create(ask, now)
+        segment.updated_at = segment.ran_at = now
         if counts:
             self._count(now)
         submission = Submission(
@@ -176,7 +203,7 @@ class Workspace:
             accepted_at=now,
             counted=counts,
         )
-        self._submissions.append(submission)
+        self.history.accepted(submission)
         return submission
 
     def archive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
@@ -185,7 +212,7 @@ class Workspace:
         if segment is None:
             return _not_found(name, cs_id)
         if segment.is_active:
-            self._archive(segment, self._now)
+            self._registry.archive(segment, self._now)
         return segment
 
     def unarchive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
@@ -193,36 +220,69 @@ class Workspace:
         segment = self.find(name, cs_id)
         if segment is None:
             return _not_found(name, cs_id)
-        if segment.archived_at is None:
+        if segment.is_active:
             return segment
         if refusal := self._refuse_active():
             return refusal
-        if segment.archived_at + self._days(_MEMBERS_KEPT_DAYS) <= self._now:
-            segment.members.clear()
-        segment.archived_at = segment.expires_at = None
-        self._active += 1
+        self._registry.unarchive(segment, self._now)
+        return segment
+
+    def create_filter(self, ask: FilterAsk) -> SandboxSegment | Refusal:
+        """Create a filter segment, or say why not; nothing changes then."""
+        now = self.now()
+        assert ask.name is not None, "a create without a name is refused as malformed"
+        refusal = (
+            self._refuse_definition(ask) or self._quotas.refuse_call("create_filter", now) or self._refuse_active()
+        )
+        if refusal is not None:
+            return refusal
+        self._quotas.count_call("create_filter", now)
+        segment = SandboxSegment(
+            id=self._new_id(), name=ask.name, kind=Kind.FILTER, created_at=now, definition=ask.definition
+        )
+        self._registry.add(segment)
+        return segment
+
+    def update_filter(self, cs_id: str, ask: FilterAsk) -> SandboxSegment | Refusal:
+        """Give an active filter segment another definition and, where asked, another name."""
+        now = self.now()
+        segment = self.find(None, cs_id)
+        if segment is None:
+            return Refusal(status=404, title="Entity Not Found", description=f"No segment has the id {cs_id!r}.")
+        if segment.kind is Kind.FILE or not segment.is_active:
+            text = f"The segment {segment.name!r} is {'of a file' if segment.is_active else 'archived'}: not updated."
+            return Refusal(status=403, title="Forbidden operation", description=text)
+        refusal = (
+            self._refuse_definition(ask, segment)
+            or self._quotas.refuse_call("update_filter", now)
+            or self._refuse_active(taken=0)
+        )
+        if refusal is not None:
+            return refusal
+        self._quotas.count_call("update_filter", now)
+        self._registry.redefine(segment, ask.name, ask.definition, now)
         return segment
 
     def listed(self, name: str | None = None) -> tuple[SandboxSegment, ...] | Refusal:
         """The segments, or the one of exactly this name; those archived for 180 days are left out."""
         if refusal := self._refuse_read("list"):
             return refusal
-        named = self._by_id.values() if name is None else [self._by_name.get(name)]
-        return tuple(segment for segment in named if segment is not None and self._is_listed(segment))
+        named = self._registry if name is None else [self._registry.find(name)]
+        return tuple(each for each in named if each is not None and self._registry.is_listed(each, self._now))
 
     def get(self, cs_id: str) -> SandboxSegment | Refusal | None:
         """The segment of this identifier, or None."""
         if refusal := self._refuse_read("get"):
             return refusal
-        segment = self._by_id.get(cs_id)
-        return segment if segment is not None and self._is_listed(segment) else None
+        segment = self._registry.find(None, cs_id)
+        return segment if segment is not None and self._registry.is_listed(segment, self._now) else None
 
     def process(self, submission: Submission, rows: Rows) -> FileProcessed | FileFailed:
         """Apply a file to its segment, or fail it: then no membership changes and no users are spent."""
         now, ask, segment = self.now(), submission.ask, submission.segment
-        counts = self._counts_users(ask.op)
-        if counts and not self._users.fits(now, rows.found):
-            used, capacity = self._users.used(now), self._users.capacity
+        counts, users = self._quotas.spends_users(ask.op), self._quotas.users
+        if counts and not users.fits(now, rows.found):
+            used, capacity = users.used(now), users.capacity
             return self.fail(
                 submission,
                 400,
@@ -233,7 +293,7 @@ class Workspace:
             return self.fail(submission, 400, f"A file segment holds {self._segment_users} users. No user was changed.")
         _change(ask.op, segment, known)
         if counts:
-            self._users.spend(now, rows.found)
+            users.spend(now, rows.found)
         processed = FileProcessed(
             segment_name=segment.name,
             request_id=submission.request_id,
@@ -243,7 +303,7 @@ class Workspace:
             user_count=len(known),
             db_name=ask.db_name,
         )
-        submission.result, submission.finished_at = processed, now
+        self.history.finished(submission, processed, now)
         return processed
 
     def fail(self, submission: Submission, status: int, error_message: str) -> FileFailed:
@@ -255,66 +315,64 @@ class Workspace:
             error_message=error_message,
             db_name=submission.ask.db_name,
         )
-        submission.result, submission.finished_at = failed, self.now()
+        self.history.finished(submission, failed, self.now())
         return failed
 
-    def rejected(self, status: int) -> bool:
-        """Count a rejected file request if this workspace counts such; says whether it did."""
+    def rejected(self, status: int, call: str | None = None) -> bool:
+        """Count a rejected request if this workspace counts such; says whether it did.
+
+        Args:
+            status: With which it was rejected.
+            call: Whose v3 quota it would have spent; None: a file operation.
+        """
         counts = status in self._count_rejected
-        if counts:
+        if counts and call is None:
             self._count(self.now())
+        elif counts and call is not None:
+            self._quotas.count_call(call, self.now())
         return counts
 
     def remember(self, record: RequestRecord | Delivery) -> None:
         """Put a request or a delivery on record."""
         if isinstance(record, Delivery):
-            self._deliveries.append(record)
-            return
-        self._requests.append(record)
-        self.rejections += record.limit is not None
+            self.history.delivery(record)
+        else:
+            self.history.request(record)
 
     def _count(self, now: float) -> None:
-        self._hour.spend(now)
-        self._day.spend(now)
-        self._counted.append(now)
-
-    def _counts_operation(self, op: Op) -> bool:
-        switch = {
-            Op.REMOVE: self.limits.remove_counts_operation,
-            Op.REPLACE: self.limits.replace_counts_operation,
-        }
-        return switch.get(op, True)
-
-    def _counts_users(self, op: Op) -> bool:
-        switch = {Op.REMOVE: self.limits.remove_counts_users, Op.REPLACE: self.limits.replace_counts_users}
-        return switch.get(op, True)
-
-    def _read_windows(self, minute: int, hour: int, day: int) -> tuple[Window, ...]:
-        lengths_s = (_MINUTE_S / self.limits.scale, self.limits.hour_s, self.limits.day_s)
-        return tuple(Window(figure, length_s) for figure, length_s in zip((minute, hour, day), lengths_s, strict=True))
+        self._quotas.count_operation(now)
+        self.history.counted.append(now)
 
     def _refuse_target(self, ask: Ask, found: SandboxSegment | None) -> Refusal | None:
         if ask.op is Op.CREATE:
-            if ask.name not in self._by_name:
+            if not self._registry.is_taken(ask.name):
                 return None
             return Refusal(status=409, title="Resource not created", description=f"{ask.name!r} is a name in use.")
-        if found is None:
+        if found is None or found.kind is Kind.FILTER:
             return _not_found(ask.name, ask.cs_id)
         if not found.is_active:
             text = "The segment is archived: unarchive it first."
             return Refusal(status=400, title="Invalid Request", description=text)
         return None
 
-    def _refuse_operation(self, now: float) -> Refusal | None:
-        windows = {"operations_per_hour": self._hour, "operations_per_day": self._day}
-        for limit, window in windows.items():
-            if not window.fits(now):
-                return _too_many(limit, window, now)
+    def _refuse_definition(self, ask: FilterAsk, segment: SandboxSegment | None = None) -> Refusal | None:
+        if missing := self._registry.missing(ask.definition):
+            text = f"The filters refer to {missing!r}, which no segment has as its id."
+            return Refusal(status=404, title="Entity Not Found", description=text)
+        if ask.name is not None and self._registry.is_taken(ask.name, but_by=segment):
+            text = f"Another segment has or had the name {ask.name!r}: choose another."
+            return Refusal(status=409, title="Resource not created", description=text)
+        if twin := self._registry.twin(ask.definition, but=segment):
+            text = f"The segment {twin.name!r} has the same filters: use it, or change the filters."
+            return Refusal(status=409, title="Resource not created", description=text, existing=twin)
+        if segment is not None and self._registry.is_cyclic(segment, ask.definition):
+            text = "With these filters the segment would refer to itself."
+            return Refusal(status=412, title="Cyclic Entity", description=text)
         return None
 
-    def _refuse_active(self) -> Refusal | None:
-        active, capacity = self._active + self.external_active, self.limits.active_segments
-        if active < capacity:
+    def _refuse_active(self, *, taken: int = 1) -> Refusal | None:
+        active, capacity = self._registry.active + self.external_active, self.limits.active_segments
+        if active + taken <= capacity:
             return None
         return Refusal(
             status=429,
@@ -327,36 +385,20 @@ class Workspace:
 
     def _refuse_read(self, op: str) -> Refusal | None:
         now = self.now()
-        for name, window in zip(("minute", "hour", "day"), self._reads[op], strict=True):
-            if not window.fits(now):
-                return _too_many(f"{op}_per_{name}", window, now)
-        for window in self._reads[op]:
-            window.spend(now)
-        return None
+        refusal = self._quotas.refuse_call(op, now)
+        if refusal is None:
+            self._quotas.count_call(op, now)
+        return refusal
 
     def _create(self, ask: Ask, now: float) -> SandboxSegment:
         assert ask.expiry_days is not None, "a create without expiry_time is refused as malformed"
-        segment = SandboxSegment(
-            id=f"{self._random.getrandbits(96):024x}",
-            name=ask.name,
-            created_at=now,
-            expires_at=now + self._days(ask.expiry_days),
-        )
-        self._by_name[segment.name] = self._by_id[segment.id] = segment
-        assert segment.expires_at is not None
-        heapq.heappush(self._expiries, (segment.expires_at, segment.id))
-        self._active += 1
+        expires_at = now + ask.expiry_days * self.limits.expiry_day_s
+        segment = SandboxSegment(id=self._new_id(), name=ask.name, created_at=now, expires_at=expires_at)
+        self._registry.add(segment)
         return segment
 
-    def _archive(self, segment: SandboxSegment, at: float) -> None:
-        segment.archived_at = at
-        self._active -= 1
-
-    def _days(self, days: int) -> float:
-        return days * self.limits.expiry_day_s
-
-    def _is_listed(self, segment: SandboxSegment) -> bool:
-        return segment.archived_at is None or segment.archived_at + self._days(_LISTED_DAYS) > self._now
+    def _new_id(self) -> str:
+        return f"{self._random.getrandbits(96):024x}"
 
     def _size_after(self, op: Op, segment: SandboxSegment, known: frozenset[str]) -> int:
         return len(segment.members | known) if op is Op.ADD else len(known)
@@ -375,16 +417,3 @@ def _change(op: Op, segment: SandboxSegment, known: frozenset[str]) -> None:
 def _not_found(name: str, cs_id: str | None) -> Refusal:
     what = f"cs_id {cs_id!r}" if cs_id else f"name {name!r}"
     return Refusal(status=404, title="Entity Not Found", description=f"No segment has the {what}.")
-
-
-def _too_many(limit: str, window: Window, now: float) -> Refusal:
-    used, capacity = window.used(now), window.capacity
-    return Refusal(
-        status=429,
-        title="Too Many Requests",
-        description=f"{limit}: {used} of {capacity} are used.",
-        limit=limit,
-        retry_after_s=window.wait_s(now),
-        used=used,
-        capacity=capacity,
-    )

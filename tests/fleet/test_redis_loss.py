@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_segments.core.events import Quarantined
+from moe_segments.core.events import Quarantined, Trusted
 from moe_segments.errors import JournalError
 from moe_segments.governor import Governor
 from moe_segments.journal.follower import Follower
@@ -266,6 +266,31 @@ async def test_another_server_for_the_same_workspace_is_noticed(server: RedisSer
     with redis_server() as other:
         doubt = await doubt_of(other.url, tmp_path)
     assert f"was at redis://127.0.0.1:{server.port}/0" in str(doubt)
+
+
+async def test_a_url_mistyped_once_casts_no_doubt_on_the_right_one(server: RedisServer, tmp_path: Path) -> None:
+    """Until something is reserved there, or it is said to be the one to trust."""
+    async with opened(server.url, state_dir=tmp_path) as journal:
+        await fill(journal, 2)
+    with redis_server() as other:
+        async with opened(other.url, state_dir=tmp_path) as journal:
+            await journal.append([Quarantined("another one")], batch_id="a")
+            assert await doubt_of(server.url, tmp_path) is None
+        async with opened(other.url, state_dir=tmp_path) as journal:
+            await journal.append([Trusted("this one")], batch_id="b")
+        assert await doubt_of(other.url, tmp_path) is None
+        assert "two journals" in str(await doubt_of(server.url, tmp_path))
+
+
+async def test_what_others_commit_ends_no_doubt_of_ours(server: RedisServer, tmp_path: Path) -> None:
+    async with opened(server.url, state_dir=tmp_path) as journal:
+        await fill(journal, 2)
+    with admin_of(server) as admin:
+        admin.flushall()
+    async with opened(server.url, state_dir=tmp_path) as journal, opened(server.url) as other:
+        await fill(other, 5)
+        assert len(await journal.read(0)) == 5
+    assert "replaced" in str(await doubt_of(server.url, tmp_path))
 
 
 async def test_another_program_s_keys_are_left_alone(server: RedisServer) -> None:

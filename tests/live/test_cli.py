@@ -408,8 +408,13 @@ async def test_a_full_quota_ends_in_exit_code_3_and_says_until_when(shell: Shell
 async def test_a_lost_answer_ends_in_exit_code_4(shell: Shell) -> None:
     """With the job to look for."""
     await shell.run_at_speed(*CREATE, "diwali", "--file-url", shell.url)
+    before = len(shell.sandbox.workspace.requests)
+    add = shell.run_at_speed("add-users", "diwali", *FIELDS, "--file-url", shell.url, "--json")
+    running = asyncio.ensure_future(add)
+    while len(shell.sandbox.workspace.requests) == before:  # the read that proves the key
+        await asyncio.sleep(0.001)
     shell.sandbox.fail_next(FaultKind.LOSE_ANSWER)
-    result = await shell.run_at_speed("add-users", "diwali", *FIELDS, "--file-url", shell.url, "--json")
+    result = await running
     assert result.code == 4
     assert result.document["state"] == "unknown"
     assert "the outcome is unknown" in result.err
@@ -526,8 +531,17 @@ async def test_the_sandbox_command_says_all_that_the_other_commands_need(shell: 
 # Bad input
 
 
-async def test_a_wrong_key_ends_in_exit_code_2_after_one_request(shell: Shell) -> None:
-    """One operation or a whole manifest."""
+async def test_a_watch_ends_when_nobody_reads_it_any_more(shell: Shell) -> None:
+    """As `quota --watch --json | head -1` has it."""
+    watching = await shell.start("quota", "--watch", "--json", "--speed", str(SPEED))
+    assert watching.stdout is not None
+    assert b"operations_per_hour" in await watching.stdout.readline()
+    watching.stdout._transport.close()  # type: ignore[attr-defined]  # as a reader that ends does
+    assert await asyncio.wait_for(watching.wait(), 20) == 0
+
+
+async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
+    """One operation or a whole manifest: exit code 2 after one read."""
     shell.environ["MOE_API_KEY"] = KEY
     create = (*CREATE, "diwali", "--file-url", shell.url)
     for arguments in (create, ("bulk", shell.creates(3))):
@@ -536,6 +550,9 @@ async def test_a_wrong_key_ends_in_exit_code_2_after_one_request(shell: Shell) -
         assert result.code == 2, result.err
         assert "HTTP 401" in result.err
         assert len(shell.sandbox.workspace.requests) == before + 1
+    assert not shell.sent()
+    usage = await shell.run_at_speed("quota", "--json")
+    assert json.loads(usage.out)["limits"]["operations_per_hour"]["used"] == 0
 
 
 @pytest.mark.parametrize(

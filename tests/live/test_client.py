@@ -313,8 +313,13 @@ async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str
             return next(failures, None) or await send(*arguments)
 
         client._transport.send = flaky  # type: ignore[method-assign,assignment]  # the network's weather
+        states: list[str] = []
+        records = client.follower.state.jobs.records
+        client.follower.listen(lambda: states.extend(record.state for record in records.values()))
         job = await client.submit(create(url))
         assert job.record.attempt == 2
+        assert JobState.PLANNED in states
+        assert JobState.NOT_SENT not in states, "whoever follows the job would take that for its end"
         assert (await client.governor.usage())["operations_per_hour"].used == 1
 
 
@@ -404,6 +409,46 @@ async def test_a_job_is_resumed_by_another_process_on_the_same_journal(
             job = awaiting.job(job_id)
             assert (await job.result(timeout=10)).user_count == 3
             assert job.operation == attrs.evolve(create(url))
+
+
+async def test_a_job_that_is_called_off_between_two_tries_ends(sandbox: Sandbox, url: str) -> None:
+    """Whoever follows it hears that nobody sends it again."""
+    async with client_on(sandbox, base_url="http://127.0.0.1:9") as client:
+        submitting = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
+        while "mine" not in client.follower.state.jobs.records or client.job("mine").state != JobState.PLANNED:
+            await asyncio.sleep(0.01)
+        submitting.cancel()
+        await asyncio.gather(submitting, return_exceptions=True)
+        assert client.job("mine").state == JobState.NOT_SENT
+        with pytest.raises(NotSent):
+            await client.job("mine").result(timeout=1)
+
+
+async def test_a_job_whose_process_died_between_two_tries_ends(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
+    """It was provably never sent, and the next client on the journal says so."""
+    from moe_segments.core.events import NeverSent, Reserved
+    from moe_segments.core.jobs import remembered
+
+    journal = f"sqlite:///{tmp_path / 'q.db'}"
+    async with client_on(sandbox, journal=journal) as client:
+        event = Reserved("mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, owner="another-boot/1/1")
+        await client.follower.ask(lambda _, __: ([event], None))
+        await client.follower.record(NeverSent("mine", 1, "no connection", again=True))
+        assert client.job("mine").state == JobState.PLANNED
+    async with client_on(sandbox, journal=journal) as client:
+        assert client.job("mine").state == JobState.NOT_SENT
+
+
+async def test_a_job_id_stands_for_one_operation(sandbox: Sandbox, url: str) -> None:
+    """Attached to another one's job, a caller would take its result for its own."""
+    async with client_on(sandbox) as client:
+        await client.submit(create(url), job_id="mine")
+        with pytest.raises(InputError, match="another operation already"):
+            await client.submit(add(url), job_id="mine")
+        for wrong in ("", "two\nlines", "x" * 201):
+            with pytest.raises(InputError, match="printable"):
+                await client.submit(add(url), job_id=wrong)
+    assert len(sandbox.workspace.counted) == 1
 
 
 async def test_a_job_id_of_ones_own_is_sent_once(sandbox: Sandbox, url: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from moe_segments.core.events import ExternalUsage
+from moe_segments.core.events import ExternalUsage, Quarantined, Reserved, Trusted
 from moe_segments.errors import JournalError
 from moe_segments.journal.clock import Anchor, BootClock, anchored_now
 from moe_segments.journal.sqlite import SqliteJournal
@@ -19,6 +19,8 @@ from moe_segments.journal.witness import beside, in_state_directory
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from moe_segments.core.events import Event
 
 FACT = ExternalUsage(operations=1)
 HOUR_US = 3_600 * 1_000_000
@@ -134,6 +136,31 @@ async def test_two_paths_for_one_workspace_are_noticed_and_the_other_is_named(pa
     text = str(await doubt(path.with_name("second.db"), state_dir=state_dir))
     assert "two journals count one quota twice" in text
     assert f"use {path} " in text
+
+
+@pytest.mark.asyncio
+async def test_a_path_mistyped_once_casts_no_doubt_on_the_right_one(path: Path, state_dir: Path) -> None:
+    """Nothing was spent there: the client that noticed took every window to be full."""
+    await fill(path, 1, state_dir=state_dir)
+    wrong = path.with_name("wrong.db")
+    async with opened(wrong, state_dir=state_dir) as journal:
+        assert journal.doubt
+        await journal.append([Quarantined(journal.doubt)], batch_id="q")
+    assert await doubt(wrong, state_dir=state_dir), "and the wrong one stays in doubt"
+    assert await doubt(path, state_dir=state_dir) is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("event", [Reserved("j", 1, {"op": "add", "name": "s"}), Trusted("moved there on purpose")])
+async def test_a_journal_that_was_used_or_trusted_is_the_one(path: Path, state_dir: Path, event: Event) -> None:
+    """From then on the old path is the doubtful one."""
+    await fill(path, 1, state_dir=state_dir)
+    moved = path.with_name("moved.db")
+    async with opened(moved, state_dir=state_dir) as journal:
+        assert journal.doubt
+        await journal.append([event], batch_id="e")
+    assert await doubt(moved, state_dir=state_dir) is None
+    assert "two journals count one quota twice" in str(await doubt(path, state_dir=state_dir))
 
 
 @pytest.mark.asyncio

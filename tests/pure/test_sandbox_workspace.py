@@ -235,8 +235,9 @@ def test_an_expired_segment_is_archived_by_itself(clock: Clock) -> None:
     assert [segment.name, "next"] == [each.name for each in workspace.segments]
 
 
-def test_an_unarchived_segment_does_not_expire_again(workspace: Workspace, clock: Clock) -> None:
+def test_an_unarchived_segment_does_not_expire_again(clock: Clock) -> None:
     """Undocumented; the reading that holds the active segment longest is played."""
+    workspace = Workspace(clock=clock, idle_days=None)
     ok(workspace.submit(ask("s", days=1)))
     clock.now = T0 + DAY_S
     ok(workspace.unarchive("s"))

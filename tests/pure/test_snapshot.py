@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, decode, encode
+import pytest
+
+from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, Claimed, Reserved, decode, encode
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import QuotaLimits
 
@@ -50,3 +52,43 @@ def test_a_checkpoint_of_this_version_is_the_same_after_a_round_trip() -> None:
     again = WorkspaceState(QuotaLimits())
     again.fold(Batch(8, "checkpoint-8", THEN_US + 7 * SECOND, decode(text)))
     assert encode([Checkpoint(again.snapshot())]) == text
+
+
+@pytest.mark.parametrize("late_us", [0, 1, 700_000])
+def test_what_became_durable_later_than_it_was_decided_is_as_if_folded(late_us: int) -> None:
+    """An engine may decide first and stamp afterwards; other processes see only the stamp."""
+    events = (
+        Reserved("five", 1, {"op": "create", "name": "five"}, 1, 40, 1, ("five",), 30, 60, "a" * 64, 30, "me"),
+        Reserved("five", 2, {"op": "create", "name": "five"}, 1, 40, 0, ("five",), 30, 60, None, None, "me"),
+        Reserved("six", 1, {"op": "archive", "name": "alpha"}, 0, 0, 0, ("alpha",), 30, 60),
+    )
+    at_us = THEN_US + 9 * SECOND
+    tried, folded = restored(), restored()
+    for state in (tried, folded):
+        state.fold(Batch(9, "nine", THEN_US + 8 * SECOND, (Claimed("five", 1, 40, 1, for_us=1_800 * SECOND),)))
+    tried.ledger.advance(at_us)
+    for event in events:
+        tried.try_reserve(event, at_us)
+    batch = Batch(10, "ten", at_us + late_us, events)
+
+    assert tried.keep(batch)
+    folded.fold(batch)
+
+    assert encode([Checkpoint(tried.snapshot())]) == encode([Checkpoint(folded.snapshot())])
+    for now_us in (
+        batch.at_us,
+        batch.at_us + 91 * SECOND,
+        batch.at_us + 40_000 * SECOND,
+        batch.at_us + 40 * 86_400 * SECOND,
+    ):
+        for state in (tried, folded):
+            state.ledger.advance(now_us)
+        assert tried.ledger.usage(now_us) == folded.ledger.usage(now_us)
+
+
+def test_what_was_stamped_before_it_was_decided_is_not_kept() -> None:
+    state = restored()
+    event = Reserved("five", 1, {"op": "add", "name": "five"}, 1, 0, 0, ("five",), 30, 60)
+    state.try_reserve(event, THEN_US + 9 * SECOND)
+    assert not state.keep(Batch(9, "nine", THEN_US + 9 * SECOND - 1, (event,)))
+    state.take_back()
