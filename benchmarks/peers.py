@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Limits", "LimitsRedis", "Peer", "PyrateMemory", "PyrateRedis", "PyrateSqlite", "loaded"]
+__all__ = ["Limits", "LimitsRedis", "Peer", "PyrateMemory", "PyratePostgres", "PyrateRedis", "PyrateSqlite", "loaded"]
 
 KEY: Final = "workspace"
 
@@ -271,6 +271,47 @@ class LimitsRedis:
             and hit(self._day, self.key)
             and (not rows or hit(self._users, self.key, cost=rows))
         )
+
+    def undo(self, rows: int) -> None:
+        """See `Peer.undo`. The last entries stay: rates are made wide enough for all that are asked."""
+
+
+@attrs.define
+class PyratePostgres:
+    """pyrate-limiter: two buckets in one PostgreSQL, through psycopg's blocking pool.
+
+    Attributes:
+        pyrate: The module.
+        limits: The quotas.
+        pool: Of connections.
+        prefix: Of its tables.
+    """
+
+    pyrate: Any
+    limits: QuotaLimits
+    pool: Any
+    prefix: str
+    _buckets: tuple[Any, Any] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        operations, users = _rates(self.pyrate, self.limits)
+        made = self.pyrate.PostgresBucket
+        self._buckets = (
+            made(self.pool, f"{self.prefix}_operations", operations),
+            made(self.pool, f"{self.prefix}_users", users),
+        )
+
+    def fill(self, count: int, rows: int) -> None:
+        """See `Peer.fill`."""
+        for bucket, weight in zip(self._buckets, (1, rows), strict=True):
+            for moment_ms in _moments_ms(bucket.now(), count):
+                assert not weight or bucket.put(self.pyrate.RateItem(KEY, moment_ms, weight=weight))
+
+    def admit(self, rows: int) -> bool:
+        """See `Peer.admit`."""
+        operations, users = self._buckets
+        item, now_ms = self.pyrate.RateItem, operations.now()
+        return bool(operations.put(item(KEY, now_ms)) and (not rows or users.put(item(KEY, now_ms, weight=rows))))
 
     def undo(self, rows: int) -> None:
         """See `Peer.undo`. The last entries stay: rates are made wide enough for all that are asked."""

@@ -102,7 +102,7 @@ def bare_transactions(connection: sqlite3.Connection, mode: Mode) -> Sample:
     pragmas = (f"PRAGMA journal_mode={mode}", f"PRAGMA synchronous={SYNCHRONOUS[mode]}")
     for statement in (*pragmas, *MIGRATIONS[0]):
         connection.execute(statement).fetchall()
-    events, versions = _one_reservation(), itertools.count(1)
+    events, versions = one_reservation(), itertools.count(1)
 
     async def sample() -> float:
         began_s = time.perf_counter()
@@ -116,7 +116,7 @@ def bare_transactions(connection: sqlite3.Connection, mode: Mode) -> Sample:
     return sample
 
 
-def _one_reservation() -> str:
+def one_reservation() -> str:
     """What the journal writes for one of ours."""
     verdict, *_ = admit(WorkspaceState(WIDE), [asked("segment 12345")], 0, look_ahead_for=frozenset())
     assert isinstance(verdict, Admitted)

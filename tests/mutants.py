@@ -42,6 +42,10 @@ _SUBMISSION = "moe_segments/submission.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
+_POSTGRES = "moe_segments/journal/postgres.py"
+_POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
+_POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
+_NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
@@ -52,6 +56,7 @@ _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 
@@ -504,6 +509,71 @@ MUTANTS: Final = (
         "        if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
+    ),
+    Mutant(
+        "postgres-dates-by-the-transaction-s-begin",
+        8,
+        _POSTGRES_SCHEMA,
+        "epoch FROM clock_timestamp()",
+        "epoch FROM now()",
+        (f"{_ON_POSTGRES}journal.py::test_the_time_is_read_after_the_wait_for_the_lock",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-appends-without-comparing",
+        2,
+        _POSTGRES_SCHEMA,
+        "(p_expected = last_version AND",
+        "(true AND",
+        (f"{_ON_POSTGRES}journal.py::test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-this-host-s-word-for-the-time",
+        8,
+        _POSTGRES_SCHEMA,
+        "AND p_now_us <= at_us AND",
+        "AND",
+        (
+            f"{_ON_POSTGRES}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",
+        ),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-refuses-on-what-it-remembers",
+        2,
+        _POSTGRES,
+        "if not events and not is_read:",
+        "if False:",
+        (f"{_ON_POSTGRES}journal.py::test_a_place_that_was_given_back_elsewhere_is_not_refused",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-takes-a-lost-answer-for-a-failure",
+        11,
+        _POSTGRES_LOG,
+        "raise JournalAmbiguous(",
+        "raise JournalError(",
+        (f"{_ON_POSTGRES}faults.py::test_an_answer_that_is_lost_is_said_to_be_and_asking_again_tells",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-acknowledges-before-the-disk-has-it",
+        2,
+        _POSTGRES_SCHEMA,
+        "PERFORM set_config('synchronous_commit', 'on', true);",
+        "NULL;",
+        (f"{_ON_POSTGRES}opening.py::test_what_was_acknowledged_survives_signal_9_whatever_the_defaults",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-waits-for-who-fell-silent-with-the-lock",
+        16,
+        _POSTGRES_SCHEMA,
+        "set_config('idle_in_transaction_session_timeout', '3s', true)",
+        "set_config('idle_in_transaction_session_timeout', '0', true)",
+        (f"{_ON_POSTGRES}faults.py::test_who_falls_silent_while_holding_the_lock_holds_nobody_up",),
+        _NEEDS_POSTGRES,
     ),
     Mutant(
         "archived-name-is-free-again",

@@ -23,8 +23,9 @@ logged ones; every append is committed with `synchronous_commit` on, whatever th
 was lost raises `JournalAmbiguous`: ask again with the same batch id. Only the ids that this handle has asked for before
 are looked up before `decide` runs; another handle's id is found by the append, and what `decide` returned is dropped.
 
-Calls of one handle are made one after another over one connection, each to its end, whatever becomes of the task that
-awaits it. A second connection listens for other clients' appends while somebody waits for them.
+Calls of one handle are made one after another over one connection. A call whose task is cancelled is called off at the
+server, or comes to its end there; only then does the cancellation go on, so the next call finds the log as it is. A
+second connection listens for other clients' appends while somebody waits for them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.core.events import Batch
 from moe_segments.errors import JournalError
@@ -84,12 +85,14 @@ class PostgresJournal:
         doubt: Why the log may have lost history, as this host's witness saw it when it was opened; None without one.
         is_new: This `open` made the log.
         immediate: Always False.
+        spans_hosts: Always True.
 
     Raises:
         InputError: The URL cannot be read.
     """
 
     immediate = False
+    spans_hosts = True
 
     def __init__(
         self,
@@ -113,7 +116,6 @@ class PostgresJournal:
         self._ids: dict[str, None] = {}  # asked for by this handle, oldest first
         self._bell = Bell()
         self._turn = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()  # whatever each call returns
         self._listener: Listener | None = None
         self._is_open = False
         self._pid = 0
@@ -209,23 +211,11 @@ class PostgresJournal:
     # Calls, one at a time
 
     async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do *work* in its turn and to its end, whoever stops waiting for it."""
+        """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first calls off what goes on."""
         self._check_usable()
-
-        async def in_turn() -> T:
-            async with self._turn:
-                self._check_usable()
-                return await work()
-
-        task = asyncio.get_running_loop().create_task(in_turn())
-        self._running.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever awaited it may be gone
+        async with self._turn:
+            self._check_usable()
+            return await work()
 
     def _check_usable(self) -> None:
         if not self._is_open:

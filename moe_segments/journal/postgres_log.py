@@ -11,7 +11,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from psycopg.types.numeric import Int8
 
 from moe_segments.core.events import Batch, decode, encode
 from moe_segments.errors import JournalAmbiguous, JournalError
@@ -214,7 +213,7 @@ class PostgresLog:
 
     async def lock(self, batch_id: str, after: int) -> Batch | View:
         """Begin a transaction that holds the log's lock, and look; end it with `append` or `unlock`. One round trip."""
-        values = self._values(batch_id, None, after, None, None, None)
+        values = self._values(batch_id, None, after, None)
         try:
             row = await self.session.begin(self._statement(sql.APPEND), values)
         except Lost as lost:
@@ -228,7 +227,7 @@ class PostgresLog:
 
     async def compact(self, version: int, state: Event, keep_since_us: int) -> None:
         """See `Journal.checkpoint`."""
-        values = (*self._known, version, encode([state]), keep_since_us)
+        values = (*self._seen, version, encode([state]), keep_since_us)
         try:
             row = await self.session.row(self._statement(sql.CHECKPOINT), values)
         except Lost as lost:
@@ -245,8 +244,7 @@ class PostgresLog:
     async def _write(
         self, batch_id: str, events: str, after: int | None, view: View | None, *, commit: bool = False
     ) -> Row:
-        seen = (None, None, None) if view is None else (view.end, view.now_us, view.slack_us)
-        values = self._values(batch_id, events, after, *seen)
+        values = self._values(batch_id, events, after, view)
         call = self.session.commit if commit else self.session.row
         try:
             row = await call(self._statement(sql.APPEND), values)
@@ -279,29 +277,23 @@ class PostgresLog:
         )
 
     @property
-    def _known(self) -> tuple[int, int, int, int, str]:
-        """What every call says first: which log, its lock and how long to wait for it, and the end that was seen."""
-        return self._number, self._lock, self._wait_ms, self._tip.version, self._tip.id
+    def _seen(self) -> tuple[str, str]:
+        """The end of the log that was seen, which every call says first."""
+        return str(self._tip.version), self._tip.id
 
     def _values(
-        self,
-        batch_id: str,
-        events: str | None,
-        after: int | None,
-        end: int | None,
-        now_us: int | None,
-        slack_us: int | None,
-    ) -> tuple[object, ...]:
-        """What `append` at the server takes."""
-        clock_us = None if self._clock is None else self._clock()
-        values = (*self._known, after, end, batch_id, events, now_us, slack_us, clock_us)
-        # Of one type whatever the number: a statement is prepared for each combination of types.
-        return tuple(Int8(value) if isinstance(value, int) else value for value in values)
+        self, batch_id: str, events: str | None, after: int | None, view: View | None
+    ) -> tuple[str | None, ...]:
+        """What `append` at the server takes: as text, so that one prepared statement serves every kind of call."""
+        seen = (None, None, None) if view is None else (str(view.end), str(view.now_us), str(view.slack_us))
+        clock_us = None if self._clock is None else str(self._clock())
+        return (*self._seen, None if after is None else str(after), *seen, batch_id, events, clock_us)
 
     def _statement(self, statement: str) -> bytes:
         found = self._statements.get(statement)
         if found is None:
-            found = self._statements[statement] = sql.named(statement, self._target.schema)
+            mine = statement.replace("{log}", f"{self._number}, {self._lock}, {self._wait_ms}")
+            found = self._statements[statement] = sql.named(mine, self._target.schema)
         return found
 
     async def _greeted(self, connection: psycopg.AsyncConnection) -> None:
@@ -315,6 +307,7 @@ class PostgresLog:
         if row is None or self.journal_id not in {"", row[1]}:
             raise self._exchanged(0)
         self._number, journal_id, clock_us = row
+        self._statements.clear()
         self._read_at_us = clock_us, self._boot_us()
         if not self.journal_id:
             self.journal_id, self.is_new = journal_id, is_new

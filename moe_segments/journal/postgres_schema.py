@@ -99,8 +99,8 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         $$""",
         """CREATE FUNCTION {s}.append(
             p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
-            p_after bigint, p_expected bigint, p_id text, p_events text,
-            p_now_us bigint, p_slack_us bigint, p_clock_us bigint,
+            p_after bigint, p_expected bigint, p_now_us bigint, p_slack_us bigint,
+            p_id text, p_events text, p_clock_us bigint,
             OUT outcome text, OUT version bigint, OUT at_us bigint, OUT clock_us bigint, OUT shown text
         ) LANGUAGE plpgsql AS $$
         DECLARE
@@ -170,9 +170,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 )
 
 APPEND: Final = (
-    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append({log}, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
-CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint(%s, %s, %s, %s, %s, %s, %s, %s)"
+CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint({log}, %s, %s, %s, %s, %s)"
 LOOK: Final = "SELECT {s}.since(%s, %s, %s), {clock}"
 STORED: Final = "SELECT version, at_us, events FROM {s}.batches WHERE scope = %s AND id = %s"
 LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER BY version DESC LIMIT 1"

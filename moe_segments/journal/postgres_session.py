@@ -140,6 +140,7 @@ class Session:
         self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
         self._connection: psycopg.AsyncConnection | None = None
+        self._poll: Callable[[], object] = list
         self._is_late = False
         self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
@@ -155,10 +156,12 @@ class Session:
         Raises:
             JournalError: There is no server, or none that may keep a journal.
         """
-        if self._connection is not None and not _is_alive(self._connection):
+        # An idle server that has something to say says goodbye.
+        if self._connection is not None and (self._connection.closed or self._poll()):
             await self.close()
         if self._connection is None:
             self._connection = await self._new()
+            self._poll = _poll_of(self._connection)
         return self._connection
 
     async def row(self, statement: bytes, values: Sequence[object]) -> Row | None:
@@ -285,19 +288,11 @@ class Session:
         cut(connection)
 
 
-def _is_alive(connection: psycopg.AsyncConnection) -> bool:
-    """Whether the idle connection is as it was left: a server that has something to say by itself says goodbye."""
-    if connection.closed:
-        return False
-    try:
-        return not _has_something_to_read(connection.fileno())
-    except psycopg.Error:
-        return False
-
-
-def _has_something_to_read(descriptor: int) -> bool:
+def _poll_of(connection: psycopg.AsyncConnection) -> Callable[[], object]:
+    """What tells, without waiting, whether there is something to read: kept, since it is asked before every call."""
+    descriptor = connection.fileno()
     if not hasattr(select, "poll"):
-        return bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: poll.poll(0)

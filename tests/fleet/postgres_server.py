@@ -178,12 +178,12 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(
-    settings: Mapping[str, str] | None = None, *, password: str | None = None
+    settings: Mapping[str, str] | None = None, *, password: str | None = None, parent: Path | None = None
 ) -> Iterator[PostgresServer]:
-    """A server in a directory of its own, running; both are gone afterwards."""
+    """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
     postgres_program("initdb")
     # Not below pytest's own directories: the path of a Unix socket may have some hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="moe-pg-", dir=os.environ.get("TMPDIR", "/tmp")))
+    directory = Path(tempfile.mkdtemp(prefix="moe-pg-", dir=parent or os.environ.get("TMPDIR", "/tmp")))
     server = PostgresServer(directory, settings, password=password)
     try:
         server.make()

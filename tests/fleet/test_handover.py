@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from moe_segments.sandbox import Sandbox
+from tests.fleet.postgres_server import postgres_server
 from tests.fleet.servers import redis_server
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ async def main():
 """
 
 
-@pytest.fixture(params=["redis"])
+@pytest.fixture(params=[redis_server, postgres_server], ids=["redis", "postgres"])
 def journal(request: pytest.FixtureRequest) -> Iterator[str]:
     """A journal of this test's own on a server."""
-    with redis_server() as server:
+    with request.param() as server:
         yield server.url
 
 

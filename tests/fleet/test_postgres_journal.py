@@ -196,7 +196,7 @@ async def test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_bef
             asked_us = server_us()
             batch = await journal.transact(1, decide, batch_id=f"b{next(tries)}")
             assert batch is not None or asked_us < free_us, "it was free when it was refused"
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)  # in which a clock that runs ahead gets further ahead than that
     assert batch.at_us >= free_us
     assert next(tries) > 2
 
@@ -312,6 +312,27 @@ async def test_a_compacted_log_serves_a_reader_from_anywhere(place: Place) -> No
         assert [batch.id for batch in await two.read(9)] == ["b10"]
         assert place.sql("SELECT count(*) FROM {s}.batches") == "2"
         assert (await two.append([FACT], batch_id="next")).version == 11
+
+
+async def test_a_cancelled_call_is_called_off_at_the_server(place: Place) -> None:
+    """While it waits for the lock: whoever comes next does not wait for it, nor finds it in the log later."""
+    async with opened(place.url) as journal:
+        await fill(journal, 1)
+        locked = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(0.5); COMMIT"))
+        while place.sql(HELD) != "1":
+            await asyncio.sleep(0.01)
+        waiting = [
+            asyncio.ensure_future(journal.append([FACT], batch_id="cancelled")),
+            asyncio.ensure_future(journal.transact(1, always(FACT), batch_id="cancelled, too")),
+        ]
+        await asyncio.sleep(0.1)
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(call.cancelled() for call in waiting)
+        assert not locked.done(), "the cancellation waited for the lock"
+        assert (await journal.append([FACT], batch_id="next")).version == 2
+        assert [batch.id for batch in await journal.read(0)] == ["b1", "next"]
 
 
 async def test_a_fork_s_child_is_refused_and_the_parent_goes_on(place: Place) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from moe_segments.core.events import Reserved
 from tests.fleet.postgres_worlds import FACT, Place, followed, opened, place
-from tests.proofs import say
+from tests.proofs import IS_FULL, cases, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,7 +170,7 @@ def said(processes: Sequence[subprocess.Popen[str]]) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("tasks", [1, 5])
+@pytest.mark.parametrize("tasks", [1, 5] if IS_FULL else [5])
 def test_of_more_tries_than_places_exactly_the_places_are_granted(place: Place, tasks: int) -> None:
     """Half of all tries fit the window. Every try comes to an answer, and each process gets its share."""
     tries = PROCESSES * TRIES
@@ -200,7 +200,7 @@ def test_of_more_tries_than_places_exactly_the_places_are_granted(place: Place, 
     assert len(jobs) == len(set(jobs)) == places
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(cases(short=2, full=10)))
 def test_eight_processes_make_one_journal_at_the_same_moment(place: Place, attempt: int) -> None:
     with started(OPEN, place.url, PROCESSES) as processes:
         found = said(processes)
