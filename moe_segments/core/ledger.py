@@ -497,11 +497,13 @@ class Ledger:
 
     def postpone(self, by_us: int) -> None:
         """Let everything end so much later: it was stamped by a clock that is so much behind this log's."""
-        held = {hold: None for tape in self.tapes for hold in tape.holds}
-        held |= {hold: None for row in self.rows.values() for hold in (row.operations, row.users) if hold is not None}
+        tapes = (*self.tapes, *(pool.tape for pool in self.distinct_pools))
+        held = {hold: None for tape in tapes for hold in tape.holds}
+        for row in self.rows.values():
+            held |= dict.fromkeys(_holds_of(row))
         for hold in held:
             hold.postpone(by_us)
-        for tape in self.tapes:
+        for tape in tapes:
             tape.postpone(by_us)
         for row in self.rows.values():
             row.reserved_us += by_us

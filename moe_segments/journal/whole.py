@@ -54,14 +54,14 @@ async def whole_log(journal: Journal) -> list[Batch]:
 def _stand_in_of(batches: Sequence[Batch], after: int) -> Batch | None:
     """The checkpoint at the head of what was read after version *after*; None where nothing was missing."""
     first = batches[0] if batches else None
-    is_stand_in = first is not None and first.version > after + 1 and isinstance(first.events[0], Checkpoint)
+    is_stand_in = first is not None and first.version > after + 1 and _is_checkpoint(first)
     return first if is_stand_in else None
 
 
 def folded(batches: Sequence[Batch]) -> WorkspaceState:
     """The state that *batches*, read from the beginning of a log, add up to; at the speed that the log was kept at."""
     state = WorkspaceState(limits_of(batches))
-    for batch in batches:
+    for batch in _since_checkpoint(batches):
         state.fold(batch)
     return state
 
@@ -69,8 +69,18 @@ def folded(batches: Sequence[Batch]) -> WorkspaceState:
 def limits_of(batches: Sequence[Batch]) -> QuotaLimits:
     """The documented limits, at the speed that the log was kept at."""
     probe = WorkspaceState(QuotaLimits())
-    for batch in batches:
+    for batch in _since_checkpoint(batches):
         probe.fold(batch)
         if probe.opened is not None:
             return QuotaLimits().scaled(probe.opened.scale)
     return QuotaLimits()
+
+
+def _since_checkpoint(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """What adds up to the state: the last checkpoint stands for all before it, which have versions up to its own."""
+    last = max((place for place, batch in enumerate(batches) if _is_checkpoint(batch)), default=0)
+    return batches[last:]
+
+
+def _is_checkpoint(batch: Batch) -> bool:
+    return isinstance(batch.events[0], Checkpoint)
