@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.journal import Journal
-    from moe_segments.receiver_asgi import Receive, Scope, Send
+    from moe_segments.receiver_asgi import Application
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal", "token_digest"]
 
@@ -140,6 +140,7 @@ class CallbackReceiver:
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
+        self._asgi: Application | None = None
 
     def __repr__(self) -> str:
         scopes = len(self._scopes or self._followers)
@@ -222,11 +223,14 @@ class CallbackReceiver:
             self._app = application(self)
         return self._app
 
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def asgi(self) -> Application:
         """An ASGI 3 application, to mount at the path of the public address or to serve by itself."""
-        from moe_segments.receiver_asgi import answer
+        if self._asgi is None:
+            from moe_segments.receiver_asgi import application
 
-        await answer(self, scope, receive, send)
+            self._asgi = application(self)
+        return self._asgi
 
     @asynccontextmanager
     async def serve(
