@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from moe_segments.absent import UNSET
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import Finding, PreflightReport
     from moe_segments.core.wire import Answer
     from moe_segments.errors import (
         AnswerShapeError,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         MoeSegmentsError,
         NotFound,
         NotSent,
+        NoUsersMatched,
         OutcomeUnknown,
         PreflightError,
         QuotaError,
@@ -37,8 +40,26 @@ if TYPE_CHECKING:
         ServerError,
         TooManyRequests,
     )
+    from moe_segments.figures import FileFigures
+    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
+    from moe_segments.filters import (
+        ActionFilter,
+        AttributeFilter,
+        Filter,
+        FilterGroup,
+        RawFilter,
+        SegmentFilter,
+        TimeRange,
+        all_of,
+        any_of,
+        attribute,
+        did,
+        did_not,
+        in_segment,
+        raw_filter,
+    )
     from moe_segments.governor import Governor, LimitUsage, PlannedStart
-    from moe_segments.job import Job
+    from moe_segments.job import Evidence, Job
     from moe_segments.limits import QuotaLimits
     from moe_segments.many import Outcome
     from moe_segments.models import (
@@ -46,6 +67,7 @@ if TYPE_CHECKING:
         AddUsers,
         ArchiveSegment,
         CreateFileSegment,
+        CreateFilterSegment,
         Credentials,
         FileFailed,
         FileProcessed,
@@ -55,12 +77,16 @@ if TYPE_CHECKING:
         ReplaceUsers,
         Segment,
         UnarchiveSegment,
+        UpdateFilterSegment,
     )
+    from moe_segments.publisher import PublishedFile, publish
     from moe_segments.receiver import CallbackReceiver
 
 # Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
 _HOMES = {
+    "moe_segments.absent": ("UNSET",),
     "moe_segments.client": ("SegmentsClient",),
+    "moe_segments.core.report": ("Finding", "PreflightReport"),
     "moe_segments.core.wire": ("Answer",),
     "moe_segments.errors": (
         "AnswerShapeError",
@@ -75,6 +101,7 @@ _HOMES = {
         "JournalAmbiguous",
         "JournalError",
         "MoeSegmentsError",
+        "NoUsersMatched",
         "NotFound",
         "NotSent",
         "OutcomeUnknown",
@@ -86,12 +113,36 @@ _HOMES = {
         "ServerError",
         "TooManyRequests",
     ),
+    "moe_segments.figures": ("FileFigures",),
+    "moe_segments.files": (
+        "CleanReport",
+        "SplitReport",
+        "check_file",
+        "clean_file",
+        "split_file",
+    ),
+    "moe_segments.filters": (
+        "ActionFilter",
+        "AttributeFilter",
+        "Filter",
+        "FilterGroup",
+        "RawFilter",
+        "SegmentFilter",
+        "TimeRange",
+        "all_of",
+        "any_of",
+        "attribute",
+        "did",
+        "did_not",
+        "in_segment",
+        "raw_filter",
+    ),
     "moe_segments.governor": (
         "Governor",
         "LimitUsage",
         "PlannedStart",
     ),
-    "moe_segments.job": ("Job",),
+    "moe_segments.job": ("Evidence", "Job"),
     "moe_segments.limits": ("QuotaLimits",),
     "moe_segments.many": ("Outcome",),
     "moe_segments.models": (
@@ -99,6 +150,7 @@ _HOMES = {
         "AddUsers",
         "ArchiveSegment",
         "CreateFileSegment",
+        "CreateFilterSegment",
         "Credentials",
         "FileFailed",
         "FileProcessed",
@@ -108,28 +160,40 @@ _HOMES = {
         "ReplaceUsers",
         "Segment",
         "UnarchiveSegment",
+        "UpdateFilterSegment",
     ),
+    "moe_segments.publisher": ("PublishedFile", "publish"),
     "moe_segments.receiver": ("CallbackReceiver",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "UNSET",
     "Accepted",
+    "ActionFilter",
     "AddUsers",
     "Answer",
     "AnswerShapeError",
     "ApiError",
     "ArchiveSegment",
+    "AttributeFilter",
     "AuthenticationFailed",
     "BadRequest",
     "CallbackReceiver",
     "CallbackTimeout",
+    "CleanReport",
     "Conflict",
     "CreateFileSegment",
+    "CreateFilterSegment",
     "Credentials",
+    "Evidence",
     "FileFailed",
+    "FileFigures",
     "FileProcessed",
     "FileProcessingFailed",
+    "Filter",
+    "FilterGroup",
+    "Finding",
     "Forbidden",
     "Governor",
     "InputError",
@@ -139,6 +203,7 @@ __all__ = [
     "JournalError",
     "LimitUsage",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "Operation",
@@ -146,18 +211,36 @@ __all__ = [
     "OutcomeUnknown",
     "PlannedStart",
     "PreflightError",
+    "PreflightReport",
+    "PublishedFile",
     "QuotaError",
     "QuotaExceeded",
     "QuotaLimits",
     "QuotaNeverFits",
+    "RawFilter",
     "RemoveUsers",
     "ReplaceUsers",
     "Segment",
     "SegmentBusy",
+    "SegmentFilter",
     "SegmentsClient",
     "ServerError",
+    "SplitReport",
+    "TimeRange",
     "TooManyRequests",
     "UnarchiveSegment",
+    "UpdateFilterSegment",
+    "all_of",
+    "any_of",
+    "attribute",
+    "check_file",
+    "clean_file",
+    "did",
+    "did_not",
+    "in_segment",
+    "publish",
+    "raw_filter",
+    "split_file",
 ]
 
 

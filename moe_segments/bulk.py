@@ -30,6 +30,7 @@ from moe_segments.errors import (
     QuotaError,
     TooManyRequests,
 )
+from moe_segments.figures import figures_of
 from moe_segments.models import CreateFileSegment, JobState
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
+    from moe_segments.verdict import Preflight
 
 __all__ = [
     "BulkReport",
@@ -99,9 +101,12 @@ class BulkRow:
         name: The segment.
         job_id: Its job.
         state: One of `JobState`, or "ended" when the journal has dropped it meanwhile.
+        rows: Rows that the preflight counted; None where it did not run.
+        distinct_rows: Different values among them.
         found: Rows the service found in the file; None where no callback said so.
         processed: Usable values among them.
         matched: Users of the workspace among those.
+        warning: Where rows were lost on the way; None when none were.
         error: Why it did not end well; None when it did.
         exit_code: What this line alone would have ended the command with.
     """
@@ -111,9 +116,12 @@ class BulkRow:
     name: str
     job_id: str
     state: str
+    rows: int | None = None
+    distinct_rows: int | None = None
     found: int | None = None
     processed: int | None = None
     matched: int | None = None
+    warning: str | None = None
     error: str | None = None
     exit_code: int = EXIT_OK
 
@@ -178,6 +186,7 @@ async def run_bulk(
     concurrency: int = 100,
     again: bool = False,
     on_unknown: Literal["raise", "retry"] = "raise",
+    preflight: Preflight | None = None,
     result_timeout_s: float | None = None,
     on_outcome: Callable[[BulkRow], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -190,6 +199,8 @@ async def run_bulk(
         concurrency: Operations under way at a time, waiting ones included.
         again: Begin a new run when the last one of this manifest has ended; else that one goes on.
         on_unknown: "retry" sends operations of unknown outcome again, where nothing later was sent to their segment.
+        preflight: "error", "warn" or "off": each file is checked when its turn comes; None: as the client says. All of
+            them are checked before by `moe_segments.checking.check_files`.
         result_timeout_s: Longest wait for each callback, seconds; None: as long as the quota holds the users.
         on_outcome: Told of each line as it ends.
         stop: Once set, nothing new is sent, what is on its way is settled, and the report says *interrupted*.
@@ -210,7 +221,11 @@ async def run_bulk(
         await running.write_plan()
         await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
         outcomes = client.submit_many(
-            running.operations(), concurrency=concurrency, result_timeout_s=result_timeout_s, on_unknown=on_unknown
+            running.operations(),
+            concurrency=concurrency,
+            result_timeout_s=result_timeout_s,
+            on_unknown=on_unknown,
+            preflight=preflight,
         )
         interrupted = await running.follow(outcomes, on_outcome, stop)
     return BulkReport(
@@ -234,25 +249,28 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
     return run
 
 
-def remaining_entries(client: SegmentsClient, manifest: Manifest) -> tuple[Entry, ...]:
+def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
     """The entries that `run_bulk` would still send."""
-    running = _Running(client, manifest, run_id_for(client, manifest))
+    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
     return tuple(entry for entry in manifest.entries if running.may_send(entry))
 
 
 def row_of(job_id: str, record: JobRecord, state: str, error: Exception | None = None) -> BulkRow:
     """One job as a row, from what the journal knows of it and from what its caller was told."""
-    figures = record.result or {}
+    figures = figures_of(record)
     code = exit_code_of(error) if error else _EXIT_OF_STATES.get(state, EXIT_UNKNOWN)
     return BulkRow(
         line=record.line or 0,
         op=str(record.operation.get("op")),
-        name=str(record.operation.get("name")),
+        name=str(record.operation.get("name") or record.operation.get("cs_id")),
         job_id=job_id,
         state=state,
-        found=_figure(figures, "values_found"),
-        processed=_figure(figures, "values_processed"),
-        matched=_figure(figures, "user_count"),
+        rows=figures.rows,
+        distinct_rows=figures.distinct_rows,
+        found=figures.found,
+        processed=figures.processed,
+        matched=figures.matched,
+        warning="; ".join(figures.warnings) or None,
         error=str(error) if error else _problem_of(record, state),
         exit_code=code,
     )
@@ -425,8 +443,3 @@ def _problem_of(record: JobRecord, state: str) -> str | None:
             return record.reason or "no answer was recorded"
         case _:
             return None
-
-
-def _figure(figures: Mapping[str, object], name: str) -> int | None:
-    figure = figures.get(name)
-    return figure if isinstance(figure, int) else None

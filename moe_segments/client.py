@@ -10,10 +10,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
-import aiohttp
 import attrs
 
-from moe_segments.core.admission import cost_of
 from moe_segments.core.events import NeverSent, OwnerGone
 from moe_segments.core.jobs import remembered
 from moe_segments.errors import (
@@ -21,51 +19,55 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
-    PreflightError,
-    QuotaNeverFits,
 )
+from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
+from moe_segments.intake import Intake, Publish
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
-from moe_segments.limits import USERS_PER_DAY, QuotaLimits, is_finite, is_whole
+from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
     Accepted,
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
     FileOperation,
     JobState,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
-    problem_of_name,
-    problem_of_url,
 )
 from moe_segments.receiver import CallbackReceiver
-from moe_segments.rowcount import count_rows, file_timeouts
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
+from moe_segments.verdict import checked_preflight
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
+    import aiohttp
+
     from moe_segments.core.jobs import JobRecord
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.core.report import PreflightReport
+    from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.verdict import Preflight
 
 __all__ = ["SegmentsClient"]
 
+_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _MOST_ID_CHARS: Final = 200
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
-class SegmentsClient:
+class SegmentsClient(FilterSegmentCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -82,7 +84,11 @@ class SegmentsClient:
         requests_per_s: Pace of all requests together.
         session: A session of the caller's own, with its proxy or connector. It is not closed here.
         proxy: A proxy's URL. None: no proxy, whatever the environment says.
-        publish: Makes a local file available to the service and returns its URL; needed for `file=`.
+        publish: Where local files are put for the service to fetch, see `moe_segments.publish`: "s3://bucket/prefix?…",
+            "gs://…", "az://…"; or a function of your own that publishes a file and returns its URL. Needed for `file=`.
+        preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
+            logs it and goes on, "off" does not look. A file at a URL is read once for it.
+        raise_on_zero_users: Whether `Job.result` raises when a create or replace matched nobody.
         on_lost_journal: When the journal may have lost history: "wait" as after a full window, or "trust" it.
         connect_timeout_s: Longest wait for a connection.
         read_timeout_s: Longest silence while an answer is awaited.
@@ -113,7 +119,9 @@ class SegmentsClient:
         requests_per_s: float = 5.0,
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
-        publish: Callable[[Path], Awaitable[str]] | None = None,
+        publish: Publish | None = None,
+        preflight: Preflight = "error",
+        raise_on_zero_users: bool = True,
         on_lost_journal: Literal["wait", "trust"] = "wait",
         connect_timeout_s: float = 10.0,
         read_timeout_s: float = 30.0,
@@ -125,7 +133,8 @@ class SegmentsClient:
     ) -> None:
         if on_lost_journal not in ("wait", "trust"):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
-        self._credentials, self._publish, self._on_lost_journal = credentials, publish, on_lost_journal
+        self._credentials, self._on_lost_journal = credentials, on_lost_journal
+        self._raise_on_zero_users = raise_on_zero_users
         self._callbacks = CallbackReceiver(callbacks) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
@@ -141,6 +150,7 @@ class SegmentsClient:
             proxy=proxy,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
+        self._intake = Intake(self.settings, publish, preflight)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
@@ -158,7 +168,6 @@ class SegmentsClient:
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._files: aiohttp.ClientSession | None = None
 
     @classmethod
     def from_env(
@@ -168,7 +177,9 @@ class SegmentsClient:
         limits: QuotaLimits | None = None,
         journal: str | Journal | None = None,
         environ: Mapping[str, str] | None = None,
-        publish: Callable[[Path], Awaitable[str]] | None = None,
+        publish: Publish | None = None,
+        preflight: Preflight = "error",
+        raise_on_zero_users: bool = True,
         on_lost_journal: Literal["wait", "trust"] = "wait",
     ) -> Self:
         """A client from the `MOE_…` variables; a parameter given here wins.
@@ -178,7 +189,9 @@ class SegmentsClient:
             limits: As for the client.
             journal: As for the client; None takes MOE_JOURNAL.
             environ: The variables; None for the process's own.
-            publish: As for the client.
+            publish: As for the client; None takes MOE_PUBLISH.
+            preflight: As for the client.
+            raise_on_zero_users: As for the client.
             on_lost_journal: As for the client.
 
         Raises:
@@ -191,7 +204,9 @@ class SegmentsClient:
             callbacks=callbacks or settings.callback_url,
             limits=limits,
             base_url=settings.base_url,
-            publish=publish,
+            publish=publish or settings.publish,
+            preflight=preflight,
+            raise_on_zero_users=raise_on_zero_users,
             on_lost_journal=on_lost_journal,
         )
 
@@ -244,13 +259,13 @@ class SegmentsClient:
         for task, submission in self._tasks.items():
             if not submission.granted:  # it waits between two sends
                 task.cancel()
+        await self._submitter.reader.quiet(self.settings.total_timeout_s + _SETTLING_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._files is not None:
-            await self._files.close()
+        await self._intake.close()
 
     async def _name_the_lost(self) -> None:
         """Jobs whose process died while sending are unknown: named, never sent again in silence."""
@@ -278,6 +293,7 @@ class SegmentsClient:
         emails: Iterable[str] = (),
         callback_url: str | None = None,
         rows: int | None = None,
+        preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
         r"""Create a file segment from a CSV. The name is used up for ever, also when processing fails.
@@ -291,15 +307,16 @@ class SegmentsClient:
             file: A local file instead; it is published first.
             emails: Who is told of the result by e-mail.
             callback_url: An address of your own for the result; then `Job.result` hears nothing.
-            rows: How many values the file has, an upper bound; None: it is read once and counted.
+            rows: How many values the file has, an upper bound; None: as many as are counted.
+            preflight: "error", "warn" or "off" as for the client, whose own it goes before.
             max_wait_s: Longest wait for quota and segment, seconds; 0 refuses at once, `math.inf` waits.
 
         Returns:
             The accepted job; users appear later, see `Job.result`.
 
         Raises:
-            InputError: A value breaks a documented rule.
-            PreflightError: The file cannot be read, so its rows cannot be counted.
+            InputError: A value breaks a documented rule, or the file has more rows than were declared.
+            PreflightError: The file breaks a rule, see its `report`; or it cannot be read or published, or it changed.
             QuotaExceeded: A quota is full for longer than *max_wait_s*.
             QuotaNeverFits: The file has more rows than a whole day allows.
             SegmentBusy: Another operation on this segment is not finished.
@@ -323,6 +340,7 @@ class SegmentsClient:
                 rows=rows,
             ),
             max_wait_s=max_wait_s,
+            preflight=preflight,
         )
 
     async def add_users(
@@ -337,6 +355,7 @@ class SegmentsClient:
         emails: Iterable[str] = (),
         callback_url: str | None = None,
         rows: int | None = None,
+        preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
         """Add the file's users to a file segment. Parameters and errors as for `create_file_segment`.
@@ -350,7 +369,8 @@ class SegmentsClient:
             cs_id: The segment's identifier; it wins over *name*.
             emails: Who is told of the result by e-mail.
             callback_url: An address of your own for the result.
-            rows: How many values the file has; None: it is counted.
+            rows: How many values the file has, an upper bound; None: it is counted.
+            preflight: "error", "warn" or "off".
             max_wait_s: Longest wait for quota and segment, seconds.
 
         Returns:
@@ -373,7 +393,7 @@ class SegmentsClient:
             callback_url=callback_url,
             rows=rows,
         )
-        return await self.submit(operation, max_wait_s=max_wait_s)
+        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
 
     async def remove_users(
         self,
@@ -387,6 +407,7 @@ class SegmentsClient:
         emails: Iterable[str] = (),
         callback_url: str | None = None,
         rows: int | None = None,
+        preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
         """Remove the file's users from a file segment. Parameters, result and errors as for `add_users`.
@@ -404,7 +425,7 @@ class SegmentsClient:
             callback_url=callback_url,
             rows=rows,
         )
-        return await self.submit(operation, max_wait_s=max_wait_s)
+        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
 
     async def replace_users(
         self,
@@ -418,6 +439,7 @@ class SegmentsClient:
         emails: Iterable[str] = (),
         callback_url: str | None = None,
         rows: int | None = None,
+        preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
         """Make the file's users the whole membership of a file segment. Otherwise as `add_users`.
@@ -435,7 +457,7 @@ class SegmentsClient:
             callback_url=callback_url,
             rows=rows,
         )
-        return await self.submit(operation, max_wait_s=max_wait_s)
+        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
 
     async def archive_segment(self, *, name: str, cs_id: str | None = None, max_wait_s: float = 0.0) -> Accepted:
         """Archive a segment: one active segment less; a file segment's users are dropped after 30 days.
@@ -467,22 +489,6 @@ class SegmentsClient:
         """
         return await self._accepted(UnarchiveSegment(name=name, cs_id=cs_id), max_wait_s)
 
-    async def list_segments(self, name: str | None = None) -> tuple[Segment, ...]:
-        """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
-
-        Raises:
-            InputError: *name* cannot be a segment's name.
-            TooManyRequests: 50 calls a minute, 200 an hour or 1000 a day are spent.
-            ApiError: Any other refusal, or no answer.
-            AnswerShapeError: An answer that is not as documented.
-
-        Source: https://moengage.com/docs/api/filter-segments/list-segments, read 2026-08-01.
-        """
-        self._check_usable()
-        if name is not None and (problem := problem_of_name(name)):
-            raise InputError(problem, "name")
-        return await self._submitter.list_segments(name)
-
     async def _accepted(self, operation: Operation, max_wait_s: float) -> Accepted:
         job = await self.submit(operation, max_wait_s=max_wait_s)
         accepted = job.accepted
@@ -492,15 +498,42 @@ class SegmentsClient:
 
     # Jobs
 
+    async def preflight(self, operation: FileOperation) -> PreflightReport:
+        """Check an operation's file now, for an operation that is submitted later. Nothing is sent, nothing is spent.
+
+        What was found is remembered: submitting an equal operation does not check again, and refuses a file that has
+        changed since. Checking it once more forgets what was found before.
+
+        Args:
+            operation: A create, add, remove or replace.
+
+        Returns:
+            What was found; `ok` is the verdict.
+
+        Raises:
+            InputError: It is no file operation, or there is no such file.
+            PreflightError: The file cannot be read.
+        """
+        self._check_usable()
+        if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+            raise InputError("must be a create, add, remove or replace: others have no file", "operation")
+        return await self._intake.check(operation)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it can take local files."""
+        return self._intake.publishes
+
     async def submit(
         self,
-        operation: Operation,
+        operation: Operation | FilterOperation,
         *,
         max_wait_s: float = 0.0,
         job_id: str | None = None,
         on_unknown: Literal["raise", "retry"] = "raise",
+        preflight: Preflight | None = None,
     ) -> Job:
-        """Submit an operation: wait for leave, send it once, return its accepted job.
+        """Submit an operation: check its file, wait for leave, send it once, return its accepted job.
 
         Cancelling this before the request leaves gives everything back; after that the request goes on in the
         background, so that its outcome is known, and the job stays in the journal.
@@ -513,6 +546,7 @@ class SegmentsClient:
             on_unknown: "retry": a job whose outcome is unknown is sent again, with `duplicate_possible` set. A repeated
                 add, remove or replace is harmless to the membership and spends quota again; a repeated create is
                 answered with a conflict if the first one worked.
+            preflight: "error", "warn" or "off" as for the client, whose own it goes before.
 
         Returns:
             The job: accepted, or in whatever state the journal knows it when it was attached.
@@ -521,11 +555,12 @@ class SegmentsClient:
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
-        if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
-            raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")
+        check_wait(max_wait_s)
+        if preflight is not None:
+            checked_preflight(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
-        job = Job(job_id or secrets.token_hex(8), self.follower, operation, self._is_sending)
+        job = self._job(job_id or secrets.token_hex(8), operation)
         record = self.follower.state.jobs.records.get(job.id)
         if record is not None:
             _refuse_other(record, operation)
@@ -536,8 +571,9 @@ class SegmentsClient:
             return job
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
-        await self._prepare(submission)
+        await self._prepare(submission, preflight)
         await self._carry_out(submission)
+        job.segment = submission.segment
         return job
 
     def submit_many(
@@ -548,6 +584,7 @@ class SegmentsClient:
         max_wait_s: float = math.inf,
         result_timeout_s: float | None = None,
         on_unknown: Literal["raise", "retry"] = "raise",
+        preflight: Preflight | None = None,
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
@@ -560,15 +597,18 @@ class SegmentsClient:
             max_wait_s: Longest wait of each for quota and segment, seconds.
             result_timeout_s: Longest wait for each callback, seconds; None: the processing allowance of the limits.
             on_unknown: As for `submit`.
+            preflight: As for `submit`; each file is checked when it is its operation's turn.
 
         Raises:
-            InputError: *concurrency* is not from 1.
+            InputError: *concurrency* is not from 1, or another value is none of those named.
         """
         self._check_usable()
         if result_timeout_s is not None and not (result_timeout_s >= 0):
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
+        if preflight is not None:
+            checked_preflight(preflight)
         return outcomes(
             self,
             operations,
@@ -576,6 +616,7 @@ class SegmentsClient:
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
+            preflight=preflight,
         )
 
     def job(self, job_id: str) -> Job:
@@ -583,7 +624,10 @@ class SegmentsClient:
 
         One that this process has not heard of yet is known after `await job.refresh()` or by `await job.result()`.
         """
-        return Job(job_id, self.follower, None, self._is_sending)
+        return self._job(job_id, None)
+
+    def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
+        return Job(job_id, self.follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
 
     def _is_sending(self, job_id: str) -> bool:
         return job_id in self._submitter.sending
@@ -598,54 +642,20 @@ class SegmentsClient:
 
     # Carrying out
 
-    async def _prepare(self, submission: Submission) -> None:
-        """Count the rows if they are not given, refuse what can never fit, publish a local file."""
+    async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
+        """Have a file checked, weighed and published; what can never fit is refused."""
         operation = submission.operation
         if not isinstance(operation, FileOperation):
             return
-        if operation.file is not None and not operation.file.is_file():
-            raise InputError(f"there is no file {operation.file}", "file")
-        if operation.rows is None:
-            operation = submission.operation = attrs.evolve(operation, rows=await self._count(operation))
-        rows = cost_of(operation, self.limits).rows
-        capacity = self.limits.users_per_day - self.limits.headroom.get(USERS_PER_DAY, 0)
-        if rows > capacity:
-            raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
-        submission.file_url = operation.file_url
-        if operation.file is None:
-            return
-        if self._publish is None:
-            raise InputError(
-                "a local file needs `publish=` on the client to make it available to the service; "
-                "or upload it and give file_url",
-                "file",
-            )
-        submission.file_url = await self._published(operation.file)
+        taken = await self._intake.take(operation, preflight)
+        submission.operation = attrs.evolve(operation, rows=taken.rows)
+        submission.file_url, submission.checked = taken.file_url, taken.facts
 
-    async def _published(self, file: Path) -> str:
-        assert self._publish is not None  # asked for before
-        try:
-            url = await self._publish(file)
-        except MoeSegmentsError:
-            raise
-        except Exception as error:
-            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
-        if problem := problem_of_url(url):
-            raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
-        return url
+        async def look_again() -> None:
+            await self._intake.look_again(taken)
+            submission.file_url = taken.file_url
 
-    async def _count(self, operation: FileOperation) -> int:
-        source = operation.file or operation.file_url
-        assert source is not None  # the model sees to it
-        if self._files is None:
-            self._files = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        return await count_rows(
-            source,
-            session=self._files,
-            max_bytes=self.limits.file_bytes,
-            timeouts=file_timeouts(self.settings),
-            proxy=self.settings.proxy,
-        )
+        submission.look_again = look_again
 
     async def _carry_out(self, submission: Submission) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
@@ -672,7 +682,7 @@ class SegmentsClient:
 
     def _look_for(self, job_id: str) -> None:
         record = self.follower.state.jobs.records[job_id]
-        if record.operation.get("op") != CreateFileSegment.op or job_id in self._looking:
+        if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
             return
         task = asyncio.get_running_loop().create_task(self._submitter.seek(job_id))
         self._looking[job_id] = task
@@ -684,7 +694,7 @@ class SegmentsClient:
             task.exception()
 
 
-def _refuse_other(record: JobRecord, operation: Operation) -> None:
+def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:
     """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
     asked = remembered(operation)
     differing = [
@@ -693,8 +703,9 @@ def _refuse_other(record: JobRecord, operation: Operation) -> None:
         if record.operation.get(field) != asked.get(field)
     ]
     if differing:
+        segment = record.operation.get("name") or record.operation.get("cs_id")
         raise InputError(
-            f"{record.id!r} is another operation already ({record.operation['op']} {record.operation['name']!r}, which "
+            f"{record.id!r} is another operation already ({record.operation['op']} {segment!r}, which "
             f"differs in {', '.join(differing)}); choose another identifier",
             "job_id",
         )

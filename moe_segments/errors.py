@@ -10,7 +10,7 @@ None holds a key, a token, a body of a file or a user identifier.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ __all__ = [
     "JournalAmbiguous",
     "JournalError",
     "MoeSegmentsError",
+    "NoUsersMatched",
     "NotFound",
     "NotSent",
     "OutcomeUnknown",
@@ -68,11 +69,20 @@ class PreflightError(MoeSegmentsError):
     Attributes:
         source: The file's path, or its URL without query.
         problem: What is wrong and what helps, one sentence.
+        report: The `PreflightReport` with its findings; None where the file could not be read at all. A pickle has no
+            value of the file.
     """
 
-    def __init__(self, source: str, problem: str) -> None:
-        super().__init__(source, problem)
-        self.source, self.problem = source, problem
+    def __init__(self, source: str, problem: str, report: Any = None) -> None:  # its type lives above this room
+        super().__init__(source, problem, report)
+        self.source, self.problem, self.report = source, problem, report
+
+    def __repr__(self) -> str:
+        return f"PreflightError({self.source!r}, {self.problem!r})"
+
+    def __reduce__(self) -> tuple[type[PreflightError], tuple[object, ...]]:
+        report = None if self.report is None else self.report.without_rows()  # queues and trackers keep pickles
+        return PreflightError, (self.source, self.problem, report)
 
     def __str__(self) -> str:
         return f"{self.source}: {self.problem}"
@@ -224,7 +234,7 @@ class ApiError(MoeSegmentsError):
 
 
 class BadRequest(ApiError):
-    """400, 412 or 413: the service does not accept the request as it is."""
+    """400: the service does not accept the request as it is. 412: filters in a circle. 413: too many or too deep."""
 
 
 class AuthenticationFailed(ApiError):
@@ -252,6 +262,12 @@ class Conflict(ApiError):
         """The identifier of the segment in the way, where the service gives it."""
         return _text(self.details.get("existing_cs_id"))
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.existing_cs_name is None:
+            return text
+        return f"{text}; in the way is {self.existing_cs_name!r} ({self.existing_cs_id or 'no id given'})"
+
 
 class TooManyRequests(ApiError):
     """429 although the governor admitted it: somebody else spends this workspace's quota.
@@ -275,6 +291,16 @@ class TooManyRequests(ApiError):
         super().__init__(status, title, description, request_id, details, job_id)
         self.args = (*self.args, limit, ready_at)
         self.limit, self.ready_at = limit, ready_at
+
+    @property
+    def actual_count(self) -> int | None:
+        """Active segments as the service counts them, where the answer says so."""
+        return _whole(self.details.get("actual_count"))
+
+    @property
+    def allowed_count(self) -> int | None:
+        """How many active segments the service allows, where the answer says so; its field is called limit."""
+        return _whole(self.details.get("limit"))
 
     def __str__(self) -> str:
         text = f"{super().__str__()}; somebody else spends this workspace's quota"
@@ -324,6 +350,31 @@ class FileProcessingFailed(MoeSegmentsError):
         return f"processing failed with {self.status}: {self.error_message}{suffix}"
 
 
+class NoUsersMatched(FileProcessingFailed):
+    """The service processed the file with status 201, and the segment has no user: the silent failure.
+
+    Nothing of the file is a user of the workspace. A create leaves a segment of zero users and a name that is used up:
+    go on with replace or add.
+
+    Attributes:
+        segment_name: The segment.
+        request_id: The service's identifier of this processing.
+        values_found: Rows that the service found in the file.
+        values_processed: Usable values among them.
+    """
+
+    def __init__(self, segment_name: str, request_id: str, values_found: int, values_processed: int) -> None:
+        super().__init__(201, "no users matched", request_id)
+        self.args = (segment_name, request_id, values_found, values_processed)
+        self.segment_name, self.values_found, self.values_processed = segment_name, values_found, values_processed
+
+    def __str__(self) -> str:
+        return (
+            f"segment {self.segment_name!r}: {self.values_found:,} rows found, {self.values_processed:,} usable, and "
+            "none is a user of this workspace; check attribute_name, attribute_type and how the values are spelt"
+        )
+
+
 class CallbackTimeout(MoeSegmentsError):
     """No callback within the time given. The job goes on; ask again with `client.job(job_id)`.
 
@@ -364,6 +415,10 @@ class JournalAmbiguous(JournalError):
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None  # True is no count
 
 
 def _utc(moment: datetime) -> str:

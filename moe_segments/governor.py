@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
@@ -148,7 +148,7 @@ class Governor:
         states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
         return {state.limit: usage_of(state) for state in states}
 
-    async def plan(self, operations: Iterable[Operation]) -> list[PlannedStart]:
+    async def plan(self, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
         """When each operation can start if they are submitted now in this order, and which limit binds it.
 
         Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations.
@@ -324,7 +324,7 @@ class Governor:
             heads.add(id(ticket.verdict))
             if is_head if ticket.claimed_us is None else is_due:
                 ticket.claimed_us = now_us
-                claims.append(Claimed(ticket.ask.job, *ticket.ask.cost, self._claim_us))
+                claims.append(Claimed(ticket.ask.job, *ticket.ask.cost[:3], self._claim_us))
         if claims:
             await self._follower.record(*claims)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from moe_segments.core.jobs import recalled
 from moe_segments.core.wire import error_kind
@@ -12,18 +16,51 @@ from moe_segments.errors import (
     FileProcessingFailed,
     InputError,
     NotSent,
+    NoUsersMatched,
     OutcomeUnknown,
 )
-from moe_segments.models import Accepted, FileProcessed, JobState
+from moe_segments.figures import figures_of
+from moe_segments.models import (
+    Accepted,
+    CreateFileSegment,
+    CreateFilterSegment,
+    FileProcessed,
+    JobState,
+    ReplaceUsers,
+    Segment,
+    UpdateFilterSegment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moe_segments.core.jobs import JobRecord
+    from moe_segments.figures import FileFigures
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Job"]
+__all__ = ["Evidence", "Job"]
+
+
+@attrs.frozen(kw_only=True)
+class Evidence:
+    """What resolved a send whose answer was lost.
+
+    Attributes:
+        source: "list": the service lists the segment; "callback": it reported the file.
+        cs_id: The segment's identifier, where the list showed it.
+        created_time: When the service created the segment that was found, aware UTC.
+    """
+
+    source: str
+    cs_id: str | None = None
+    created_time: datetime | None = None
+
+
+_FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
+
+_log = logging.getLogger("moe_segments.client")
+_MUST_MATCH: Final = frozenset({CreateFileSegment.op, ReplaceUsers.op})  # after these the segment is empty
 
 
 class Job:
@@ -33,25 +70,28 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "id")
+    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "_segment", "id")
 
     def __init__(
         self,
         job_id: str,
         follower: Follower,
-        operation: Operation | None = None,
+        operation: Operation | FilterOperation | None = None,
         is_sending: Callable[[str], bool] = lambda _: False,
+        *,
+        raise_on_zero_users: bool = True,
     ) -> None:
-        self.id = job_id
+        self.id, self._raise_on_zero_users = job_id, raise_on_zero_users
         self._follower, self._operation, self._is_sending = follower, operation, is_sending
+        self._segment: Segment | None = None
 
     def __repr__(self) -> str:
         record = self._follower.state.jobs.records.get(self.id)
         return f"<Job {self.id} {record.operation['op']} {self.state}>" if record else f"<Job {self.id}>"
 
     @property
-    def operation(self) -> Operation:
-        """What was asked for. From another process: without a URL's query, e-mail and callback addresses."""
+    def operation(self) -> Operation | FilterOperation:
+        """What was asked for. From another process: without a URL's query, e-mail and callback addresses, filters."""
         return self._operation or recalled(self._record.operation)
 
     @property
@@ -66,6 +106,46 @@ class Job:
         """What the service answered when it took the operation; None before, or when that was not seen."""
         accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
         return None if accepted is None else Accepted(**accepted)
+
+    @property
+    def segment(self) -> Segment | None:
+        """The segment that a filter-segment operation made or changed; None for others, and while it is not known.
+
+        In the process that sent it all that the answer said; elsewhere, or after a look-up, its name and identifier.
+        """
+        record = self._record
+        if self._segment is not None or record.operation.get("op") not in _FILTER_OPS:
+            return self._segment
+        accepted = self.accepted
+        if accepted is None or accepted.cs_id is None:
+            return None
+        evidence = self.evidence
+        return Segment(
+            name=accepted.cs_name or "", id=accepted.cs_id, created_time=evidence.created_time if evidence else None
+        )
+
+    @segment.setter
+    def segment(self, segment: Segment | None) -> None:
+        self._segment = segment
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What resolved it although its answer was lost; None when the answer came, or while nothing did."""
+        record = self._record
+        if record.adopted:
+            cs_id: Any = (record.accepted or {}).get("cs_id")
+            created = record.adopted_created
+            return Evidence(
+                source="list", cs_id=cs_id, created_time=datetime.fromisoformat(created) if created else None
+            )
+        if record.result is not None and record.accepted is None:
+            return Evidence(source="callback")
+        return None
+
+    @property
+    def figures(self) -> FileFigures:
+        """What became of the file's rows, from the preflight to the segment, with a warning where some were lost."""
+        return figures_of(self._record)
 
     @property
     def duplicate_possible(self) -> bool:
@@ -92,17 +172,26 @@ class Job:
         """
         await self._follower.refresh()
 
-    async def result(self, timeout: float | None = None) -> FileProcessed:  # noqa: ASYNC109 - the public name
+    async def result(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the public name
+        *,
+        raise_on_zero_users: bool | None = None,
+    ) -> FileProcessed:
         """Wait for the callback that ends the job, through whichever process it arrives.
+
+        Rows that were lost on the way are logged as a warning, and told by `figures`.
 
         Args:
             timeout: Longest wait, seconds; None waits for ever.
+            raise_on_zero_users: Whether a create or replace that matched nobody is an error; None: as the client says.
 
         Returns:
             The processed file's figures: found, usable, known to the workspace.
 
         Raises:
             FileProcessingFailed: The service could not process the file.
+            NoUsersMatched: It did, and the segment that was created or replaced has no user.
             CallbackTimeout: Nothing within *timeout*. The job goes on.
             OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
             ApiError: The service refused the operation.
@@ -118,7 +207,17 @@ class Job:
                 "callbacks",
             )
         await self.wait_until(lambda record: record.terminal, timeout)
-        return self._outcome(timeout)
+        processed = self._outcome(timeout)
+        self._look_at(processed, self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users)
+        return processed
+
+    def _look_at(self, processed: FileProcessed, raise_on_zero_users: bool) -> None:  # noqa: FBT001 - as above
+        for warning in self.figures.warnings:
+            _log.warning("job %s: %s", self.id, warning)
+        if raise_on_zero_users and not processed.user_count and self._record.operation["op"] in _MUST_MATCH:
+            raise NoUsersMatched(
+                processed.segment_name, processed.request_id, processed.values_found, processed.values_processed
+            )
 
     async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
         """Wait until *holds* of the job's record, at most *timeout_s* seconds. Returns whether it does."""

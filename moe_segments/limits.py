@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CALL_LIMITS",
+    "CREATE_FILTER_CALLS",
     "DATA_CENTERS",
     "DOCUMENTED",
     "FETCH_ADDRESSES",
     "FILE_CONTENT_TYPES",
+    "GET_CALLS",
     "LIMIT_NAMES",
+    "LIST_CALLS",
     "NAME_FORBIDDEN",
     "NAME_MAX_CHARS",
     "NAME_RESERVED",
@@ -37,8 +41,11 @@ READ_ON: Final = date(2026, 8, 1)
 _DOCS: Final = "https://moengage.com/docs/api"
 SOURCE_CREATE: Final = f"{_DOCS}/file-segments/create-file-segment"
 _SOURCE_LIST: Final = f"{_DOCS}/filter-segments/list-segments"
+_SOURCE_CREATE_FILTER: Final = f"{_DOCS}/filter-segments/create-filter-segment"
+_SOURCE_GET: Final = f"{_DOCS}/filter-segments/get-segment-by-id"
 _SOURCE_INTRODUCTION: Final = f"{_DOCS}/introduction"
 
+MINUTE_S: Final = 60.0
 HOUR_S: Final = 3_600.0
 DAY_S: Final = 86_400.0
 
@@ -46,7 +53,21 @@ OPERATIONS_PER_HOUR: Final = "operations_per_hour"
 OPERATIONS_PER_DAY: Final = "operations_per_day"
 USERS_PER_DAY: Final = "users_per_day"
 ACTIVE_SEGMENTS: Final = "active_segments"
-LIMIT_NAMES: Final = (OPERATIONS_PER_HOUR, OPERATIONS_PER_DAY, USERS_PER_DAY, ACTIVE_SEGMENTS)
+
+# The calls of the v3 API that have quotas of their own, each with the names of those of a minute, an hour and a day.
+LIST_CALLS: Final = "list"
+CREATE_FILTER_CALLS: Final = "create_filter"
+GET_CALLS: Final = "get"
+CALL_LIMITS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
+    {
+        call: (f"{call}_per_minute", f"{call}_per_hour", f"{call}_per_day")
+        for call in (LIST_CALLS, CREATE_FILTER_CALLS, GET_CALLS)
+    }
+)
+LIMIT_NAMES: Final = (
+    *(OPERATIONS_PER_HOUR, OPERATIONS_PER_DAY, USERS_PER_DAY, ACTIVE_SEGMENTS),
+    *(name for names in CALL_LIMITS.values() for name in names),
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -109,9 +130,15 @@ DOCUMENTED: Final[Mapping[str, Documented]] = MappingProxyType(
             source=SOURCE_CREATE,
             read_on=READ_ON,
         ),
-        "list_per_minute": Documented(
-            figure=50, what="list calls", window_s=60.0, source=_SOURCE_LIST, read_on=READ_ON
-        ),
+        **{
+            name: Documented(figure=figure, what=f"{call} calls", window_s=window_s, source=source, read_on=READ_ON)
+            for call, figures, source in (
+                (LIST_CALLS, (50, 200, 1_000), _SOURCE_LIST),
+                (CREATE_FILTER_CALLS, (50, 200, 1_000), _SOURCE_CREATE_FILTER),
+                (GET_CALLS, (100, 1_000, 4_000), _SOURCE_GET),
+            )
+            for name, figure, window_s in zip(CALL_LIMITS[call], figures, (MINUTE_S, HOUR_S, DAY_S), strict=True)
+        },
     }
 )
 
@@ -220,7 +247,19 @@ class QuotaLimits:
         operations_per_day: File-segment operations in any *day_s* seconds.
         users_per_day: Users uploaded in any *day_s* seconds.
         active_segments: Active segments of all types at a time.
+        list_per_minute: Lists of segments in any *minute_s* seconds.
+        list_per_hour: The same in any *hour_s* seconds.
+        list_per_day: The same in any *day_s* seconds.
+        create_filter_per_minute: Creates of filter segments in any *minute_s* seconds.
+        create_filter_per_hour: The same in any *hour_s* seconds.
+        create_filter_per_day: The same in any *day_s* seconds.
+        get_per_minute: Segments got by their identifier in any *minute_s* seconds.
+        get_per_hour: The same in any *hour_s* seconds.
+        get_per_day: The same in any *day_s* seconds.
+        filter_calls_shared: Whether lists and creates of filter segments spend from one pool, that of the lists. Their
+            pages state the same figures and do not say.
         file_bytes: Largest file, bytes.
+        minute_s: Length of the minute window, seconds.
         hour_s: Length of the hour window, seconds.
         day_s: Length of the day window, seconds.
         headroom: Limit name to the amount left for others, such as people in the dashboard.
@@ -244,7 +283,18 @@ class QuotaLimits:
     operations_per_day: int = attrs.field(default=100, validator=_positive_int)
     users_per_day: int = attrs.field(default=2_000_000, validator=_positive_int)
     active_segments: int = attrs.field(default=1_000, validator=_positive_int)
+    list_per_minute: int = attrs.field(default=50, validator=_positive_int)
+    list_per_hour: int = attrs.field(default=200, validator=_positive_int)
+    list_per_day: int = attrs.field(default=1_000, validator=_positive_int)
+    create_filter_per_minute: int = attrs.field(default=50, validator=_positive_int)
+    create_filter_per_hour: int = attrs.field(default=200, validator=_positive_int)
+    create_filter_per_day: int = attrs.field(default=1_000, validator=_positive_int)
+    get_per_minute: int = attrs.field(default=100, validator=_positive_int)
+    get_per_hour: int = attrs.field(default=1_000, validator=_positive_int)
+    get_per_day: int = attrs.field(default=4_000, validator=_positive_int)
+    filter_calls_shared: bool = True
     file_bytes: int = attrs.field(default=150_000_000, validator=_positive_int)
+    minute_s: float = attrs.field(default=MINUTE_S, validator=_positive_s)
     hour_s: float = attrs.field(default=HOUR_S, validator=_positive_s)
     day_s: float = attrs.field(default=DAY_S, validator=_positive_s)
     headroom: Mapping[str, int] = attrs.field(
@@ -297,6 +347,7 @@ class QuotaLimits:
             raise InputError(f"must be a positive number, not {n!r}", "n")
         return attrs.evolve(
             self,
+            minute_s=self.minute_s / n,
             hour_s=self.hour_s / n,
             day_s=self.day_s / n,
             guard_s=self.guard_s / n,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.client import SegmentsClient
     from moe_segments.job import Job
     from moe_segments.models import Operation
+    from moe_segments.verdict import Preflight
 
 __all__ = ["Outcome", "outcomes"]
 
@@ -59,9 +60,10 @@ async def outcomes(
     max_wait_s: float,
     result_timeout_s: float | None,
     on_unknown: Literal["raise", "retry"],
+    preflight: Preflight | None,
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
-    many = _Many(client, max_wait_s, result_timeout_s, on_unknown, concurrency)
+    many = _Many(client, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
     feeding = asyncio.get_running_loop().create_task(many.feed(source))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -81,9 +83,10 @@ class _Many:
         max_wait_s: float,
         result_timeout_s: float | None,
         on_unknown: Literal["raise", "retry"],
+        preflight: Preflight | None,
         concurrency: int,
     ) -> None:
-        self._client, self._on_unknown = client, on_unknown
+        self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -150,6 +153,7 @@ class _Many:
                     max_wait_s=max(0.0, deadline_s - asyncio.get_running_loop().time()),
                     job_id=job_id,
                     on_unknown=self._on_unknown,
+                    preflight=self._preflight,
                 )
             except TooManyRequests as error:
                 # Somebody else took the slot. The journal knows until when, so the next try waits for that.

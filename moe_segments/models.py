@@ -8,34 +8,41 @@ through.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
 
+from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
+
+    from moe_segments.filter_values import FilterGroup, RawFilter
 
 __all__ = [
     "Accepted",
     "AddUsers",
     "ArchiveSegment",
     "CreateFileSegment",
+    "CreateFilterSegment",
     "Credentials",
     "FileFailed",
     "FileOperation",
     "FileProcessed",
+    "FilterOperation",
     "JobState",
     "Operation",
     "RemoveUsers",
     "ReplaceUsers",
     "Segment",
     "UnarchiveSegment",
+    "UpdateFilterSegment",
 ]
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
@@ -334,6 +341,146 @@ class UnarchiveSegment(_Lifecycle):
     op: ClassVar[str] = "unarchive"
 
 
+def _optional_group(value: Any) -> Any:
+    from moe_segments.filter_payloads import group_of  # who makes no filter segment does not pay for them
+
+    return group_of(value) if value is not UNSET and value is not None else value
+
+
+def _shown_group(group: object) -> str:
+    """A group as it may be shown: its values may be about people."""
+    filters = getattr(group, "filters", None)
+    if isinstance(filters, tuple):
+        return f"<{len(filters)} filters>"
+    return repr(group) if group is None or group is UNSET else f"<{type(group).__name__}>"
+
+
+def _optional_email(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _EMAIL.fullmatch(value)):
+        return "must be an e-mail address, or left out"
+    return None
+
+
+def _optional_name(value: object) -> str | None:
+    return None if value is UNSET else problem_of_name(value)
+
+
+@attrs.frozen(kw_only=True)
+class CreateFilterSegment:
+    """Create a segment of all users that fit filters. Takes one active segment; its name is used up for ever.
+
+    Attributes:
+        name: The segment's name; unique, like its set of filters.
+        included_filters: Who belongs to it: a filter, a group, several filters, or their JSON, see
+            `moe_segments.filters`. Never shown: values may be about people.
+        excluded_filters: Who does not belong to it although the others fit. Not in the vendor's documents, as in the
+            dashboard's payload; None: left out.
+        extra: Further fields of a payload, sent as they are.
+
+    Raises:
+        InputError: A value breaks a documented rule.
+    """
+
+    op: ClassVar[str] = "create_filter"
+
+    name: str = attrs.field(validator=_refuse_with(problem_of_name))
+    included_filters: FilterGroup | RawFilter = attrs.field(converter=_optional_group, repr=_shown_group)
+    excluded_filters: FilterGroup | RawFilter | None = attrs.field(
+        default=None, converter=_optional_group, repr=_shown_group
+    )
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any], *, name: str | None = None) -> CreateFilterSegment:
+        """The operation of a whole payload, such as the dashboard's *Segment Payload*; its other fields are kept.
+
+        Args:
+            payload: A JSON object with `included_filters`, `excluded_filters` where wanted, and `name`.
+            name: The segment's name instead of the payload's.
+
+        Raises:
+            InputError: It has no name, no included filters, or breaks a documented rule.
+        """
+        extra, included, excluded = _parts_of(payload)
+        named = extra.pop("name", None)
+        return cls(
+            name=named if name is None else name,
+            included_filters=included,
+            excluded_filters=excluded or None,
+            extra=extra,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class UpdateFilterSegment:
+    """Give a filter segment other filters, and another name where wanted.
+
+    Attributes:
+        cs_id: The segment's identifier.
+        included_filters: Who belongs to it from now on; the documents require them on every update.
+        name: Its new name; UNSET leaves the old one.
+        excluded_filters: Who does not belong to it; UNSET leaves it open, None says that there are none (sent as null).
+            Not in the vendor's documents.
+        updated_by: E-mail address of the person who updates.
+        extra: Further fields of a payload, sent as they are.
+
+    Raises:
+        InputError: A value breaks a documented rule.
+    """
+
+    op: ClassVar[str] = "update_filter"
+
+    cs_id: str = attrs.field(validator=_refuse_with(_some_text))
+    included_filters: FilterGroup | RawFilter = attrs.field(converter=_optional_group, repr=_shown_group)
+    name: str | Unset = attrs.field(default=UNSET, validator=_refuse_with(_optional_name))
+    excluded_filters: FilterGroup | RawFilter | Unset | None = attrs.field(
+        default=UNSET, converter=_optional_group, repr=_shown_group
+    )
+    updated_by: str | None = attrs.field(
+        default=None, validator=_refuse_with(_optional_email), repr=lambda by: repr("***" if by else None)
+    )
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def from_payload(
+        cls, cs_id: str, payload: Mapping[str, Any], *, name: str | Unset = UNSET, updated_by: str | None = None
+    ) -> UpdateFilterSegment:
+        """The operation of a whole payload; as `CreateFilterSegment.from_payload`.
+
+        Args:
+            cs_id: The segment's identifier.
+            payload: A JSON object with `included_filters`.
+            name: The new name instead of the payload's.
+            updated_by: Who updates, instead of the payload's.
+
+        Raises:
+            InputError: It has no included filters, or breaks a documented rule.
+        """
+        extra, included, excluded = _parts_of(payload)
+        named, by = extra.pop("name", UNSET), extra.pop("updated_by", None)
+        return cls(
+            cs_id=cs_id,
+            included_filters=included,
+            name=named if name is UNSET else name,
+            excluded_filters=excluded,
+            updated_by=by if updated_by is None else updated_by,
+            extra=extra,
+        )
+
+
+def _parts_of(payload: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+    if not isinstance(payload, Mapping):
+        raise InputError("must be a JSON object with included_filters", "payload")
+    rest = dict(payload)
+    if not isinstance(included := rest.pop("included_filters", None), Mapping):
+        raise InputError("has no included_filters: copy the whole Segment Payload of the dashboard", "payload")
+    excluded = rest.pop("excluded_filters", UNSET)
+    if not isinstance(excluded, Mapping | Unset | None):
+        raise InputError("excluded_filters must be a group of filters", "payload")
+    return rest, included, excluded
+
+
+FilterOperation: TypeAlias = CreateFilterSegment | UpdateFilterSegment
 Operation: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers | ArchiveSegment | UnarchiveSegment
 
 
@@ -420,14 +567,18 @@ class FileFailed:
 
 @attrs.frozen(kw_only=True)
 class Segment:
-    """One segment as listed by the service.
+    """One segment as the service shows it: listed, got, created or updated.
 
     Attributes:
         name: Its name.
         id: Its identifier, 24 hex characters.
         created_time: When it was created, aware UTC (the service sends no zone).
+        updated_time: When it was last updated, also by services of the vendor's own, aware UTC.
         type: The service's internal kind, such as "ELASTIC_SEARCH".
         source: Where it was made, such as "API".
+        description: The service's words for its filters.
+        included_filters: Who belongs to it, where the answer says so: after a create or an update.
+        excluded_filters: Who does not, where the answer says so.
         extra: Fields the documents do not name.
     """
 
@@ -436,4 +587,8 @@ class Segment:
     created_time: datetime | None = None
     type: str | None = None
     source: str | None = None
+    updated_time: datetime | None = None
+    description: str | None = None
+    included_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=_shown_group)
+    excluded_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=_shown_group)
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)

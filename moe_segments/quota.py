@@ -20,7 +20,7 @@ from moe_segments.errors import (
 
 if TYPE_CHECKING:
     from moe_segments.core.decisions import LimitState
-    from moe_segments.models import Operation
+    from moe_segments.models import FilterOperation, Operation
 
 __all__ = ["Grant", "LimitUsage", "PlannedStart", "moment_of", "refusal_for", "usage_of"]
 
@@ -83,7 +83,7 @@ class PlannedStart:
         wait_s: Seconds from now to *start*; infinite when that is None.
     """
 
-    operation: Operation
+    operation: Operation | FilterOperation
     start: datetime | None
     limit: str | None
     wait_s: float

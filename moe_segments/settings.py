@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ __all__ = ["ENVIRONMENT", "Settings", "default_journal_url", "from_environment",
 
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_PLACE: Final = re.compile(r"(s3|gs|az|http)://")  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
@@ -38,6 +40,7 @@ ENVIRONMENT: Final = {
     "MOE_BASE_URL": "base_url",
     "MOE_JOURNAL": "journal",
     "MOE_CALLBACK_URL": "callback_url",
+    "MOE_PUBLISH": "publish",
 }
 # Valid values to try one variable beside, so that each mistake is found and not only the first.
 _BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
@@ -114,6 +117,11 @@ def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError("must begin with https://, since its path is the only proof", attribute.name)
 
 
+def _publish(_: object, attribute: _Attribute, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _PLACE.match(value)):
+        raise InputError("must be a URL, such as s3://bucket/prefix", attribute.name)
+
+
 def _proxy(_: object, attribute: _Attribute, value: object) -> None:
     if value is None:
         return
@@ -153,6 +161,7 @@ class Settings:
         content_type: Sent with file-segment operations; the documents list the others, JSON is what works.
         poll_s: Longest time between two looks at a journal that others write to.
         proxy: An HTTP proxy to reach the service through; never taken from the environment. Masked.
+        publish: Where local files are put, see `moe_segments.publish`; None for nowhere. Shown without its query.
 
     Raises:
         InputError: A value cannot be used.
@@ -171,6 +180,7 @@ class Settings:
     content_type: str = attrs.field(default="application/json", validator=_content_type)
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
     proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
+    publish: str | None = attrs.field(default=None, validator=_publish, repr=_masked)
 
     @property
     def send_by_s(self) -> float:
@@ -205,6 +215,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]
         base_url=values.get("base_url", credentials.base_url),
         journal=values.get("journal") or default_journal_url(environ),
         callback_url=values.get("callback_url"),
+        publish=values.get("publish"),
     )
 
 

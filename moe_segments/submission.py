@@ -22,7 +22,6 @@ from moe_segments.core.events import (
     Adopted,
     Answered,
     Event,
-    KeyAccepted,
     KeyRejected,
     NeverSent,
     Throttled,
@@ -30,15 +29,13 @@ from moe_segments.core.events import (
 )
 from moe_segments.core.jobs import remembered, segment_keys
 from moe_segments.core.retry import Again, Ending, Step, ending_of, next_step
-from moe_segments.core.strict import http_date
 from moe_segments.core.wire import (
     decode_acceptance,
-    decode_segments,
     encode,
-    encode_list,
     error_from,
     throttle_facts,
 )
+from moe_segments.core.wire_filters import decode_made, encode_filter
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
@@ -46,26 +43,33 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
-    ServerError,
     TooManyRequests,
 )
 from moe_segments.job import facts_of
 from moe_segments.journal.owner import this_process
 from moe_segments.limits import ACTIVE_SEGMENTS
-from moe_segments.models import CreateFileSegment, FileOperation, JobState
+from moe_segments.models import (
+    Accepted,
+    CreateFileSegment,
+    CreateFilterSegment,
+    FileOperation,
+    JobState,
+    UpdateFilterSegment,
+)
 from moe_segments.quota import moment_of
+from moe_segments.reading import Reader
 from moe_segments.receiver import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
-    from moe_segments.models import Credentials, Operation, Segment
+    from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.quota import Grant
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.settings import Settings
@@ -76,7 +80,6 @@ __all__ = ["Submission", "Submitter"]
 _SECOND_US: Final = 1_000_000
 _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
-_DATE_COARSE_S: Final = 2.0  # a Date header counts whole seconds, and took a moment to arrive
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
@@ -95,21 +98,27 @@ class Submission:
         job_id: The job.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
         file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
+        checked: What the preflight found, for the journal; None where there was none.
+        look_again: Called with the quota in hand: whether the file is still what was checked.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
+        segment: What a filter-segment operation was answered with.
         attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
         late: How many did.
         lingers: A send that never left, after which the journal still waits for another.
     """
 
-    operation: Operation
+    operation: Operation | FilterOperation
     job_id: str
     deadline_s: float
     file_url: str | None = attrs.field(default=None, repr=False)
+    checked: Mapping[str, object] | None = None
+    look_again: Callable[[], Awaitable[None]] | None = attrs.field(default=None, repr=False)
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
+    segment: Segment | None = None
     attempts: int = 0
     late: int = 0
     lingers: NeverSent | None = None
@@ -120,6 +129,7 @@ class Submitter:
 
     Attributes:
         sending: Jobs whose request is on its way from here.
+        reader: Asks the service for segments.
     """
 
     def __init__(
@@ -138,6 +148,15 @@ class Submitter:
         self._owner = this_process()
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
+        self.reader = Reader(
+            credentials,
+            settings,
+            follower=follower,
+            governor=governor,
+            transport=transport,
+            key_fingerprint=self.key_fingerprint,
+            record=self._record,
+        )
 
     # One operation
 
@@ -212,22 +231,39 @@ class Submitter:
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.granted, submission.lingers = True, None
+        if submission.look_again is not None:
+            if (changed := await self._changed(submission.look_again, grant)) is not None:
+                return submission.doubt or changed, None  # an earlier send of it may have worked
+            request = self._request(submission, token)  # an address may have been signed anew
         try:
             delivery = await self._send(grant, request)
         finally:
             self.sending.discard(grant.job)
         return await self._settle(submission, grant, delivery)
 
-    def _new_token(self, operation: Operation) -> str | None:
+    async def _changed(self, look_again: Callable[[], Awaitable[None]], grant: Grant) -> MoeSegmentsError | None:
+        """Why the file cannot be sent after all: then the reservation is given back."""
+        try:
+            await look_again()
+        except MoeSegmentsError as error:
+            await self._record(NeverSent(grant.job, grant.attempt, str(error)))
+            return error
+        except BaseException:
+            await self._record(NeverSent(grant.job, grant.attempt, "it was called off before anything was sent"))
+            raise
+        return None
+
+    def _new_token(self, operation: Operation | FilterOperation) -> str | None:
         if self._receiver is None or not isinstance(operation, FileOperation) or operation.callback_url:
             return None
         return new_token()
 
     def _ask(self, submission: Submission, token: str | None) -> Ask:
         operation, settings = submission.operation, self._settings
+        checked = {} if submission.checked is None else {"checked": dict(submission.checked)}
         return Ask(
             job=submission.job_id,
-            operation=remembered(operation),
+            operation=remembered(operation) | checked,
             cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
@@ -243,8 +279,11 @@ class Submitter:
         callback_url = None
         if token is not None and self._receiver is not None:
             callback_url = self._receiver.url_for(self._credentials.scope, token)
+        operation = submission.operation
+        if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+            return encode_filter(operation, credentials=self._credentials)
         return encode(
-            submission.operation,
+            operation,
             credentials=self._credentials,
             file_url=submission.file_url,
             callback_url=callback_url,
@@ -312,7 +351,7 @@ class Submitter:
         job, attempt = grant.job, grant.attempt
         if ending_of(answer.status) is None:
             try:
-                accepted = decode_acceptance(answer, submission.operation, job_id=job)
+                accepted = _accepted(submission, answer)
             except AnswerShapeError as misfit:
                 await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
                 return misfit
@@ -337,13 +376,15 @@ class Submitter:
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
-            if cost.segments and (facts.actual_count is not None or not cost.operations):
+            if cost.segments and (facts.actual_count is not None or not (cost.operations or cost.call)):
                 count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
                 full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=refused.job)
                 return [refused, *count, full], (full.limit, full.until_us)
-            if not cost.operations:
+            if not cost.operations and not cost.call:
                 return [refused], (None, now_us + pause_us)
-            full = attrs.evolve(state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us), job=refused.job)
+            full = attrs.evolve(
+                state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us, cost.call), job=refused.job
+            )
             return [refused, full], (full.limit, full.until_us)
 
         limit, until_us = await self._follower.ask(question)
@@ -391,41 +432,6 @@ class Submitter:
 
     # Looking
 
-    async def list_segments(self, name: str | None) -> tuple[Segment, ...]:
-        """Segments named exactly *name*, or all that the service lists. Reads are repeated where that is safe."""
-        found, _ = await self._listed(name)
-        return found
-
-    async def _listed(self, name: str | None) -> tuple[tuple[Segment, ...], float | None]:
-        """The segments, and the service's own time as it answered, epoch seconds; None when it did not say."""
-        request = encode_list(name, credentials=self._credentials)
-        attempts = 0
-        while True:
-            attempts += 1
-            await self._transport.pace.wait()
-            delivery = await self._transport.send(request)
-            if isinstance(delivery, Replied) and ending_of(delivery.answer.status) is None:
-                await self._key_works()
-                return decode_segments(delivery.answer), http_date(delivery.answer.headers.get("Date"))
-            error, ending, wait_s = _failed_read(delivery)
-            step = next_step(
-                "list",
-                ending,
-                attempts,
-                count_late_s=self._settings.limits.count_late_s,
-                retry_after_s=wait_s,
-                max_attempts=self._settings.max_attempts,
-            )
-            # A 429 on a read may name any wait; the caller hears of it rather than hang here.
-            if not isinstance(step, Again) or ending is Ending.THROTTLED:
-                raise error
-            await asyncio.sleep(step.at_least_s + random.uniform(0, step.jitter_s))  # noqa: S311 - as above
-
-    async def _key_works(self) -> None:
-        fingerprint = self.key_fingerprint()
-        if fingerprint in self._follower.state.rejected_keys:
-            await self._follower.record(KeyAccepted(fingerprint))
-
     async def seek(self, job_id: str) -> None:
         """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
         late_s = self._settings.limits.count_late_s
@@ -436,7 +442,7 @@ class Submitter:
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
-                found, service_s = await self._listed(str(record.operation["name"]))
+                found, service_s = await self.reader.listed(str(record.operation["name"]), max_wait_s=late_s)
             except MoeSegmentsError as error:
                 _log.info("job %s: looking for its segment failed: %s", job_id, error)
                 continue
@@ -451,25 +457,27 @@ class Submitter:
     def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
         """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
 
-        Without one the clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
+        A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
+        clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
         """
         attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
         reserved_s = record.doubt_us / _SECOND_US - attempt_s
         if service_s is None:
             return reserved_s
-        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s) - _DATE_COARSE_S
+        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
 
 
-def _failed_read(delivery: Delivery) -> tuple[MoeSegmentsError, Ending, float | None]:
-    match delivery:
-        case Unsent(reason):
-            return NotSent(reason), Ending.NOT_SENT, None
-        case Maybe(reason):
-            return ServerError(0, "no answer", reason), Ending.MAYBE, None
-        case Replied(answer):
-            ending = ending_of(answer.status)
-            assert ending is not None
-            return error_from(answer), ending, throttle_facts(answer, now_s=time.time()).wait_s
+def _accepted(submission: Submission, answer: Answer) -> Accepted:
+    """What a success says; the segment that it shows is the submission's.
+
+    Raises:
+        AnswerShapeError: Not as documented.
+    """
+    operation = submission.operation
+    if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+        segment = submission.segment = decode_made(answer, job_id=submission.job_id)
+        return Accepted(cs_name=segment.name, cs_id=segment.id)
+    return decode_acceptance(answer, operation, job_id=submission.job_id)
 
 
 def _remembered_error(error: ApiError) -> dict[str, object]:

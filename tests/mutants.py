@@ -2,7 +2,8 @@
 
 Each mutant is one line of the package made wrong in a copy of the tree, never in place; the tests named with it must
 then fail. One that survives is a hole in the tests: mend the tests. Before them the same tests are run on an untouched
-copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact".
+copy, so that a mutant cannot die of something else. The numbers are the rules in docs, "Why the windows are exact", and
+from 101 on those of "The preflight"; 0 is another rule of files or of the sandbox.
 
 Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree any more.
 """
@@ -39,6 +40,7 @@ _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _SUBMISSION = "moe_segments/submission.py"
+_INTAKE = "moe_segments/intake.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
@@ -49,12 +51,23 @@ _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which k
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
+_CHUNKS = "moe_segments/core/chunks.py"
+_KEYS = "moe_segments/core/seen_fast.py"
+_VALUES = "moe_segments/core/seen.py"
+_LOOKS = "moe_segments/core/looks.py"
+
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
+_CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
+_TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
+_RULE = "tests/pure/test_preflight.py::test_"
+_FILES = "tests/live/test_files.py::test_"
+_TAKEN = "tests/live/test_intake.py::test_"
+_PUBLISHED = "tests/live/test_publisher.py::test_"
 _FLEET = "tests/fleet/test_redis_"
 _ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
@@ -253,6 +266,22 @@ MUTANTS: Final = (
         ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
     ),
     Mutant(
+        "clocks-taken-to-agree",
+        6,
+        _SUBMISSION,
+        "        if service_s is None:\n            return reserved_s\n",
+        "        if service_s is not None:\n            return reserved_s\n",
+        (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
+    ),
+    Mutant(
+        "older-segment-adopted",
+        6,
+        _SUBMISSION,
+        "segment.created_time.timestamp() >= oldest_s",
+        "segment.created_time.timestamp() >= 0",
+        (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
+    ),
+    Mutant(
         "claims-of-others-unheard",
         16,
         _ADMISSION,
@@ -439,6 +468,282 @@ MUTANTS: Final = (
         "            await self._inbox.take(follower, token_sha256, *record, body)",
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
+    ),
+    Mutant(
+        "hash-taken-for-proof",
+        117,
+        _KEYS,
+        "same[some] = rows.word(number, numbers[some], left) == theirs",
+        "same[some] = True",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "neighbour-across-slices-forgotten",
+        117,
+        _KEYS,
+        "        before[0] = carried\n",
+        "        before[0] = False\n",
+        (f"{_FILES}a_value_at_the_seam_of_two_slices_is_found",),
+    ),
+    Mutant(
+        "doubtful-chunks-not-settled",
+        117,
+        _VALUES,
+        "                met |= suspects.intersection(rows)\n",
+        "                pass\n",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "blanks-at-both-ends-told-twice",
+        106,
+        _LOOKS,
+        'rest, leading = leads.subn(b"\\n~", text)',
+        "rest, leading = text, len(leads.findall(text))",
+        (f"{_TWIN}",),
+    ),
+    Mutant(
+        "carriage-return-in-the-value",
+        114,
+        _CHUNKS,
+        'return text.replace(b"\\r\\n", b"\\n") if b"\\r" in text else text',
+        "return text",
+        (f"{_RULE}windows_line_ends_are_told_once_and_counted_exactly",),
+    ),
+    Mutant(
+        "row-without-end-kept",
+        124,
+        _CHUNKS,
+        "        if len(rest) > self._longest:\n",
+        "        if len(rest) > self._longest * 100_000:\n",
+        (f"{_RULE}a_file_without_any_line_feed_does_not_stay_in_memory",),
+    ),
+    Mutant(
+        "change-unnoticed",
+        0,
+        "moe_segments/sources.py",
+        "            yield block\n        self.check_unchanged()\n",
+        "            yield block\n",
+        (f"{_FILES}a_file_that_changes_while_it_is_read_is_refused",),
+    ),
+    Mutant(
+        "source-known-by-name-only",
+        0,
+        "moe_segments/outputs.py",
+        "target.samefile(source)",
+        "target == source",
+        (f"{_FILES}the_source_is_never_overwritten",),
+    ),
+    Mutant(
+        "redirect-followed",
+        0,
+        "moe_segments/serving.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        ("tests/live/test_rowcount.py::test_no_redirect_is_followed",),
+    ),
+    # Of files, which have no numbers.
+    Mutant(
+        "preflight-ignored",
+        0,
+        "moe_segments/verdict.py",
+        'if not report.ok and mode == "error":',
+        'if not report.ok and mode == "off":',
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "published-before-it-is-judged",
+        0,
+        _INTAKE,
+        "            judge(report, mode, has_told=has_told)\n",
+        "            if operation.file is not None:\n"
+        "                await self._published(operation.file, report)\n"
+        "            judge(report, mode, has_told=has_told)\n",
+        (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
+    ),
+    Mutant(
+        "changed-file-taken",
+        0,
+        _INTAKE,
+        "        return seen.etag != etag.removeprefix",
+        "        return seen.etag == etag.removeprefix",
+        (f"{_TAKEN}what_was_checked_is_what_is_sent",),
+    ),
+    Mutant(
+        "changed-while-waiting-taken",
+        0,
+        _SUBMISSION,
+        "            if (changed := await self._changed(submission.look_again, grant)) is not None:",
+        "            if (changed := None) is not None:",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "changed-file-keeps-its-quota",
+        0,
+        _SUBMISSION,
+        "            await self._record(NeverSent(grant.job, grant.attempt, str(error)))\n            return error",
+        "            return error",
+        (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
+    ),
+    Mutant(
+        "fewer-rows-declared-than-there-are",
+        0,
+        "moe_segments/verdict.py",
+        "if declared is None or declared >= report.rows:",
+        "if declared is None or declared <= report.rows:",
+        (f"{_TAKEN}more_rows_than_declared_are_refused_and_an_upper_bound_is_kept",),
+    ),
+    Mutant(
+        "address-shorter-than-a-day",
+        0,
+        "moe_segments/destination.py",
+        "if expires_s < LEAST_EXPIRY_S:",
+        "if expires_s < 3_600:",
+        (f"{_PUBLISHED}an_address_lasts_a_day_or_more_and_a_week_at_most",),
+    ),
+    Mutant(
+        "address-that-ends-while-it-waits",
+        0,
+        _INTAKE,
+        "        if published.expires_at is not None and published.expires_at < least:",
+        "        if published.expires_at is None:",
+        (f"{_TAKEN}an_address_that_would_end_too_soon_is_signed_anew",),
+    ),
+    Mutant(
+        "uploaded-every-time",
+        0,
+        "moe_segments/publisher.py",
+        "uploaded = await bucket.holds(key) != file_bytes",
+        "uploaded = await bucket.holds(key) != -file_bytes",
+        (f"{_PUBLISHED}publishing_twice_uploads_once",),
+    ),
+    Mutant(
+        "parts-left-behind",
+        0,
+        "moe_segments/publisher_stores.py",
+        "            called_off.set()\n",
+        "            sending.cancel()\n",
+        (f"{_PUBLISHED}a_cancelled_upload_leaves_nothing_behind",),
+    ),
+    Mutant(
+        "published-without-a-look",
+        0,
+        "moe_segments/publisher_http.py",
+        "    if seen.file_bytes != file_bytes:",
+        "    if seen.file_bytes is None:",
+        (f"{_PUBLISHED}a_file_that_cannot_be_fetched_is_found_out",),
+    ),
+    Mutant(
+        "nobody-matched-is-well",
+        0,
+        "moe_segments/job.py",
+        "if raise_on_zero_users and not processed.user_count and",
+        "if raise_on_zero_users and not processed.values_found and",
+        (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
+    ),
+    Mutant(
+        "filter-operator-unchecked",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
+        "    if operator:",
+        ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
+    ),
+    Mutant(
+        "filter-loses-the-unknown",
+        0,
+        "moe_segments/filter_rules.py",
+        "if value is not UNSET and value is not None} | dict(extra)",
+        "if value is not UNSET and value is not None}",
+        ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
+    ),
+    Mutant(
+        "naive-moment-taken-for-utc",
+        0,
+        "moe_segments/filter_rules.py",
+        "    if moment.tzinfo is None or moment.utcoffset() is None:",
+        "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
+        ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
+    ),
+    Mutant(
+        "filter-create-not-looked-for",
+        6,
+        "moe_segments/client.py",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
+        "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filter-create-sent-again",
+        6,
+        "moe_segments/core/retry.py",
+        '        "create_filter": _CREATE,',
+        '        "create_filter": _READ,',
+        ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
+    ),
+    Mutant(
+        "filters-written-down",
+        0,
+        _JOBS,
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}',
+        'kept: dict[str, object] = {"op": operation.op, "name": operation.name or None, "x": str('
+        'getattr(operation, "included_filters", None) and operation.included_filters.to_payload())}',
+        ("tests/live/test_filter_segments.py::test_a_filter_create_is_a_job_that_others_can_follow",),
+    ),
+    Mutant(
+        "call-in-flight-not-counted",
+        2,
+        _LEDGER,
+        "        self._tape_of(row).hold(row.called)",
+        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        (_CALLS,),
+    ),
+    Mutant(
+        "call-stamped-at-send",
+        3,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        (_CALLS,),
+    ),
+    Mutant(
+        "lost-call-stamped-at-once",
+        6,
+        _LEDGER,
+        "            self._tape_of(row).settle(row.called, counted_us)",
+        "            self._tape_of(row).settle(row.called, at_us)",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "pools-apart-though-shared",
+        2,
+        "moe_segments/core/pools.py",
+        "    groups = (shared,) if limits.filter_calls_shared else",
+        "    groups = (shared,) if not limits else",
+        (_CALLS,),
+    ),
+    Mutant(
+        "calls-forgotten-by-a-checkpoint",
+        10,
+        "moe_segments/core/snapshot.py",
+        '    _add_calls(ledger, data.get("calls", {}))',
+        "    _add_calls(ledger, {})",
+        (_ORACLE,),
+    ),
+    Mutant(
+        "read-leaves-a-job",
+        2,
+        _JOBS,
+        '        if event.operation.get("op") in READS:',
+        "        if event.operation is READS:",
+        ("tests/live/test_call_quotas.py::test_a_read_counts_and_leaves_no_job",),
+    ),
+    Mutant(
+        "read-sent-without-leave",
+        2,
+        "moe_segments/core/admission.py",
+        "        call=ask.cost.call,",
+        '        call="",',
+        ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
     ),
     Mutant(
         "lost-answer-is-not-looked-up",

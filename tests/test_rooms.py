@@ -22,15 +22,29 @@ if TYPE_CHECKING:
 FACE: Final = "moe_segments"
 LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"command line": ("cli", "__main__"), "testing": ("testing",)},
-    {"bulk": ("bulk", "manifest"), "sandbox": ("sandbox",)},
+    {"bulk": ("bulk", "checking", "manifest"), "sandbox": ("sandbox",)},
     {"face": ()},
-    {"client": ("client", "job", "many", "submission")},
+    {
+        "client": (
+            *("client", "figures", "intake", "job", "many", "submission", "verdict"),
+            *("reading", "filter_calls"),
+        )
+    },
     {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
-    {"transport": ("transport", "connector"), "rowcount": ("rowcount",), "publisher": ("publisher",)},
+    {
+        "transport": ("transport", "connector"),
+        "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
+        "publisher": ("publisher", "publisher_file", "publisher_http", "publisher_stores", "destination"),
+    },
     {"journal": ("journal",)},
     {"settings": ("settings",)},
     {"core": ("core",)},
-    {"models": ("models",)},
+    {
+        "models": (
+            *("models", "absent", "filters"),
+            *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
+        )
+    },
     {"limits": ("limits",)},
     {"errors": ("errors",)},
 )

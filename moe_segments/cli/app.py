@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Telling, Waiting
+from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["app", "run"]
 
+FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 _COMMON: Final = Common()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
+_SENDING: Final = Sending()
 
 app = App(
     name="moe-segments",
     help=(
-        "File segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
+        "Segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
         "Credentials come from MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER; --sandbox needs none. Exit codes: "
         "0 all processed or accepted, 1 some failed, 2 bad input, 3 refused by a quota, 4 outcome unknown, "
         "130 interrupted."
@@ -46,6 +48,7 @@ def create(
     *,
     expiry_time: int,
     file: FileOptions,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -56,6 +59,7 @@ def create(
         name: The segment's name; it is used up for ever.
         expiry_time: Days until the service archives the segment.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
@@ -63,7 +67,7 @@ def create(
     from moe_segments.cli.single import submit_file
 
     fields = {"name": name, "expiry_time": expiry_time}
-    return submit_file("create", fields, file, waiting, receiving, common)
+    return submit_file("create", fields, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -72,6 +76,7 @@ def add_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -82,13 +87,14 @@ def add_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("add", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("add", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -97,6 +103,7 @@ def remove_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -107,13 +114,14 @@ def remove_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -122,6 +130,7 @@ def replace_users(
     *,
     file: FileOptions,
     cs_id: str | None = None,
+    sending: Sending = _SENDING,
     waiting: Waiting = _WAITING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -132,13 +141,14 @@ def replace_users(
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         file: Which users.
+        sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.single import submit_file
 
-    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, waiting, receiving, common)
+    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
 
 @app.command
@@ -172,16 +182,75 @@ def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITIN
 
 
 @app.command(name="list")
-def list_segments(*, name: str | None = None, common: Common = _COMMON) -> int:
+def list_segments(*, name: str | None = None, max_wait: float = 0.0, common: Common = _COMMON) -> int:
     """List segments as the service shows them.
 
     Args:
         name: Only the segment of exactly this name.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import list_all
+    from moe_segments.cli.segments import list_all
 
-    return list_all(name, common)
+    return list_all(name, max_wait, common)
+
+
+@app.command
+def get(cs_id: str, /, *, max_wait: float = 0.0, common: Common = _COMMON) -> int:
+    """Show one segment of any kind.
+
+    Args:
+        cs_id: Its identifier, as list shows it.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import get_one
+
+    return get_one(cs_id, max_wait, common)
+
+
+@app.command
+def create_filter(
+    name: str | None = None, *, filters: FiltersFrom, max_wait: float = 0.0, common: Common = _COMMON
+) -> int:
+    """Create a segment of all users that fit filters.
+
+    Args:
+        name: The segment's name; else the payload's. It is used up for ever.
+        filters: JSON file, or - for standard input: a filter, a list of filters, a group, or the dashboard's Segment
+            Payload as it is.
+        max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import create_filter as create
+
+    return create(name, filters, max_wait, common)
+
+
+@app.command
+def update_filter(
+    cs_id: str,
+    /,
+    *,
+    filters: FiltersFrom,
+    name: str | None = None,
+    updated_by: str | None = None,
+    max_wait: float = 0.0,
+    common: Common = _COMMON,
+) -> int:
+    """Give a filter segment other filters, and another name where wanted.
+
+    Args:
+        cs_id: Its identifier, as list shows it.
+        filters: JSON file, or - for standard input, as for create-filter.
+        name: Its new name.
+        updated_by: E-mail address of who updates it.
+        max_wait: Longest wait for the segment, seconds, or inf; 0 refuses at once.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.segments import update_filter as update
+
+    return update(cs_id, filters, name, updated_by, max_wait, common)
 
 
 @app.command
@@ -193,6 +262,7 @@ def bulk(
     concurrency: int = 100,
     on_unknown: Literal["raise", "retry"] = "raise",
     result_timeout: float | None = None,
+    sending: Sending = _SENDING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
 ) -> int:
@@ -207,13 +277,14 @@ def bulk(
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
+        sending: How the files are checked and published; all are checked before anything is sent.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.manifests import BulkOptions, run_manifest
 
     options = BulkOptions(again=again, concurrency=concurrency, on_unknown=on_unknown, result_timeout_s=result_timeout)
-    return run_manifest(manifest, options, receiving, common)
+    return run_manifest(manifest, options, sending, receiving, common)
 
 
 @app.command
@@ -227,6 +298,53 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
     from moe_segments.cli.manifests import plan_manifest
 
     return plan_manifest(manifest, common)
+
+
+@app.command
+def preflight(
+    file: str,
+    /,
+    *,
+    attribute_name: str | None = None,
+    attribute_type: Literal["string", "double"] = "string",
+    strict: bool = False,
+    fix: Path | None = None,
+    split: Path | None = None,
+    max_rows: int | None = None,
+    findings: int = 20,
+    mask: bool = False,
+    json: bool = False,
+) -> int:
+    """Check a file of users before it is uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
+
+    Exit codes: 0 ready, warnings included; 1 the file has errors; 2 it cannot be read, or an option is wrong.
+
+    Args:
+        file: A CSV of one value a line: a path, or the public URL that the service will read.
+        attribute_name: User attribute that the values are matched against; a row equal to it is a header.
+        attribute_type: Its type; double wants numbers.
+        strict: Special characters are errors, as one of the service's documents has it.
+        fix: Write a cleaned copy here, and judge that one.
+        split: Write parts within the limits into this directory, of the copy where there is one.
+        max_rows: Most rows of a part; by default what a day takes.
+        findings: How many findings of each rule are shown; all are counted.
+        mask: Show the shape of rows instead of the rows.
+        json: One JSON document on standard output, everything else on standard error.
+    """
+    from moe_segments.cli.preflight import Wanted, preflight_file
+
+    wanted = Wanted(
+        attribute_name=attribute_name,
+        attribute_type=attribute_type,
+        strict=strict,
+        fix=fix,
+        split=split,
+        max_rows=max_rows,
+        findings=findings,
+        mask=mask,
+        json=json,
+    )
+    return preflight_file(file, wanted)
 
 
 @app.command

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import attrs
 from rich.text import Text
 
 from moe_segments.bulk import EXIT_OK, row_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["show_jobs"]
 
 _MICRO: Final = 1_000_000
-_FIGURES: Final = ("found", "processed", "matched")
+_FIGURES: Final = ("rows", "found", "processed", "matched")
 
 
 def show_jobs(job: str | None, run_id: str | None, common: Common) -> int:
@@ -73,7 +74,9 @@ def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
         "duplicate_possible": record.duplicate_possible,
         "operation": dict(record.operation),
         "accepted": record.accepted,
+        "evidence": None if (found := client.job(record.id).evidence) is None else attrs.asdict(found),
         "result": record.result,
+        "warning": row["warning"],
         "error": row["error"],
     }
 
@@ -86,7 +89,7 @@ def _show_table(records: Sequence[JobRecord], states: Sequence[str]) -> None:
 
 def _cells(record: JobRecord, state: str) -> Sequence[Text | str]:
     row = row_of(record.id, record, state)
-    figures = (output.figure(number) for number in (row.found, row.processed, row.matched))
+    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
     since = f"{_moment(record.since_us):%m-%d %H:%M:%S}"
     return [row.job_id, row.op, row.name, output.styled_state(state), since, *figures, row.error or ""]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+import time
 from typing import TYPE_CHECKING, Final, Literal
 
 import aiohttp
 import attrs
 
 from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, remaining_entries, run_bulk, run_id_for
+from moe_segments.checking import check_files, refuse_local_files
 from moe_segments.cli import output
 from moe_segments.cli.progress import watching
 from moe_segments.cli.quota import quota_line
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from moe_segments.bulk import BulkReport, BulkRow
-    from moe_segments.cli.options import Common, Receiving
+    from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.cli.session import Session
     from moe_segments.client import SegmentsClient
     from moe_segments.governor import PlannedStart
@@ -37,7 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
 
-_FIGURES: Final = ("found", "processed", "matched")
+_FIGURES: Final = ("rows", "found", "processed", "matched")
+_QUIET_S: Final = 1.0
+_NOT_PUBLISHED: Final = (
+    "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
+    "or upload it where it is public and give file_url"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,10 +57,10 @@ class BulkOptions:
     result_timeout_s: float | None
 
 
-def run_manifest(path: Path, options: BulkOptions, receiving: Receiving, common: Common) -> int:
+def run_manifest(path: Path, options: BulkOptions, sending: Sending, receiving: Receiving, common: Common) -> int:
     """Carry out a manifest. Returns the exit code."""
     stopping = "stopping: nothing new is sent, answers to what was sent are awaited; once more to quit at once"
-    return run(lambda stop: _bulk(path, options, receiving, common, stop), stopping=stopping)
+    return run(lambda stop: _bulk(path, options, sending, receiving, common, stop), stopping=stopping)
 
 
 def plan_manifest(path: Path, common: Common) -> int:
@@ -61,13 +68,21 @@ def plan_manifest(path: Path, common: Common) -> int:
     return run(lambda stop: _plan(path, common, stop))
 
 
-async def _bulk(path: Path, options: BulkOptions, receiving: Receiving, common: Common, stop: asyncio.Event) -> int:
+async def _bulk(
+    path: Path,
+    options: BulkOptions,
+    sending: Sending,
+    receiving: Receiving,
+    common: Common,
+    stop: asyncio.Event,
+) -> int:
     manifest = read_manifest(path)
-    async with open_session(common, receiving) as session:
+    async with open_session(common, receiving, sending) as session:
         client = session.client
-        _refuse_files(manifest, session)
+        if not client.publishes:
+            refuse_local_files(manifest, _NOT_PUBLISHED)
         try:
-            manifest = await unless_stopped(_counted(client, manifest, remote=False), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
@@ -80,6 +95,7 @@ async def _bulk(path: Path, options: BulkOptions, receiving: Receiving, common: 
                 concurrency=options.concurrency,
                 again=options.again,
                 on_unknown=options.on_unknown,
+                preflight=sending.preflight,
                 result_timeout_s=options.result_timeout_s,
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
@@ -91,18 +107,19 @@ async def _bulk(path: Path, options: BulkOptions, receiving: Receiving, common: 
     return report.exit_code
 
 
-def _refuse_files(manifest: Manifest, session: Session) -> None:
-    """Local files need somebody to publish them; said for all of them, before anything is sent."""
-    if session.publishes:
-        return
-    problem = "the service cannot read a file of this machine: upload it where it is public and give file_url"
-    mistakes = tuple(
-        Mistake(entry.line, "file", problem)
-        for entry in manifest.entries
-        if isinstance(entry.operation, FileOperation) and entry.operation.file is not None
-    )
-    if mistakes:
-        raise ManifestError(manifest.name, mistakes)
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
+    """The manifest with the rows of its files known, after all of them were checked."""
+    if sending.preflight == "off":
+        return await _counted(client, manifest, remote=False)
+    began_s, told = time.monotonic(), False
+
+    def on_checked(_: Entry) -> None:
+        nonlocal told
+        if not told and time.monotonic() - began_s > _QUIET_S:
+            told = True
+            output.note(f"checking the files of {manifest.name} before anything is sent")
+
+    return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
 
 
 async def _counted(client: SegmentsClient, manifest: Manifest, *, remote: bool) -> Manifest:
@@ -164,15 +181,15 @@ def _show_report(report: BulkReport, common: Common) -> None:
 
 
 def _summary(rows: Sequence[BulkRow]) -> tuple[Sequence[str], Iterable[Sequence[Text | str]]]:
-    has_problem = any(row.error for row in rows)
+    has_problem = any(row.error or row.warning for row in rows)
     columns = ("line", "op", "segment", "state", *_FIGURES, *(("problem",) if has_problem else ()))
     return columns, (_cells(row, has_problem=has_problem) for row in rows)
 
 
 def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[Text | str]:
-    figures = (output.figure(number) for number in (row.found, row.processed, row.matched))
+    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
     cells: list[Text | str] = [str(row.line), row.op, row.name, output.styled_state(row.state), *figures]
-    return [*cells, row.error or ""] if has_problem else cells
+    return [*cells, row.error or row.warning or ""] if has_problem else cells
 
 
 def _explain(report: BulkReport, session: Session) -> None:

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from moe_segments.errors import InputError
 
-__all__ = ["Common", "FileOptions", "Receiving", "Telling", "Waiting"]
+__all__ = ["Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting"]
 
 _LAST_PORT = 65_535
 
@@ -83,6 +83,22 @@ class Receiving:
         return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+@Parameter(name="*", group=Group("Files", sort_key=7))
+@attrs.frozen(kw_only=True)
+class Sending:
+    """How files are checked, and how those of this machine get to the service.
+
+    Attributes:
+        publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
+            az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
+        preflight: What a file that breaks a rule does before anything is sent: error refuses it, warn goes on, off does
+            not look.
+    """
+
+    publish: str | None = None
+    preflight: Literal["error", "warn", "off"] = "error"
+
+
 @Parameter(name="*", group=Group("Waiting", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Waiting:
@@ -106,7 +122,7 @@ class FileOptions:
         attribute_name: User attribute that the file's values are matched against, such as ID.
         attribute_type: Its type.
         file_url: Public URL of a CSV with one value a line, at most 150 MB.
-        file: A local CSV instead; with --sandbox, which publishes it.
+        file: A local CSV instead; it is published first, see --publish.
         rows: How many values the file has, an upper bound; else it is read and counted.
         email: Who is told of the result by e-mail; may be given several times.
     """

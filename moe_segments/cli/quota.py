@@ -15,6 +15,7 @@ from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_session
+from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALLS, GET_CALLS, LIST_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,17 @@ _WORDS: Final[Mapping[str, str]] = {
     "operations_per_day": "operations in the day",
     "users_per_day": "users in the day",
     "active_segments": "active segments",
+    **{
+        f"{call}_per_{unit}": f"{words} in the {unit}"
+        for call, words in (
+            (LIST_CALLS, "lists"),
+            (CREATE_FILTER_CALLS, "filter creates"),
+            (GET_CALLS, "gets"),
+        )
+        for unit in ("minute", "hour", "day")
+    },
 }
+_CALLS: Final = {name: call for call, names in CALL_LIMITS.items() for name in names}
 
 
 def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
@@ -43,13 +54,18 @@ def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
 
 
 def quota_line(usage: Mapping[str, LimitUsage]) -> str:
-    """All quotas in one line."""
-    return "quotas: " + ", ".join(f"{one.used:,} of {one.capacity:,} {_words(one.limit)}" for one in usage.values())
+    """All quotas in one line; those of lists, gets and filter creates only where they are used."""
+    shown = [one for one in usage.values() if one.used or one.limit not in _CALLS]
+    return "quotas: " + ", ".join(f"{one.used:,} of {one.capacity:,} {_words(one.limit)}" for one in shown)
 
 
-def what_it_waits_for(usage: Mapping[str, LimitUsage]) -> LimitUsage | None:
-    """The full limit that frees last, if any is full."""
-    full = [one for one in usage.values() if one.remaining <= 0 and _free_at(one) > 0]
+def what_it_waits_for(usage: Mapping[str, LimitUsage], *, is_call: bool = False) -> LimitUsage | None:
+    """The full limit that frees last, if any is full: of file operations, or of lists and filter creates."""
+    asked = {LIST_CALLS, CREATE_FILTER_CALLS} if is_call else set()
+    names = {
+        name for name in usage if (_CALLS[name] in asked if name in _CALLS else not is_call or name == ACTIVE_SEGMENTS)
+    }
+    full = [one for one in usage.values() if one.limit in names and one.remaining <= 0 and _free_at(one) > 0]
     return max(full, key=_free_at, default=None)
 
 

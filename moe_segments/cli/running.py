@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.bulk import EXIT_INTERRUPTED, exit_code_of
 from moe_segments.cli.output import note
-from moe_segments.errors import AuthenticationFailed, MoeSegmentsError
+from moe_segments.errors import AuthenticationFailed, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -51,6 +51,8 @@ def _hint(error: MoeSegmentsError) -> str:
     """What a user of the command line can do, where the error's own sentence cannot know it."""
     if isinstance(error, AuthenticationFailed):
         return "; check MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER"
+    if isinstance(error, PreflightError) and error.report is not None:
+        return "; 'moe-segments preflight FILE' shows every line, and mends what can be mended with --fix OUT"
     return ""
 
 

@@ -63,6 +63,7 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             "MOE_DATA_CENTER": sandbox.credentials.data_center,
             "MOE_BASE_URL": sandbox.url,
             "MOE_JOURNAL": f"sqlite:///{directory}/quota.db",
+            "MOE_PUBLISH": sandbox.files_url,
         }
         if common.json:
             output.document({"url": sandbox.url, "speed": common.speed, "environment": variables})

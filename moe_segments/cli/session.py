@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import attrs
 
-from moe_segments.cli.options import Receiving
+from moe_segments.cli.options import Receiving, Sending
 from moe_segments.client import SegmentsClient
 from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
@@ -43,31 +43,32 @@ class Session:
     Attributes:
         client: The client.
         receives: Callbacks of ours can come, here or elsewhere on this journal.
-        publishes: Local files can be made available to the service.
         lasts: The journal is still there for the next command.
     """
 
     client: SegmentsClient
     receives: bool
-    publishes: bool
     lasts: bool
 
 
 @asynccontextmanager
-async def open_session(common: Common, receiving: Receiving | None = None) -> AsyncIterator[Session]:
+async def open_session(
+    common: Common, receiving: Receiving | None = None, sending: Sending | None = None
+) -> AsyncIterator[Session]:
     """Open the client that the options and the environment describe, close it at the end.
 
     Args:
         common: Where to.
         receiving: How callbacks come in; None for a command that waits for none.
+        sending: How files are checked and published; None for a command that sends none.
 
     Raises:
         InputError: Options or variables are missing, wrong, or do not go together.
         JournalError: The journal cannot be used.
     """
     async with AsyncExitStack() as stack:
-        opened = _sandboxed(stack, common, receiving) if common.sandbox else _real(stack, common, receiving)
-        yield await opened
+        open_one = _sandboxed if common.sandbox else _real
+        yield await open_one(stack, common, receiving, sending or Sending(preflight="off"))
 
 
 def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credentials, Settings]:
@@ -133,7 +134,7 @@ def requests_per_s(speed: float) -> float:
     return min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
 
 
-async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None) -> Session:
+async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
     if receiving is not None and receiving != Receiving():
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
@@ -147,10 +148,11 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         limits=sandbox.limits,
         base_url=sandbox.url,
         requests_per_s=requests_per_s(common.speed),
-        publish=sandbox.publish,
+        publish=sending.publish or sandbox.publish,
+        preflight=sending.preflight,
     )
     await stack.enter_async_context(client)
-    return Session(client=client, receives=True, publishes=True, lasts=_lasts(common.journal))
+    return Session(client=client, receives=True, lasts=_lasts(common.journal))
 
 
 async def _port_of(journal: str) -> int:
@@ -175,7 +177,7 @@ def _may_know(journal: str) -> bool:
     return _lasts(journal)
 
 
-async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None) -> Session:
+async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
     credentials, settings = real_settings(common)
     receiver = None if receiving is None else await _receiver(stack, receiving, settings, credentials.scope)
     client = SegmentsClient(
@@ -185,9 +187,11 @@ async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | No
         limits=settings.limits,
         base_url=settings.base_url,
         requests_per_s=requests_per_s(common.speed),
+        publish=sending.publish or settings.publish,
+        preflight=sending.preflight,
     )
     await stack.enter_async_context(client)
-    return Session(client=client, receives=receiver is not None, publishes=False, lasts=_lasts(settings.journal))
+    return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))
 
 
 async def _receiver(

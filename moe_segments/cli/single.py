@@ -1,4 +1,4 @@
-"""The commands for one operation, and the list of segments."""
+"""The commands for one file operation, archive and unarchive."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.bulk import EXIT_OK, check_key, row_of
+from moe_segments.bulk import check_key, row_of
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_session
-from moe_segments.errors import InputError, MoeSegmentsError
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_segments.bulk import BulkRow
-    from moe_segments.cli.options import Common, FileOptions, Receiving, Waiting
+    from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
     from moe_segments.cli.session import Session
     from moe_segments.job import Job
     from moe_segments.models import Operation
 
-__all__ = ["list_all", "submit_file", "submit_plain"]
+__all__ = ["submit_file", "submit_plain"]
 
 _KINDS: Final[Mapping[str, type[Operation]]] = {
     kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
@@ -41,34 +41,36 @@ _KINDS: Final[Mapping[str, type[Operation]]] = {
 
 
 def submit_file(
-    op: str, fields: dict[str, Any], file: FileOptions, waiting: Waiting, receiving: Receiving, common: Common
+    op: str,
+    fields: dict[str, Any],
+    file: FileOptions,
+    sending: Sending,
+    waiting: Waiting,
+    receiving: Receiving,
+    common: Common,
 ) -> int:
     """Submit one file operation, and wait for its result where a callback can come. Returns the exit code."""
     fields |= attrs.asdict(file)
     fields["emails"] = fields.pop("email")
-    return run(lambda stop: _submit(op, fields, waiting, receiving, common, stop))
+    return run(lambda stop: _submit(op, fields, sending, waiting, receiving, common, stop))
 
 
 def submit_plain(op: str, fields: dict[str, Any], waiting: Waiting, common: Common) -> int:
     """Archive or unarchive. Returns the exit code."""
-    return run(lambda stop: _submit(op, fields, waiting, None, common, stop))
-
-
-def list_all(name: str | None, common: Common) -> int:
-    """List segments. Returns the exit code."""
-    return run(lambda stop: _list(name, common, stop))
+    return run(lambda stop: _submit(op, fields, None, waiting, None, common, stop))
 
 
 async def _submit(
     op: str,
     fields: Mapping[str, Any],
+    sending: Sending | None,
     waiting: Waiting,
     receiving: Receiving | None,
     common: Common,
     stop: asyncio.Event,
 ) -> int:
     operation = _KINDS[op](**fields)
-    async with open_session(common, receiving) as session:
+    async with open_session(common, receiving, sending) as session:
         _check_file(operation, session)
         if isinstance(operation, FileOperation):
             await unless_stopped(check_key(session.client, operation.name), stop)
@@ -80,9 +82,11 @@ async def _submit(
 
 
 def _check_file(operation: Operation, session: Session) -> None:
-    if isinstance(operation, FileOperation) and operation.file is not None and not session.publishes:
+    if isinstance(operation, FileOperation) and operation.file is not None and not session.client.publishes:
         raise InputError(
-            "the service cannot read a file of this machine: upload it where it is public and give --file-url", "--file"
+            "the service cannot read a file of this machine: say with --publish where to put it, such as "
+            "s3://bucket/prefix, or upload it where it is public and give --file-url",
+            "--file",
         )
 
 
@@ -102,6 +106,8 @@ async def _followed(
         raise
     except MoeSegmentsError as error:
         if job_id not in client.follower.state.jobs.records:
+            if isinstance(error, PreflightError) and error.report is not None:
+                output.note(error.report.as_text(mask=True))  # what is said here may be kept in a log
             raise
         output.note(f"moe-segments: {error}")
         return client.job(job_id), error
@@ -120,8 +126,11 @@ def _show(row: BulkRow, accepted: dict[str, object], common: Common) -> None:
         told = {field: value for field, value in row.to_json().items() if field != "line"}
         output.document({**told, "accepted": accepted})
         return
+    checked = "" if row.rows is None else f"{row.rows:,} checked, "
     figures = (
-        f": {row.found:,} found, {row.processed:,} processed, {row.matched:,} matched" if _has_figures(row) else ""
+        f": {checked}{row.found:,} found, {row.processed:,} processed, {row.matched:,} matched"
+        if _has_figures(row)
+        else ""
     )
     cs_id = f", id {accepted['cs_id']}" if accepted.get("cs_id") else ""
     output.say(f"{row.op} {row.name}: {row.state}{figures} (job {row.job_id}{cs_id})")
@@ -129,17 +138,3 @@ def _show(row: BulkRow, accepted: dict[str, object], common: Common) -> None:
 
 def _has_figures(row: BulkRow) -> bool:
     return None not in (row.found, row.processed, row.matched)
-
-
-async def _list(name: str | None, common: Common, stop: asyncio.Event) -> int:
-    async with open_session(common) as session:
-        segments = await unless_stopped(session.client.list_segments(name), stop)
-    if common.json:
-        output.document({"segments": [attrs.asdict(segment) for segment in segments]})
-        return EXIT_OK
-    columns = ("segment", "id", "created", "type", "source")
-    rows = (
-        (one.name, one.id, output.clock_time(one.created_time), one.type or "", one.source or "") for one in segments
-    )
-    output.show(output.table(columns, rows))
-    return EXIT_OK

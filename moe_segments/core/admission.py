@@ -14,14 +14,18 @@ import attrs
 from moe_segments.core.decisions import Cost, Granted, Never, Wait
 from moe_segments.core.events import Reserved
 from moe_segments.core.plan import starts
+from moe_segments.limits import CREATE_FILTER_CALLS
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
+    FilterOperation,
     Operation,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
+    UpdateFilterSegment,
 )
 
 if TYPE_CHECKING:
@@ -123,12 +127,14 @@ Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | Known
 _LAST_MOMENT_US: Final = 2**62
 
 
-def cost_of(operation: Operation, limits: QuotaLimits) -> Cost:
+def cost_of(operation: Operation | FilterOperation, limits: QuotaLimits) -> Cost:  # noqa: PLR0911 - one a kind
     """What one send of an operation may spend. Rows that are not known yet weigh nothing here.
 
     The documents name create, add and remove for the hour and the day; replace has a 429 of its own and is counted,
     like the users of remove and replace, unless the limits say otherwise.
     """
+    if isinstance(operation, CreateFilterSegment):
+        return Cost(segments=1, call=CREATE_FILTER_CALLS)
     match operation:
         case CreateFileSegment():
             return Cost(1, operation.rows or 0, 1)
@@ -140,8 +146,8 @@ def cost_of(operation: Operation, limits: QuotaLimits) -> Cost:
             return Cost(int(limits.replace_counts_operation), rows)
         case UnarchiveSegment():
             return Cost(segments=1)
-        case ArchiveSegment():
-            return Cost()
+        case ArchiveSegment() | UpdateFilterSegment():
+            return Cost()  # no limit is documented for either
         case AddUsers():
             return Cost(1, operation.rows or 0)
 
@@ -356,6 +362,7 @@ def _reserved(state: WorkspaceState, ask: Ask) -> Reserved:
         operations=ask.cost.operations,
         rows=ask.cost.rows,
         segments=ask.cost.segments,
+        call=ask.cost.call,
         keys=ask.keys,
         fence_us=ask.fence_us,
         timeout_us=ask.timeout_us,

@@ -11,11 +11,12 @@ __all__ = ["Cost", "Decision", "Granted", "LimitState", "Never", "Unit", "Wait"]
 
 
 class Unit(IntEnum):
-    """What a limit weighs; the place of its amount in a `Cost`."""
+    """What a limit weighs; the first three are the place of their amount in a `Cost`."""
 
     OPERATION = 0
     USER = 1
     SEGMENT = 2
+    CALL = 3
 
 
 class Cost(NamedTuple):
@@ -25,11 +26,18 @@ class Cost(NamedTuple):
         operations: File-segment operations.
         rows: Users uploaded.
         segments: Active segments taken.
+        call: The call of the v3 API that it is, one of `limits.CALL_LIMITS`; empty for none that has a quota.
     """
 
     operations: int = 0
     rows: int = 0
     segments: int = 0
+    call: str = ""
+
+    def asks(self, unit: int) -> int:
+        """How much of a unit it may spend."""
+        amounts = (self.operations, self.rows, self.segments, 1 if self.call else 0)
+        return amounts[unit]
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from moe_segments.absent import Unset
 from moe_segments.core.events import (
     Adopted,
     Answered,
@@ -29,12 +30,15 @@ from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
     FileOperation,
+    FilterOperation,
     JobState,
     Operation,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
+    UpdateFilterSegment,
     url_without_query,
 )
 
@@ -45,17 +49,22 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
 
+READS: Final = ("list", "get")
 KEEP_DAYS: Final = 90  # how long a finished job is remembered
 _TOO_MANY: Final = 429
 _SECOND_US: Final = 1_000_000
-_KINDS: Final[Mapping[str, type[Operation]]] = {
-    kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
+_KINDS: Final[Mapping[str, type[Operation | FilterOperation]]] = {
+    kind.op: kind
+    for kind in (
+        *(CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment),
+        *(CreateFilterSegment, UpdateFilterSegment),
+    )
 }
 
 
-def remembered(operation: Operation) -> dict[str, object]:
-    """An operation as the journal keeps it: no query of a URL, no e-mail address, no callback URL."""
-    kept: dict[str, object] = {"op": operation.op, "name": operation.name}
+def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
+    """An operation as the journal keeps it: no query of a URL, no e-mail address, no callback URL, no filter."""
+    kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}
     if isinstance(operation, FileOperation):
         kept["attribute_name"] = operation.attribute_name
         kept["attribute_type"] = operation.attribute_type
@@ -67,16 +76,20 @@ def remembered(operation: Operation) -> dict[str, object]:
     return {field: value for field, value in kept.items() if value is not None}
 
 
-def recalled(kept: Mapping[str, object]) -> Operation:
-    """The operation from what `remembered` kept of it."""
-    fields = {field: value for field, value in kept.items() if field != "op"}
-    return _KINDS[str(kept["op"])](**fields)  # type: ignore[arg-type]  # checked by the model's validators
+def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
+    """The operation from what `remembered` kept of it; a filter segment's without filters, which cannot be sent."""
+    fields = {field: value for field, value in kept.items() if field not in ("op", "checked")}
+    kind = _KINDS[str(kept["op"])]
+    if issubclass(kind, CreateFilterSegment | UpdateFilterSegment):
+        fields["included_filters"] = ()
+    return kind(**fields)  # type: ignore[arg-type]  # checked by the model's validators
 
 
-def segment_keys(operation: Operation) -> tuple[str, ...]:
+def segment_keys(operation: Operation | FilterOperation) -> tuple[str, ...]:
     """What an operation keeps busy: the segment by its name, and by its identifier where that is given."""
     cs_id = getattr(operation, "cs_id", None)
-    return (operation.name, f"id:{cs_id}") if cs_id else (operation.name,)
+    by_name = () if isinstance(operation.name, Unset) else (operation.name,)
+    return (*by_name, f"id:{cs_id}") if cs_id else by_name
 
 
 @attrs.define(eq=False)
@@ -85,7 +98,7 @@ class JobRecord:
 
     Attributes:
         id: The job's identifier.
-        operation: Its fields, see `remembered`.
+        operation: Its fields, see `remembered`; with `checked`, what its preflight found.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.
@@ -106,6 +119,7 @@ class JobRecord:
         conflicts: Later callbacks that said something else.
         unparsed: A callback came that could not be read.
         adopted: The service's list showed its segment.
+        adopted_created: When the service created the segment that was found, ISO 8601.
     """
 
     id: str
@@ -130,6 +144,7 @@ class JobRecord:
     conflicts: int = 0
     unparsed: bool = False
     adopted: bool = False
+    adopted_created: str | None = None
 
     @property
     def terminal(self) -> bool:
@@ -203,8 +218,15 @@ class Jobs:
         if record.state == JobState.REFUSED:
             return record.status == _TOO_MANY
         if retry_unknown and record.state_at(now_us) == JobState.UNKNOWN:
-            return all(self.last_sent.get(key, job) == job for key in self.known_as(record.keys))
+            return all(self._was_last(record, key) for key in self.known_as(record.keys))
         return False
+
+    def _was_last(self, record: JobRecord, key: str) -> bool:
+        """Whether nothing was sent to its segment after it; under a name it did not use, by when each was sent."""
+        last = self.records.get(self.last_sent.get(key, record.id))
+        if last is None or last is record:
+            return True
+        return key not in record.keys and last.doubt_us < record.doubt_us
 
     def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
         """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
@@ -240,7 +262,9 @@ class Jobs:
                 pass  # events about quotas and keys say nothing of a job
 
     def reserve(self, event: Reserved, at_us: int) -> None:
-        """A send is about to leave."""
+        """A send is about to leave. A read is no job: nobody asks for it again."""
+        if event.operation.get("op") in READS:
+            return
         record = self.records.get(event.job)
         if record is None:
             record = self.records[event.job] = JobRecord(event.job, event.operation, JobState.PLANNED, at_us)
@@ -330,7 +354,7 @@ class Jobs:
         record = self._current(event)
         if record is None or record.terminal:
             return
-        record.adopted = True
+        record.adopted, record.adopted_created = True, event.created_time
         record.accepted = {"cs_name": record.operation.get("name"), "cs_id": event.cs_id}
         self._accept(record, at_us)
 

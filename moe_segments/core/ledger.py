@@ -36,14 +36,15 @@ from moe_segments.core.events import (
     row_of,
 )
 from moe_segments.core.gauge import ActiveSegments
+from moe_segments.core.pools import Pool, pools_for
 from moe_segments.core.tape import SILENT_US, Hold, Tape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
+__all__ = ["CallRow", "Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
 
 SECOND_US: Final = 1_000_000
 _MOST: Final = 2**40  # weight of one entry at most, whatever a log says: running sums are 64 bits
@@ -74,6 +75,19 @@ class Row:
     life_us: int | None = None
 
 
+@attrs.define(eq=False, weakref_slot=False)
+class CallRow(Row):
+    """One send that spends a call of the v3 API: a row of its own kind, so that the others are none the larger.
+
+    Attributes:
+        call: The call, one of `limits.CALL_LIMITS`.
+        called: Its hold on that.
+    """
+
+    call: str = attrs.field(kw_only=True)
+    called: Hold = attrs.field(kw_only=True)
+
+
 class Ledger:
     """What is spent, by the events of one journal, under one set of limits."""
 
@@ -86,6 +100,8 @@ class Ledger:
         self.operations, self.users = Tape(), Tape()
         self.tapes = (self.operations, self.users)
         self.windows = tuple(self._make_windows())
+        self.pools = pools_for(limits)
+        self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
         self.active = ActiveSegments(max(0, limits.active_segments - spare))
         self.external: list[ExternalUsage] = []
@@ -116,9 +132,9 @@ class Ledger:
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
         self.advance(now_us)
-        latest_us, binding = 0, None
+        latest_us, binding, amounts = 0, None, cost[:3]
         for window in self.windows:
-            weight = cost[window.unit]
+            weight = amounts[window.unit]
             if not weight:
                 continue
             if weight > window.capacity:
@@ -126,10 +142,15 @@ class Ledger:
             until_us = self._blocked_until_us(window, weight, now_us)
             if until_us > latest_us:
                 latest_us, binding = until_us, window
+        if cost.call:
+            for window in self._pool_at(cost.call, now_us).windows:
+                until_us = self._blocked_until_us(window, 1, now_us)
+                if until_us > latest_us:
+                    latest_us, binding = until_us, window
         wait = (
             None
             if binding is None
-            else Wait(latest_us, binding.limit, binding.used, cost[binding.unit], binding.capacity)
+            else Wait(latest_us, binding.limit, binding.used, cost.asks(binding.unit), binding.capacity)
         )
         if cost.segments:
             wait = self._decide_active(cost.segments, now_us, wait)
@@ -161,10 +182,28 @@ class Ledger:
             return wait
         return Wait(until_us, documented.ACTIVE_SEGMENTS, active.used, segments, active.capacity)
 
+    def _pool_at(self, call: str, now_us: int) -> Pool:
+        """The pool of a call, as of now: it moves on when it is looked at, so that nobody else pays for it."""
+        pool = self.pools[call]
+        pool.tape.advance(now_us)
+        return pool
+
+    def _tape_of(self, row: CallRow) -> Tape:
+        return self.pools[row.call].tape
+
+    def all_windows(self) -> Iterator[Window]:
+        """Every window: of file operations, of users, of calls."""
+        yield from self.windows
+        for pool in self.distinct_pools:
+            yield from pool.windows
+
     def usage(self, now_us: int) -> tuple[LimitState, ...]:
         """Every limit at *now_us*."""
         self.advance(now_us)
+        for pool in self.distinct_pools:
+            pool.tape.advance(now_us)
         windows = tuple(self._window_state(window, now_us) for window in self.windows)
+        calls = (self._window_state(window, now_us) for pool in self.distinct_pools for window in pool.windows)
         active = self.active
         return (
             *windows,
@@ -177,6 +216,7 @@ class Ledger:
                 active.next_release_us(),
                 active.full_until_us if active.full_until_us > now_us else 0,
             ),
+            *calls,
         )
 
     def _window_state(self, window: Window, now_us: int) -> LimitState:
@@ -193,7 +233,7 @@ class Ledger:
             closed_us if closed_us > now_us else 0,
         )
 
-    def throttle_for(self, named_capacity: int | None, wait_us: int | None, now_us: int) -> Throttled:
+    def throttle_for(self, named_capacity: int | None, wait_us: int | None, now_us: int, call: str = "") -> Throttled:
         """What to take as full after a 429 that we did not foresee.
 
         Args:
@@ -201,9 +241,12 @@ class Ledger:
             wait_us: How long the answer asked to wait; None: a probe when the oldest own row expires, at the
                 latest one window after receipt.
             now_us: The journal's time.
+            call: The call that was refused; empty for a file operation.
         """
         self.advance(now_us)
-        windows = [window for window in self.windows if window.unit is Unit.OPERATION]
+        windows: Sequence[Window] = [window for window in self.windows if window.unit is Unit.OPERATION]
+        if call:
+            windows = self._pool_at(call, now_us).windows
         named = [window for window in windows if getattr(self.limits, window.limit) == named_capacity]
         window = named[0] if named else max(windows, key=lambda window: window.used / window.capacity)
         if wait_us is not None:
@@ -216,11 +259,11 @@ class Ledger:
         """A copy in which everything in flight ends as soon as it can, for looking ahead."""
         self.advance(now_us)
         copy = Ledger(self.limits)
-        for tape, ours in zip(copy.tapes, self.tapes, strict=True):
+        for tape, ours in zip(copy.all_tapes(), self.all_tapes(), strict=True):
             tape.us, tape.sums = ours.us[:], ours.sums[:]
             for hold in ours.holds:
                 tape.add(hold.expected_us(now_us), hold.weight)
-        for window, our in zip(copy.windows, self.windows, strict=True):
+        for window, our in zip(copy.all_windows(), self.all_windows(), strict=True):
             window.throttled_until_us, window.quarantined_until_us = (
                 our.throttled_until_us,
                 our.quarantined_until_us,
@@ -229,19 +272,26 @@ class Ledger:
         copy.advance(now_us)
         return copy
 
+    def all_tapes(self) -> Iterator[Tape]:
+        """Every tape: of file operations, of users, of calls."""
+        yield from self.tapes
+        for pool in self.distinct_pools:
+            yield pool.tape
+
     def spend(self, cost: Cost, at_us: int, label: str) -> None:
         """Count *cost* as ended at *at_us*: what looking ahead does with each start."""
         for tape, amount in zip(self.tapes, (cost.operations, cost.rows), strict=True):
             if amount:
                 tape.add(at_us, amount)
+        if cost.call:
+            self.pools[cost.call].tape.add(at_us, 1)
         for number in range(cost.segments):
             self.active.take(f"{label}/{number}", label, None, None)
 
     @contextmanager
     def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
         """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
-        rows = [self.rows[row_id] for row_id in row_ids]
-        holds = [hold for row in rows for hold in (row.operations, row.users) if hold is not None]
+        holds = [hold for row_id in row_ids for hold in _holds_of(self.rows[row_id])]
         silences = [(hold, hold.silence_us) for hold in holds]
         for hold, _ in silences:
             hold.silence_us = SILENT_US
@@ -262,6 +312,9 @@ class Ledger:
     def reserve(self, event: Reserved, at_us: int) -> None:
         """Hold what one send may spend, with its end in case nobody ever reports one."""
         operation, lease_us = event.operation, at_us + event.fence_us + event.timeout_us + self._late_us
+        if event.call in self.pools:  # any other is one that a later version counts
+            self._reserve_call(event, at_us, lease_us)
+            return
         row = self.rows[event.row] = Row(
             at_us,
             archives=_segment_of(operation) if operation.get("op") == "archive" else None,
@@ -277,13 +330,19 @@ class Ledger:
         if event.segments:
             self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
 
+    def _reserve_call(self, event: Reserved, at_us: int, lease_us: int) -> None:
+        row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self._late_us))
+        self.rows[event.row] = row
+        self._tape_of(row).hold(row.called)
+        if event.segments:
+            self.active.take(event.row, *_segment_of(event.operation), None)
+
     def restamp(self, row_id: str, by_us: int) -> None:
         """A row that was reserved just now became durable *by_us* later than it was decided."""
         row = self.rows[row_id]
         row.reserved_us += by_us
-        for hold in (row.operations, row.users):
-            if hold is not None:
-                hold.bound_us += by_us
+        for hold in _holds_of(row):
+            hold.bound_us += by_us
         lease = self.active.leases.get(row_id)
         if lease is not None and lease.until_us is not None:
             self.active.prolong(row_id, lease.until_us + by_us)
@@ -297,6 +356,8 @@ class Ledger:
             self.operations.release(row.operations)
         if row.users:
             self.users.release(row.users)
+        if isinstance(row, CallRow):
+            self._tape_of(row).release(row.called)
         self.active.free(row_id)
 
     def _answered(self, event: Answered, at_us: int) -> None:
@@ -308,6 +369,8 @@ class Ledger:
             self.operations.settle(row.operations, at_us)
         elif row.operations:
             self.operations.release(row.operations)
+        if isinstance(row, CallRow):
+            self._answered_call(row, event, at_us)
         if event.error is not None:
             self._refused(row_id, row)
             return
@@ -320,6 +383,12 @@ class Ledger:
                 self.active.archive(name, asked_id or cs_id)
         self._hold_users(row_id, row, at_us)
 
+    def _answered_call(self, row: CallRow, event: Answered, at_us: int) -> None:
+        if event.spends:
+            self._tape_of(row).settle(row.called, at_us)
+        else:
+            self._tape_of(row).release(row.called)
+
     def _refused(self, row_id: str, row: Row) -> None:
         if row.users:
             self.users.release(row.users)
@@ -327,7 +396,8 @@ class Ledger:
         del self.rows[row_id]
 
     def _end_probing(self, row: Row) -> None:
-        for window in self.windows:
+        calls = self.pools[row.call].windows if isinstance(row, CallRow) else ()
+        for window in (*self.windows, *calls):
             if window.strikes and row.reserved_us >= window.throttled_until_us:
                 window.probing, window.strikes = False, 0
 
@@ -350,6 +420,10 @@ class Ledger:
         counted_us = at_us + self._late_us
         if row.operations:
             self.operations.settle(row.operations, counted_us)
+        if isinstance(row, CallRow):
+            self._tape_of(row).settle(row.called, counted_us)
+            if row_id not in self.active.leases:  # a read: nothing more can be heard of it
+                del self.rows[row_id]
         if row.users:
             self.users.rebound(row.users, counted_us + self._allowance_us, SILENT_US)
         self.active.prolong(row_id, _plus(counted_us, row.life_us))
@@ -382,6 +456,10 @@ class Ledger:
             return
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
+        if isinstance(row, CallRow):
+            tape = self._pool_at(row.call, at_us).tape
+            if row.called.u_us is None or row.called.u_us > at_us:
+                tape.settle(row.called, at_us)
         self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
 
     def _never_sent(self, event: NeverSent, _: int) -> None:
@@ -400,21 +478,29 @@ class Ledger:
     def _throttle(self, event: Throttled, at_us: int) -> None:
         if event.limit == documented.ACTIVE_SEGMENTS:
             self.active.full_until_us = max(self.active.full_until_us, event.until_us)
-        for window in self.windows:
-            if window.limit == event.limit:
+        limit = self.kept_as(event.limit)
+        for window in self.all_windows():
+            if window.limit == limit:
                 window.strikes += at_us >= window.throttled_until_us  # those of one burst are one
                 window.throttled_until_us = max(window.throttled_until_us, event.until_us)
                 window.probing = event.probe
 
     def _quarantine(self, event: Quarantined, at_us: int) -> None:
         self.quarantine = event.reason
-        for window in self.windows:
+        for window in self.all_windows():
             window.quarantined_until_us = at_us + window.span_us
 
     def _trust(self, _: Trusted, __: int) -> None:
         self.quarantine = None
-        for window in self.windows:
+        for window in self.all_windows():
             window.quarantined_until_us = 0
+
+    def kept_as(self, limit: str) -> str:
+        """The name under which a limit of calls is kept here: another process may not have shared its pool."""
+        names = documented.CALL_LIMITS[documented.CREATE_FILTER_CALLS]
+        if limit not in names or not self.limits.filter_calls_shared:
+            return limit
+        return documented.CALL_LIMITS[documented.LIST_CALLS][names.index(limit)]
 
     # Remembering
 
@@ -425,6 +511,11 @@ class Ledger:
             del self.rows[row_id]
         longest_us = max(window.span_us for window in self.windows)
         self.external = [usage for usage in self.external if usage.at_us > now_us - longest_us]
+
+
+def _holds_of(row: Row) -> tuple[Hold, ...]:
+    holds = (row.operations, row.users, row.called if isinstance(row, CallRow) else None)
+    return tuple(hold for hold in holds if hold is not None)
 
 
 def _row_of(event: NeverSent | Answered | Unknown | CallbackReceived | Adopted) -> str:
@@ -455,6 +546,8 @@ def _life_us(expiry_days: int, limits: QuotaLimits) -> int:
 
 
 def _amount(usage: ExternalUsage, unit: int) -> int:
+    if unit == Unit.CALL:
+        return 0  # nobody can say how many of them others made
     return usage.operations if unit == Unit.OPERATION else usage.rows
 
 

@@ -105,12 +105,16 @@ _REFUSED: Final = Stop("the service refused it: the same request gets the same a
 _LOOK_FIRST: Final = Stop(
     "it may have worked and a name is used up for ever: wait for its callback, or look for the segment"
 )
+_SAME_AGAIN: Final = OnlyWhenAsked("it may have worked: once more sets the same filters again, over any newer ones")
 _SPENDS_AGAIN: Final = OnlyWhenAsked("it may have worked: once more changes nothing else, but spends quota again")
 
 _CREATE, _CHANGE, _LIFECYCLE, _READ = "create", "change", "lifecycle", "read"
+_UPDATE: Final = "update"
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "create": _CREATE,
+        "create_filter": _CREATE,
+        "update_filter": _UPDATE,
         "add": _CHANGE,
         "remove": _CHANGE,
         "replace": _CHANGE,
@@ -122,15 +126,16 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 _TABLE: Final[Mapping[Ending, Mapping[str, _Rule | Step]]] = MappingProxyType(
     {
-        Ending.NOT_SENT: dict.fromkeys((_CREATE, _CHANGE, _LIFECYCLE, _READ), _Rule.BACK_OFF),
+        Ending.NOT_SENT: dict.fromkeys((_CREATE, _CHANGE, _UPDATE, _LIFECYCLE, _READ), _Rule.BACK_OFF),
         Ending.THROTTLED: {
-            **dict.fromkeys((_CREATE, _CHANGE, _LIFECYCLE), _SOMEBODY_ELSE),
+            **dict.fromkeys((_CREATE, _CHANGE, _UPDATE, _LIFECYCLE), _SOMEBODY_ELSE),
             _READ: _Rule.AS_TOLD,
         },
-        Ending.REFUSED: dict.fromkeys((_CREATE, _CHANGE, _LIFECYCLE, _READ), _REFUSED),
+        Ending.REFUSED: dict.fromkeys((_CREATE, _CHANGE, _UPDATE, _LIFECYCLE, _READ), _REFUSED),
         Ending.MAYBE: {
             _CREATE: _LOOK_FIRST,
             _CHANGE: _SPENDS_AGAIN,
+            _UPDATE: _SAME_AGAIN,
             _LIFECYCLE: _Rule.AFTER_LATE,
             _READ: _Rule.BACK_OFF,
         },
@@ -159,7 +164,7 @@ def next_step(
     """What to do after a send that ended so.
 
     Args:
-        op: "create", "add", "remove", "replace", "archive", "unarchive", "list" or "get".
+        op: An operation's `op`, or "list" or "get".
         ending: How it ended.
         attempts: Sends so far, from 1.
         count_late_s: D: how long the service may still count a send that we gave up on, seconds.

@@ -15,7 +15,7 @@ from moe_segments.core.decisions import Cost
 from moe_segments.core.events import ExternalUsage, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
-from moe_segments.core.ledger import Ledger, Row
+from moe_segments.core.ledger import CallRow, Ledger, Row
 from moe_segments.core.tape import Hold, Tape
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _ledger(ledger: Ledger) -> dict[str, object]:
     active = ledger.active
     return {
         "entries": [_entries(tape) for tape in ledger.tapes],
+        "calls": {pool.key: _entries(pool.tape) for pool in ledger.distinct_pools},
         "rows": {row_id: _row(row) for row_id, row in ledger.rows.items()},
         "active": {
             "external": active.external,
@@ -94,7 +95,7 @@ def _ledger(ledger: Ledger) -> dict[str, object]:
                 window.strikes,
                 window.quarantined_until_us,
             ]
-            for window in ledger.windows
+            for window in ledger.all_windows()
         ],
         "external": [attrs.astuple(usage) for usage in ledger.external],
         "quarantine": ledger.quarantine,
@@ -108,6 +109,8 @@ def _entries(tape: Tape) -> list[list[int]]:
 
 def _row(row: Row) -> dict[str, object]:
     holds = {"operations": _hold(row.operations), "users": _hold(row.users)}
+    if isinstance(row, CallRow):
+        holds["called"] = _hold(row.called)
     return attrs.asdict(row, filter=lambda field, _: field.name not in holds) | holds
 
 
@@ -120,22 +123,38 @@ def _ledger_from(state: WorkspaceState, data: Mapping[str, Any]) -> Ledger:
     for tape, entries in zip(ledger.tapes, data["entries"], strict=True):
         for u_us, weight in entries:
             tape.add(u_us, weight)
+    _add_calls(ledger, data.get("calls", {}))
     for row_id, fields in data["rows"].items():
-        holds = {
-            "operations": _hold_from(ledger.operations, fields["operations"]),
-            "users": _hold_from(ledger.users, fields["users"]),
-        }
-        archives = fields["archives"] and tuple(fields["archives"])
-        ledger.rows[row_id] = Row(**(fields | holds | {"archives": archives}))
+        ledger.rows[row_id] = _row_from(ledger, fields)
     ledger.active = _active_from(ledger.active.capacity, data["active"])
     for limit, throttled_us, probing, strikes, quarantined_us in data["windows"]:
-        for window in ledger.windows:
-            if window.limit == limit:
+        for window in ledger.all_windows():
+            if window.limit == ledger.kept_as(limit):
                 window.throttled_until_us, window.probing = throttled_us, probing
                 window.strikes, window.quarantined_until_us = strikes, quarantined_us
     ledger.external = [ExternalUsage(*usage) for usage in data["external"]]
     ledger.quarantine = data["quarantine"]
     return ledger
+
+
+def _row_from(ledger: Ledger, fields: Mapping[str, Any]) -> Row:
+    values = {
+        **fields,
+        "operations": _hold_from(ledger.operations, fields["operations"]),
+        "users": _hold_from(ledger.users, fields["users"]),
+        "archives": fields["archives"] and tuple(fields["archives"]),
+    }
+    if "called" not in fields:
+        return Row(**values)
+    return CallRow(**values | {"called": _hold_from(ledger.pools[fields["call"]].tape, fields["called"])})
+
+
+def _add_calls(ledger: Ledger, calls: Mapping[str, list[list[int]]]) -> None:
+    for key, entries in calls.items():
+        # A pool that was shared counts in each of ours: nobody wrote down which call an entry was.
+        for pool in dict.fromkeys(ledger.pools[call] for call in key.split("+")):
+            for u_us, weight in entries:
+                pool.tape.add(u_us, weight)
 
 
 def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:

@@ -139,7 +139,7 @@ class WorkspaceState:
 
     def _restore_job(self, event: Reserved, record: JobRecord | None) -> None:
         if record is None:
-            del self.jobs.records[event.job]
+            self.jobs.records.pop(event.job, None)  # a read has none
         else:
             self.jobs.records[event.job] = record
         if event.token_sha256 is not None:

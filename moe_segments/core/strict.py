@@ -21,6 +21,8 @@ from moe_segments.models import Accepted, FileFailed, FileProcessed, Segment
 if TYPE_CHECKING:
     import cattrs
 
+    from moe_segments.filter_values import FilterGroup, RawFilter
+
 __all__ = [
     "MAX_COUNT",
     "MAX_DEPTH",
@@ -60,10 +62,11 @@ def json_value(body: bytes) -> object:
         Mismatch: It is none.
     """
     try:
-        text = body.decode("utf-8-sig")
-        value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite)
-        _check_depth(value)
-        if "\\ud" in text.lower():  # half a surrogate pair is text that no journal can store
+        text = body.decode("utf-8").removeprefix("\ufeff")
+        value = _parsed(text)
+        if text.count("{") + text.count("[") > MAX_DEPTH:  # else it cannot be nested deeper
+            _check_depth(value)
+        if "\\u" in text and "\\ud" in text.lower():  # half a surrogate pair is text that no journal can store
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise Mismatch(f"JSON nested deeper than {MAX_DEPTH} @ $") from None
@@ -92,15 +95,25 @@ def structured(kind: type[_Made], value: object, path: str = "$") -> _Made:
         Mismatch: A field is missing or of another type; all of them, with their paths.
     """
     fields = object_at(value, path)
-    known = {field.name for field in attrs.fields(kind)} - {"extra"}
-    extra = {name: item for name, item in fields.items() if name not in known}
+    names = _NAMES[kind]
+    known: dict[str, object] = {}
+    extra: dict[str, object] = {}
+    for name, item in fields.items():
+        (known if name in names else extra)[name] = item
+    known["extra"] = extra
     import cattrs  # 40 ms, and nothing is decoded before the first answer
 
     try:
-        made = _converter().structure({name: fields[name] for name in known & fields.keys()}, kind)
+        return _converter().structure(known, kind)
     except cattrs.BaseValidationError as error:
         raise Mismatch("; ".join(sorted(cattrs.transform_error(error, path, _told)))) from None
-    return attrs.evolve(made, extra=extra) if extra else made
+
+
+# The fields of each model that an object may name.
+_NAMES: Final[Mapping[type, frozenset[str]]] = {
+    kind: frozenset(field.name for field in attrs.fields(kind)) - {"extra"}
+    for kind in (Accepted, FileProcessed, FileFailed, Segment)
+}
 
 
 def exact_int(value: object, path: str) -> int:
@@ -119,15 +132,17 @@ def moment(text: str) -> datetime | None:
     """An ISO 8601 time as aware UTC, None when it is none. The service sends no zone and means UTC."""
     try:
         read = datetime.fromisoformat(text)
-        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def cleaned(text: str) -> str:
     """Foreign text, fit to be shown: one line, no control characters, at most `MAX_TEXT_CHARS`."""
-    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * MAX_TEXT_CHARS])
-    words = " ".join(printable.split())
+    head = text[: 4 * MAX_TEXT_CHARS]
+    if not head.isprintable():
+        head = "".join(char if char.isprintable() else " " for char in head)
+    words = " ".join(head.split())
     return words if len(words) <= MAX_TEXT_CHARS else f"{words[: MAX_TEXT_CHARS - 1]}…"
 
 
@@ -162,6 +177,12 @@ def _not_finite(_: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _not_finite(text)
+
+
+# Made once: `json.loads` makes a decoder for each text when it is given hooks.
+_parsed: Final[Callable[[str], object]] = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite
+).decode
 
 
 def _check_depth(value: object) -> None:
@@ -210,6 +231,27 @@ def _exact_moment(value: object, _: object) -> datetime:
     return read
 
 
+def _optional_group(value: object, _: object) -> FilterGroup | RawFilter | None:
+    from moe_segments.filter_payloads import group_from  # who never sees a filter does not pay for them
+
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise Mismatch("expected object")
+    return group_from(value)
+
+
+def _optional(hook: Callable[[object, object], object]) -> Callable[[object, object], object]:
+    def optional(value: object, kind: object) -> object:
+        return None if value is None else hook(value, kind)
+
+    return optional
+
+
+def _as_it_is(value: object, _: object) -> object:
+    return value
+
+
 def _told(error: BaseException, _: type | None) -> str:
     return "required field missing" if isinstance(error, KeyError) else str(error)
 
@@ -220,14 +262,18 @@ def _converter() -> cattrs.Converter:
     from cattrs.gen import make_dict_structure_fn, override
 
     converter = cattrs.Converter()
-    for kind in (str, bool):
-        converter.register_structure_hook(kind, _exact(kind))
-    converter.register_structure_hook(int, _exact_int)
-    converter.register_structure_hook(float, _exact_float)
-    converter.register_structure_hook(datetime, _exact_moment)
+    from moe_segments.filter_values import FilterGroup, RawFilter
+
+    hooks = {str: _exact(str), bool: _exact(bool), int: _exact_int, float: _exact_float, datetime: _exact_moment}
+    for kind, hook in hooks.items():
+        converter.register_structure_hook(kind, hook)
+        # Said here, or the library asks itself each time what an optional one is.
+        converter.register_structure_hook(kind | None, _optional(hook))
+    converter.register_structure_hook(FilterGroup | RawFilter | None, _optional_group)
     for made in (Accepted, FileProcessed, FileFailed, Segment):
         # The models name these two for the type checker only.
-        attrs.resolve_types(made, localns={"Mapping": Mapping, "datetime": datetime})
-        hook = make_dict_structure_fn(made, converter, extra=override(omit=True))
-        converter.register_structure_hook(made, hook)
+        names = {"Mapping": Mapping, "datetime": datetime, "FilterGroup": FilterGroup, "RawFilter": RawFilter}
+        attrs.resolve_types(made, localns=names)
+        made_hook = make_dict_structure_fn(made, converter, extra=override(struct_hook=_as_it_is))
+        converter.register_structure_hook(made, made_hook)
     return converter

@@ -66,6 +66,7 @@ __all__ = [
     "ThrottleFacts",
     "Unparsed",
     "authorization",
+    "check_id",
     "decode_acceptance",
     "decode_callback",
     "decode_segments",
@@ -74,8 +75,11 @@ __all__ = [
     "encode_list",
     "error_from",
     "error_kind",
+    "headers_for",
+    "segment_at",
     "throttle_facts",
     "unsigned",
+    "value_of",
 ]
 
 JSON_TYPE: Final = "application/json"
@@ -108,6 +112,7 @@ _ERRORS: Final[Mapping[int, type[ApiError]]] = MappingProxyType(
 _KEPT_HEADERS: Final = frozenset(
     {"content-type", "date", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 )
+_TIMES: Final = ("created_time", "updated_time")
 _MAX_DETAILS: Final = 32
 # As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
 _QUERIES: Final = re.compile(
@@ -231,7 +236,7 @@ def encode(
     return Request(
         method=method,
         path=path,
-        headers=_headers(credentials) | {"Content-Type": content_type},
+        headers=headers_for(credentials) | {"Content-Type": content_type},
         body=_TO_JSON(present).encode("ascii"),
         secrets=(*_secrets(present.get("file_url"), present.get("callback_url")), *getattr(operation, "emails", ())),
     )
@@ -240,7 +245,7 @@ def encode(
 def encode_list(name: str | None, *, credentials: Credentials) -> Request:
     """The request that lists segments: those named exactly *name*, or all."""
     query = () if name is None else (("name", name),)
-    return Request(method="GET", path=_SEGMENTS, query=query, headers=_headers(credentials))
+    return Request(method="GET", path=_SEGMENTS, query=query, headers=headers_for(credentials))
 
 
 def encode_get(cs_id: str, *, credentials: Credentials) -> Request:
@@ -249,9 +254,18 @@ def encode_get(cs_id: str, *, credentials: Credentials) -> Request:
     Raises:
         InputError: The identifier has other characters than letters and digits, so it is no identifier.
     """
+    return Request(method="GET", path=f"{_SEGMENTS}/{check_id(cs_id)}", headers=headers_for(credentials))
+
+
+def check_id(cs_id: str) -> str:
+    """The identifier itself.
+
+    Raises:
+        InputError: It has other characters than letters and digits, so it is no identifier.
+    """
     if not cs_id.isascii() or not cs_id.isalnum():
         raise InputError("must be the identifier as the service gave it: letters and digits", "cs_id")
-    return Request(method="GET", path=f"{_SEGMENTS}/{cs_id}", headers=_headers(credentials))
+    return cs_id
 
 
 def authorization(credentials: Credentials) -> str:
@@ -278,7 +292,8 @@ def _file_fields(
     }
 
 
-def _headers(credentials: Credentials) -> dict[str, str]:
+def headers_for(credentials: Credentials) -> dict[str, str]:
+    """The headers of any request, without its content type and without Authorization."""
     headers = {"Accept": JSON_TYPE, "MOE-APPKEY": credentials.workspace_id}
     if credentials.db_name is not None:
         # One page names it Database, the newer ones MOE-DBNAME: both, until they agree.
@@ -310,12 +325,12 @@ def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | Non
     if answer.body_complete and not answer.body.strip():
         return Accepted(cs_name=operation.name)
     try:
-        accepted = structured(Accepted, _value_of(answer))
+        accepted = structured(Accepted, value_of(answer))
     except Mismatch as mismatch:
         raise AnswerShapeError(answer.status, str(mismatch), job_id) from None
     if accepted.success is False:
         raise AnswerShapeError(answer.status, "success is false @ $.success", job_id)
-    return attrs.evolve(accepted, cs_name=accepted.cs_name or operation.name)
+    return accepted if accepted.cs_name else attrs.evolve(accepted, cs_name=operation.name)
 
 
 def decode_segments(answer: Answer) -> tuple[Segment, ...]:
@@ -325,11 +340,11 @@ def decode_segments(answer: Answer) -> tuple[Segment, ...]:
         AnswerShapeError: Not as documented.
     """
     try:
-        envelope = object_at(_value_of(answer), "$")
+        envelope = object_at(value_of(answer), "$")
         data = envelope.get("data")
         if isinstance(data, list):
-            return tuple(_segment(item, f"$.data[{index}]") for index, item in enumerate(data))
-        return (_segment(data, "$.data"),)
+            return tuple(segment_at(item, f"$.data[{index}]") for index, item in enumerate(data))
+        return (segment_at(data, "$.data"),)
     except Mismatch as mismatch:
         raise AnswerShapeError(answer.status, str(mismatch)) from None
 
@@ -385,7 +400,12 @@ def throttle_facts(answer: Answer, *, now_s: float) -> ThrottleFacts:
     )
 
 
-def _value_of(answer: Answer) -> object:
+def value_of(answer: Answer) -> object:
+    """The JSON value of an answer that was read to its end.
+
+    Raises:
+        Mismatch: It was not, or is no JSON.
+    """
     if not answer.body_complete:
         raise Mismatch("the body broke off or is too long @ $")
     return json_value(answer.body)
@@ -393,19 +413,30 @@ def _value_of(answer: Answer) -> object:
 
 def _object_or_empty(answer: Answer) -> dict[str, object]:
     try:
-        return object_at(_value_of(answer), "$")
+        return object_at(value_of(answer), "$")
     except Mismatch:
         return {}
 
 
-def _segment(value: object, path: str) -> Segment:
-    fields = dict(object_at(value, path))
-    created = fields.get("created_time")
-    unreadable = isinstance(created, str) and moment(created) is None
-    if unreadable:
-        del fields["created_time"]
-    segment = structured(Segment, fields, path)
-    return attrs.evolve(segment, extra={**segment.extra, "created_time": created}) if unreadable else segment
+def segment_at(value: object, path: str) -> Segment:
+    """The segment that a JSON object is; a time that cannot be read stays in `extra` as it is.
+
+    Raises:
+        Mismatch: It is none.
+    """
+    fields = object_at(value, path)
+    try:
+        return structured(Segment, fields, path)
+    except Mismatch:
+        unreadable = {name: fields[name] for name in _TIMES if _is_unreadable(fields.get(name))}
+        if not unreadable:
+            raise
+    segment = structured(Segment, {name: item for name, item in fields.items() if name not in unreadable}, path)
+    return attrs.evolve(segment, extra={**segment.extra, **unreadable})
+
+
+def _is_unreadable(time: object) -> bool:
+    return isinstance(time, str) and moment(time) is None
 
 
 def decode_callback(body: bytes) -> CallbackVerdict:

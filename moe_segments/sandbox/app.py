@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -29,11 +30,12 @@ from moe_segments.sandbox.faults import (
     check_span,
     known_kind,
 )
-from moe_segments.sandbox.files import FILES_PATH, Fetcher, FileServer, Gate
+from moe_segments.sandbox.files import Fetcher, Gate
 from moe_segments.sandbox.options import known_dialects, known_users, loopback
 from moe_segments.sandbox.processing import Pauses, Processor
 from moe_segments.sandbox.records import RequestRecord
 from moe_segments.sandbox.registry import IDLE_DAYS
+from moe_segments.sandbox.served import FILES_PATH, FileServer
 from moe_segments.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ class Sandbox:
         )
         self._gate, self._resolver = Gate(allowed_hosts), resolver
         self._host, self._port = loopback(host), port
-        self._files = FileServer()
+        self._files = FileServer(max_bytes=self.limits.file_bytes)
         self._control = Control(self)
         self._handling: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
@@ -204,6 +206,11 @@ class Sandbox:
         self._plan.forget()
         self._plan.faults = self._faults_at_start
 
+    @property
+    def files_url(self) -> str:
+        """Where `moe_segments.publish` may send files while this runs: its `to`. Only known once started."""
+        return f"{self.url}{FILES_PATH}/sent"
+
     async def publish(self, path: Path | str) -> str:
         """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
 
@@ -243,6 +250,7 @@ class Sandbox:
             await self._runner.cleanup()
             await self._drop_abandoned()
         finally:
+            self._files.close()
             await self._fetcher.close()
 
     async def _drop_abandoned(self) -> None:
@@ -255,6 +263,7 @@ class Sandbox:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_MAX_BYTES)
         app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
+        app.router.add_put(FILES_PATH + "/{token}/{name:.*}", self._files.take)
         self._control.add_to(app)
         app.router.add_route("*", r"/{version:v[23]}/{rest:[\s\S]*}", self._handle)
         return app
@@ -268,6 +277,12 @@ class Sandbox:
         finally:
             self._handling.discard(task)
 
+    def _response(self, reply: Reply) -> web.Response:
+        content = {"Content-Type": "application/json"} if reply.body else {}
+        # The clock that segments are stamped by, as a real service's is: a client may compare the two.
+        date = {"Date": formatdate(self.workspace.now(), usegmt=True)}
+        return web.Response(status=reply.status, body=reply.body or None, headers={**content, **date, **reply.headers})
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         fault = self._plan.draw(REQUEST_FAULTS)
         kind = fault.kind if fault else None
@@ -279,7 +294,7 @@ class Sandbox:
             return _hang_up(request, reset=True)
         if fault is not None and (refused := _refused_by(fault, request.path)):
             self._remember(request, refused, fault)
-            return _response(refused)
+            return self._response(refused)
         reply = self._api.answer(call)
         self._remember(request, reply, fault)
         await self._follow_up(reply)
@@ -288,7 +303,7 @@ class Sandbox:
             return _hang_up(request, reset=False)
         if fault is not None and kind is FaultKind.SERVER_ERROR_COUNTED:
             reply = server_error(request.path, fault.status, has_body=fault.has_body)
-        return _response(reply)
+        return self._response(reply)
 
     def _delays(self, fault: Fault | None) -> tuple[float, float]:
         latency_s = self._plan.seconds(self._latency_s)
@@ -348,11 +363,6 @@ async def _call(request: web.Request) -> Call:
         name=request.query.get("name"),
         body=body,
     )
-
-
-def _response(reply: Reply) -> web.Response:
-    headers = {"Content-Type": "application/json", **reply.headers} if reply.body else reply.headers
-    return web.Response(status=reply.status, body=reply.body or None, headers=headers)
 
 
 def _hang_up(request: web.Request, *, reset: bool) -> web.StreamResponse:

@@ -135,9 +135,10 @@ def read_filter_ask(fields: Fields, complexity: Complexity, *, is_update: bool) 
     if is_update and "updated_by" in fields:
         _check_emails([fields["updated_by"]], "updated_by")
     groups = {"included_filters": fields.get("included_filters")}
-    if "excluded_filters" in fields:
+    if fields.get("excluded_filters") is not None:  # null says nobody, as nothing does on a create
         groups["excluded_filters"] = fields["excluded_filters"]
-    return FilterAsk(name=name, definition=read_definition(groups, complexity))
+    keeps = is_update and "excluded_filters" not in fields
+    return FilterAsk(name=name, definition=read_definition(groups, complexity), keeps_excluded=keeps)
 
 
 def _check_name(name: str) -> None:

@@ -36,7 +36,7 @@ __all__ = ["Control"]
 _PREFIX: Final = "/_sandbox"
 _LOOK_S: Final = 0.25  # how often an open page is looked after
 _MOST_PAGES: Final = 16
-_MOST_LAST: Final = 100_000
+_LAST_DIGITS: Final = 6
 _FOREIGN: Final = "a page of another origin must not use the sandbox"
 _READS: Final = frozenset({"GET", "HEAD"})
 _ALWAYS: Final = {
@@ -58,7 +58,6 @@ class Control:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._pages: set[asyncio.Task[object]] = set()
-        self._document = json.dumps(document(sandbox.credentials.workspace_id)).encode()
 
     def add_to(self, app: web.Application) -> None:
         """Serve the routes from *app*."""
@@ -99,7 +98,7 @@ class Control:
         return web.Response(body=body, headers=headers)
 
     async def _openapi(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._document, content_type="application/json")
+        return _answer(document(self._sandbox.credentials.workspace_id))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send what changed on the page, as server-sent events: JSON of section to HTML."""
@@ -109,14 +108,17 @@ class Control:
         task = asyncio.current_task()
         assert task is not None
         self._pages.add(task)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_ALWAYS})
         try:
-            return await self._follow(request)
+            await response.prepare(request)
+            await self._follow(request, response)
+        except ConnectionError:
+            pass  # the page was closed while it was written to
         finally:
             self._pages.discard(task)
+        return response
 
-    async def _follow(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_ALWAYS})
-        await response.prepare(request)
+    async def _follow(self, request: web.Request, response: web.StreamResponse) -> None:
         shown: dict[str, str] = {}
         while request.transport is not None and not request.transport.is_closing():
             sections = render_sections(overview(self._sandbox, SHOWN))
@@ -125,12 +127,11 @@ class Control:
                 await response.write(b"data: " + json.dumps(changed).encode() + b"\n\n")
             shown = sections
             await asyncio.sleep(_LOOK_S)
-        return response
 
     async def _state(self, request: web.Request) -> web.Response:
         wanted = request.query.get("last", str(LAST))
-        if not wanted.isascii() or not wanted.isdecimal() or int(wanted[:9]) > _MOST_LAST:
-            raise InputError(f"must be a whole number from 0 to {_MOST_LAST}", "last")
+        if not wanted.isascii() or not wanted.isdecimal() or len(wanted) > _LAST_DIGITS:
+            raise InputError(f"must be a whole number of at most {_LAST_DIGITS} digits", "last")
         return _answer(overview(self._sandbox, int(wanted)))
 
     async def _faults(self, _: web.Request) -> web.Response:

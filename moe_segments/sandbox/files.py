@@ -1,4 +1,4 @@
-"""Serve local files, and fetch files and deliver callbacks without becoming anybody's way into a network.
+"""Fetch files and deliver callbacks without becoming anybody's way into a network.
 
 A server that fetches what it is told to is an SSRF engine. So what is checked is the address *about to be
 connected*, below any parsing of URLs and after any name was resolved: loopback, or a host the user listed.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import secrets
 import socket
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import aiohttp
-from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -26,13 +24,11 @@ from moe_segments.sandbox.rows import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from moe_segments.sandbox.records import Rows
 
-__all__ = ["FILES_PATH", "Fetcher", "FileProblem", "FileServer", "Gate"]
+__all__ = ["Fetcher", "FileProblem", "Gate"]
 
-FILES_PATH: Final = "/_files"
 _BLOCK_BYTES: Final = 1 << 16
 _OK: Final = 200
 _SERVER_ERRORS: Final = 500
@@ -241,41 +237,6 @@ class Fetcher:
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max_bytes:
             raise FileProblem(f"the file is larger than {self._max_bytes} bytes")
-
-
-class FileServer:
-    """Serves what was published, and nothing else, under paths that cannot be guessed."""
-
-    def __init__(self) -> None:
-        self._published: dict[str, Path] = {}
-        self._tokens: dict[Path, str] = {}
-
-    def publish(self, path: Path) -> str:
-        """The path under which a file, or a directory's files, are served from now on.
-
-        Raises:
-            InputError: There is no such file or directory.
-        """
-        path = path.resolve()
-        if not path.exists():
-            raise InputError("there is no such file or directory", "path")
-        token = self._tokens.setdefault(path, secrets.token_urlsafe(16))
-        self._published[token] = path
-        return str(URL.build(path=f"{FILES_PATH}/{token}/{'' if path.is_dir() else path.name}"))
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer a GET of a published file."""
-        found = self._locate(request.match_info["token"], request.match_info["name"])
-        if found is None:
-            raise web.HTTPNotFound
-        return web.FileResponse(found, headers={"Content-Type": "text/csv"})
-
-    def _locate(self, token: str, name: str) -> Path | None:
-        root = self._published.get(token)
-        if root is None or "\0" in name:
-            return None
-        found = (root / name).resolve() if root.is_dir() else root
-        return found if found.is_relative_to(root) and found.is_file() else None
 
 
 def _checked(url: str) -> URL:

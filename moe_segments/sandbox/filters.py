@@ -127,6 +127,16 @@ class Definition:
     key: str = attrs.field(repr=False)
     references: frozenset[str] = frozenset()
 
+    def leaving_out_as(self, other: Definition, complexity: Complexity) -> Definition:
+        """This definition without those whom another one leaves out.
+
+        Raises:
+            TooComplex: It is more than *complexity* allows.
+        """
+        if other.excluded is None:
+            return self
+        return read_definition({"included_filters": self.included, "excluded_filters": other.excluded}, complexity)
+
     @property
     def description(self) -> str:
         """The definition in words, shortened."""

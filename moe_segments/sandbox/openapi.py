@@ -210,7 +210,10 @@ def _requests_v2() -> _Json:
 
 def _requests_v3() -> _Json:
     group = _ref("FilterGroup")
-    definition = {"included_filters": group, "excluded_filters": group}
+    definition: dict[str, _Json] = {
+        "included_filters": group,
+        "excluded_filters": {"anyOf": [group, {"type": "null"}]},
+    }
     filters = [_ref(name) for name in ("AttributeFilter", "ActionFilter", "NestedFilters", "Reference", "OtherFilter")]
     return {
         "FilterCreate": _object({"name": _NAME, **definition}, ["name", "included_filters"]),

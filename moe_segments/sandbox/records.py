@@ -79,10 +79,12 @@ class FilterAsk:
     Attributes:
         name: The name it is to have; None on an update that keeps it.
         definition: Who belongs to it.
+        keeps_excluded: Whether those to leave out stay as they are: an update that does not speak of them.
     """
 
     name: str | None
     definition: Definition
+    keeps_excluded: bool = False
 
 
 @attrs.frozen(kw_only=True)

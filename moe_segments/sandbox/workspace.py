@@ -15,6 +15,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from moe_segments.limits import DOCUMENTED, QuotaLimits
 from moe_segments.models import FileFailed, FileProcessed
 from moe_segments.sandbox.filters import Complexity
@@ -244,7 +246,11 @@ class Workspace:
         return segment
 
     def update_filter(self, cs_id: str, ask: FilterAsk) -> SandboxSegment | Refusal:
-        """Give an active filter segment another definition and, where asked, another name."""
+        """Give an active filter segment another definition and, where asked, another name.
+
+        Raises:
+            TooComplex: It is, together with those that it leaves out already.
+        """
         now = self.now()
         segment = self.find(None, cs_id)
         if segment is None:
@@ -252,6 +258,8 @@ class Workspace:
         if segment.kind is Kind.FILE or not segment.is_active:
             text = f"The segment {segment.name!r} is {'of a file' if segment.is_active else 'archived'}: not updated."
             return Refusal(status=403, title="Forbidden operation", description=text)
+        if ask.keeps_excluded and segment.definition is not None:
+            ask = attrs.evolve(ask, definition=ask.definition.leaving_out_as(segment.definition, self.complexity))
         refusal = (
             self._refuse_definition(ask, segment)
             or self._quotas.refuse_call("update_filter", now)

@@ -209,7 +209,7 @@ async def test_files_without_rows_are_mistakes_of_the_manifest(shell: Shell) -> 
     )
     result = await shell.run("bulk", str(path), "--sandbox")
     assert result.code == 2
-    assert "line 3, file: is empty" in result.err
+    assert "line 3, file: MOE101 no value in the file" in result.err
 
 
 async def test_local_files_need_somebody_who_publishes_them(shell: Shell) -> None:
@@ -440,7 +440,8 @@ async def test_quota_shows_what_is_used_and_when_it_is_free(shell: Shell) -> Non
     assert "operations in the hour" in drawn.out
     assert "█" in drawn.out
     limits = (await shell.run_at_speed("quota", "--json")).document["limits"]
-    assert set(limits) == {"operations_per_hour", "operations_per_day", "users_per_day", "active_segments"}
+    calls = {f"{call}_per_{unit}" for call in ("list", "get") for unit in ("minute", "hour", "day")}
+    assert set(limits) == {"operations_per_hour", "operations_per_day", "users_per_day", "active_segments"} | calls
     assert limits["operations_per_day"]["used"] == 1
     assert limits["operations_per_day"]["next_release"]
 
@@ -705,3 +706,98 @@ async def test_the_example_of_the_library_runs_as_written() -> None:
     result = await python(str(EXAMPLES / "first_segment.py"))
     assert result.code == 0, result.err
     assert result.out == "36 found, 36 processed, 36 matched\n"
+
+
+# Segments of filters
+
+
+FILTER: Final = {
+    "filter_type": "user_attributes",
+    "name": "city",
+    "data_type": "string",
+    "operator": "in",
+    "value": ["Pune"],
+}
+
+
+async def test_a_filter_segment_is_created_looked_at_and_updated(shell: Shell) -> None:
+    """From a file, whatever form its JSON has, and from standard input."""
+    payload = {"name": "from_file", "included_filters": {"filter_operator": "and", "filters": [FILTER]}, "team": "x"}
+    (shell.directory / "payload.json").write_text(json.dumps(payload))
+    (shell.directory / "filter.json").write_text(json.dumps(FILTER | {"value": ["Delhi"]}))
+    (shell.directory / "list.json").write_text(json.dumps([FILTER | {"value": ["Goa"]}]))
+    made = await shell.run_at_speed("create-filter", "--filters", "payload.json", "--json")
+    assert made.code == 0, made.err
+    assert made.document["name"] == "from_file"
+    assert made.document["included_filters"] == payload["included_filters"]
+    cs_id = made.document["id"]
+    told = await shell.run_at_speed("create-filter", "delhi", "--filters", "filter.json")
+    assert told.code == 0, told.err
+    assert "delhi" in told.out
+    assert '"Delhi"' in told.out
+    updated = await shell.run_at_speed(
+        "update-filter", cs_id, "--filters", "list.json", "--name", "goa", "--updated-by", "a@example.com", "--json"
+    )
+    assert updated.code == 0, updated.err
+    assert (updated.document["id"], updated.document["name"]) == (cs_id, "goa")
+    got = await shell.run_at_speed("get", cs_id, "--json")
+    assert got.document["name"] == "goa"
+    assert "goa" in (await shell.run_at_speed("get", cs_id)).out
+    listed = await shell.run_at_speed("list", "--json")
+    assert {one["name"] for one in listed.document["segments"]} == {"goa", "delhi"}
+    jobs = await shell.run_at_speed("jobs", "--json")
+    assert [job["operation"]["op"] for job in jobs.document["jobs"]] == [
+        "create_filter",
+        "create_filter",
+        "update_filter",
+    ]
+    assert "update_filter" in (await shell.run_at_speed("jobs")).out
+
+
+async def test_filters_come_from_standard_input(shell: Shell) -> None:
+    """As the dashboard's payload is copied; a group alone is enough."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "moe_segments", "create-filter", "piped", "--filters", "-", "--json", "--speed", str(SPEED)),
+        env=shell.environ,
+        cwd=shell.directory,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(json.dumps({"filter_operator": "or", "filters": [FILTER]}).encode())
+    assert process.returncode == 0, err
+    assert json.loads(out)["included_filters"]["filter_operator"] == "or"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read"),
+        ("{", "not JSON"),
+        ("5", "holds no filters"),
+        ('{"a": 1}', "holds no filters"),
+        ("[]", "at least one filter"),
+        (json.dumps(FILTER), "name"),
+    ],
+)
+async def test_filters_that_cannot_be_used_are_bad_input(shell: Shell, text: str | None, problem: str) -> None:
+    """Exit code 2 and a sentence; nothing is sent."""
+    if text is not None:
+        (shell.directory / "filters.json").write_text(text)
+    name = () if problem == "name" else ("n",)
+    result = await shell.run_at_speed("create-filter", *name, "--filters", "filters.json")
+    assert (result.code, result.out) == (2, "")
+    assert problem in result.err
+    assert shell.sandbox.workspace.requests == ()
+
+
+async def test_a_conflict_and_an_unknown_segment_are_told(shell: Shell) -> None:
+    """Exit code 1, with what is in the way."""
+    (shell.directory / "filter.json").write_text(json.dumps(FILTER))
+    await shell.run_at_speed("create-filter", "first", "--filters", "filter.json")
+    again = await shell.run_at_speed("create-filter", "second", "--filters", "filter.json")
+    assert again.code == 1
+    assert "in the way is 'first' (" in again.err
+    missing = await shell.run_at_speed("get", "64f0c1d2e3a4b5c6d7e8f901")
+    assert (missing.code, missing.out) == (1, "")

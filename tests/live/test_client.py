@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import pickle
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +265,33 @@ async def test_an_unknown_create_is_found_in_the_list(sandbox: Sandbox, url: str
         assert job.state == JobState.ACCEPTED
         assert job.accepted is not None
         assert job.accepted.cs_id
+
+
+@pytest.mark.parametrize("ahead_s", [-7_200.0, 7_200.0])
+async def test_an_unknown_create_is_found_however_wrong_a_clock_is(tmp_path: Path, ahead_s: float) -> None:
+    """The service's own Date says how old its segment is."""
+    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
+    clock = lambda: time.time() + ahead_s  # noqa: E731 - a clock is a callable
+    async with Sandbox(speed=SPEED, processing_s=(0, 0), clock=clock) as sandbox:
+        sandbox.fail_next(FaultKind.LOSE_ANSWER)
+        async with client_on(sandbox, receives=False) as client:
+            with pytest.raises(OutcomeUnknown) as caught:
+                await client.submit(create(await sandbox.publish(tmp_path / "users.csv")))
+            assert await client.job(caught.value.job_id).wait_until(lambda record: record.adopted, 5)
+
+
+async def test_a_segment_that_was_there_before_is_not_taken_for_ours(sandbox: Sandbox, url: str) -> None:
+    """Its name is ours, and it is older than what we sent: somebody else made it."""
+    async with client_on(sandbox, receives=False) as elsewhere:
+        await elsewhere.submit(create(url))
+    await asyncio.sleep(2.1)  # a Date counts whole seconds
+    sandbox.fail_next(FaultKind.DROP)
+    async with client_on(sandbox, receives=False) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.submit(create(url))
+        job = client.job(caught.value.job_id)
+        assert not await job.wait_until(lambda record: record.adopted, 1.5)
+        assert job.state == JobState.UNKNOWN
 
 
 @pytest.mark.parametrize("kind", [FaultKind.SERVER_ERROR, FaultKind.SERVER_ERROR_COUNTED, FaultKind.DROP])

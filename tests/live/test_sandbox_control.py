@@ -76,7 +76,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest_asyncio.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(processing_s=(0, 0), faults=Faults(slow_s=(0, 0))) as sandbox:
+    async with Sandbox(processing_s=(0, 0), download_pauses_s=(), faults=Faults(slow_s=(0, 0))) as sandbox:
         yield sandbox
 
 
@@ -239,7 +239,8 @@ async def test_what_makes_no_sense_is_a_400_and_changes_nothing(
     assert (answer.status, set(answer.json)) == (400, {"error"})
     assert sandbox.faults == Faults(slow_s=(0, 0))
     assert (sandbox.queued_faults, sandbox.ahead_s) == ({}, 0)
-    assert (await ask.get("/_sandbox/state?last=x")).status == 400
+    for last in ("x", "-1", "1000000", "0" * 5_000):
+        assert (await ask.get(f"/_sandbox/state?last={last}")).status == 400
     assert (await ask.get("/_sandbox/faults/none")).status == 404
 
 
@@ -336,6 +337,24 @@ async def test_an_open_page_is_sent_what_changed_and_nothing_else(
     }
     assert "fresh" in str(changed["segments"])
     assert "controls" not in changed
+
+
+@pytest.mark.asyncio
+async def test_a_page_that_was_closed_is_not_looked_after(
+    sandbox: Sandbox, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its place is free for another one, and nobody is told of an error."""
+    statuses = []
+    for _ in range(2):
+        for _ in range(16):
+            async with session.get(f"{sandbox.url}/_sandbox/events") as stream:
+                statuses.append(stream.status)
+                await _event(stream)
+                stream.close()
+        await asyncio.sleep(0.6)
+
+    assert statuses == [200] * 32
+    assert caplog.records == []
 
 
 @pytest.mark.asyncio

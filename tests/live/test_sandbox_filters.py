@@ -207,6 +207,22 @@ async def test_what_the_documents_do_not_name_comes_back_untouched(call: Caller)
 
 
 @pytest.mark.asyncio
+async def test_an_update_changes_those_to_leave_out_only_when_it_speaks_of_them(call: Caller, sandbox: Sandbox) -> None:
+    """Not sent: they stay. Null: nobody is left out."""
+    excluded = {"filter_operator": "or", "filters": [BOUGHT]}
+    cs_id = (await call("POST", V3, wanted("a", CITY) | {"excluded_filters": excluded})).data["id"]
+    kept = await call.update(cs_id, CITY | {"value": "Agra"})
+    other = await call("POST", V3, wanted("b", CITY | {"value": "Agra"}))
+    twin = await call("POST", V3, wanted("c", CITY | {"value": "Agra"}) | {"excluded_filters": excluded})
+    cleared = await call.update(cs_id, CITY, excluded_filters=None)
+    created = await call("POST", V3, wanted("d", BOUGHT) | {"excluded_filters": None})
+
+    assert kept.data["excluded_filters"] == excluded
+    assert (other.status, twin.status, cleared.status, created.status) == (201, 409, 200, 201)
+    assert "excluded_filters" not in cleared.data
+
+
+@pytest.mark.asyncio
 async def test_a_name_is_unique_for_ever_and_over_both_versions(call: Caller) -> None:
     """Archived or renamed away, of a file or of filters: a 409, and nothing is created."""
     await call.create_file("file")

@@ -67,6 +67,7 @@ class Service:
 
 def client_at(server: BaseTestServer, **options: Any) -> SegmentsClient:
     settings: dict[str, Any] = {"journal": "memory:", "limits": LIMITS, "requests_per_s": 500}
+    settings |= {"preflight": "off"}  # the files of these tests are nowhere
     return SegmentsClient(DEMO_CREDENTIALS, base_url=str(server.make_url("")), **(settings | options))
 
 

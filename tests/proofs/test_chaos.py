@@ -307,6 +307,7 @@ class World:
             limits=self.weather.limits,
             base_url=self.sandbox.url,
             session=session if self._lives % 2 else None,
+            preflight="off",  # it reads in a thread, which ends when it likes: the same seed is to give the same trace
             clock=asyncio.get_running_loop().time,
         )
         await self._opened(client)
@@ -421,12 +422,16 @@ class World:
         """Each arrival has a row of its own that was written before it; a row that was never sent has none."""
         reserved: list[tuple[float, str]] = []
         never: Counter[str] = Counter()
+        reads = 0
         for batch in self.batches:
             for event in batch.events:
-                if isinstance(event, Reserved):
+                is_read = getattr(event, "job", None) not in self.records
+                if isinstance(event, Reserved) and not is_read:
                     reserved.append((batch.at_us / 1e6, _label(event.operation)))
-                elif isinstance(event, NeverSent):
+                elif isinstance(event, NeverSent) and not is_read:
                     never[_label(self.records[event.job].operation)] += 1
+                elif isinstance(event, Reserved | NeverSent):
+                    reads += 1 if isinstance(event, Reserved) else -1
         arrived = [
             (request.at, f"{request.op} {request.segment}")
             for request in self.sandbox.workspace.requests
@@ -434,6 +439,7 @@ class World:
         ]
         # What a fault cut off is on record without what it was, so all together are counted, too.
         every = sum(request.method != "GET" for request in self.sandbox.workspace.requests)
+        assert len(self.sandbox.workspace.requests) - every <= reads, "more reads than rows"
         assert every <= len(reserved) - never.total(), "more sends than rows"
         rows, sends = Counter(label for _, label in reserved), Counter(label for _, label in arrived)
         for label, count in sends.items():
@@ -482,15 +488,18 @@ class World:
         }
         return [found for found in self.sandbox.workspace.submissions if _digest(found) in digests]
 
+    def _known(self, event: object) -> str:
+        """The job of an event; that of a read is drawn anew each time."""
+        job = getattr(event, "job", None)
+        return "a read" if job is not None and job not in self.records else str(job)
+
     def trace(self) -> list[str]:
         """Everything that happened, without what is random by purpose: tokens and ports."""
         lines = [f"{outcome.error!r} {job}" for job, outcome in self.final.items()]
         lines += [f"{r.at:.6f} {r.op} {r.segment} {r.status} {r.fault}" for r in self.sandbox.workspace.requests]
         lines += [f"{d.at:.6f} {d.segment} {d.attempt} {d.status} {d.fault}" for d in self.sandbox.workspace.deliveries]
         for batch in self.batches:
-            lines += [
-                f"{batch.version} {batch.at_us} {event.name} {getattr(event, 'job', '')}" for event in batch.events
-            ]
+            lines += [f"{batch.version} {batch.at_us} {event.name} {self._known(event)}" for event in batch.events]
         return lines
 
 

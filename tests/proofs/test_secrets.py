@@ -1,7 +1,8 @@
 """Canaries: a unique text in every place that holds a secret, searched for wherever something is shown or kept.
 
 Planted: the API key, a wrong key, the callback's token, a presigned query, the password of a proxy and of a journal
-URL, an address of the caller's own, an e-mail address, and the values of the file. Searched: every log record at DEBUG
+URL, the secret of an object store and what it signed, an address of the caller's own, an e-mail address, and the values
+of the file. Searched: every log record at DEBUG
 with its arguments, each exception with its traceback, its variables and its pickle, the `repr` of every public object,
 the journal's bytes and all that lies beside them, both outputs of the command line, what sandbox and receiver say.
 """
@@ -19,7 +20,7 @@ import traceback
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 import attrs
@@ -32,21 +33,28 @@ from moe_segments import (
     CallbackReceiver,
     CreateFileSegment,
     Credentials,
+    InputError,
     PreflightError,
     QuotaLimits,
     SegmentsClient,
+    publish,
 )
+from moe_segments.destination import Destination
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
+from moe_segments.publisher_stores import open_bucket
 from moe_segments.receiver import new_token
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.settings import Settings
 from moe_segments.transport import Transport
 from tests.fleet.servers import has_redis, shared_redis
+from tests.live.stores import WRITER, s3_server
 from tests.proofs import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from tests.live.stores import S3
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -56,6 +64,7 @@ WRONG_KEY: Final = "canary-wrong-Jt62mKd4"
 SIGNATURE: Final = "canary-signature-Lw93bNs7"
 PROXY_PASSWORD: Final = "canary-proxy-Hf27cRy5"
 JOURNAL_PASSWORD: Final = "canary-journal-Bx58gTu1"
+STORE_SECRET: Final = "canary/store+Rk85dMh3"
 OWN_CALLBACK: Final = "canary-own-callback-Vm46kEo9"
 EMAIL: Final = "canary-mail-Qd35zAi2@example.com"
 VALUE: Final = "canary-value-Sg74fWc6"
@@ -72,6 +81,7 @@ def needles(tokens: set[str]) -> dict[bytes, str]:
         "the signature": SIGNATURE,
         "the proxy's password": PROXY_PASSWORD,
         "the journal's password": JOURNAL_PASSWORD,
+        "the store's secret": STORE_SECRET,
         "the caller's own callback": OWN_CALLBACK,
         "the e-mail address": EMAIL,
         "a value of the file": VALUE,
@@ -165,7 +175,8 @@ def sinks() -> Iterator[Sinks]:
 @asynccontextmanager
 async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     """A server of our own."""
-    runner = web.ServerRunner(web.Server(handler))  # type: ignore[arg-type]  # any request will do
+    # Its own log is none of the package's: as a proxy it is told all there is.
+    runner = web.ServerRunner(web.Server(handler, access_log=None))  # type: ignore[arg-type]  # any request will do
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -363,7 +374,8 @@ async def what_goes_wrong_before_and_between(scene: Scene) -> None:
     await scene.submitting("wrong key", operation, credentials=WRONG)
     await scene.submitting("nobody there", operation, base_url="http://127.0.0.1:9")
     proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"
-    await scene.submitting("no proxy there", operation, proxy=proxy)
+    await scene.submitting("no proxy there", operation, proxy=proxy, preflight="off")
+    await scene.submitting("no proxy there, a file to check", operation, proxy=proxy)
     await scene.submitting("no proxy there, rows to count", attrs.evolve(operation, rows=None), proxy=proxy)
     limits = attrs.evolve(QuotaLimits(operations_per_hour=1), scale=SPEED)
     async with scene.client(limits=limits) as client:
@@ -406,7 +418,8 @@ async def what_others_repeat(scene: Scene) -> None:
         await scene.submitting("an echo of 202", scene.operation("x"), base_url=url, callbacks=scene.receiver)
     async with answering(echoing(407, "text/html")) as url:
         proxy = url.replace("http://", f"http://user:{PROXY_PASSWORD}@")
-        await scene.submitting("a proxy's echo", scene.operation("x"), proxy=proxy)
+        await scene.submitting("a proxy's echo", scene.operation("x"), proxy=proxy, preflight="off")
+        await scene.submitting("a proxy's echo of a file", scene.operation("x"), proxy=proxy)
 
 
 def what_is_refused(scene: Scene) -> None:
@@ -432,6 +445,96 @@ def what_is_refused(scene: Scene) -> None:
         scene.sinks.add_error(where, caught.value, has_variables=False)
 
 
+# Publishing
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A store that signs, with the planted secret."""
+    with s3_server(tmp_path_factory.mktemp("s3"), secret=STORE_SECRET) as server:
+        yield server
+
+
+@pytest.mark.processes
+async def test_no_secret_of_a_store_is_shown_or_kept_anywhere(
+    tmp_path: Path, sinks: Sinks, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is checked, published and fetched, and all that can go wrong with it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER["access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STORE_SECRET)
+    state, file, bad = tmp_path / "state", tmp_path / "users.csv", tmp_path / "bad.csv"
+    state.mkdir()
+    file.write_text(f"{VALUE}\n{VALUE}-2\n")
+    bad.write_text(f'{VALUE}\n"{VALUE}-2"\n\n{VALUE}\n')
+    async with (
+        Sandbox(speed=SPEED, credentials=CREDENTIALS, processing_s=(0, 0)) as sandbox,
+        CallbackReceiver().serve() as receiver,
+    ):
+        scene = Scene(sinks, sandbox, receiver, state, "https://files.example.com/users.csv")
+        fields = {"file_url": None, "rows": None}
+        async with scene.client(publish=s3.to(), callbacks=receiver) as client:
+            job = await client.submit(scene.operation("works", file=file, **fields))
+            scene.shows(await job.result(timeout=10), job, job.operation, job.record, job.figures, client)
+            await scene.fails("a bad file", client.submit(scene.operation("bad", file=bad, **fields)))
+            scene.shows(await client.preflight(scene.operation("bad", file=bad, **fields)), client._intake)
+            sent = client.submit(scene.operation("sent", file=bad, **fields), preflight="warn", max_wait_s=5)
+            scene.shows(await sent)
+        await what_publishing_says(scene, s3, file)
+        what_of_a_store_is_refused(scene)
+        await sandbox.idle()
+        signed = {
+            parse_qs(urlsplit(found.ask.file_url).query)["X-Amz-Signature"][0]
+            for found in sandbox.workspace.submissions
+        }
+        tokens = {(found.ask.callback_url or "").rpartition("/")[2] for found in sandbox.workspace.submissions} - {""}
+        scene.shows(*sandbox.workspace.submissions, *sandbox.workspace.requests)
+    sinks.add_files(state)
+    assert len(signed) == 2
+    leaks = sinks.leaks(tokens | signed)
+    assert not leaks, "\n".join(leaks)
+
+
+async def what_publishing_says(scene: Scene, s3: S3, file: Path) -> None:
+    """By itself: when it works, with a wrong secret, with nobody there, through a proxy, with keys that end."""
+    scene.shows(await publish(file, s3.to()), Destination.parse(s3.to()))
+    right = {"access_key_id": WRITER["access_key_id"], "secret_access_key": STORE_SECRET}
+    bucket = open_bucket(Destination.parse(s3.to()), right, None)
+    scene.shows(bucket, bucket._store)
+    wrong = right | {"secret_access_key": f"{STORE_SECRET}x"}
+    await scene.fails("a wrong store key", publish(file, s3.to("other"), options=wrong))
+    await scene.fails("no such bucket", publish(file, s3.to().replace("//segments", "//no-such-bucket"), options=right))
+    await scene.fails("no store there", publish(file, "s3://segments/p?endpoint=http://127.0.0.1:9", options=right))
+    proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:9"
+    await scene.fails("no proxy before the store", publish(file, s3.to(), options=right, proxy=proxy))
+    ending = open_bucket(Destination.parse(s3.to()), right | {"session_token": SIGNATURE}, None)
+    await scene.fails("keys that end", ending.signed("moe/a.csv", 86_400))
+    await scene.fails("too short", publish(file, s3.to(), options=right, expires_s=60))
+    await scene.fails("nonsense", publish(file, s3.to(), options=right | {"no_such_setting": STORE_SECRET}))
+
+
+def what_of_a_store_is_refused(scene: Scene) -> None:
+    """Secrets where they do not belong."""
+    for where, to in (
+        ("a secret in the query", f"s3://bucket/p?secret_access_key={STORE_SECRET}"),
+        ("a secret before the bucket", f"s3://key:{STORE_SECRET.replace('/', '%2F')}@bucket/p"),
+        ("a secret in the endpoint", f"s3://bucket/p?endpoint=https://u:{PROXY_PASSWORD}@h"),
+    ):
+        with pytest.raises(InputError) as caught:
+            SegmentsClient(CREDENTIALS, journal="memory:", publish=to)
+        scene.sinks.add_error(where, caught.value, has_variables=False)
+        with pytest.raises(InputError) as caught:
+            SegmentsClient.from_env(environ={**_ENVIRONMENT, "MOE_PUBLISH": to})
+        scene.sinks.add_error(where, caught.value, has_variables=False)
+
+
+_ENVIRONMENT: Final = {
+    "MOE_WORKSPACE_ID": "W",
+    "MOE_API_KEY": KEY,
+    "MOE_DATA_CENTER": "01",
+    "MOE_JOURNAL": "memory:",
+}
+
+
 # The command line
 
 
@@ -454,6 +557,8 @@ class Shell:
             "MOE_DATA_CENTER": "01",
             "MOE_BASE_URL": self.sandbox.url,
             "MOE_JOURNAL": f"sqlite:///{self.directory / 'quota.db'}",
+            "AWS_ACCESS_KEY_ID": WRITER["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": STORE_SECRET,
         }
         async with self._slots:
             process = await asyncio.create_subprocess_exec(
@@ -477,13 +582,14 @@ class Shell:
 
 
 @pytest.mark.processes
-async def test_no_secret_is_shown_or_kept_anywhere_by_the_command_line(tmp_path: Path, sinks: Sinks) -> None:
+async def test_no_secret_is_shown_or_kept_anywhere_by_the_command_line(tmp_path: Path, sinks: Sinks, s3: S3) -> None:
     """Each command, with and without --json, when it works and when it does not."""
     (tmp_path / "users.csv").write_text(f"{VALUE}\n{VALUE}-2\n")
     async with Sandbox(speed=600, credentials=CREDENTIALS, processing_s=(0, 0)) as sandbox:
         url = f"{await sandbox.publish(tmp_path / 'users.csv')}?X-Amz-Signature={SIGNATURE}"
         shell = Shell(sinks, sandbox, tmp_path)
         await asyncio.gather(*[shell.run(*command) for command in _commands(tmp_path, url)])
+        await asyncio.gather(*[shell.run(*command) for command in _publishing(tmp_path, s3)])
         failing = [
             shell.run(*command, "--speed", "600", **variables)
             for command in (("create", *_FILE, "--expiry-time", "3", "bad", "--file-url", url), ("list",))
@@ -496,12 +602,30 @@ async def test_no_secret_is_shown_or_kept_anywhere_by_the_command_line(tmp_path:
         ]
         await asyncio.gather(*failing)
         tokens = {(found.ask.callback_url or "").rpartition("/")[2] for found in sandbox.workspace.submissions} - {""}
+        signed = {
+            signature
+            for found in sandbox.workspace.submissions
+            for signature in parse_qs(urlsplit(found.ask.file_url).query)["X-Amz-Signature"]
+        }
     assert tokens
+    assert signed > {SIGNATURE}, "nothing was published"
+    tokens |= signed
     assert {0, 2} <= set(shell.codes)
-    sinks.add_files(tmp_path, but=frozenset({"users.csv", "good.csv", "bad.csv"}))
+    sinks.add_files(tmp_path, but=frozenset({"users.csv", "broken.csv", "good.csv", "bad.csv"}))
     say(f"{len(sinks.contents)} sinks of {len(shell.codes)} commands, {len(tokens)} tokens")
     leaks = sinks.leaks(tokens)
     assert not leaks, "\n".join(leaks)
+
+
+def _publishing(directory: Path, s3: S3) -> Iterator[tuple[str, ...]]:
+    (directory / "broken.csv").write_text(f'{VALUE}\n"{VALUE}-2"\n')
+    common = ("--speed", "600", "--listen", "127.0.0.1:0", "--result-timeout", "20", "--max-wait", "20")
+    for form in ((), ("--json",)):
+        create = ("create", f"p{len(form)}", *_FILE, "--expiry-time", "30", *common, *form)
+        yield (*create, "--file", "users.csv", "--publish", s3.to("commands"))
+        yield (*create, "--file", "broken.csv", "--publish", s3.to("commands"))
+        yield (*create, "--file", "users.csv", "--publish", f"s3://b/p?secret_access_key={STORE_SECRET}")
+        yield (*create, "--file", "users.csv", "--publish", s3.to().replace("//segments", "//no-such-bucket"))
 
 
 _FILE: Final = ("--attribute-name", "ID", "--attribute-type", "string")

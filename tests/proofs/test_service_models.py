@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from moe_segments.core.decisions import Cost, Granted
 from tests.proofs import cases, say
+from tests.proofs.calls import CallWorld, play_calls
 from tests.proofs.services import ASSERTED, MinuteBuckets
 from tests.proofs.worlds import PROCESSES, SECOND, Sent, World, play, profile_for, sharpest_guard_s
 
@@ -51,6 +52,31 @@ def test_no_history_makes_this_service_answer_429(model: str) -> None:
         admissions, refusals = admissions + world.admissions, refusals + world.refusals
     say(f"{model}: {HISTORIES} histories, {admissions} admitted, {refusals} refused, {weighted} weighted objections")
     assert refusals > admissions / 10  # or the limits never bound, and nothing was shown
+
+
+@pytest.mark.parametrize("model", ASSERTED)
+def test_no_history_of_calls_makes_this_service_answer_429(model: str) -> None:
+    """Lists, gets and creates of filter segments, in pools that are shared or not; with the smallest guard too."""
+    admissions = refusals = 0
+    for seed in range(HISTORIES):
+        chance = random.Random(f"calls {model} {seed}")
+        world = CallWorld(chance, chance.choice((sharpest_guard_s(model), sharpest_guard_s(model) + 5, 60.0)))
+        play_calls(world, 2 * STEPS)
+        assert world.objections(model) == 0, f"seed {seed}"
+        world.quiesce()
+        admissions, refusals = admissions + world.admissions, refusals + world.refusals
+    say(f"{model}: {HISTORIES} histories of calls, {admissions} admitted, {refusals} refused")
+    assert refusals > admissions / 10  # or the limits never bound, and nothing was shown
+
+
+def test_without_a_guard_a_service_of_whole_minutes_does_object_to_calls() -> None:
+    """The proof can fail."""
+    objecting = 0
+    for seed in range(60):
+        world = CallWorld(random.Random(f"calls {seed}"), 0.0)
+        play_calls(world, 2 * STEPS)
+        objecting += world.objections("minute buckets") > 0
+    assert objecting > 10
 
 
 def test_the_same_seed_gives_the_same_history() -> None:

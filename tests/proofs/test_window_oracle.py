@@ -39,7 +39,7 @@ SECOND: Final = 1_000_000
 START_US: Final = 1_000 * SECOND
 FENCE_US, TIMEOUT_US = 2 * SECOND, 10 * SECOND
 NAMES: Final = ("a", "b", "c")
-WINDOWS: Final = ("operations_per_hour", "operations_per_day", "users_per_day")
+FILES: Final = ("operations_per_hour", "operations_per_day", "users_per_day")
 STEPS: Final = 30
 
 
@@ -52,6 +52,15 @@ def limits_for(chance: random.Random) -> QuotaLimits:
         active_segments=chance.randint(2, 6),
         external_active_margin=chance.randint(0, 1),
         headroom=chance.choice(({}, {"users_per_day": 20})),
+        list_per_minute=chance.randint(1, 3),
+        list_per_hour=chance.randint(2, 5),
+        list_per_day=chance.randint(3, 9),
+        create_filter_per_minute=chance.randint(1, 3),
+        create_filter_per_day=chance.randint(3, 9),
+        get_per_minute=chance.randint(1, 3),
+        get_per_hour=chance.randint(2, 5),
+        filter_calls_shared=chance.random() < 0.5,
+        minute_s=20,
         hour_s=60,
         day_s=300,
         guard_s=chance.choice((0, 5)),
@@ -89,6 +98,11 @@ class Segment:
     name: str
     until_us: int | None
     confirmed: bool = False
+    cs_id: str | None = None
+
+    def may_be(self, name: str, cs_id: str | None) -> bool:
+        """Whether it is the segment of this name, as far as identifiers tell."""
+        return self.name == name and (cs_id is None or self.cs_id is None)
 
 
 @attrs.define(eq=False)
@@ -103,6 +117,8 @@ class Sent:
     operation: Count
     users: Count
     segment: Segment | None = None
+    called: str = ""
+    call: Count | None = None
 
 
 class Oracle:
@@ -115,27 +131,46 @@ class Oracle:
         self.sends: dict[str, Sent] = {}
         self.operations: list[Count] = []
         self.users: list[Count] = []
+        shared = ("list", "create_filter")
+        groups = (shared,) if limits.filter_calls_shared else (shared[:1], shared[1:])
+        self.calls: dict[tuple[str, ...], list[Count]] = {calls: [] for calls in (*groups, ("get",))}
         self.segments: list[Segment] = []
         self.others = 0
-        self.closed_us = dict.fromkeys((*WINDOWS, "active_segments"), 0)
-        self.quarantined = dict.fromkeys(WINDOWS, 0)
-        self.probing = dict.fromkeys(WINDOWS, False)
-        self.struck = dict.fromkeys(WINDOWS, False)
+        self.names = tuple(name for name, *_ in self.windows())
+        self.closed_us = dict.fromkeys((*self.names, "active_segments"), 0)
+        self.quarantined = dict.fromkeys(self.names, 0)
+        self.probing = dict.fromkeys(self.names, False)
+        self.struck = dict.fromkeys(self.names, False)
 
     # What the limits are
 
     def windows(self) -> list[tuple[str, list[Count], int, int]]:
         """Name, counts, capacity, span."""
         limits = self.limits
-        hour_us, day_us = (
+        minute_us, hour_us, day_us = (
             round((window_s + (limits.guard_s + 0.0005 * window_s + 1 if limits.guard_s else 0)) * SECOND)
-            for window_s in (limits.hour_s, limits.day_s)
+            for window_s in (limits.minute_s, limits.hour_s, limits.day_s)
         )
+        calls = [
+            (f"{group[0]}_per_{unit}", counts, min(getattr(limits, f"{call}_per_{unit}") for call in group), span)
+            for group, counts in self.calls.items()
+            for unit, span in (("minute", minute_us), ("hour", hour_us), ("day", day_us))
+        ]
         return [
             ("operations_per_hour", self.operations, limits.operations_per_hour, hour_us),
             ("operations_per_day", self.operations, limits.operations_per_day, day_us),
             ("users_per_day", self.users, limits.users_per_day - limits.headroom.get("users_per_day", 0), day_us),
+            *calls,
         ]
+
+    def asked(self, cost: Cost) -> tuple[int, ...]:
+        """What a cost asks of each window."""
+        calls = (int(cost.call in group) for group in self.calls for _ in range(3))
+        return (cost.operations, cost.operations, cost.rows, *calls)
+
+    def group_of(self, call: str) -> list[Count]:
+        """The calls that share a pool with this one."""
+        return next(counts for group, counts in self.calls.items() if call in group)
 
     @property
     def room(self) -> int:
@@ -145,10 +180,10 @@ class Oracle:
     def used(self, now_us: int) -> tuple[int, ...]:
         """What counts against each limit."""
         self._expire(now_us)
-        windows = (
+        windows = [
             sum(one.weight for one in counts if now_us < one.end_us + span) for _, counts, _, span in self.windows()
-        )
-        return (*windows, len(self.segments) + self.others)
+        ]
+        return (*windows[: len(FILES)], len(self.segments) + self.others, *windows[len(FILES) :])
 
     def _expire(self, now_us: int) -> None:
         self.segments = [one for one in self.segments if one.until_us is None or now_us < one.until_us]
@@ -158,9 +193,8 @@ class Oracle:
     def fits_from_us(self, cost: Cost, now_us: int) -> int | None:
         """The first time at which it fits if all in flight end as soon as they can; None if that is never known."""
         self._expire(now_us)
-        asked = (cost.operations, cost.operations, cost.rows)
         moments = [now_us]
-        for (name, counts, capacity, span), weight in zip(self.windows(), asked, strict=True):
+        for (name, counts, capacity, span), weight in zip(self.windows(), self.asked(cost), strict=True):
             if not weight:
                 continue
             ends = [(one.earliest_us(now_us) + span, one.weight) for one in counts]
@@ -182,9 +216,7 @@ class Oracle:
         """One operation at a time after a 429, until one is accepted."""
         return any(
             weight and self.probing[name] and any(one.doubt_us is not None and now_us < one.end_us for one in counts)
-            for (name, counts, _, _), weight in zip(
-                self.windows(), (cost.operations, cost.operations, cost.rows), strict=True
-            )
+            for (name, counts, _, _), weight in zip(self.windows(), self.asked(cost), strict=True)
         )
 
     # What happens
@@ -203,12 +235,12 @@ class Oracle:
                 self.others = max(self.others, found) if source == "hint" else found
             case Throttled(limit, until_us, probe):
                 self.closed_us[limit] = max(self.closed_us[limit], until_us)
-                if limit in WINDOWS:
+                if limit in self.names:
                     self.probing[limit], self.struck[limit] = probe, True
             case Quarantined():
                 self.quarantined = {name: now_us + span for name, _, _, span in self.windows()}
             case Trusted():
-                self.quarantined = dict.fromkeys(WINDOWS, 0)
+                self.quarantined = dict.fromkeys(self.names, 0)
             case NeverSent() | Answered() | Unknown() | CallbackReceived() | Adopted():
                 row = row_of(event.job, event.attempt)
                 if row in self.sends and self._ends(self.sends[row], event, now_us):
@@ -235,6 +267,9 @@ class Oracle:
             self.operations.append(sent.operation)
         if event.rows or sent.has_token:  # a callback may find users of which none were declared
             self.users.append(sent.users)
+        if event.call:
+            sent.called, sent.call = event.call, Count(1, lease_us, over_us)
+            self.group_of(event.call).append(sent.call)
         if event.segments:
             sent.segment = Segment(sent.name, None if life_us is None else lease_us + life_us)
             self.segments.append(sent.segment)
@@ -247,35 +282,42 @@ class Oracle:
             case Answered(error=None):
                 return self._accepted(sent, event, now_us)
             case Answered():
-                sent.operation.end_us, sent.operation.doubt_us = now_us, None
+                self._counted(sent, now_us)
                 return self._drop(sent, operation=not event.spends)
             case Unknown():
                 end_us = now_us + self.late_us
-                sent.operation.end_us, sent.operation.doubt_us = end_us, None
+                self._counted(sent, end_us)
                 sent.users.end_us, sent.users.doubt_us = end_us + self.allowance_us, 0
                 if sent.segment in self.segments and sent.segment is not None:
                     sent.segment.until_us = None if sent.life_us is None else end_us + sent.life_us
                     sent.segment.confirmed = False
-                return False
+                return sent.call is not None and sent.segment not in self.segments
             case CallbackReceived():
                 return self._called(sent, event, now_us)
             case _:
                 self._happened(sent, now_us)
-                self._confirm(sent, now_us)
+                self._confirm(sent, now_us, event.cs_id if isinstance(event, Adopted) else None)
                 return False
+
+    def _counted(self, sent: Sent, end_us: int) -> None:
+        for one in (sent.operation, sent.call):
+            if one is not None:
+                one.end_us, one.doubt_us = end_us, None
 
     def _drop(self, sent: Sent, *, operation: bool) -> bool:
         if operation:
             self.operations = [one for one in self.operations if one is not sent.operation]
+            for counts in self.calls.values():
+                counts[:] = [one for one in counts if one is not sent.call]
         self.users = [one for one in self.users if one is not sent.users]
         self.segments = [one for one in self.segments if one is not sent.segment]
         return True
 
     def _accepted(self, sent: Sent, event: Answered, now_us: int) -> bool:
-        sent.operation.end_us, sent.operation.doubt_us = now_us, None
+        self._counted(sent, now_us)
         if event.accepted is not None:
-            for name in WINDOWS:
-                if self.struck[name] and sent.reserved_us >= self.closed_us[name]:
+            for (name, *_), asked in zip(self.windows(), self.asked(Cost(1, 1, 0, sent.called)), strict=True):
+                if asked and self.struck[name] and sent.reserved_us >= self.closed_us[name]:
                     self.probing[name] = self.struck[name] = False
             self._confirm(sent, now_us)
             if sent.archives:
@@ -299,15 +341,20 @@ class Oracle:
         return True
 
     def _happened(self, sent: Sent, now_us: int) -> None:
-        if sent.operation.end_us > now_us or sent.operation.doubt_us is not None:
-            sent.operation.end_us = min(sent.operation.end_us, now_us)
-            sent.operation.doubt_us = None
+        for one in (sent.operation, sent.call):
+            if one is not None and (one.end_us > now_us or one.doubt_us is not None):
+                one.end_us, one.doubt_us = min(one.end_us, now_us), None
 
-    def _confirm(self, sent: Sent, now_us: int) -> None:
+    def _confirm(self, sent: Sent, now_us: int, cs_id: str | None = None) -> None:
         if sent.segment is None or sent.segment not in self.segments:
             return
-        self.segments = [one for one in self.segments if one.name != sent.name]
-        sent.segment = Segment(sent.name, None if sent.life_us is None else now_us + sent.life_us, confirmed=True)
+        cs_id = cs_id or sent.segment.cs_id
+        others = [one for one in self.segments if one is not sent.segment]
+        known = [one for one in others if cs_id is not None and one.cs_id == cs_id]
+        same = known or [one for one in others if one.may_be(sent.name, cs_id)]
+        self.segments = [one for one in others if one not in same]
+        until_us = None if sent.life_us is None else now_us + sent.life_us
+        sent.segment = Segment(sent.name, until_us, confirmed=True, cs_id=cs_id)
         self.segments.append(sent.segment)
 
 
@@ -351,11 +398,14 @@ class Case:
 
     def _ask(self) -> None:
         chance = self.chance
-        op = chance.choice(("add", "create", "create", "archive", "unarchive"))
+        op = chance.choice(("add", "create", "create", "archive", "unarchive", "list", "get", "create_filter"))
         cost = {
             "add": Cost(1, chance.choice((0, 1, 30, 80, 101))),
             "create": Cost(1, chance.choice((0, 5, 50)), 1),
             "unarchive": Cost(segments=1),
+            "create_filter": Cost(segments=1, call=op),
+            "list": Cost(call=op),
+            "get": Cost(call=op),
         }.get(op, Cost())
         if self._decide(cost):
             self.count += 1
@@ -370,6 +420,7 @@ class Case:
                     operations=cost.operations,
                     rows=cost.rows,
                     segments=cost.segments,
+                    call=cost.call,
                     fence_us=FENCE_US,
                     timeout_us=TIMEOUT_US,
                     token_sha256=f"token-{self.count}" if has_token else None,
@@ -379,8 +430,8 @@ class Case:
 
     def _decide(self, cost: Cost) -> bool:
         decision = self.state.ledger.decide(cost, self.now_us)
-        asked = (cost.operations, cost.operations, cost.rows)
-        too_large = [weight > window[2] for window, weight in zip(self.oracle.windows(), asked, strict=True)]
+        asked = zip(self.oracle.windows(), self.oracle.asked(cost), strict=True)
+        too_large = [weight > window[2] for window, weight in asked]
         assert isinstance(decision, Never) == any(too_large)
         if isinstance(decision, Never):
             return False
@@ -427,7 +478,9 @@ class Case:
             (
                 ExternalUsage(chance.randint(0, 2), chance.choice((0, 30)), past_us),
                 ExternalUsage(chance.randint(0, 2), chance.choice((0, 30)), past_us),
-                Throttled(chance.choice((*WINDOWS, "active_segments")), until_us, probe=chance.random() < 0.5),
+                Throttled(
+                    chance.choice((*self.oracle.names, "active_segments")), until_us, probe=chance.random() < 0.5
+                ),
                 ActiveObserved(chance.randint(0, 6), chance.choice(("user", "hint", "service"))),
                 Quarantined("a doubt") if chance.random() < 0.3 else Trusted("sure"),
             )

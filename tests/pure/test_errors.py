@@ -31,6 +31,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "TooManyRequests": (*_API, "operations_per_hour", AT),
     "ServerError": _API,
     "AnswerShapeError": (202, "expected int @ $.status", "j1"),
+    "NoUsersMatched": ("winter", "r1", 3, 2),
     "FileProcessingFailed": (400, "too large", "r1"),
     "CallbackTimeout": ("j1", 3_600.0),
     "JournalError": ("is locked",),

@@ -181,6 +181,7 @@ def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
                 "MOE_BASE_URL": "http://api-03.moengage.com",
                 "MOE_JOURNAL": "quota.db",
                 "MOE_CALLBACK_URL": "hooks",
+                "MOE_PUBLISH": "bucket/prefix",
             }
         )
 

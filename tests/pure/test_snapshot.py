@@ -8,10 +8,11 @@ import pytest
 
 from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, Claimed, Reserved, decode, encode
 from moe_segments.core.state import WorkspaceState
-from moe_segments.limits import QuotaLimits
+from moe_segments.limits import CALL_LIMITS, QuotaLimits
 
 SAMPLE = Path(__file__).parent.parent / "checkpoints" / "0.1.0.json"
 SECOND = 1_000_000
+CALLS = {name for names in CALL_LIMITS.values() for name in names}
 THEN_US = 1_790_000_000 * SECOND
 
 
@@ -24,7 +25,7 @@ def restored() -> WorkspaceState:
 def test_a_checkpoint_of_the_first_version_counts_as_it_did() -> None:
     """An upgrade in the middle of a day neither frees nor adds usage."""
     usage = restored().ledger.usage(THEN_US + 10 * SECOND)
-    assert [(limit.limit, limit.used, limit.pending) for limit in usage] == [
+    assert [(limit.limit, limit.used, limit.pending) for limit in usage if limit.limit not in CALLS] == [
         ("operations_per_hour", 4, 2),
         ("operations_per_day", 4, 2),
         ("users_per_day", 210, 210),

@@ -277,7 +277,7 @@ def test_one_object_is_a_list_of_one() -> None:
     (segment,) = wire.decode_segments(Answer(200, {}, sample("get/200.json")))
 
     assert (segment.name, segment.id) == ("winter_sale", CS_ID)
-    assert segment.extra["description"] == "buyers of winter"
+    assert segment.description == "buyers of winter"
 
 
 def test_an_unreadable_time_does_not_hide_the_segment() -> None:
@@ -329,16 +329,12 @@ ERRORS = {
 
 @pytest.mark.parametrize(
     "path",
-    sorted(
-        path.relative_to(SAMPLES)
-        for path in SAMPLES.rglob("*.*")
-        if path.stem >= "400" and path.parent.name != "callback"
-    ),
+    sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("[45][0-9][0-9]*.*") if path.parent.name != "callback"),
     ids=str,
 )
 def test_every_sample_of_an_error_has_the_class_of_its_status(path: Path) -> None:
     """All four shapes, and gateways that speak HTML or nothing."""
-    status = int(path.stem)
+    status = int(path.stem[:3])
     error = wire.error_from(Answer(status, {}, (SAMPLES / path).read_bytes()), job_id="j1")
 
     assert type(error) is ERRORS[status]
@@ -464,7 +460,7 @@ def test_a_capacity_that_is_none_is_ignored(text: str) -> None:
 
 def test_the_count_of_active_segments_is_read_from_the_body() -> None:
     """The only authoritative number there is."""
-    facts = wire.throttle_facts(Answer(429, {}, sample("create_filter/429.json")), now_s=NOW_S)
+    facts = wire.throttle_facts(Answer(429, {}, sample("create_filter/429-segments.json")), now_s=NOW_S)
 
     assert (facts.actual_count, facts.limit) == (1001, 1000)
 
@@ -564,7 +560,7 @@ def test_no_bytes_make_a_callback_raise(body: bytes) -> None:
 
 
 FIELDS = sorted(
-    {field for path in SAMPLES.rglob("*.json") for field in json.loads(path.read_text())}
+    {field for path in SAMPLES.rglob("[2-5][0-9][0-9]*.json") for field in json.loads(path.read_text())}
     | {"extra", "code", "message", "name", "id", "created_time", "actual_count", "limit"}
 )
 _JSON = st.recursive(

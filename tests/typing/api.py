@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -15,22 +16,32 @@ import aiohttp
 from aiohttp import web
 
 from moe_segments import (
+    UNSET,
     Accepted,
+    ActionFilter,
     AddUsers,
     Answer,
     AnswerShapeError,
     ApiError,
     ArchiveSegment,
+    AttributeFilter,
     AuthenticationFailed,
     BadRequest,
     CallbackReceiver,
     CallbackTimeout,
+    CleanReport,
     Conflict,
     CreateFileSegment,
+    CreateFilterSegment,
     Credentials,
+    Evidence,
     FileFailed,
+    FileFigures,
     FileProcessed,
     FileProcessingFailed,
+    Filter,
+    FilterGroup,
+    Finding,
     Forbidden,
     Governor,
     InputError,
@@ -42,23 +53,42 @@ from moe_segments import (
     MoeSegmentsError,
     NotFound,
     NotSent,
+    NoUsersMatched,
     Outcome,
     OutcomeUnknown,
     PlannedStart,
     PreflightError,
+    PreflightReport,
+    PublishedFile,
     QuotaError,
     QuotaExceeded,
     QuotaLimits,
     QuotaNeverFits,
+    RawFilter,
     RemoveUsers,
     ReplaceUsers,
     Segment,
     SegmentBusy,
+    SegmentFilter,
     SegmentsClient,
     ServerError,
+    SplitReport,
+    TimeRange,
     TooManyRequests,
     UnarchiveSegment,
+    UpdateFilterSegment,
     __version__,
+    all_of,
+    any_of,
+    attribute,
+    check_file,
+    clean_file,
+    did,
+    did_not,
+    in_segment,
+    publish,
+    raw_filter,
+    split_file,
 )
 
 FILE_URL = "https://files.example.com/diwali.csv"
@@ -89,7 +119,7 @@ def limits() -> QuotaLimits:
     return assert_type(raised.scaled(60), QuotaLimits)
 
 
-async def publish(path: Path) -> str:
+async def published_by_us(path: Path) -> str:
     return f"https://files.example.com/{path.name}"
 
 
@@ -116,7 +146,9 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
         requests_per_s=2,
         session=session,
         proxy="http://proxy.example.com:3128",
-        publish=publish,
+        publish=published_by_us,
+        preflight="warn",
+        raise_on_zero_users=False,
         on_lost_journal="trust",
         connect_timeout_s=5,
         read_timeout_s=10,
@@ -128,6 +160,22 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     async with client:
         pass
     await client.aclose()
+
+
+def publishing() -> tuple[SegmentsClient, SegmentsClient]:
+    to_a_bucket = SegmentsClient(credentials(), publish="s3://bucket/prefix?region=eu-central-1")
+    with_keys = functools.partial(publish, to="s3://bucket/prefix", options={"access_key_id": "…"})
+    return to_a_bucket, SegmentsClient(credentials(), publish=with_keys)
+
+
+async def published() -> None:
+    there = await publish("more.csv", "gs://bucket/prefix", expires_s=86_400, sha256=None, max_bytes=1_000)
+    assert_type(there, PublishedFile)
+    assert_type(there.url, str)
+    assert_type(there.expires_at, datetime | None)
+    assert_type(there.key, str)
+    assert_type(there.sha256, str)
+    assert_type(there.uploaded, bool)
 
 
 # One operation after another
@@ -142,6 +190,7 @@ async def created(client: SegmentsClient) -> None:
         expiry_time=30,
         emails=["ops@example.com"],
         rows=48_210,
+        preflight="warn",
         max_wait_s=math.inf,
     )
     assert_type(job, Job)
@@ -149,8 +198,12 @@ async def created(client: SegmentsClient) -> None:
     assert_type(job.state, str)
     assert_type(job.accepted, Accepted | None)
     assert_type(job.duplicate_possible, bool)
-    done = await job.result(timeout=3_600)
+    done = await job.result(timeout=3_600, raise_on_zero_users=False)
     assert_type(done, FileProcessed)
+    assert_type(job.figures, FileFigures)
+    assert_type(job.figures.rows, int | None)
+    assert_type(job.figures.lost, int | None)
+    assert_type(job.figures.warnings, tuple[str, ...])
     assert_type(done.values_found, int)
     assert_type(done.user_count, int)
     assert_type(done.extra, Mapping[str, object])
@@ -226,6 +279,14 @@ def replace() -> ReplaceUsers:
     return ReplaceUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL)
 
 
+async def checked_before(client: SegmentsClient) -> None:
+    report = await client.preflight(create())
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    await client.submit(create(), preflight="off")
+    assert_type(client.publishes, bool)
+
+
 async def submitted(client: SegmentsClient) -> None:
     assert_type(await client.submit(create(), max_wait_s=10, job_id="diwali", on_unknown="retry"), Job)
     assert_type(await client.submit(add()), Job)
@@ -258,6 +319,43 @@ async def submitted_as_they_come(client: SegmentsClient) -> None:
 
     async for outcome in client.submit_many(coming(), max_wait_s=60, on_unknown="raise"):
         assert_type(outcome.job.id if outcome.job else None, str | None)
+
+
+# Segments of filters
+
+
+def filters() -> FilterGroup:
+    city = attribute("city").is_in("Pune", "Delhi")
+    assert_type(city, AttributeFilter)
+    assert_type(~city, AttributeFilter)
+    bought = did("Purchase").at_least(2).in_the_last(days=30).where(attribute("price").greater_than(10))
+    assert_type(bought, ActionFilter)
+    assert_type(did_not("Refund").within(TimeRange.on(date(2026, 8, 1), zone=UTC)), ActionFilter)
+    assert_type(in_segment("64f0"), SegmentFilter)
+    assert_type(raw_filter({"filter_type": "new"}), Filter)
+    assert_type(any_of(city, bought), FilterGroup)
+    assert_type(all_of(city, RawFilter({"filter_type": "new"})), FilterGroup)
+    return assert_type(city & (bought | in_segment("64f0")), FilterGroup)
+
+
+async def filter_segments(client: SegmentsClient) -> None:
+    made = await client.create_filter_segment(name="buyers", included_filters=filters(), max_wait_s=math.inf)
+    assert_type(made, Segment)
+    assert_type(made.included_filters, FilterGroup | RawFilter | None)
+    assert_type(made.updated_time, datetime | None)
+    await client.create_filter_segment(payload={"name": "b", "included_filters": {}})
+    await client.create_filter_segment(name="c", included_filters=[attribute("a").today(), {"filter_type": "new"}])
+    await client.update_filter_segment(made.id, included_filters=filters(), name=UNSET, excluded_filters=None)
+    assert_type(await client.get_segment(made.id, max_wait_s=math.inf), Segment)
+    assert_type(await client.list_segments("b", max_wait_s=60), tuple[Segment, ...])
+    await client.governor.plan([CreateFilterSegment(name="d", included_filters=filters()), ArchiveSegment(name="old")])
+
+
+async def filter_values(client: SegmentsClient) -> None:
+    job = await client.submit(CreateFilterSegment(name="b", included_filters=filters()))
+    assert_type(job.segment, Segment | None)
+    assert_type(job.evidence, Evidence | None)
+    await client.submit(UpdateFilterSegment(cs_id="64f0", included_filters=filters()), on_unknown="retry")
 
 
 # The governor
@@ -350,6 +448,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return refused(error)
         case AnswerShapeError():
             return error.problem
+        case NoUsersMatched():
+            return f"{assert_type(error.segment_name, str)}: {assert_type(error.values_found, int)}"
         case FileProcessingFailed():
             assert_type(error.request_id, str | None)
             return error.error_message
@@ -369,6 +469,8 @@ def refused(error: ApiError) -> str:
     match error:
         case TooManyRequests():
             assert_type(error.ready_at, datetime | None)
+            assert_type(error.actual_count, int | None)
+            assert_type(error.allowed_count, int | None)
             return error.limit or "a quota"
         case Conflict():
             return assert_type(error.existing_cs_id, str | None) or "exists"
@@ -380,3 +482,43 @@ def refused(error: ApiError) -> str:
             return "later"
         case _:
             return str(error)
+
+
+# Files
+
+
+async def blocks() -> AsyncIterator[bytes]:
+    yield b"a\n"
+
+
+async def files() -> None:
+    report = await check_file(
+        Path("users.csv"), attribute_name="ID", attribute_type="double", strict=True, findings_per_rule=5
+    )
+    assert_type(report, PreflightReport)
+    assert_type(report.ok, bool)
+    assert_type(report.rows, int)
+    assert_type(report.distinct_rows, int)
+    assert_type(report.file_bytes, int)
+    assert_type(report.sha256, str)
+    assert_type(report.etag, str | None)
+    assert_type(report.findings, tuple[Finding, ...])
+    assert_type(report.errors, tuple[Finding, ...])
+    assert_type(report.warnings, tuple[Finding, ...])
+    assert_type(report.counts, Mapping[str, int])
+    assert_type(report.as_text(mask=True), str)
+    assert_type(report.as_json(), dict[str, object])
+    finding = report.findings[0]
+    assert_type(finding.code, str)
+    assert_type(finding.line, int | None)
+    assert_type(finding.other_line, int | None)
+    assert_type(finding.row, str | None)
+    await check_file(b"a\n")
+    await check_file(FILE_URL)
+    await check_file(blocks())
+    cleaned = await clean_file(FILE_URL, "clean.csv", attribute_name="ID")
+    assert_type(cleaned, CleanReport)
+    assert_type(cleaned.changes, Mapping[str, int])
+    parts = await split_file(cleaned.path, Path("parts"), max_rows=100)
+    assert_type(parts, SplitReport)
+    assert_type([part.path for part in parts.parts], list[Path])

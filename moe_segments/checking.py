@@ -1,0 +1,116 @@
+"""Check every file of a manifest before the first operation is sent, and tell all that is wrong with them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.bulk import remaining_entries
+from moe_segments.errors import InputError, PreflightError
+from moe_segments.manifest import ManifestError, Mistake
+from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+from moe_segments.verdict import broken_rules, doubtful_rules, problem_of_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from moe_segments.client import SegmentsClient
+    from moe_segments.core.report import PreflightReport
+    from moe_segments.intake import AnyFile
+    from moe_segments.manifest import Entry, Manifest
+    from moe_segments.verdict import Preflight
+
+__all__ = ["check_files", "refuse_local_files"]
+
+_AT_ONCE: Final = 4
+_log = logging.getLogger("moe_segments.bulk")
+
+
+async def check_files(
+    client: SegmentsClient,
+    manifest: Manifest,
+    *,
+    preflight: Preflight = "error",
+    again: bool = False,
+    on_checked: Callable[[Entry], None] = lambda _: None,
+) -> Manifest:
+    """Check the files of all operations that `run_bulk` would still send.
+
+    Args:
+        client: Open.
+        manifest: What is to be done.
+        preflight: "error": a broken rule is a mistake of the manifest; "warn": it is logged; "off": nothing is read.
+        again: As for `run_bulk`.
+        on_checked: Told of each entry whose file has been read.
+
+    Returns:
+        The manifest, with the rows of its files counted where they were not declared.
+
+    Raises:
+        ManifestError: Files that cannot be read or break a rule: all of them. Nothing was sent.
+    """
+    if preflight == "off":
+        return manifest
+    await client.follower.refresh()
+    room = asyncio.Semaphore(_AT_ONCE)
+    left = {id(entry) for entry in remaining_entries(client, manifest, again=again)}
+
+    async def checked(entry: Entry) -> tuple[Entry, list[Mistake]]:
+        if id(entry) not in left or not isinstance(
+            operation := entry.operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
+        ):
+            return entry, []
+        async with room:
+            report, mistakes = await _report(client, entry.line, operation)
+            on_checked(entry)
+        if report is None or operation.rows is not None:
+            return entry, mistakes
+        return attrs.evolve(entry, operation=attrs.evolve(operation, rows=report.rows)), mistakes
+
+    results = await asyncio.gather(*(checked(entry) for entry in manifest.entries))
+    mistakes = tuple(mistake for _, found in results for mistake in found)
+    if mistakes and preflight == "error":
+        raise ManifestError(manifest.name, mistakes)
+    for mistake in mistakes:
+        _log.warning("%s: %s", manifest.name, mistake)
+    return attrs.evolve(manifest, entries=tuple(entry for entry, _ in results))
+
+
+def refuse_local_files(manifest: Manifest, problem: str) -> None:
+    """Refuse a manifest that names files of this machine.
+
+    Raises:
+        ManifestError: It does: each of them, with *problem*.
+    """
+    mistakes = tuple(
+        Mistake(entry.line, "file", problem)
+        for entry in manifest.entries
+        if getattr(entry.operation, "file", None) is not None
+    )
+    if mistakes:
+        raise ManifestError(manifest.name, mistakes)
+
+
+async def _report(
+    client: SegmentsClient, line: int, operation: AnyFile
+) -> tuple[PreflightReport | None, list[Mistake]]:
+    field = "file_url" if operation.file is None else "file"
+    try:
+        report = await client.preflight(operation)
+    except PreflightError as error:
+        return None, [Mistake(line, field, error.problem)]
+    except InputError as error:
+        return None, [Mistake(line, error.field, error.problem)]
+    for sentence in doubtful_rules(report):
+        _log.warning("%s", Mistake(line, field, sentence))
+    return report, list(_mistakes(line, field, operation, report))
+
+
+def _mistakes(line: int, field: str, operation: AnyFile, report: PreflightReport) -> Iterator[Mistake]:
+    for sentence in broken_rules(report):
+        yield Mistake(line, field, sentence)
+    if problem := problem_of_rows(operation.rows, report):
+        yield Mistake(line, "rows", problem)

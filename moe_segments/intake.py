@@ -1,0 +1,342 @@
+"""What becomes of a file before its operation may be sent: checked, weighed, published, and found to be the same still.
+
+Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
+file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import aiohttp
+import attrs
+
+from moe_segments.core.admission import cost_of
+from moe_segments.destination import LEAST_EXPIRY_S, Destination
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.files import check_file
+from moe_segments.limits import USERS_PER_DAY
+from moe_segments.models import problem_of_url, url_without_query
+from moe_segments.publisher import PublishedFile, publish
+from moe_segments.publisher_file import examine
+from moe_segments.publisher_http import glance
+from moe_segments.publisher_stores import require_library
+from moe_segments.rowcount import count_rows, file_timeouts
+from moe_segments.verdict import checked_preflight, judge, problem_of_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from moe_segments.core.report import PreflightReport
+    from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+    from moe_segments.publisher_http import Glance
+    from moe_segments.settings import Settings
+    from moe_segments.verdict import Preflight
+
+__all__ = ["AnyFile", "Checked", "Intake", "Publish", "Taken"]
+
+Publish: TypeAlias = "str | Callable[[Path], Awaitable[str | PublishedFile]]"
+AnyFile: TypeAlias = "CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers"
+_AT_ONCE: Final = 4  # files read or published at a time, for the memory and the disk
+_FRESH_S: Final = 5.0  # a file looked at less long ago than this is not looked at again
+_LOOK_S: Final = 5.0
+_REMEMBERED: Final = 10_000
+_log = logging.getLogger("moe_segments.client")
+
+
+@attrs.frozen
+class Checked:
+    """What was found in a file, and what tells whether it is still that file.
+
+    Attributes:
+        report: With its SHA-256, and its entity tag where it was at an address.
+        modified: When it was changed last, as its host says; None where the entity tag is known, or nothing is.
+    """
+
+    report: PreflightReport
+    modified: str | None = None
+
+
+@attrs.define(eq=False)
+class Taken:
+    """A file that may be sent.
+
+    Attributes:
+        operation: What to do with it.
+        rows: What it counts for.
+        file_url: Where the service can fetch it. Never shown: it may be signed.
+        checked: What its preflight found; None where that was off.
+        published: How it was published; None for a file that was at an address already.
+        looked_s: When it was last known to be what it is, on the loop's clock.
+    """
+
+    operation: AnyFile
+    rows: int
+    file_url: str = attrs.field(repr=False)
+    checked: Checked | None
+    published: PublishedFile | None
+    looked_s: float
+
+    @property
+    def facts(self) -> dict[str, object] | None:
+        """What the journal keeps of the preflight; None when there was none."""
+        if self.checked is None:
+            return None
+        # Not its digest: a short file could be guessed from that.
+        return {"rows": self.checked.report.rows, "distinct_rows": self.checked.report.distinct_rows}
+
+
+class Intake:
+    """Takes in the files of one client.
+
+    Args:
+        settings: Limits, time-outs and proxy.
+        publish: Where local files go, or what publishes one; None: local files are refused.
+        preflight: What a preflight's errors do where a call does not say.
+
+    Raises:
+        InputError: *publish* or *preflight* cannot be used.
+    """
+
+    def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
+        self._settings, self._limits = settings, settings.limits
+        self._publish = Destination.parse(publish) if isinstance(publish, str) else publish
+        self.preflight = checked_preflight(preflight)
+        self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
+        if isinstance(self._publish, Destination):
+            require_library(self._publish)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether local files can be taken."""
+        return self._publish is not None
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def check(self, operation: AnyFile) -> PreflightReport:
+        """Check an operation's file and remember what was found, until the operation is submitted.
+
+        Raises:
+            InputError: There is no such file.
+            PreflightError: It cannot be read.
+        """
+        async with self._room:
+            checked = await self._checked(operation)
+        self._known[_key_of(operation)] = checked
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return checked.report
+
+    async def take(self, operation: AnyFile, preflight: Preflight | None) -> Taken:
+        """Make a file ready: check it, weigh it, publish it where it is a local one.
+
+        Raises:
+            InputError: There is no such file, or nothing publishes it, or it has more rows than were declared.
+            PreflightError: It breaks a rule, cannot be read or published, or changed since it was checked.
+            QuotaNeverFits: It has more rows than a whole day allows.
+        """
+        mode = self.preflight if preflight is None else checked_preflight(preflight)
+        _check_there(operation)
+        async with self._room:
+            return await self._taken(operation, mode)
+
+    async def _taken(self, operation: AnyFile, mode: Preflight) -> Taken:
+        has_told = _key_of(operation) in self._known
+        checked = None if mode == "off" else await self._check_of(operation, mode)
+        report = None if checked is None else checked.report
+        rows = await self._weighed(operation, report)
+        self._check_weight(attrs.evolve(operation, rows=rows))
+        if report is not None:
+            judge(report, mode, has_told=has_told)
+        published = None if operation.file is None else await self._published(operation.file, report)
+        file_url = published.url if published is not None else operation.file_url
+        assert file_url is not None  # the model sees to it
+        return Taken(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
+
+    async def look_again(self, taken: Taken) -> None:
+        """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
+
+        Raises:
+            PreflightError: It changed, or is no longer there.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() - taken.looked_s < _FRESH_S:
+            return
+        if taken.operation.file is not None:
+            await self._look_at_published(taken, taken.operation.file)
+        elif taken.checked is not None:
+            await self._look_at_url(taken.file_url, taken.checked)
+        taken.looked_s = loop.time()
+
+    # Checking
+
+    async def _check_of(self, operation: AnyFile, mode: Preflight) -> Checked | None:
+        remembered = self._known.pop(_key_of(operation), None)
+        if remembered is not None:
+            await self._look_at(operation, remembered)
+            return remembered
+        try:
+            return await self._checked(operation)
+        except PreflightError as error:
+            if mode == "error":
+                raise
+            _log.warning("the preflight could not be made, going on without: %s", error)
+            return None
+
+    async def _checked(self, operation: AnyFile) -> Checked:
+        _check_there(operation)
+        source = operation.file or operation.file_url
+        assert source is not None  # the model sees to it
+        report = await check_file(
+            source,
+            attribute_name=operation.attribute_name,
+            attribute_type="double" if operation.attribute_type == "double" else "string",
+            limits=self._limits,
+            session=self._connections(),
+            timeouts=file_timeouts(self._settings),
+            proxy=self._settings.proxy,
+        )
+        if operation.file_url is None or report.etag is not None:
+            return Checked(report)
+        seen = await self._glanced(operation.file_url)  # hosts without entity tags are few
+        return Checked(report, None if seen is None else seen.modified)
+
+    async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
+        """The rows that the operation is to count for: as declared, else as found."""
+        if report is None:
+            return await self._count(operation) if operation.rows is None else operation.rows
+        if problem := problem_of_rows(operation.rows, report):
+            raise InputError(problem, "rows")
+        return report.rows if operation.rows is None else operation.rows
+
+    def _check_weight(self, operation: AnyFile) -> None:
+        rows = cost_of(operation, self._limits).rows
+        capacity = self._limits.users_per_day - self._limits.headroom.get(USERS_PER_DAY, 0)
+        if rows > capacity:
+            raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
+
+    async def _count(self, operation: AnyFile) -> int:
+        source = operation.file or operation.file_url
+        assert source is not None  # the model sees to it
+        return await count_rows(
+            source,
+            session=self._connections(),
+            max_bytes=self._limits.file_bytes,
+            timeouts=file_timeouts(self._settings),
+            proxy=self._settings.proxy,
+        )
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        return self._session
+
+    # Publishing
+
+    async def _published(self, file: Path, report: PreflightReport | None) -> PublishedFile:
+        if self._publish is None:
+            raise InputError(
+                "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
+                "service; or upload it and give file_url",
+                "file",
+            )
+        sha256 = None if report is None else report.sha256
+        if isinstance(self._publish, Destination):
+            return await publish(
+                file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+            )
+        return await self._handed_on(self._publish, file, sha256)
+
+    async def _handed_on(
+        self, publisher: Callable[[Path], Awaitable[str | PublishedFile]], file: Path, sha256: str | None
+    ) -> PublishedFile:
+        """Have the caller's own function publish it."""
+        try:
+            told = await publisher(file)
+        except MoeSegmentsError:
+            raise
+        except Exception as error:
+            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
+        url = told.url if isinstance(told, PublishedFile) else told
+        if problem := problem_of_url(url):
+            raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
+        digest = (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
+        if sha256 is not None and digest != sha256:
+            raise _changed(str(file))
+        if isinstance(told, PublishedFile):
+            return attrs.evolve(told, sha256=digest)
+        return PublishedFile(url=url, expires_at=None, key="", sha256=digest)
+
+    # Looking again
+
+    async def _look_at(self, operation: AnyFile, checked: Checked) -> None:
+        if operation.file is not None:
+            await self._look_at_file(operation.file, checked.report.sha256)
+        elif operation.file_url is not None:
+            await self._look_at_url(operation.file_url, checked)
+
+    async def _look_at_file(self, file: Path, sha256: str) -> None:
+        if (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0] != sha256:
+            raise _changed(str(file))
+
+    async def _look_at_published(self, taken: Taken, file: Path) -> None:
+        """What is in a bucket stays and its address does not; what a function of the caller's serves may change."""
+        published = taken.published
+        assert published is not None  # a local file is always published
+        if not isinstance(self._publish, Destination):
+            await self._look_at_file(file, published.sha256)
+        least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
+        if published.expires_at is not None and published.expires_at < least:
+            taken.published = await self._published(file, None if taken.checked is None else taken.checked.report)
+            taken.file_url = taken.published.url
+
+    async def _look_at_url(self, url: str, checked: Checked) -> None:
+        """Compare an address with what was read there. No answer in time is no evidence, so it is let pass."""
+        seen = await self._glanced(url)
+        if seen is None:
+            return
+        shown = url_without_query(url)
+        if not seen.is_there:
+            raise PreflightError(shown, f"was there when it was checked, and answers HTTP {seen.status} now")
+        if _is_other(seen, checked):
+            raise _changed(shown)
+
+    async def _glanced(self, url: str) -> Glance | None:
+        try:
+            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+        except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
+            _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
+            return None
+
+
+def _is_other(seen: Glance, checked: Checked) -> bool:
+    """Whether it is another file than the one that was checked, by the best that its host tells."""
+    etag = checked.report.etag
+    if etag is not None and seen.etag is not None:
+        return seen.etag != etag.removeprefix("W/")
+    has_other_size = seen.file_bytes not in (None, checked.report.file_bytes)
+    return has_other_size or (None not in (seen.modified, checked.modified) and seen.modified != checked.modified)
+
+
+def _key_of(operation: AnyFile) -> AnyFile:
+    """What a report is remembered by: the operation, whatever rows were declared or counted meanwhile."""
+    return attrs.evolve(operation, rows=None)
+
+
+def _check_there(operation: AnyFile) -> None:
+    if operation.file is not None and not operation.file.is_file():
+        raise InputError(f"there is no file {operation.file}", "file")
+
+
+def _changed(source: str) -> PreflightError:
+    return PreflightError(source, "has changed since it was checked: check it again, then submit it; nothing was sent")

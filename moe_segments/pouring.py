@@ -1,0 +1,204 @@
+"""Pour a file, wherever it is, into something that takes blocks of bytes; the work is done beside the event loop.
+
+A path and bytes are read in one thread from beginning to end. A stream and a URL are read in the event loop and each
+block is taken in a thread; where bytes must be read once more, they are kept in an unnamed temporary file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+from moe_segments.models import url_without_query
+from moe_segments.sources import BLOCK_BYTES, check_size, opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+
+    import aiohttp
+
+    Reread = Callable[[int, int], bytes]
+    Progress = Callable[[int, int | None], None]
+
+__all__ = ["Origin", "Source", "Taker", "Web", "pour"]
+
+Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """What is known of a file before its first byte.
+
+    Attributes:
+        name: A path, or a URL without its query.
+        reread: Gives bytes once more, by offset and size; None where that was not asked for.
+        file_bytes: Its size, bytes, where it is known.
+        etag: The entity tag a URL was served with.
+    """
+
+    name: str
+    reread: Reread | None = attrs.field(default=None, repr=False)
+    file_bytes: int | None = None
+    etag: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Web:
+    """How a URL is read.
+
+    Attributes:
+        max_bytes: Largest file, bytes; a stream's too.
+        session: Lends its connector, and nothing else; None makes one.
+        timeouts: See `moe_segments.serving.file_timeouts`, the default.
+        proxy: An HTTP proxy to reach the URL through.
+    """
+
+    max_bytes: int
+    session: aiohttp.ClientSession | None = None
+    timeouts: aiohttp.ClientTimeout | None = None
+    proxy: str | None = None
+
+
+class Taker(Protocol[T_co]):
+    """What a file is poured into. Its methods are called one after another, in any thread."""
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> T_co:
+        """There are no more: the result."""
+
+    def close(self) -> None:
+        """Let go of everything, finished or not."""
+
+
+async def pour(
+    source: Source,
+    make: Callable[[Origin], Taker[T]],
+    *,
+    web: Web,
+    progress: Progress | None = None,
+    is_reread: bool = False,
+) -> T:
+    """Read a file once into what *make* gives.
+
+    Args:
+        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        make: Called when the file is open.
+        web: How a URL is read.
+        progress: Told how many bytes were taken, and of how many where that is known, in any thread.
+        is_reread: Whether bytes may be asked for once more.
+
+    Returns:
+        The taker's result.
+
+    Raises:
+        PreflightError: It cannot be read to its end; or what the taker says.
+    """
+    if isinstance(source, Path | bytes | bytearray | memoryview):
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(_pour_here, source, make, progress, stop)
+        finally:
+            stop.set()
+    if not isinstance(source, str):
+        return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
+    from moe_segments.serving import file_timeouts, serving_of  # only a URL needs aiohttp
+
+    async with serving_of(
+        source,
+        session=web.session,
+        max_bytes=web.max_bytes,
+        timeouts=web.timeouts or file_timeouts(),
+        proxy=web.proxy,
+    ) as served:
+        origin = Origin(name=url_without_query(source), file_bytes=served.file_bytes, etag=served.etag)
+        return await _pour_stream(served.blocks, origin, make, web, progress, is_reread=is_reread)
+
+
+class _Stopped(Exception):
+    """Whoever asked is gone."""
+
+
+def _pour_here(
+    source: Path | bytes, make: Callable[[Origin], Taker[T]], progress: Progress | None, stop: threading.Event
+) -> T:
+    with ExitStack() as stack:
+        blocks: Iterable[bytes]
+        if isinstance(source, Path):
+            file = stack.enter_context(opened(source))
+            blocks = file.blocks()
+            origin = Origin(name=str(source), reread=file.reread, file_bytes=file.file_bytes)
+        else:
+            data = bytes(source)
+            blocks = _cut(data)
+            origin = Origin(
+                name="the bytes", reread=lambda offset, size: data[offset : offset + size], file_bytes=len(data)
+            )
+        taker = make(origin)
+        stack.callback(taker.close)
+        taken_bytes = 0
+        for block in blocks:
+            if stop.is_set():
+                raise _Stopped
+            taker.feed(block)
+            taken_bytes += len(block)
+            if progress is not None:
+                progress(taken_bytes, origin.file_bytes)
+        return taker.finish()
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+
+
+async def _pour_stream(
+    blocks: AsyncIterable[bytes],
+    origin: Origin,
+    make: Callable[[Origin], Taker[T]],
+    web: Web,
+    progress: Progress | None,
+    *,
+    is_reread: bool,
+) -> T:
+    with ExitStack() as stack:
+        keep = None
+        if is_reread:
+            spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            keep = spool.write
+            origin = attrs.evolve(origin, reread=lambda offset, size: os.pread(spool.fileno(), size, offset))
+        taker = make(origin)
+        stack.callback(taker.close)
+
+        def take(block: bytes) -> None:
+            if keep is not None:
+                keep(block)
+            taker.feed(block)
+
+        taken_bytes = 0
+        async for block in blocks:
+            check_size(taken_bytes + len(block), web.max_bytes, origin.name)
+            await _whole(take, bytes(block))
+            taken_bytes += len(block)
+            if progress is not None:
+                progress(taken_bytes, origin.file_bytes)
+        return await _whole(taker.finish)
+
+
+async def _whole(work: Callable[..., T], *arguments: bytes) -> T:
+    """Do *work* in a thread; it has ended when this has, even when the caller goes away: what it uses is closed."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
