@@ -283,7 +283,7 @@ class Jobs:
             self.holders[key] = self.last_sent[key] = event.job
 
     def restamp(self, job: str, by_us: int) -> None:
-        """A send that was reserved just now became durable *by_us* later than it was decided."""
+        """A send that was reserved just now, and is no read, became durable *by_us* later than it was decided."""
         record = self.records[job]
         record.since_us += by_us
         record.doubt_us += by_us

@@ -21,7 +21,7 @@ from moe_segments.core.events import (
     Reserved,
     Unclaimed,
 )
-from moe_segments.core.jobs import JobRecord, Jobs
+from moe_segments.core.jobs import READS, JobRecord, Jobs
 from moe_segments.core.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class WorkspaceState:
         self.ledger.advance(at_us)
         for event, _, __ in self._tried:
             self.ledger.restamp(event.row, late_us)
-        for job in {event.job for event, _, __ in self._tried}:
+        for job in {event.job for event, _, __ in self._tried if event.operation.get("op") not in READS}:
             self.jobs.restamp(job, late_us)
 
     def take_back(self) -> None:

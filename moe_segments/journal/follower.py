@@ -85,7 +85,7 @@ class Follower:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
-        self._changed: set[str | None] = set()
+        self._changed: dict[str | None, None] = {}  # a set in the order of the events, in which waiters wake
         self._jumped = self._stirred = False
         self._id_prefix, self._ids = f"{secrets.token_hex(8)}-", 0
         self._watchers = 0
@@ -354,7 +354,7 @@ class Follower:
         if batch is None:
             self.state.take_back()
         elif self.state.keep(batch):
-            self._changed.update(event.job for event in batch.events if isinstance(event, Reserved))
+            self._changed |= {event.job: None for event in batch.events if isinstance(event, Reserved)}
         else:
             self.state.take_back()
             self._fold([batch])
@@ -380,13 +380,13 @@ class Follower:
     def _note(self, batch: Batch) -> None:
         self._stirred = True
         for event in batch.events:
-            self._changed.add(getattr(event, "job", None))
+            self._changed[getattr(event, "job", None)] = None
             self._jumped = self._jumped or isinstance(event, Checkpoint)
 
     def _notify(self) -> None:
         if not self._changed:
             return
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         # A checkpoint may stand for anything, so whoever waits looks again.
         looking = tuple(self._waiters) if self._jumped else tuple(changed)
         self._jumped = False

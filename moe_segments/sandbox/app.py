@@ -71,7 +71,7 @@ class Sandbox:
         dialect: Which of the vendor's pages the answers follow: a `Dialect`, or several.
         count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
         retry_headers: Whether a 429 carries `Retry-After` and `x-ratelimit-*`.
-        call_limits: The quotas of v3 calls before *speed*; None: as documented.
+        call_limits: The quotas of v3 calls; None: those of *limits*.
         complexity: What the definition of a filter segment may be at most; None: see `Complexity`.
         idle_days: Days after which a segment that nobody used is archived; None: it stays.
         clock: Seconds, which all windows are measured on; None: wall time that only goes forward.

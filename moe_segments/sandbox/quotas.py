@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallLimits", "Quotas"]
 
-_MINUTE_S: Final = 60.0
 _UNITS: Final = ("minute", "hour", "day")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"
 
@@ -51,6 +50,20 @@ class CallLimits:
     get_calls: tuple[int, int, int] = attrs.field(default=(100, 1_000, 4_000), validator=_figures)
     update_calls: tuple[int, int, int] | None = attrs.field(default=None, validator=attrs.validators.optional(_figures))
     is_shared: bool = False
+
+    @classmethod
+    def of(cls, limits: QuotaLimits) -> CallLimits:
+        """The figures of these limits, and the pools."""
+        return cls(
+            list_calls=(limits.list_per_minute, limits.list_per_hour, limits.list_per_day),
+            create_calls=(
+                limits.create_filter_per_minute,
+                limits.create_filter_per_hour,
+                limits.create_filter_per_day,
+            ),
+            get_calls=(limits.get_per_minute, limits.get_per_hour, limits.get_per_day),
+            is_shared=limits.filter_calls_shared,
+        )
 
 
 class Quotas:
@@ -119,7 +132,7 @@ class Quotas:
         return switch.get(op, True)
 
     def _call_windows(self, figures: tuple[int, int, int] | None) -> dict[str, Window]:
-        lengths_s = (_MINUTE_S / self._limits.scale, self._limits.hour_s, self._limits.day_s)
+        lengths_s = (self._limits.minute_s, self._limits.hour_s, self._limits.day_s)
         return {
             unit: Window(figure, length_s)
             for unit, figure, length_s in zip(_UNITS, figures or (), lengths_s, strict=figures is not None)

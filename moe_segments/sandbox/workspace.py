@@ -58,7 +58,7 @@ class Workspace:
         seed: Of the identifiers; the same seed gives the same ones.
         count_rejected: Whether rejected requests spend what an accepted one would: all, none, or by status.
         segment_users: Most users in one file segment.
-        call_limits: The quotas of v3 calls at speed 1; None: as documented.
+        call_limits: The quotas of v3 calls; None: those of *limits*.
         complexity: What the definition of a filter segment may be at most.
         idle_days: Days after which a segment that nobody used is archived; None: it stays.
         history: How many requests, counted moments, submissions and deliveries are remembered.
@@ -93,7 +93,11 @@ class Workspace:
             count_rejected = REJECTIONS if count_rejected else ()
         self._segment_users = segment_users
         self._count_rejected = frozenset(count_rejected)
-        self._call_limits, self._idle_days, self._most_remembered = call_limits or CallLimits(), idle_days, history
+        self._call_limits, self._idle_days, self._most_remembered = (
+            call_limits or CallLimits.of(self.limits),
+            idle_days,
+            history,
+        )
         self.reset()
 
     def reset(self) -> None:

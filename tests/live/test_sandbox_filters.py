@@ -500,6 +500,21 @@ async def test_the_quotas_of_v3_calls_can_be_set_shared_and_shortened(session: a
     assert (after, hour) == (200, 429)
 
 
+@pytest.mark.parametrize(("shared", "statuses"), [(True, [201, 200, 429]), (False, [201, 200, 200])])
+@pytest.mark.asyncio
+async def test_the_limits_of_the_client_are_those_of_the_v3_calls_too(
+    session: aiohttp.ClientSession, *, shared: bool, statuses: list[int]
+) -> None:
+    """What is given to both is the same on both sides, the pool of lists and creates included."""
+    limits = QuotaLimits(list_per_minute=2, filter_calls_shared=shared, get_per_hour=1)
+    async with Sandbox(clock=Clock(), limits=limits) as sandbox:
+        call = Caller(sandbox, session)
+        seen = [(await call.create("a")).status, *[(await call("GET", V3)).status for _ in range(2)]]
+        gets = [(await call("GET", f"{V3}/x")).status for _ in range(2)]
+
+    assert (seen, gets) == (statuses, [200, 429])
+
+
 @pytest.mark.parametrize("figures", [(0, 1, 1), (1, 2), [1, 2, 3], (1, 2, True), None])
 def test_quotas_that_are_none_are_refused(figures: object) -> None:
     """By name."""

@@ -62,6 +62,8 @@ def test_what_became_durable_later_than_it_was_decided_is_as_if_folded(late_us: 
         Reserved("five", 1, {"op": "create", "name": "five"}, 1, 40, 1, ("five",), 30, 60, "a" * 64, 30, "me"),
         Reserved("five", 2, {"op": "create", "name": "five"}, 1, 40, 0, ("five",), 30, 60, None, None, "me"),
         Reserved("six", 1, {"op": "archive", "name": "alpha"}, 0, 0, 0, ("alpha",), 30, 60),
+        Reserved("seven", 1, {"op": "list"}, 0, 0, 0, (), 30, 60, call="list"),
+        Reserved("eight", 1, {"op": "create_filter", "name": "f"}, 0, 0, 1, ("f",), 30, 60, call="create_filter"),
     )
     at_us = THEN_US + 9 * SECOND
     tried, folded = restored(), restored()
