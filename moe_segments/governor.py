@@ -82,7 +82,7 @@ class Governor:
         self._is_watching = False
         self._stop_listening: Callable[[], None] | None = None
         self.closed = False
-        self._releases: set[asyncio.Task[int]] = set()
+        self._releases: dict[asyncio.Task[int], None] = {}
         self._claim_us = round(_CLAIM_S / limits.scale * _SECOND_US)
 
     async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
@@ -303,11 +303,11 @@ class Governor:
 
     def _tell(self, event: NeverSent | Unclaimed) -> None:
         task = asyncio.get_running_loop().create_task(self._follower.record(event))
-        self._releases.add(task)
+        self._releases[task] = None
         task.add_done_callback(self._told)
 
     def _told(self, task: asyncio.Task[int]) -> None:
-        self._releases.discard(task)
+        self._releases.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("what was called off could not be written down, and lapses by itself: %s", error)
 

@@ -89,7 +89,7 @@ class _Many:
         self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: dict[asyncio.Task[bool], None] = {}  # in the order they came
         self._last: dict[str, asyncio.Task[bool]] = {}
         self._failure: BaseException | None = None
         self.done: asyncio.Queue[object] = asyncio.Queue()
@@ -103,7 +103,7 @@ class _Many:
                 before = self._last.get(operation.name)
                 task = loop.create_task(self._one(job_id, operation, before))
                 self._last[operation.name] = task
-                self._tasks.add(task)
+                self._tasks[task] = None
                 task.add_done_callback(self._ended)
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._failure is not None:  # no outcome of an operation: a mistake that must not pass in silence
@@ -112,7 +112,7 @@ class _Many:
             self.done.put_nowait(_END)
 
     def _ended(self, task: asyncio.Task[bool]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error

@@ -12,11 +12,11 @@ class Bell:
     """Wakes every task that waits, at once; nothing is remembered for those who come later."""
 
     def __init__(self) -> None:
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._waiters: dict[asyncio.Future[bool], None] = {}  # in the order they came
 
     def ring(self) -> None:
         """Wake everybody who waits. Call it in the loop's thread."""
-        waiters, self._waiters = self._waiters, set()
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             # A loop that died with a waiter left it here; a test's second loop must not stumble over it.
             if not waiter.get_loop().is_closed():
@@ -26,14 +26,14 @@ class Bell:
         """Wait for the next ring, at most *timeout_s* seconds. False when the time passed."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         timer = None if timeout_s == math.inf else loop.call_later(timeout_s, _answer, waiter)
         try:
             return await waiter
         finally:
             if timer is not None:
                 timer.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
 
 
 def _answer(waiter: asyncio.Future[bool], *, heard: bool = False) -> None:

@@ -71,7 +71,7 @@ class Processor:
     def __init__(self, workspace: Workspace, fetcher: Fetcher, plan: FaultPlan, pauses: Pauses) -> None:
         self._workspace, self._fetcher, self._plan, self._pauses = workspace, fetcher, plan, pauses
         self._queues: dict[str, deque[_Work]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order they came
         self._slots = asyncio.Semaphore(_FETCHES_AT_ONCE)
         self._is_closed = False
 
@@ -111,8 +111,8 @@ class Processor:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     async def _work_off(self, segment_id: str) -> None:
         queue = self._queues[segment_id]
