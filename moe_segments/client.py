@@ -22,13 +22,11 @@ from moe_segments.errors import (
 )
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
-from moe_segments.intake import Intake, Publish
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
     Accepted,
     AddUsers,
@@ -41,11 +39,9 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
-from moe_segments.receiver import CallbackReceiver
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
-from moe_segments.verdict import checked_preflight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -57,7 +53,10 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
+    from moe_segments.intake import Publish
+    from moe_segments.many import Outcome
     from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.receiver import CallbackReceiver
     from moe_segments.verdict import Preflight
 
 __all__ = ["SegmentsClient"]
@@ -135,7 +134,7 @@ class SegmentsClient(FilterSegmentCalls):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
         self._credentials, self._on_lost_journal = credentials, on_lost_journal
         self._raise_on_zero_users = raise_on_zero_users
-        self._callbacks = CallbackReceiver(callbacks) if isinstance(callbacks, str) else callbacks
+        self._callbacks = _receiver_at(callbacks) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
@@ -150,6 +149,8 @@ class SegmentsClient(FilterSegmentCalls):
             proxy=proxy,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
+        from moe_segments.intake import Intake  # with the first client, not with the package
+
         self._intake = Intake(self.settings, publish, preflight)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
@@ -573,7 +574,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._check_usable()
         check_wait(max_wait_s)
         if preflight is not None:
-            checked_preflight(preflight)
+            self._intake.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or secrets.token_hex(8), operation)
@@ -624,7 +625,9 @@ class SegmentsClient(FilterSegmentCalls):
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
         if preflight is not None:
-            checked_preflight(preflight)
+            self._intake.check_mode(preflight)
+        from moe_segments.many import outcomes  # for those who submit many
+
         return outcomes(
             self,
             operations,
@@ -708,6 +711,12 @@ class SegmentsClient(FilterSegmentCalls):
         self._looking.pop(job_id, None)
         if not task.cancelled():
             task.exception()
+
+
+def _receiver_at(url: str) -> CallbackReceiver:
+    from moe_segments.receiver import CallbackReceiver  # most clients are given one, or none
+
+    return CallbackReceiver(url)
 
 
 def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:

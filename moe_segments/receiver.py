@@ -12,9 +12,7 @@ its own with deadlines. Forwarding headers are never read. Times are seconds.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import secrets
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlsplit
@@ -29,6 +27,7 @@ from moe_segments.limits import QuotaLimits
 from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.receiver_inbox import Inbox, Refreshes, lookup
 from moe_segments.settings import is_loopback
+from moe_segments.tokens import new_token, token_digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -44,7 +43,6 @@ __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal"
 
 MAX_BODY_BYTES: Final = 65_536
 REFRESHES_PER_S: Final = 10
-_TOKEN_BYTES: Final = 32
 _RETRY_AFTER_S: Final = 5
 _log = logging.getLogger("moe_segments.receiver")
 
@@ -70,16 +68,6 @@ TOO_SLOW: Final = Reply(408)
 TOO_LARGE: Final = Reply(413)
 ENCODED: Final = Reply(415)
 NOT_STORED: Final = Reply(503, {"Retry-After": str(_RETRY_AFTER_S)})
-
-
-def new_token() -> str:
-    """A token for one send: 32 random bytes, 43 characters that need no quoting."""
-    return secrets.token_urlsafe(_TOKEN_BYTES)
-
-
-def token_digest(token: str) -> str:
-    """What the journal keeps of a token: its SHA-256, hex."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def refusal(method: str, content_encoding: str | None, body_bytes: int) -> Reply | None:

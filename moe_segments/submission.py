@@ -58,7 +58,7 @@ from moe_segments.models import (
 )
 from moe_segments.quota import moment_of
 from moe_segments.reading import Reader
-from moe_segments.receiver import new_token, token_digest
+from moe_segments.tokens import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
