@@ -226,7 +226,10 @@ class Submitter:
         token = self._new_token(submission.operation)
         ask = self._ask(submission, token)
         patience_s = submission.deadline_s - asyncio.get_running_loop().time()
-        request = self._request(submission, token)  # what cannot be built must not have reserved anything
+        request, file_url = (
+            self._request(submission, token),
+            submission.file_url,
+        )  # what cannot be built reserves nothing
         grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
@@ -234,7 +237,8 @@ class Submitter:
         if submission.look_again is not None:
             if (changed := await self._changed(submission.look_again, grant)) is not None:
                 return submission.doubt or changed, None  # an earlier send of it may have worked
-            request = self._request(submission, token)  # an address may have been signed anew
+            if submission.file_url != file_url:  # it was signed anew
+                request = self._request(submission, token)
         try:
             delivery = await self._send(grant, request)
         finally:
