@@ -153,6 +153,9 @@ class SegmentsClient(FilterSegmentCalls):
 
         self._intake = Intake(self.settings, publish, preflight)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
+        is_named = journal is None or isinstance(journal, str)
+        # A sandbox on this machine leaves no trace in the user's state directory.
+        self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
         self.governor = Governor(self.follower, self.limits, clock=clock)
@@ -215,9 +218,7 @@ class SegmentsClient(FilterSegmentCalls):
         return f"SegmentsClient({self.scope!r}, {self.settings.base_url!r})"
 
     def _engine(self) -> Journal:
-        # A sandbox on this machine leaves no trace in the user's state directory.
-        witness_dir = None if self._local else state_dir()
-        return open_journal(self.settings.journal, self.scope, state_dir=witness_dir, poll_s=self.settings.poll_s)
+        return open_journal(self.settings.journal, self.scope, state_dir=self._witness_dir, poll_s=self.settings.poll_s)
 
     # Opening and closing
 
@@ -227,7 +228,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.follower.close)
-            await self.follower.open()
+            await self._open_journal()
             await self.governor.open(
                 self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
             )
@@ -239,6 +240,21 @@ class SegmentsClient(FilterSegmentCalls):
             await self._name_the_lost()
             self._open = stack.pop_all()
         return self
+
+    async def _open_journal(self) -> None:
+        """Open the journal; one that was moved is known to this host's witness under the name it had before."""
+        if self._witness_dir is None:
+            await self.follower.open()
+            return
+        from moe_segments.journal.succession import recalled, stands_for, succeed  # with its files, comes sqlite3
+
+        before = recalled(self._witness_dir, self.scope)
+        await self.follower.open()
+        journal, origins = self.follower.journal, self.follower.state.origins
+        if journal.doubt and before and stands_for(origins, before):
+            await self.follower.close()
+            succeed(self._witness_dir, self.scope, journal.journal_id)
+            await self.follower.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.journal import Journal
-    from moe_segments.receiver_asgi import Receive, Scope, Send
+    from moe_segments.receiver_asgi import Application
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal", "token_digest"]
 
@@ -128,6 +128,7 @@ class CallbackReceiver:
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
+        self._asgi: Application | None = None
 
     def __repr__(self) -> str:
         scopes = len(self._scopes or self._followers)
@@ -185,6 +186,8 @@ class CallbackReceiver:
             record = await self._record_of(follower, token_sha256)
             if follower is None or record is None:
                 return NOT_STORED if scope in self._left and follower is None else UNKNOWN
+            if follower.state.barred is not None:  # the service is to come again where the journal is then
+                raise follower.state.barred
             await self._inbox.take(follower, token_sha256, *record, body)
         except JournalError as error:
             _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
@@ -208,11 +211,14 @@ class CallbackReceiver:
             self._app = application(self)
         return self._app
 
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def asgi(self) -> Application:
         """An ASGI 3 application, to mount at the path of the public address or to serve by itself."""
-        from moe_segments.receiver_asgi import answer
+        if self._asgi is None:
+            from moe_segments.receiver_asgi import application
 
-        await answer(self, scope, receive, send)
+            self._asgi = application(self)
+        return self._asgi
 
     @asynccontextmanager
     async def serve(
@@ -282,6 +288,8 @@ class CallbackReceiver:
                 follower = Follower(self._journal_of(scope), self._limits, compacts=False)
                 opening.push_async_callback(follower.close)
                 await follower.open()
+                if follower.state.barred is not None:
+                    raise follower.state.barred
                 opening.callback(self._followers.pop, scope, None)
                 self._followers[scope] = follower
                 if follower.journal.doubt:  # written down before any callback can make the witness forget it
