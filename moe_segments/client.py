@@ -667,7 +667,8 @@ class SegmentsClient(FilterSegmentCalls):
         if not isinstance(operation, FileOperation):
             return
         taken = await self._intake.take(operation, preflight)
-        submission.operation = attrs.evolve(operation, rows=taken.rows)
+        if operation.rows != taken.rows:
+            submission.operation = attrs.evolve(operation, rows=taken.rows)
         submission.file_url, submission.checked = taken.file_url, taken.facts
 
         async def look_again() -> None:

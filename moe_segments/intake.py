@@ -155,11 +155,11 @@ class Intake:
             return await self._taken(operation, mode)
 
     async def _taken(self, operation: AnyFile, mode: Preflight) -> Taken:
-        has_told = _key_of(operation) in self._known
+        has_told = bool(self._known) and _key_of(operation) in self._known
         checked = None if mode == "off" else await self._check_of(operation, mode)
         report = None if checked is None else checked.report
         rows = await self._weighed(operation, report)
-        self._check_weight(attrs.evolve(operation, rows=rows))
+        self._check_weight(operation if rows == operation.rows else attrs.evolve(operation, rows=rows))
         if report is not None:
             judge(report, mode, has_told=has_told)
         published = None if operation.file is None else await self._published(operation.file, report)
@@ -185,7 +185,7 @@ class Intake:
     # Checking
 
     async def _check_of(self, operation: AnyFile, mode: Preflight) -> Checked | None:
-        remembered = self._known.pop(_key_of(operation), None)
+        remembered = self._known.pop(_key_of(operation), None) if self._known else None
         if remembered is not None:
             await self._look_at(operation, remembered)
             return remembered

@@ -162,6 +162,10 @@ class JobRecord:
             return JobState.UNKNOWN
         return self.state
 
+    def may_have_worked_at(self, now_us: int) -> bool:
+        """Whether a send of it so far may have worked, at a time at which it is to be sent once more."""
+        return self.duplicate_possible or self.state_at(now_us) == JobState.UNKNOWN
+
 
 @attrs.define
 class Run:
@@ -301,6 +305,9 @@ class Jobs:
     def _never_sent(self, event: NeverSent, at_us: int) -> None:
         record = self._current(event)
         if record is None:
+            return
+        if record.duplicate_possible:  # so the job is what it was before this send
+            self._doubt(record, f"an earlier send may have worked, and a later one never left: {event.reason}", at_us)
             return
         self._enter(record, JobState.PLANNED if event.again else JobState.NOT_SENT, at_us)
         record.reason = event.reason

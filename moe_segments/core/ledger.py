@@ -102,6 +102,7 @@ class Ledger:
         self.windows = tuple(self._make_windows())
         self.pools = pools_for(limits)
         self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
+        self._every_tape = tuple(self.all_tapes())
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
         self.active = ActiveSegments(max(0, limits.active_segments - spare))
         self.external: list[ExternalUsage] = []
@@ -124,10 +125,21 @@ class Ledger:
     # Deciding
 
     def advance(self, now_us: int) -> None:
-        """Let time pass up to *now_us*: bounds become ends, windows move on, segments expire."""
+        """Let time pass up to *now_us*: bounds become ends, windows move on, segments expire.
+
+        An engine may have a decision made at a time that turns out to lie ahead of its clock, and then at an earlier
+        one: all that had passed in between counts again.
+        """
         self.operations.advance(now_us)
         self.users.advance(now_us)
         self.active.advance(now_us)
+
+    def advance_for_good(self, now_us: int) -> None:
+        """As `advance`, to the time of a batch: no later one is earlier, so what is over by then can go."""
+        self.advance(now_us)
+        self.active.forget_expired()
+        for tape in self._every_tape:
+            tape.trim(now_us)
 
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""

@@ -74,7 +74,7 @@ class WorkspaceState:
             return
         if self.copying is not None:  # before time passes: what is postponed has not ended yet
             self._postpone(sum(event.postponed_us for event in batch.events if isinstance(event, Copied)))
-        self.ledger.advance(batch.at_us)
+        self.ledger.advance_for_good(batch.at_us)
         for event in batch.events:
             self._fold(event, batch.at_us)
         self.version, self.now_us = batch.version, batch.at_us
@@ -162,7 +162,7 @@ class WorkspaceState:
 
     def _restamp(self, at_us: int, late_us: int) -> None:
         """An engine that decides before it asks stamps what it appends a little later than that."""
-        self.ledger.advance(at_us)
+        self.ledger.advance_for_good(at_us)
         for event, _, __ in self._tried:
             self.ledger.restamp(event.row, late_us)
         for job in {event.job for event, _, __ in self._tried if event.operation.get("op") not in READS}:
