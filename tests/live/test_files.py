@@ -483,6 +483,32 @@ async def test_parts_from_before_are_not_mixed_with_new_ones(tmp_path: Path) -> 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_two_files_of_one_name_that_are_split_at_once_do_not_mix_their_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    """Neither found a part when it began: the one that ends later is refused, and its rows are nowhere."""
+    if not has_links:
+
+        def link(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(os, "link", link)
+    files = [tmp_path / directory / "users.csv" for directory in ("a", "b")]
+    for number, path in enumerate(files):
+        path.parent.mkdir()
+        path.write_text("".join(f"{number}-{row}\n" for row in range(5)))
+    out = tmp_path / "out"
+    ended = await asyncio.gather(*(split_file(path, out, max_rows=2) for path in files), return_exceptions=True)
+    (report,) = (one for one in ended if not isinstance(one, BaseException))
+    (error,) = (one for one in ended if isinstance(one, BaseException))
+    assert isinstance(error, PreflightError | InputError)
+    assert sorted(out.iterdir()) == [part.path for part in report.parts]
+    for part in report.parts:
+        assert hashlib.sha256(part.path.read_bytes()).hexdigest() == part.sha256
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("data", "options", "problem"),
     [
