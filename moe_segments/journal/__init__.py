@@ -124,13 +124,31 @@ def open_journal(
         return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
     scheme, found, _ = url.partition("://")
     extra = _EXTRAS.get(scheme.lower()) if found else None
+    if extra == "postgres":
+        _check_at_signs(url)
     if extra is not None:
         return _over_driver(extra, url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
     raise InputError(
-        f"no journal engine for a {url.partition(':')[0]!r} URL; use memory:, sqlite:///path/to/quota.db, "
-        "redis://host:6379/0 or postgresql://host/database",
+        f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, "
+        "sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
+        "postgresql://host/database",
         "journal",
     )
+
+
+def _check_at_signs(url: str) -> None:
+    """Refuse a password with a bare `@` or `/`: libpq takes the rest for a host or a database, and those are shown.
+
+    Raises:
+        InputError: It has one. The sentence never repeats it.
+    """
+    authority, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    if authority.count("@") > 1 or "@" in path:
+        raise InputError(
+            "this postgresql:// URL has an @ where none can be: characters such as @ : / in a user name, a password or "
+            "a database are written %40 %3A %2F",
+            "journal",
+        )
 
 
 def _over_driver(
