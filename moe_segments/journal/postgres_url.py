@@ -55,7 +55,8 @@ def target_of(url: str) -> Target:
     `durability=accepted-risk` accepts a server that may lose what it acknowledged; `timeout_s`. The rest is libpq's.
 
     Raises:
-        InputError: One of ours cannot be used, or an @ stands where none can. Nothing of the URL is repeated but that option's name.
+        InputError: One of ours cannot be used, or an @ stands where none can be. Nothing of the URL is repeated but an
+            option's name.
     """
     scheme, separator, rest = url.partition("://")
     if scheme.lower() not in _SCHEMES or not separator:
