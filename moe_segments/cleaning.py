@@ -116,7 +116,7 @@ class _Cleaning:
 
     def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
         self._name, self._target = origin.name, target
-        self._outputs = [Output(target)]
+        self._outputs = [Output(target, may_be_left=True)]
         self._mender = Mender(
             reread=self._outputs[0].reread, attribute_name=attribute_name, expected_bytes=origin.file_bytes
         )

@@ -95,7 +95,7 @@ async def check_file(
             reread=origin.reread,
             expected_bytes=origin.file_bytes,
         )
-        return _Checking(check, origin.etag, whole)
+        return _Checking(check, origin, whole)
 
     web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
     return await pour(source, make, web=web, progress=progress, is_reread=True)
@@ -104,13 +104,16 @@ async def check_file(
 class _Checking:
     """Checks what is poured in."""
 
-    def __init__(self, check: Preflight, etag: str | None, whole: Sequence[tuple[str, str]]) -> None:
-        self._check, self._etag, self._whole = check, etag, whole
+    def __init__(self, check: Preflight, origin: Origin, whole: Sequence[tuple[str, str]]) -> None:
+        self._check, self._origin, self._whole = check, origin, whole
         self.feed = check.feed
 
     def finish(self) -> PreflightReport:
         """See `Taker`."""
-        return self._check.finish(etag=self._etag, whole=self._whole)
+        report = self._check.finish(etag=self._origin.etag, whole=self._whole)
+        if self._origin.is_stream:
+            self._check.let_go()
+        return report
 
     def close(self) -> None:
         """See `Taker`."""

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 
 from moe_segments.errors import InputError, PreflightError
+from moe_segments.sources import BLOCK_BYTES
 
 __all__ = ["Output", "refuse_same_file", "settled"]
 
@@ -21,9 +22,16 @@ class Output:
         file_bytes: How much was written, bytes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_left: bool = False) -> None:
+        """Begin.
+
+        Args:
+            path: Where it will be.
+            may_be_left: It may well get no name: it is hashed at the end only.
+        """
         self.path, self.file_bytes = path, 0
         self._sha256 = hashlib.sha256()
+        self._hash_at_end = may_be_left
         temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
             self._descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
@@ -37,7 +45,8 @@ class Output:
         Raises:
             PreflightError: It cannot be written.
         """
-        self._sha256.update(data)
+        if not self._hash_at_end:
+            self._sha256.update(data)
         self.file_bytes += len(data)
         view = memoryview(data)
         try:
@@ -52,6 +61,9 @@ class Output:
 
     def end(self) -> str:
         """There is no more to write, nor to read. Returns the sha256, in hex."""
+        if self._hash_at_end:
+            for offset in range(0, self.file_bytes, BLOCK_BYTES):
+                self._sha256.update(self.reread(offset, BLOCK_BYTES))
         self._close()
         return self._sha256.hexdigest()
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Mender", "mended"]
 
-_EMPTY: Final = re.compile(rb"\n(?=\n)")
 _FEW_BYTES: Final = 8_192  # of a chunk, that only the rows around them are mended
 _MINDED: Final = b' \t",' + bytes(range(0x80, 0x100))
 _UNMINDED: Final = bytes(sorted(set(range(256)) - set(_MINDED)))
@@ -120,6 +119,9 @@ class Mender:
             for line in reversed(lines[begin:end]):
                 del rows[line - place.first_line]
             if place.offset in self._with_empty:
+                empty = rows.count(b"")
+                self._left_out += empty
+                self._tell(rules.EMPTY_ROW, empty)
                 rows = list(filter(None, rows))
             if rows:
                 yield b"\n".join((*rows, b""))
@@ -180,10 +182,7 @@ class Mender:
         chunk = Chunk(text, self._given_bytes, len(text) - 1)
         rows, has_empty = self._repeats.add(chunk, self._given_rows + 1)
         if has_empty:
-            empty = len(_EMPTY.findall(text))
             self._with_empty.add(chunk.offset)
-            self._left_out += empty
-            self._tell(rules.EMPTY_ROW, empty)
         self.rows += rows
         self._given_rows += rows
         self._given_bytes += chunk.size

@@ -134,6 +134,10 @@ class Preflight:
             counts={code: self._tally.counts[code] for code in sorted(self._tally.counts)},
         )
 
+    def let_go(self) -> None:
+        """Forget everything without holding up other threads, such as an event loop's; after `finish`."""
+        self._repeats.let_go()
+
     def _take(self, pieces: Iterable[Chunk | LongRow]) -> None:
         for piece in pieces:
             if not self._rows:

@@ -69,6 +69,11 @@ class Repeats:
         """All duplicates; the first *most* of them with the first occurrence's line, where it can be read again."""
         return self._seen.finish(most)
 
+    def let_go(self) -> None:
+        """Forget everything without holding up other threads. Nothing can be asked afterwards."""
+        if isinstance(self._seen, SeenValues):
+            self._seen.let_go()
+
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
 
