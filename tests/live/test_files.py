@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -480,6 +481,30 @@ async def test_parts_from_before_are_not_mixed_with_new_ones(tmp_path: Path) -> 
         await split_file(source, tmp_path)
     (tmp_path / "users-007.csv").rename(tmp_path / "users-old.csv")
     assert len((await split_file(source, tmp_path)).parts) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_copy_that_was_called_off_takes_nobody_s_place(tmp_path: Path) -> None:
+    """Nor later, from the thread that was writing it: when the call has ended, so has all it does."""
+    source, copy = tmp_path / "users.csv", tmp_path / "copy.csv"
+    source.write_text("1\n2\n")
+    copy.write_text("precious")
+    loop, begun, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def progress(*_: object) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(5)
+
+    cleaning = asyncio.ensure_future(clean_file(source, copy, progress=progress))
+    await begun.wait()
+    cleaning.cancel()
+    loop.call_later(0.05, goes_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await cleaning
+    at_the_end = names_in(tmp_path)
+    await asyncio.sleep(0.2)
+    assert names_in(tmp_path) == at_the_end == ["copy.csv", "users.csv"]
+    assert copy.read_text() == "precious"
 
 
 @pytest.mark.asyncio
