@@ -162,7 +162,7 @@ class SegmentBusy(QuotaError):
     def __str__(self) -> str:
         return (
             f"segment {self.segment!r} is busy with job {self.job_id}, at the latest until "
-            f"{_utc(self.ready_at)}; await that job, or pass max_wait_s"
+            f"{_utc(self.ready_at)}; await that job, or pass max_wait_s (--max-wait)"
         )
 
 

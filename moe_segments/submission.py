@@ -235,7 +235,6 @@ class Submitter:
         ask = self._ask(submission, token)
         patience_s = submission.deadline_s - asyncio.get_running_loop().time()
         request = self._request(submission, token)  # what cannot be built must not have reserved anything
-        file_url = submission.file_url
         try:
             grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
         except MoeSegmentsError as refusal:
@@ -248,8 +247,7 @@ class Submitter:
         if submission.look_again is not None:
             if (changed := await self._changed(submission.look_again, grant)) is not None:
                 return submission.doubt or changed, None  # an earlier send of it may have worked
-            if submission.file_url != file_url:  # it was signed anew
-                request = self._request(submission, token)
+            request = self._request(submission, token)  # an address may have been signed anew
         try:
             delivery = await self._send(grant, request)
         finally:

@@ -31,7 +31,9 @@ async def test_a_segment_is_asked_for_at_one_process_and_looked_at_in_another(tm
             await _until_up(http, here, there)
 
             asked = await http.post(there, json={"name": "diwali", "file_url": run.file_url, "rows": 3})
-            assert (asked.status_code, asked.json()) == (202, {"job": "diwali", "state": "accepted"})
+            assert asked.status_code == 202
+            assert asked.json()["job"] == "diwali"
+            assert asked.json()["state"] in {"accepted", "processed"}, "its callback may be quicker than the answer"
             looked = await _until_processed(http, f"{there}/diwali")
             assert looked["result"]["values_found"] == 3
             assert (await http.get(f"{here}/unheard_of")).status_code == 404
