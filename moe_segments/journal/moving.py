@@ -2,8 +2,8 @@
 
 The order of steps is what makes that so; each is durable before the next, and all can be run again.
 
-1. The target begins with `Copying`: whoever opens it is refused until everything is there. A target that holds anything
-   else is refused.
+1. The target is barred by `Copying`: whoever opens it is refused until everything is there. A target that holds
+   anything else is refused.
 2. The source is closed by `Moved`, appended where it is serial. After it no decision is made there, by whichever
    process: each reads it before it decides and then raises `JournalMoved`. What became of sends that were under way
    is still written there.
@@ -15,7 +15,9 @@ The order of steps is what makes that so; each is durable before the next, and a
    that was carried over ends so much later, so that no quota is free too early.
 
 Run again after that, it carries over what was written to the source since then, under the target's own, later, times.
-`call_off` undoes 2 as long as 5 has not happened.
+`call_off` undoes 2 as long as 5 has not happened. Each run of either marks target and source anew, the target first,
+and ends the copy, or opens the source, only if no other mark has come between: of a copy and a call-off at the same
+time one gives up.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ T = TypeVar("T")
 _OF_MOVES: Final = (Moved, Stayed, Copying, Copied)  # of one place only, never carried over
 _LOOK_S: Final = 1.0
 _SECOND_US: Final = 1_000_000
+_CALLED_OFF: Final = "the copy was called off, or another one runs beside it; look which, and run this again"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,10 +118,12 @@ async def copy_journal(
         marker = there.copying or Copying(place_of(source_url), source.journal_id)
         await _begin(target, there, marker, shown, at_us=(await whole_log(source))[0].at_us)
         await _close(source, found, Moved(place, target.journal_id))
-        await _carry(source, target, marker, shown)
+        await _carry(source, target, there, marker, shown)
         await _settled(source, found, tell)
-        batches, last = await _carry(source, target, marker, shown)
-        there = folded(await target.read(0))
+        batches, last = await _carry(source, target, there, marker, shown)
+        _fold(found, await source.read(found.version))
+        if found.moved is None:
+            raise JournalError(_CALLED_OFF)
         origins = {**found.origins, source.journal_id: last}
         postponed_us = await _open(source, target_url, scope, there, origins)
         left = len(await source.read(last))
@@ -138,17 +143,24 @@ async def call_off(source_url: str, target_url: str, scope: str) -> None:
         found, there = folded(await source.read(0)), folded(await target.read(0))
         if found.moved is None:
             raise InputError("this journal goes on here: there is nothing to call off", "FROM")
-        if found.moved.to != place_of(target_url):
+        is_there = found.moved.journal_id == target.journal_id
+        if not is_there and (there.version or found.moved.to != place_of(target_url)):
             raise InputError(f"it is on its way to {found.moved.to}: name that one", "TO")
 
         def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
             _fold(there, missed)
             if there.version and there.copying is None:
                 raise InputError("the copy is complete, and may be in use already: go on there", "TO")
-            return [Copying(place_of(source_url), source.journal_id)]  # a copy that runs elsewhere then gives up
+            # A copy that runs elsewhere then gives up.
+            return [there.copying or Copying(place_of(source_url), source.journal_id)]
+
+        def stay(missed: Sequence[Batch], _: int) -> Sequence[Event]:
+            if any(isinstance(batch.events[0], Moved) for batch in missed):
+                raise JournalError("another copy has begun meanwhile; nothing was called off: end that one first")
+            return [Stayed()]
 
         await _transact(target, there.version, decide)
-        await _transact(source, found.version, lambda _, __: [Stayed()])
+        await _transact(source, found.version, stay)
 
 
 @asynccontextmanager
@@ -218,26 +230,27 @@ def _refuse(
 
 
 async def _begin(target: Journal, there: WorkspaceState, marker: Copying, shown: _Shown, *, at_us: int) -> None:
-    """Bar the target, if it is empty."""
+    """Bar the target; each run says so anew, so that one that runs beside it, or calls it off, is noticed."""
     shown.now_us = at_us
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         _fold(there, missed)
-        if there.version and there.copying != marker:
+        if there.version and (there.copying is None or there.copying.journal_id != marker.journal_id):
             raise InputError("somebody else has begun to use it: name an empty place", "TO")
-        return [] if there.version else [marker]
+        return [marker]
 
-    await _transact(target, there.version, decide)
+    batch = await _transact(target, there.version, decide)
+    _fold(there, [batch] if batch is not None else [])
 
 
 async def _close(source: Journal, found: WorkspaceState, moved: Moved) -> None:
-    """Close the source: from here on nothing is decided there."""
+    """Close the source: from here on nothing is decided there. Each run says so anew, to know of a later `Stayed`."""
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         _fold(found, missed)
-        if found.moved is not None and found.moved != moved:
+        if found.moved is not None and found.moved.journal_id != moved.journal_id:
             raise JournalMoved(found.moved.to)
-        return [] if found.moved else [moved]
+        return [moved]
 
     batch = await _transact(source, found.version, decide)
     _fold(found, [batch] if batch is not None else [])
@@ -259,7 +272,9 @@ async def _settled(source: Journal, found: WorkspaceState, tell: Callable[[str],
         await source.changed(found.version, min(_LOOK_S, rest_s))
 
 
-async def _carry(source: Journal, target: Journal, marker: Copying, shown: _Shown) -> tuple[int, int]:
+async def _carry(
+    source: Journal, target: Journal, there: WorkspaceState, marker: Copying, shown: _Shown
+) -> tuple[int, int]:
     """Append what the target does not have yet. Returns how many batches it has then, and the source's last version.
 
     Raises:
@@ -270,12 +285,13 @@ async def _carry(source: Journal, target: Journal, marker: Copying, shown: _Show
     kept = list(_without_moves(await whole_log(target)))
     for batch in wanted[len(kept) :]:
         shown.now_us = batch.at_us
-        await _append(target, batch)
+        await _append_barred(target, there, batch)
     got = _without_moves(await whole_log(target))
     facts = [[(batch.id, batch.at_us, batch.events) for batch in log] for log in (wanted, got)]
     if facts[0] != facts[1]:
         raise JournalError(
-            "what is at the target is not what was carried over: somebody else wrote there; empty it and run this again"
+            "what is at the target is not what was carried over: if another copy runs, let it end and run this again; "
+            "else somebody wrote there, and it has to be emptied first"
         )
     return len(wanted), log[-1].version
 
@@ -289,7 +305,7 @@ async def _open(source: Journal, target_url: str, scope: str, there: WorkspaceSt
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         if missed:
-            raise JournalError("the copy was called off, or another one runs; look which, and run this again")
+            raise JournalError(_CALLED_OFF)
         return [Copied(origins, postponed_us)]
 
     async with _opened(_target(target_url, scope)) as target:
@@ -342,6 +358,19 @@ def _fold(state: WorkspaceState, batches: Sequence[Batch]) -> None:
 
 async def _append(target: Journal, batch: Batch) -> None:
     await surely(lambda: target.append(batch.events, batch_id=batch.id))
+
+
+async def _append_barred(target: Journal, there: WorkspaceState, batch: Batch) -> None:
+    """Append a batch under its own time, which is right only as long as nothing is decided there."""
+
+    def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
+        _fold(there, missed)
+        if there.copying is None or any(isinstance(batch.events[0], Copying) for batch in missed):
+            raise JournalError(_CALLED_OFF)
+        return batch.events
+
+    appended = await surely(lambda: target.transact(there.version, decide, batch_id=batch.id))
+    _fold(there, [appended] if appended is not None else [])
 
 
 async def _transact(

@@ -300,6 +300,42 @@ async def test_a_copy_that_was_not_completed_is_called_off(scope: str, tmp_path:
     assert facts((await log_of(new, scope))[:-1]) == facts(before)
 
 
+@pytest.mark.parametrize("outcome", ["comes", "is lost"])
+async def test_of_a_copy_and_a_call_off_at_the_same_time_one_gives_up(outcome: str, scope: str, tmp_path: Path) -> None:
+    """Never are both places open, nor both closed for good."""
+    old, new = empty_place("sqlite", tmp_path), empty_place("redis", tmp_path)
+    await filled(old, scope)
+    told: list[str] = []
+    async with opened(old, scope) as journal:
+        await journal.append([reserved("sending", attempt_us=3_000_000)], batch_id="r")
+        copying = asyncio.create_task(copy_journal(old, new, scope, tell=told.append))
+        while not told and not copying.done():
+            await asyncio.sleep(0.01)
+        await call_off(old, new, scope)
+        if outcome == "comes":  # so that there is something to carry over, else only the end is left
+            await journal.append([Answered("sending", 1, 202, accepted={})], batch_id="later")
+
+        with pytest.raises(JournalError, match="called off"):
+            await copying
+
+    assert folded(await log_of(old, scope)).barred is None
+    assert folded(await log_of(new, scope)).barred is not None
+
+
+async def test_two_copies_at_the_same_time_make_one_journal(scope: str, tmp_path: Path) -> None:
+    old, new = empty_place("sqlite", tmp_path), empty_place("redis", tmp_path)
+    await filled(old, scope, checkpoint_at=7, keep_from=4)
+    before = await log_of(old, scope)
+
+    await asyncio.gather(*(copy_journal(old, new, scope) for _ in range(2)), return_exceptions=True)
+    await copy_journal(old, new, scope)
+
+    after = await log_of(new, scope)
+    assert folded(after).barred is None
+    assert len(carried(after)) == len(carried(before))
+    assert list(folded(after).jobs.records) == list(folded(before).jobs.records)
+
+
 async def test_a_complete_copy_cannot_be_called_off(scope: str, tmp_path: Path) -> None:
     old, new = empty_place("sqlite", tmp_path), empty_place("redis", tmp_path)
     await filled(old, scope)
