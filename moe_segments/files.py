@@ -36,6 +36,7 @@ __all__ = [
     "split_file",
 ]
 
+_TURN_S: Final = 0.000_1
 _LEAST_LIFE_S: Final = 86_400.0  # the service fetches when it gets round to it
 
 
@@ -112,7 +113,8 @@ class _Checking:
         """See `Taker`."""
         report = self._check.finish(etag=self._origin.etag, whole=self._whole)
         if self._origin.is_stream:
-            self._check.let_go()
+            for _ in self._check.let_go():
+                time.sleep(_TURN_S)  # in a thread; without it the event loop has its turn every 5 ms at best
         return report
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ __all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "opened"]
 
 _State: TypeAlias = tuple[int, int, int, int]
 
-BLOCK_BYTES: Final = 262_144
+BLOCK_BYTES: Final = 98_304
 _MB: Final = 1_000_000
 
 

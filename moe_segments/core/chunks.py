@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_BYTES", "LONGEST_ROW_BYTES", "Chunk", "Chunker", "LongRow", "between_feeds", "spans_around"]
 
-CHUNK_BYTES: Final = 262_144
+CHUNK_BYTES: Final = 98_304  # what is made of so much comes from memory that is at hand, not from fresh pages
 LONGEST_ROW_BYTES: Final = 4_096
 BOM_BYTES: Final = b"\xef\xbb\xbf"
 

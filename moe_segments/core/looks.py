@@ -31,8 +31,9 @@ _UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS: Final = b"0123456789\n"
 _PLAIN: Final = _LOWER + b"\n"
 _COMMON: Final = _LOWER + _UPPER + b'\n\r\t ,"'
+_NO_COMMA: Final = bytes(sorted(set(range(256)) - set(b",")))
 _FEED: Final = 10
-_FEW_BYTES: Final = 4_096  # of a chunk, that only the rows around them are looked at
+_FEW_BYTES: Final = 1_536  # of a chunk, that only the rows around them are looked at
 
 # Blanks and invisible characters beyond ASCII, as UTF-8: no-break space, the spaces of U+2000, zero width, and so on.
 _WIDE_BLANKS: Final = (
@@ -64,6 +65,7 @@ _LARGEST_EXACT: Final = 2**53
 _ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff][^\n]*")
 
 _MORE_COLUMNS: Final = re.compile(rb",(?=[ \t]*+[^ \t\n])[^\n]*")
+_INNER_COMMA: Final = re.compile(rb",[^\n]")
 _TRAILING_COMMA: Final = re.compile(rb",[ \t]*+(?=\n)")
 _C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
 _CONTROL_WIDE: Final = re.compile(rb"(?:[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f])[^\n]*")
@@ -158,7 +160,7 @@ class Looker:
             minded = rest if b"@" in text else rest.translate(None, _UPPER)
             part = whole if len(minded) > _FEW_BYTES else _around(whole, minded)
             if part is not None:
-                blank = self._bytes_in(part)
+                blank = self._bytes_in(part, minded)
         self._damage_in(whole)
         return blank
 
@@ -176,35 +178,37 @@ class Looker:
         indexes = sorted([*empty, *blank[:room]] if room else [])
         self._tally.add(rules.EMPTY_ROW, number, ((first_line + index, b"", None) for index in indexes))
 
-    def _bytes_in(self, part: _Part) -> list[int]:
+    def _bytes_in(self, part: _Part, minded: bytes) -> list[int]:
+        """Tell what is wrong with the rows that are looked at; *minded* are all of their bytes but the plain ones."""
         text = part.text
-        if b'"' in text:
+        if b'"' in minded:
             self._tell_kind(part, rules.QUOTES, _QUOTES)
-        if b"," in text:
-            self._commas_in(part)
-        if b"\r" in text:
+        if b"," in minded:
+            self._commas_in(part, minded)
+        if b"\r" in minded:
             self._tell_kind(part, rules.LONE_CR, _CARRIAGE_RETURNS)
         if b"@" in text:
             self._tell(part, rules.LETTER_CASE, _CAPITALS)
-        is_ascii = text.isascii()
-        if b"\t" in text or text.translate(None, _COMMON):
+        is_ascii = minded.isascii()
+        if b"\t" in minded or minded.translate(None, _COMMON):
             if is_ascii or not _C1.search(text):
                 self._tell_kind(part, rules.CONTROL, _CONTROLS)
             else:
                 self._tell(part, rules.CONTROL, _CONTROL_WIDE)
             self._tell_kind(part, rules.SPECIAL, _SPECIALS)
         blank: list[int] = []
-        if not is_ascii or b" " in text or b"\t" in text:
+        if not is_ascii or b" " in minded or b"\t" in minded:
             blank = self._blanks_in(part, *((_LEADS, _ENDS) if is_ascii else (_LEADS_WIDE, _ENDS_WIDE)))
         if not is_ascii:
             self._characters_in(part)
         return blank
 
-    def _commas_in(self, part: _Part) -> None:
-        trailing = part.text.count(b",")
-        if trailing != part.text.count(b",\n"):  # else each one ends its row
+    def _commas_in(self, part: _Part, minded: bytes) -> None:
+        if _INNER_COMMA.search(part.text):
             self._tell(part, rules.MORE_COLUMNS, _MORE_COLUMNS)
             trailing = len(_TRAILING_COMMA.findall(part.text))
+        else:  # each one ends its row
+            trailing = len(minded.translate(None, _NO_COMMA))
         if trailing:
             places = (part.place(match.start()) for match in _TRAILING_COMMA.finditer(part.text))
             self._tally.add(rules.TRAILING_COMMA, trailing, places)

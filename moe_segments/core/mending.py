@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mender", "mended"]
 
-_FEW_BYTES: Final = 8_192  # of a chunk, that only the rows around them are mended
+_FEW_BYTES: Final = 3_072  # of a chunk, that only the rows around them are mended
 _MINDED: Final = b' \t",' + bytes(range(0x80, 0x100))
 _UNMINDED: Final = bytes(sorted(set(range(256)) - set(_MINDED)))
 _WIDE_EDGES: Final = re.compile(

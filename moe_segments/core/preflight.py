@@ -24,7 +24,7 @@ from moe_segments.core.tally import Tally
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from moe_segments.core.chunks import LongRow
     from moe_segments.core.seen import Reread
@@ -134,9 +134,12 @@ class Preflight:
             counts={code: self._tally.counts[code] for code in sorted(self._tally.counts)},
         )
 
-    def let_go(self) -> None:
-        """Forget everything without holding up other threads, such as an event loop's; after `finish`."""
-        self._repeats.let_go()
+    def let_go(self) -> Iterator[None]:
+        """Forget everything, about a millisecond's worth at each step; after `finish`.
+
+        Between two steps other threads, such as an event loop's, can have their turn.
+        """
+        return self._repeats.let_go()
 
     def _take(self, pieces: Iterable[Chunk | LongRow]) -> None:
         for piece in pieces:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.seen import SeenValues
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from moe_segments.core.chunks import Chunk
     from moe_segments.core.seen import Duplicates, Place, Reread
@@ -69,16 +70,17 @@ class Repeats:
         """All duplicates; the first *most* of them with the first occurrence's line, where it can be read again."""
         return self._seen.finish(most)
 
-    def let_go(self) -> None:
-        """Forget everything without holding up other threads. Nothing can be asked afterwards."""
-        if isinstance(self._seen, SeenValues):
-            self._seen.let_go()
+    def let_go(self) -> Iterator[None]:
+        """Forget everything, a little at each step. Nothing can be asked afterwards."""
+        return self._seen.let_go() if isinstance(self._seen, SeenValues) else iter(())
 
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
 
     def _go_fast(self) -> None:
         self._fast_from = None  # once
+        if find_spec("numpy") is None:  # a module that cannot be loaded costs memory until then
+            return
         try:
             from moe_segments.core.seen_fast import SeenKeys  # numpy costs more than a small file
         except ModuleNotFoundError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ import attrs
 from moe_segments.core.chunks import between_feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from moe_segments.core.chunks import Chunk
 
@@ -72,7 +73,7 @@ class SeenValues:
         self._values = {b""}  # the empty row is found like a value seen before
         self._doubtful: list[Place] = []
         self._is_hopeful = reread is not None
-        self._lines = array(_LINES)
+        self._lines = array(_LINES)  # ascending
         self._shown: list[tuple[int, bytes]] = []
 
     def add(self, chunk: Chunk, first_line: int, blank: Sequence[int]) -> tuple[int, bool]:
@@ -98,16 +99,16 @@ class SeenValues:
     def finish(self, most: int) -> Duplicates:
         """All duplicates; the first *most* of them with the first occurrence's line, where it can be read again."""
         self._settle()
-        lines = array(_LINES, sorted(self._lines))
         shown = sorted(self._shown)[:most]
         first = _first_lines({row for _, row in shown}, self.places, self._reread) if self._reread else {}
-        return Duplicates(lines=lines, first=tuple((line, row, first.get(row)) for line, row in shown))
+        return Duplicates(lines=self._lines, first=tuple((line, row, first.get(row)) for line, row in shown))
 
-    def let_go(self) -> None:
-        """Forget the values, a few at a time: forgetting millions at once would hold up every other thread."""
+    def let_go(self) -> Iterator[None]:
+        """Forget the values, a few at each step: forgetting millions at once would hold up every other thread."""
         take = iter(self._values.pop, None)
         while self._values:
             deque(islice(take, min(_LET_GO_ROWS, len(self._values))), maxlen=0)
+            yield
 
     def _add_one_by_one(self, rows: Sequence[bytes], first_line: int) -> bool:
         values = self._values
@@ -132,6 +133,7 @@ class SeenValues:
         assert self._reread is not None  # or nothing would be doubtful
         suspects = {row for place in doubtful for row in rows_of(self._reread, place)} - {b""}
         met: set[bytes] = set()
+        earlier, self._lines = self._lines, array(_LINES)
         for place in self.places:
             rows = rows_of(self._reread, place)
             if place in doubtful:
@@ -146,13 +148,14 @@ class SeenValues:
                     break
             else:
                 met |= suspects.intersection(rows)
+        self._lines = array(_LINES, merge(earlier, self._lines))
 
     def _repeat(self, repeated: array[int], rows: Sequence[bytes], first_line: int) -> None:
         self._lines.extend(repeated)
         self._shown += [(line, rows[line - first_line]) for line in repeated[: _SHOWN_MOST - len(self._shown)]]
 
 
-_LET_GO_ROWS: Final = 20_000
+_LET_GO_ROWS: Final = 5_000  # about a millisecond
 _DOUBTFUL_MOST: Final = 4
 _SHOWN_MOST: Final = 10_000
 

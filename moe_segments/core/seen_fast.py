@@ -62,17 +62,36 @@ class _Rows:
     @classmethod
     def of(cls, text: bytes) -> _Rows:
         """Of a chunk's text."""
-        padded = text + bytes(_WORD)
+        padded = text + bytes(_LONG_BYTES)  # read beyond the last row, and not minded
         data = np.frombuffer(padded, dtype=np.uint8)
         feeds = np.flatnonzero(data[: len(text)] == 10)  # noqa: PLR2004 - a line feed
         words = np.ndarray(len(text), dtype="<u8", buffer=padded, strides=(1,))
         starts = feeds[:-1] + 1
         return cls(data, words, starts, feeds[1:] - starts)
 
-    def words_of_one_size(self, number: int, size: int) -> _Words:
-        """Word *number* of all rows, which have *size* bytes each and all the bytes of that word."""
-        begin = int(self.starts[0]) + number * _WORD
-        return np.ndarray(self.starts.size, dtype="<u8", buffer=self.data.data, offset=begin, strides=(size + 1,))
+    def full_words(self, number: int, size: int | None) -> _Words:
+        """The first *number* words from where each row begins, a line each; *size*: of all rows, where it is one."""
+        if size is not None:
+            shape, strides = (self.starts.size, number), (size + 1, _WORD)
+            return np.ndarray(shape, dtype="<u8", buffer=self.data.data, offset=int(self.starts[0]), strides=strides)
+        width = number * _WORD  # gathered at once, for no more than one word costs
+        wide = np.ndarray(self.data.size - width, dtype=f"V{width}", buffer=self.data.data, strides=(1,))
+        words: _Words = wide[self.starts].view("<u8").reshape(-1, number)
+        return words
+
+    def last_word(self, shortest: int, size: int | None) -> _Words:
+        """The last eight bytes of all rows, all bytes of one that has fewer; *size* is as for `full_words`."""
+        if size is not None:
+            begin = int(self.starts[0]) + max(size - _WORD, 0)
+            shape, strides = (self.starts.size,), (size + 1,)
+            words: _Words = np.ndarray(shape, dtype="<u8", buffer=self.data.data, offset=begin, strides=strides)
+            return words if size >= _WORD else words & _KEEP[size]
+        if shortest >= _WORD:
+            words = self.words[self.starts + (self.sizes - _WORD)]
+        else:
+            words = self.words[self.starts + np.maximum(self.sizes - _WORD, 0)]
+            words &= _KEEP[np.minimum(self.sizes, _WORD)]
+        return words
 
     def word(self, number: int, rows: _Numbers | slice, left: _Numbers) -> _Words:
         """Word *number* of some rows, of which *left* bytes are left from there on; what is past the end is zero."""
@@ -128,7 +147,7 @@ class SeenKeys:
         self.places.append(place)
         number = rows.sizes.size
         keys = _hashes(rows, text)
-        keys &= self._keep
+        keys &= self._keep  # the low bits are the line's
         keys |= np.arange(place.first_line, place.first_line + number, dtype=np.uint64)
         shortest = int(rows.sizes.min())
         if blank or not shortest:
@@ -144,29 +163,39 @@ class SeenKeys:
 
 
 def _hashes(rows: _Rows, text: bytes) -> _Words:
-    """A hash of each row's bytes; the low bits, where the line goes, are zero."""
-    sizes = rows.sizes
+    """A hash of each row's size, last word and full words, in this order whatever the other rows of the chunk are."""
+    sizes, number = rows.sizes, rows.sizes.size
+    shortest, longest = int(sizes.min()), int(sizes.max())
     hashes: _Words = sizes.astype(np.uint64) * _MULTIPLIER + _START
-    shortest, longest = int(sizes.min()), min(int(sizes.max()), _LONG_BYTES)
-    is_even = shortest == int(sizes.max())
-    for number in range((longest + _WORD - 1) // _WORD):
-        begin = number * _WORD
-        if shortest > begin:  # every row has bytes here
-            if is_even and begin + _WORD <= shortest:
-                hashes ^= rows.words_of_one_size(number, shortest)
+    size = shortest if shortest == longest else None
+    hashes ^= rows.last_word(shortest, size)
+    _mix(hashes)
+    usual = min((len(text) - 1 - number) // number, _LONG_BYTES) // _WORD  # as many words as a row has on average
+    if usual:
+        words = rows.full_words(usual, size)
+        for index in range(usual):
+            mixed = hashes ^ words[:, index]
+            _mix(mixed)
+            if shortest >= (index + 1) * _WORD:
+                hashes = mixed
             else:
-                hashes ^= rows.word(number, slice(None), sizes - begin)
-            hashes *= _MULTIPLIER
-            hashes ^= hashes >> _HALF
-        else:
-            some = np.flatnonzero(sizes > begin)
-            mixed = (hashes[some] ^ rows.word(number, some, sizes[some] - begin)) * _MULTIPLIER
-            hashes[some] = mixed ^ (mixed >> _HALF)
+                np.copyto(hashes, mixed, where=sizes >= (index + 1) * _WORD)
+    for index in range(usual, min(longest, _LONG_BYTES) // _WORD):
+        some = np.flatnonzero(sizes >= (index + 1) * _WORD)
+        mixed = hashes[some] ^ rows.words[rows.starts[some] + index * _WORD]
+        _mix(mixed)
+        hashes[some] = mixed
     hashes *= _MULTIPLIER
-    for index in np.flatnonzero(sizes > _LONG_BYTES).tolist():
-        begin = int(rows.starts[index])
-        hashes[index] = hash(text[begin : begin + int(sizes[index])]) & 0xFFFF_FFFF_FFFF_FFFF
-    return hashes & ~_LINES
+    if longest > _LONG_BYTES:
+        for index in np.flatnonzero(sizes > _LONG_BYTES).tolist():
+            begin = int(rows.starts[index])
+            hashes[index] = hash(text[begin : begin + int(sizes[index])]) & 0xFFFF_FFFF_FFFF_FFFF
+    return hashes
+
+
+def _mix(hashes: _Words) -> None:
+    hashes *= _MULTIPLIER
+    hashes ^= hashes >> _HALF
 
 
 @attrs.frozen

@@ -13,9 +13,11 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from moe_segments.core.chunks import Chunk
 from moe_segments.core.preflight import Finding, Preflight, PreflightReport
 from moe_segments.core.presigned import expiry_of
 from moe_segments.core.rules import RULES, Severity
+from moe_segments.core.seen import SeenValues
 from moe_segments.limits import QuotaLimits
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "preflight.md"
@@ -289,6 +291,26 @@ def test_a_duplicate_is_told_without_its_first_line_where_nothing_can_be_read_ag
     preflight = Preflight()
     preflight.feed(b"a\nb\na\n")
     assert [(one.line, one.other_line) for one in preflight.finish().errors] == [(3, None)]
+
+
+def test_lines_of_duplicates_ascend_whenever_they_were_found() -> None:
+    data = b"a\nb\na\nc\n \nb\n"
+    seen = SeenValues(lambda offset, size: data[offset : offset + size])
+    for offset, first_line, blank in ((0, 1, []), (4, 3, []), (8, 5, [0])):
+        seen.add(Chunk(b"\n" + data[offset : offset + 4], offset, 4), first_line, blank)
+
+    assert list(seen.finish(20).lines) == [3, 6]
+
+
+def test_what_was_seen_is_let_go_in_many_steps() -> None:
+    preflight = Preflight(reread=None)
+    preflight.feed(b"".join(b"%d\n" % number for number in range(12_000)))
+    preflight.finish()
+
+    steps = preflight.let_go()
+    next(steps)
+    assert len(list(steps)) == 2
+    assert not list(preflight.let_go())
 
 
 def test_the_figures_add_up() -> None:
