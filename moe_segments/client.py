@@ -22,13 +22,11 @@ from moe_segments.errors import (
 )
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
-from moe_segments.intake import Intake, Publish
 from moe_segments.job import Job
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.many import Outcome, outcomes
 from moe_segments.models import (
     Accepted,
     AddUsers,
@@ -41,11 +39,9 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
-from moe_segments.receiver import CallbackReceiver
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
-from moe_segments.verdict import checked_preflight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -57,7 +53,10 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
+    from moe_segments.intake import Publish
+    from moe_segments.many import Outcome
     from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.receiver import CallbackReceiver
     from moe_segments.verdict import Preflight
 
 __all__ = ["SegmentsClient"]
@@ -135,7 +134,7 @@ class SegmentsClient(FilterSegmentCalls):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
         self._credentials, self._on_lost_journal = credentials, on_lost_journal
         self._raise_on_zero_users = raise_on_zero_users
-        self._callbacks = CallbackReceiver(callbacks) if isinstance(callbacks, str) else callbacks
+        self._callbacks = _receiver_at(callbacks) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
@@ -150,8 +149,13 @@ class SegmentsClient(FilterSegmentCalls):
             proxy=proxy,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
+        from moe_segments.intake import Intake  # with the first client, not with the package
+
         self._intake = Intake(self.settings, publish, preflight)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
+        is_named = journal is None or isinstance(journal, str)
+        # A sandbox on this machine leaves no trace in the user's state directory.
+        self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
         self.governor = Governor(self.follower, self.limits, clock=clock)
@@ -214,9 +218,7 @@ class SegmentsClient(FilterSegmentCalls):
         return f"SegmentsClient({self.scope!r}, {self.settings.base_url!r})"
 
     def _engine(self) -> Journal:
-        # A sandbox on this machine leaves no trace in the user's state directory.
-        witness_dir = None if self._local else state_dir()
-        return open_journal(self.settings.journal, self.scope, state_dir=witness_dir, poll_s=self.settings.poll_s)
+        return open_journal(self.settings.journal, self.scope, state_dir=self._witness_dir, poll_s=self.settings.poll_s)
 
     # Opening and closing
 
@@ -226,7 +228,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.follower.close)
-            await self.follower.open()
+            await self._open_journal()
             await self.governor.open(
                 self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
             )
@@ -238,6 +240,21 @@ class SegmentsClient(FilterSegmentCalls):
             await self._name_the_lost()
             self._open = stack.pop_all()
         return self
+
+    async def _open_journal(self) -> None:
+        """Open the journal; one that was moved is known to this host's witness under the name it had before."""
+        if self._witness_dir is None:
+            await self.follower.open()
+            return
+        from moe_segments.journal.succession import recalled, stands_for, succeed  # with its files, comes sqlite3
+
+        before = recalled(self._witness_dir, self.scope)
+        await self.follower.open()
+        journal, origins = self.follower.journal, self.follower.state.origins
+        if journal.doubt and before and stands_for(origins, before):
+            await self.follower.close()
+            succeed(self._witness_dir, self.scope, journal.journal_id)
+            await self.follower.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -557,7 +574,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._check_usable()
         check_wait(max_wait_s)
         if preflight is not None:
-            checked_preflight(preflight)
+            self._intake.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or secrets.token_hex(8), operation)
@@ -608,7 +625,9 @@ class SegmentsClient(FilterSegmentCalls):
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
         if preflight is not None:
-            checked_preflight(preflight)
+            self._intake.check_mode(preflight)
+        from moe_segments.many import outcomes  # for those who submit many
+
         return outcomes(
             self,
             operations,
@@ -648,7 +667,8 @@ class SegmentsClient(FilterSegmentCalls):
         if not isinstance(operation, FileOperation):
             return
         taken = await self._intake.take(operation, preflight)
-        submission.operation = attrs.evolve(operation, rows=taken.rows)
+        if operation.rows != taken.rows:
+            submission.operation = attrs.evolve(operation, rows=taken.rows)
         submission.file_url, submission.checked = taken.file_url, taken.facts
 
         async def look_again() -> None:
@@ -692,6 +712,12 @@ class SegmentsClient(FilterSegmentCalls):
         self._looking.pop(job_id, None)
         if not task.cancelled():
             task.exception()
+
+
+def _receiver_at(url: str) -> CallbackReceiver:
+    from moe_segments.receiver import CallbackReceiver  # most clients are given one, or none
+
+    return CallbackReceiver(url)
 
 
 def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:

@@ -63,10 +63,16 @@ class KeptConnector(aiohttp.TCPConnector):
         attempt = ATTEMPT.get()
         while True:
             connection = await super().connect(req, traces, timeout)
-            if attempt is None or not attempt.reused or is_quiet(connection.transport):
+            if attempt is None or not attempt.reused or _is_unspoken(connection):
                 return connection
             connection.close()
             attempt.obtained = attempt.reused = False
+
+
+def _is_unspoken(connection: Connection) -> bool:
+    """Whether nothing has come in: neither read already, which would pass for the next answer, nor still to read."""
+    protocol = connection.protocol
+    return protocol is not None and not protocol.should_close and is_quiet(connection.transport)
 
 
 def is_quiet(transport: asyncio.Transport | None) -> bool:

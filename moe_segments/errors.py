@@ -28,6 +28,7 @@ __all__ = [
     "InputError",
     "JournalAmbiguous",
     "JournalError",
+    "JournalMoved",
     "MoeSegmentsError",
     "NoUsersMatched",
     "NotFound",
@@ -161,7 +162,7 @@ class SegmentBusy(QuotaError):
     def __str__(self) -> str:
         return (
             f"segment {self.segment!r} is busy with job {self.job_id}, at the latest until "
-            f"{_utc(self.ready_at)}; await that job, or pass max_wait_s"
+            f"{_utc(self.ready_at)}; await that job, or pass max_wait_s (--max-wait)"
         )
 
 
@@ -411,6 +412,21 @@ class JournalAmbiguous(JournalError):
 
     Telling it again is safe: a job is known by its id. What was reserved all the same counts until its lease.
     """
+
+
+class JournalMoved(JournalError):
+    """The journal was copied to another place and goes on there. Nothing is sent, and nothing is lost.
+
+    Attributes:
+        to: Where it is now, without user and password.
+    """
+
+    def __init__(self, to: str) -> None:
+        super().__init__(
+            f"this journal has moved to {to}; nothing is sent from here: name that place in journal= or MOE_JOURNAL, "
+            "with its user and password, and start again"
+        )
+        self.args, self.to = (to,), to
 
 
 def _text(value: object) -> str | None:

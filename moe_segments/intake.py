@@ -2,6 +2,8 @@
 
 Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
 file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
+
+What checks and publishes is imported when the first file comes: it takes longer than the rest of the client.
 """
 
 from __future__ import annotations
@@ -16,16 +18,9 @@ import aiohttp
 import attrs
 
 from moe_segments.core.admission import cost_of
-from moe_segments.destination import LEAST_EXPIRY_S, Destination
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
-from moe_segments.files import check_file
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models import problem_of_url, url_without_query
-from moe_segments.publisher import PublishedFile, publish
-from moe_segments.publisher_file import examine
-from moe_segments.publisher_http import glance
-from moe_segments.publisher_stores import require_library
-from moe_segments.rowcount import count_rows, file_timeouts
 from moe_segments.verdict import checked_preflight, judge, problem_of_rows
 
 if TYPE_CHECKING:
@@ -33,7 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.report import PreflightReport
+    from moe_segments.destination import Destination
     from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+    from moe_segments.publisher import PublishedFile
     from moe_segments.publisher_http import Glance
     from moe_segments.settings import Settings
     from moe_segments.verdict import Preflight
@@ -105,18 +102,25 @@ class Intake:
 
     def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
         self._settings, self._limits = settings, settings.limits
-        self._publish = Destination.parse(publish) if isinstance(publish, str) else publish
+        self._publish = _destination(publish) if isinstance(publish, str) else publish
         self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
-        if isinstance(self._publish, Destination):
-            require_library(self._publish)
 
     @property
     def publishes(self) -> bool:
         """Whether local files can be taken."""
         return self._publish is not None
+
+    @staticmethod
+    def check_mode(preflight: Preflight) -> None:
+        """Check what a call gives as *preflight*.
+
+        Raises:
+            InputError: It is none of "error", "warn" and "off".
+        """
+        checked_preflight(preflight)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -151,11 +155,11 @@ class Intake:
             return await self._taken(operation, mode)
 
     async def _taken(self, operation: AnyFile, mode: Preflight) -> Taken:
-        has_told = _key_of(operation) in self._known
+        has_told = bool(self._known) and _key_of(operation) in self._known
         checked = None if mode == "off" else await self._check_of(operation, mode)
         report = None if checked is None else checked.report
         rows = await self._weighed(operation, report)
-        self._check_weight(attrs.evolve(operation, rows=rows))
+        self._check_weight(operation if rows == operation.rows else attrs.evolve(operation, rows=rows))
         if report is not None:
             judge(report, mode, has_told=has_told)
         published = None if operation.file is None else await self._published(operation.file, report)
@@ -181,7 +185,7 @@ class Intake:
     # Checking
 
     async def _check_of(self, operation: AnyFile, mode: Preflight) -> Checked | None:
-        remembered = self._known.pop(_key_of(operation), None)
+        remembered = self._known.pop(_key_of(operation), None) if self._known else None
         if remembered is not None:
             await self._look_at(operation, remembered)
             return remembered
@@ -194,6 +198,9 @@ class Intake:
             return None
 
     async def _checked(self, operation: AnyFile) -> Checked:
+        from moe_segments.files import check_file
+        from moe_segments.rowcount import file_timeouts
+
         _check_there(operation)
         source = operation.file or operation.file_url
         assert source is not None  # the model sees to it
@@ -226,6 +233,8 @@ class Intake:
             raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
 
     async def _count(self, operation: AnyFile) -> int:
+        from moe_segments.rowcount import count_rows, file_timeouts
+
         source = operation.file or operation.file_url
         assert source is not None  # the model sees to it
         return await count_rows(
@@ -251,16 +260,20 @@ class Intake:
                 "file",
             )
         sha256 = None if report is None else report.sha256
-        if isinstance(self._publish, Destination):
-            return await publish(
-                file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
-            )
-        return await self._handed_on(self._publish, file, sha256)
+        if callable(self._publish):
+            return await self._handed_on(self._publish, file, sha256)
+        from moe_segments.publisher import publish
+
+        return await publish(
+            file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+        )
 
     async def _handed_on(
         self, publisher: Callable[[Path], Awaitable[str | PublishedFile]], file: Path, sha256: str | None
     ) -> PublishedFile:
         """Have the caller's own function publish it."""
+        from moe_segments.publisher import PublishedFile
+
         try:
             told = await publisher(file)
         except MoeSegmentsError:
@@ -270,7 +283,7 @@ class Intake:
         url = told.url if isinstance(told, PublishedFile) else told
         if problem := problem_of_url(url):
             raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
-        digest = (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
+        digest = await self._digest(file)
         if sha256 is not None and digest != sha256:
             raise _changed(str(file))
         if isinstance(told, PublishedFile):
@@ -286,15 +299,22 @@ class Intake:
             await self._look_at_url(operation.file_url, checked)
 
     async def _look_at_file(self, file: Path, sha256: str) -> None:
-        if (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0] != sha256:
+        if await self._digest(file) != sha256:
             raise _changed(str(file))
+
+    async def _digest(self, file: Path) -> str:
+        from moe_segments.publisher_file import examine
+
+        return (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
 
     async def _look_at_published(self, taken: Taken, file: Path) -> None:
         """What is in a bucket stays and its address does not; what a function of the caller's serves may change."""
         published = taken.published
         assert published is not None  # a local file is always published
-        if not isinstance(self._publish, Destination):
+        if callable(self._publish):
             await self._look_at_file(file, published.sha256)
+        from moe_segments.destination import LEAST_EXPIRY_S
+
         least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
         if published.expires_at is not None and published.expires_at < least:
             taken.published = await self._published(file, None if taken.checked is None else taken.checked.report)
@@ -312,11 +332,22 @@ class Intake:
             raise _changed(shown)
 
     async def _glanced(self, url: str) -> Glance | None:
+        from moe_segments.publisher_http import glance
+
         try:
             return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
+
+
+def _destination(publish: str) -> Destination:
+    from moe_segments.destination import Destination
+    from moe_segments.publisher_stores import require_library
+
+    destination = Destination.parse(publish)
+    require_library(destination)
+    return destination
 
 
 def _is_other(seen: Glance, checked: Checked) -> bool:

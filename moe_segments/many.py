@@ -189,7 +189,7 @@ class _Many:
         busy_us = job.record.busy_until_us
         if self._result_timeout_s is not None or not busy_us:
             return self._timeout_s()
-        left_s = (busy_us - self._client.follower.now_us()) / 1_000_000
+        left_s = round((busy_us - self._client.follower.now_us()) / 1_000_000, 3)  # to be shown, too
         return min(self._timeout_s(), max(_LEAST_WAIT_S, left_s))
 
     def _timeout_s(self) -> float:

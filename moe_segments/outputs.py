@@ -83,11 +83,21 @@ class Output:
         except OSError as error:
             raise _unwritable(self.path, error) from None
 
-    def rename(self) -> None:
-        """Give it its name, in place of what had it."""
+    def rename(self, *, replaces: bool = True) -> None:
+        """Give it its name, in place of what had it.
+
+        Args:
+            replaces: Whether something may have it; else that is an error, also when it came a moment ago.
+
+        Raises:
+            PreflightError: It cannot get it.
+        """
         assert self._temporary is not None  # once
         try:
-            self._temporary.replace(self.path)
+            if not replaces:
+                _link(self._temporary, self.path)
+            self._temporary.replace(self.path)  # of two links to one file it may leave both
+            self._temporary.unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(self.path, error) from None
         self._temporary = None
@@ -104,6 +114,15 @@ class Output:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
 
 
 def settled(directory: Path) -> None:

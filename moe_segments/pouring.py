@@ -12,7 +12,7 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -108,10 +108,7 @@ async def pour(
     """
     if isinstance(source, Path | bytes | bytearray | memoryview):
         stop = threading.Event()
-        try:
-            return await asyncio.to_thread(_pour_here, source, make, progress, stop)
-        finally:
-            stop.set()
+        return await _whole(_pour_here, source, make, progress, stop, call_off=stop.set)
     if not isinstance(source, str):
         return await _pour_stream(
             source, Origin(name="the stream", is_stream=True), make, web, progress, is_reread=is_reread
@@ -159,6 +156,8 @@ def _pour_here(
             taken_bytes += len(block)
             if progress is not None:
                 progress(taken_bytes, origin.file_bytes)
+        if stop.is_set():
+            raise _Stopped
         return taker.finish()
 
 
@@ -205,11 +204,20 @@ async def _pour_stream(
         return await _whole(finish)
 
 
-async def _whole(work: Callable[..., T], *arguments: bytes) -> T:
-    """Do *work* in a thread; it has ended when this has, even when the caller goes away: what it uses is closed."""
+async def _whole(work: Callable[..., T], *arguments: Any, call_off: Callable[[], None] = lambda: None) -> T:
+    """Do *work* in a thread; it has ended when this has, even when the caller goes away: what it uses is closed.
+
+    Args:
+        work: What to do.
+        arguments: What it is given.
+        call_off: Called when the caller goes away, so that it ends soon.
+    """
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
+        call_off()
         await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()  # nobody is there to hear of it
         raise

@@ -48,7 +48,11 @@ async def put_file(url: str, path: Path, sha256: str, file_bytes: int) -> bool:
         except PreflightError:
             raise
         except (aiohttp.ClientError, OSError) as error:
-            raise PreflightError(str(path), f"could not be published ({type(error).__name__})") from None
+            raise PreflightError(
+                str(path),
+                f"could not be published to {url_without_query(url)} ({type(error).__name__}): see whether the sandbox "
+                "still runs there",
+            ) from None
     if status not in (_OK, _CREATED, _NO_CONTENT):
         raise PreflightError(str(path), f"could not be published: {url_without_query(url)} answers HTTP {status}")
     return True

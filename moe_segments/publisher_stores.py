@@ -45,6 +45,11 @@ _KEYS: Final = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"),
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
 }
+_NEEDED: Final = {
+    "s3": "see AWS_REGION, AWS_ENDPOINT_URL and the like in the environment",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS has to name the key file, in JSON, of a service account",
+    "az": "name the account, with ?account=NAME or AZURE_STORAGE_ACCOUNT_NAME; AZURE_STORAGE_ACCOUNT_KEY is in base64",
+}
 _S3_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _log = logging.getLogger("moe_segments.publisher")
 
@@ -81,7 +86,8 @@ def open_bucket(destination: Destination, options: Mapping[str, str], proxy: str
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts may hold a secret
-        raise InputError(f"its settings do not fit ({type(error).__name__})", "publish") from None
+        needed = _NEEDED[destination.kind]
+        raise InputError(f"its settings do not fit ({type(error).__name__}): {needed}", "publish") from None
     return Bucket(store, destination, has_keys=_has_keys(destination, options))
 
 

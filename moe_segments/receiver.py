@@ -12,9 +12,7 @@ its own with deadlines. Forwarding headers are never read. Times are seconds.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import secrets
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlsplit
@@ -29,6 +27,7 @@ from moe_segments.limits import QuotaLimits
 from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.receiver_inbox import Inbox, Refreshes, lookup
 from moe_segments.settings import is_loopback
+from moe_segments.tokens import new_token, token_digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -38,13 +37,12 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.journal import Journal
-    from moe_segments.receiver_asgi import Receive, Scope, Send
+    from moe_segments.receiver_asgi import Application
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal", "token_digest"]
 
 MAX_BODY_BYTES: Final = 65_536
 REFRESHES_PER_S: Final = 10
-_TOKEN_BYTES: Final = 32
 _RETRY_AFTER_S: Final = 5
 _log = logging.getLogger("moe_segments.receiver")
 
@@ -70,16 +68,6 @@ TOO_SLOW: Final = Reply(408)
 TOO_LARGE: Final = Reply(413)
 ENCODED: Final = Reply(415)
 NOT_STORED: Final = Reply(503, {"Retry-After": str(_RETRY_AFTER_S)})
-
-
-def new_token() -> str:
-    """A token for one send: 32 random bytes, 43 characters that need no quoting."""
-    return secrets.token_urlsafe(_TOKEN_BYTES)
-
-
-def token_digest(token: str) -> str:
-    """What the journal keeps of a token: its SHA-256, hex."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def refusal(method: str, content_encoding: str | None, body_bytes: int) -> Reply | None:
@@ -140,6 +128,7 @@ class CallbackReceiver:
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
+        self._asgi: Application | None = None
 
     def __repr__(self) -> str:
         scopes = len(self._scopes or self._followers)
@@ -197,6 +186,8 @@ class CallbackReceiver:
             record = await self._record_of(follower, token_sha256)
             if follower is None or record is None:
                 return NOT_STORED if scope in self._left and follower is None else UNKNOWN
+            if follower.state.barred is not None:  # the service is to come again where the journal is then
+                raise follower.state.barred
             await self._inbox.take(follower, token_sha256, *record, body)
         except JournalError as error:
             _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
@@ -220,11 +211,14 @@ class CallbackReceiver:
             self._app = application(self)
         return self._app
 
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def asgi(self) -> Application:
         """An ASGI 3 application, to mount at the path of the public address or to serve by itself."""
-        from moe_segments.receiver_asgi import answer
+        if self._asgi is None:
+            from moe_segments.receiver_asgi import application
 
-        await answer(self, scope, receive, send)
+            self._asgi = application(self)
+        return self._asgi
 
     @asynccontextmanager
     async def serve(
@@ -294,6 +288,8 @@ class CallbackReceiver:
                 follower = Follower(self._journal_of(scope), self._limits, compacts=False)
                 opening.push_async_callback(follower.close)
                 await follower.open()
+                if follower.state.barred is not None:
+                    raise follower.state.barred
                 opening.callback(self._followers.pop, scope, None)
                 self._followers[scope] = follower
                 if follower.journal.doubt:  # written down before any callback can make the witness forget it

@@ -17,14 +17,24 @@ from moe_segments.receiver import MAX_BODY_BYTES, TOO_SLOW, Reply, refusal
 if TYPE_CHECKING:
     from moe_segments.receiver import CallbackReceiver
 
-__all__ = ["Receive", "Scope", "Send", "answer", "scope_and_token"]
+__all__ = ["Application", "Receive", "Scope", "Send", "answer", "application", "scope_and_token"]
 
 Scope: TypeAlias = Mapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
 Send: TypeAlias = Callable[[dict[str, object]], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 15.0
 _NOWHERE: Final = ("", "")
+
+
+def application(receiver: CallbackReceiver) -> Application:
+    """The receiver as a function: of a method, uvicorn takes it that it speaks ASGI 2."""
+
+    async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(receiver, scope, receive, send)
+
+    return asgi
 
 
 async def answer(receiver: CallbackReceiver, scope: Scope, receive: Receive, send: Send) -> None:

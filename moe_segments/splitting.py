@@ -246,10 +246,10 @@ class _Splitting:
         named = []
         try:
             for output in self._outputs:
-                output.rename()
+                output.rename(replaces=False)
                 named.append(output.path)
         except PreflightError:
-            for path in named:  # none of these names was there before
+            for path in named:  # these are ours: none of the names was there before
                 path.unlink(missing_ok=True)
             raise
 

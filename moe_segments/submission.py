@@ -58,7 +58,7 @@ from moe_segments.models import (
 )
 from moe_segments.quota import moment_of
 from moe_segments.reading import Reader
-from moe_segments.receiver import new_token, token_digest
+from moe_segments.tokens import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
@@ -188,12 +188,20 @@ class Submitter:
                 continue
             if error is None:
                 return
-            submission.doubt = error if ending is Ending.MAYBE else None
+            if ending is Ending.MAYBE:
+                submission.doubt = error
             pause_s = None if ending is None else self._pause_s(submission, ending)
             if pause_s is None:
-                raise error
+                raise self._doubt_of(submission) or error if ending is Ending.NOT_SENT else error
             submission.granted = False
             await asyncio.sleep(pause_s)
+
+    def _doubt_of(self, submission: Submission) -> OutcomeUnknown | None:
+        """That an earlier send may have worked, also one of another process; None when none can have."""
+        record = self._follower.state.jobs.records.get(submission.job_id)
+        if record is None or record.state != JobState.UNKNOWN:
+            return None
+        return OutcomeUnknown(record.id, record.reason or "no answer was recorded")
 
     def _step(self, submission: Submission, ending: Ending) -> Step:
         return next_step(
@@ -227,7 +235,12 @@ class Submitter:
         ask = self._ask(submission, token)
         patience_s = submission.deadline_s - asyncio.get_running_loop().time()
         request = self._request(submission, token)  # what cannot be built must not have reserved anything
-        grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
+        try:
+            grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
+        except MoeSegmentsError as refusal:
+            if submission.doubt is None:
+                raise
+            raise submission.doubt from refusal  # this one was not sent, but the one before it may have worked
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.granted, submission.lingers = True, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from moe_segments.core.rules import RULES
 from moe_segments.errors import InputError, PreflightError
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def judge(report: PreflightReport, mode: Preflight, *, has_told: bool) -> None:
 
 
 def _sentences(report: PreflightReport, findings: Iterable[Finding]) -> tuple[str, ...]:
+    from moe_segments.core.rules import RULES  # only once there is something to say
+
     first: dict[str, Finding] = {}
     for finding in findings:
         first.setdefault(finding.code, finding)

@@ -39,6 +39,7 @@ _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
+_MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
 _INTAKE = "moe_segments/intake.py"
 _REDIS = "moe_segments/journal/redis.py"
@@ -69,6 +70,7 @@ _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
 _PUBLISHED = "tests/live/test_publisher.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_MOVES = "tests/fleet/test_moving.py::test_"
 _ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
@@ -959,6 +961,60 @@ MUTANTS: Final = (
         "return html.escape(str(value), quote=True)",
         "return str(value)",
         ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
+    ),
+    Mutant(
+        "a-log-that-moved-goes-on-deciding",
+        2,
+        _FOLLOWER,
+        "        one.events, one.failure = (), state.barred\n        return\n",
+        "        pass\n",
+        (f"{_MOVES}a_client_of_the_old_place_is_told_where_to_go",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-target-may-be-used-before-everything-is-there",
+        10,
+        "moe_segments/core/state.py",
+        "        if self.copying is not None:\n            return JournalError(",
+        "        if False:\n            return JournalError(",
+        (f"{_MOVES}a_copy_that_was_not_completed_is_called_off",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-copy-forgets-that-clocks-differ",
+        8,
+        _MOVING,
+        "        postponed_us = max(0, await _now_us(target, there.version) - source_us)",
+        "        postponed_us = 0 * (await _now_us(target, there.version) - source_us)",
+        (f"{_MOVES}no_quota_is_free_early_where_the_new_clock_is_ahead[600]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-copy-does-not-wait-for-sends-under-way",
+        15,
+        _MOVING,
+        "        if not sending:\n            return",
+        "        if True:\n            return",
+        (f"{_MOVES}a_send_under_way_is_waited_for_and_its_outcome_carried_over",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-copy-loses-what-only-the-checkpoint-holds",
+        10,
+        "moe_segments/journal/whole.py",
+        "    return [*covered, *([stand_in] if stand_in else []), *rest]",
+        "    return [*covered, *rest]",
+        (f"{_MOVES}a_checkpoint_goes_along_with_what_is_kept_before_it[sqlite-redis-0]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "any-copy-satisfies-the-witness",
+        10,
+        "moe_segments/journal/succession.py",
+        "    return seen.version <= origins.get(seen.journal_id, -1)",
+        "    return seen.journal_id in origins",
+        (f"{_MOVES}a_witness_that_saw_more_than_was_copied_goes_on_doubting",),
+        _NEEDS_REDIS,
     ),
 )
 

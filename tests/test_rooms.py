@@ -30,7 +30,10 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
             *("reading", "filter_calls"),
         )
     },
-    {"receiver": ("receiver", "receiver_app", "receiver_asgi", "receiver_inbox"), "governor": ("governor", "quota")},
+    {
+        "receiver": ("receiver", "tokens", "receiver_app", "receiver_asgi", "receiver_inbox"),
+        "governor": ("governor", "quota"),
+    },
     {
         "transport": ("transport", "connector"),
         "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),

@@ -415,3 +415,60 @@ def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, jso
     from moe_segments.cli.servers import run_sandbox
 
     return run_sandbox(port, Common(speed=speed, users=users, json=json))
+
+
+journal = App(
+    name="journal",
+    help="Move a journal to another place, check it, read it.",
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+    result_action="return_value",
+)
+app.command(journal)
+
+
+@journal.command(name="copy")
+def copy_journal(source: str, target: str, /, *, call_off: bool = False, common: Common = _COMMON) -> int:
+    """Carry the workspace's journal over to another place, and close it where it was. Run again, it goes on.
+
+    Stop the workers first, or let them find out: the old place refuses whoever uses it, with the new address.
+
+    Args:
+        source: Journal URL; env:NAME takes it from a variable, since everybody on a machine sees its command lines.
+        target: Journal URL of an empty place, likewise.
+        call_off: Let the journal go on where it was, after a copy that was not completed.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.journal import copy
+
+    return copy(source, target, calls_off=call_off, common=common)
+
+
+@journal.command(name="check")
+def check_journal(url: str | None = None, /, *, common: Common = _COMMON) -> int:
+    """Read the whole log, fold it, compare it with its checkpoint. Exit code 1 when something is wrong.
+
+    Args:
+        url: Journal URL, or env:NAME; else --journal, MOE_JOURNAL, or the file in the user's state directory.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.journal import check
+
+    return check(url, common)
+
+
+@journal.command(name="log")
+def log_journal(
+    url: str | None = None, /, *, follow: bool = False, since: str | None = None, common: Common = _COMMON
+) -> int:
+    """Say everything that the journal holds, a line for each event; with --json as JSON Lines.
+
+    Args:
+        url: As for check.
+        follow: Go on with what is added, until Ctrl-C.
+        since: A moment, such as 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.journal import log
+
+    return log(url, follow=follow, since=since, common=common)

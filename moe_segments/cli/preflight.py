@@ -92,7 +92,8 @@ async def _preflight(file: str, wanted: Wanted, stop: asyncio.Event) -> int:
             parts = await unless_stopped(work_of_parts, stop)
     _show(report, cleaned, parts, wanted)
     if wanted.split is not None and parts is None:
-        output.note("moe-segments: not split: every part would have these errors; mend them first, with --fix OUT")
+        how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
+        output.note(f"moe-segments: not split: every part would have these errors; mend them first, {how}")
     return EXIT_OK if report.ok or parts is not None else EXIT_FAILED
 
 

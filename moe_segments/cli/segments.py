@@ -113,11 +113,13 @@ def _payload(source: str) -> dict[str, Any]:
     where = "standard input" if source == _STDIN else source
     try:
         raw = sys.stdin.buffer.read(_MOST_BYTES) if source == _STDIN else _read(Path(source))
-        value = json_value(raw)
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror or error}", "--filters") from None
+    try:
+        value = json_value(raw)
     except Mismatch as mismatch:
-        raise InputError(f"{where}: {mismatch}", "--filters") from None
+        problem = str(mismatch).removesuffix(" @ $")
+        raise InputError(f"{where}: {problem}{_where_broken(raw)}", "--filters") from None
     if isinstance(value, dict) and "included_filters" in value:
         return value
     if isinstance(value, list):
@@ -127,6 +129,17 @@ def _payload(source: str) -> dict[str, Any]:
     if isinstance(value, dict) and "filter_type" in value:
         return {"included_filters": {"filter_operator": "and", "filters": [value]}}
     raise InputError(f"{where} holds no filters: give a filter, a list, a group or a whole payload", "--filters")
+
+
+def _where_broken(raw: bytes) -> str:
+    """Where a text stops being JSON, and why; nothing where that is not what is wrong with it."""
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as error:
+        return f", line {error.lineno}, column {error.colno}: {error.msg}"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def _read(path: Path) -> bytes:

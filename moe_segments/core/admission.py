@@ -295,7 +295,7 @@ class _Line:
 
     def _unless_it_delays(self, ask: Ask) -> Verdict:
         ahead = self._ahead_of(ask)
-        event = _reserved(self._state, ask)
+        event = _reserved(self._state, ask, self._now_us)
         self._state.try_reserve(event, self._now_us)
         if not ahead:
             return Admitted(event)
@@ -353,7 +353,7 @@ def _start_us(wait: Wait) -> int:
     return _LAST_MOMENT_US if wait.until_us is None else wait.until_us
 
 
-def _reserved(state: WorkspaceState, ask: Ask) -> Reserved:
+def _reserved(state: WorkspaceState, ask: Ask, now_us: int) -> Reserved:
     record = state.jobs.records.get(ask.job)
     return Reserved(
         job=ask.job,
@@ -369,7 +369,7 @@ def _reserved(state: WorkspaceState, ask: Ask) -> Reserved:
         token_sha256=ask.token_sha256,
         expiry_days=ask.expiry_days,
         owner=ask.owner,
-        duplicate_possible=ask.retry_unknown and record is not None and record.attempt > 0,
+        duplicate_possible=record is not None and record.may_have_worked_at(now_us),
     )
 
 

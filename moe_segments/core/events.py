@@ -27,10 +27,13 @@ __all__ = [
     "CallbackReceived",
     "Checkpoint",
     "Claimed",
+    "Copied",
+    "Copying",
     "Event",
     "ExternalUsage",
     "KeyAccepted",
     "KeyRejected",
+    "Moved",
     "NeverSent",
     "Opened",
     "OwnerGone",
@@ -38,6 +41,7 @@ __all__ = [
     "Quarantined",
     "Reserved",
     "RunStarted",
+    "Stayed",
     "Throttled",
     "Trusted",
     "Unclaimed",
@@ -389,6 +393,55 @@ class Unclaimed:
 
 
 @attrs.frozen
+class Moved:
+    """This log goes on at another place: nothing is decided here any more. See `journal.moving`.
+
+    Attributes:
+        to: The new place, as it may be shown.
+        journal_id: The identity of the log there.
+    """
+
+    name: ClassVar[str] = "moved"
+    to: str
+    journal_id: str
+
+
+@attrs.frozen
+class Stayed:
+    """A move was called off before it was complete: this log goes on here."""
+
+    name: ClassVar[str] = "stayed"
+
+
+@attrs.frozen
+class Copying:
+    """What follows is carried over from another log; nothing is decided here before `Copied`.
+
+    Attributes:
+        place: Where that log is, as it may be shown.
+        journal_id: Its identity.
+    """
+
+    name: ClassVar[str] = "copying"
+    place: str
+    journal_id: str
+
+
+@attrs.frozen
+class Copied:
+    """Everything of another log is here: this log stands for it.
+
+    Attributes:
+        origins: The logs that this one stands for, by identity, with the last version that was carried over.
+        postponed_us: How much earlier the other log's clock may be: what it held ends so much later here.
+    """
+
+    name: ClassVar[str] = "copied"
+    origins: Mapping[str, int] = attrs.field(hash=False)
+    postponed_us: int = 0
+
+
+@attrs.frozen
 class Checkpoint:
     """The folded state up to this version; what came before may be gone.
 
@@ -420,6 +473,10 @@ Event: TypeAlias = (
     | KeyAccepted
     | Claimed
     | Unclaimed
+    | Moved
+    | Stayed
+    | Copying
+    | Copied
     | Checkpoint
 )
 
@@ -463,6 +520,10 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         KeyAccepted,
         Claimed,
         Unclaimed,
+        Moved,
+        Stayed,
+        Copying,
+        Copied,
         Checkpoint,
     )
 }

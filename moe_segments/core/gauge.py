@@ -48,6 +48,8 @@ class ActiveSegments:
     leases: dict[str, Lease] = attrs.field(factory=dict)
     full_until_us: int = 0
     _ends: list[tuple[int, str]] = attrs.field(factory=list, init=False)
+    _expired: dict[str, Lease] = attrs.field(factory=dict, init=False)  # since the last time that was certain
+    _now_us: int = attrs.field(default=0, init=False)
 
     def copied(self) -> ActiveSegments:
         """A copy that goes its own way."""
@@ -110,12 +112,35 @@ class ActiveSegments:
         self.external = external if authoritative else max(self.external, external)
 
     def advance(self, now_us: int) -> None:
-        """Stop counting those that have expired."""
+        """Stop counting those that have expired; count them again when that time was an estimate, and too late."""
+        if now_us < self._now_us:
+            self._turn_back(now_us)
+        self._now_us = now_us
         while self._ends and self._ends[0][0] <= now_us:
             until_us, row = heappop(self._ends)
             lease = self.leases.get(row)
             if lease is not None and lease.until_us == until_us:
-                del self.leases[row]
+                self._expired[row] = self.leases.pop(row)
+
+    def _turn_back(self, now_us: int) -> None:
+        for row, lease in tuple(self._expired.items()):
+            if lease.until_us is not None and lease.until_us > now_us:
+                del self._expired[row]
+                self.leases[row] = lease
+                self._expect(row, lease.until_us)
+
+    def forget_expired(self) -> None:
+        """The last `advance` was to a time that no later one comes before."""
+        self._expired.clear()
+
+    def postpone(self, by_us: int) -> None:
+        """Let everything end so much later."""
+        self.full_until_us += by_us * bool(self.full_until_us)
+        self._ends = []
+        for row, lease in self.leases.items():
+            if lease.until_us is not None:
+                lease.until_us += by_us
+                self._expect(row, lease.until_us)
 
     def fits_at_us(self, over: int, now_us: int) -> int | None:
         """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""

@@ -162,6 +162,10 @@ class JobRecord:
             return JobState.UNKNOWN
         return self.state
 
+    def may_have_worked_at(self, now_us: int) -> bool:
+        """Whether a send of it so far may have worked, at a time at which it is to be sent once more."""
+        return self.duplicate_possible or self.state_at(now_us) == JobState.UNKNOWN
+
 
 @attrs.define
 class Run:
@@ -302,6 +306,9 @@ class Jobs:
         record = self._current(event)
         if record is None:
             return
+        if record.duplicate_possible:  # so the job is what it was before this send
+            self._doubt(record, f"an earlier send may have worked, and a later one never left: {event.reason}", at_us)
+            return
         self._enter(record, JobState.PLANNED if event.again else JobState.NOT_SENT, at_us)
         record.reason = event.reason
         self._release(record)
@@ -393,6 +400,12 @@ class Jobs:
         if name and cs_id:
             key = f"id:{cs_id}"
             self.aliases[str(name)], self.aliases[key] = key, str(name)
+
+    def postpone(self, by_us: int) -> None:
+        """Let what is expected of every job be expected so much later."""
+        for record in self.records.values():
+            record.busy_until_us += by_us * bool(record.busy_until_us)
+            record.doubt_us += by_us * bool(record.doubt_us)
 
     # Remembering
 

@@ -102,6 +102,7 @@ class Ledger:
         self.windows = tuple(self._make_windows())
         self.pools = pools_for(limits)
         self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
+        self._every_tape = tuple(self.all_tapes())
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
         self.active = ActiveSegments(max(0, limits.active_segments - spare))
         self.external: list[ExternalUsage] = []
@@ -124,10 +125,21 @@ class Ledger:
     # Deciding
 
     def advance(self, now_us: int) -> None:
-        """Let time pass up to *now_us*: bounds become ends, windows move on, segments expire."""
+        """Let time pass up to *now_us*: bounds become ends, windows move on, segments expire.
+
+        An engine may have a decision made at a time that turns out to lie ahead of its clock, and then at an earlier
+        one: all that had passed in between counts again.
+        """
         self.operations.advance(now_us)
         self.users.advance(now_us)
         self.active.advance(now_us)
+
+    def advance_for_good(self, now_us: int) -> None:
+        """As `advance`, to the time of a batch: no later one is earlier, so what is over by then can go."""
+        self.advance(now_us)
+        self.active.forget_expired()
+        for tape in self._every_tape:
+            tape.trim(now_us)
 
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
@@ -494,6 +506,21 @@ class Ledger:
         self.quarantine = None
         for window in self.all_windows():
             window.quarantined_until_us = 0
+
+    def postpone(self, by_us: int) -> None:
+        """Let everything end so much later: it was stamped by a clock that is so much behind this log's."""
+        tapes = (*self.tapes, *(pool.tape for pool in self.distinct_pools))
+        held = {hold: None for tape in tapes for hold in tape.holds}
+        for row in self.rows.values():
+            held |= dict.fromkeys(_holds_of(row))
+        for hold in held:
+            hold.postpone(by_us)
+        for tape in tapes:
+            tape.postpone(by_us)
+        for row in self.rows.values():
+            row.reserved_us += by_us
+        self.active.postpone(by_us)
+        self.external = [attrs.evolve(usage, at_us=usage.at_us + by_us) for usage in self.external]
 
     def kept_as(self, limit: str) -> str:
         """The name under which a limit of calls is kept here: another process may not have shared its pool."""

@@ -12,7 +12,7 @@ import attrs
 
 from moe_segments.core.claims import Claim
 from moe_segments.core.decisions import Cost
-from moe_segments.core.events import ExternalUsage, Opened, row_of
+from moe_segments.core.events import Copying, ExternalUsage, Moved, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
 from moe_segments.core.ledger import CallRow, Ledger, Row
@@ -40,6 +40,9 @@ def take(state: WorkspaceState) -> Mapping[str, object]:
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
         "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
+        "moved": attrs.asdict(state.moved) if state.moved else None,
+        "copying": attrs.asdict(state.copying) if state.copying else None,
+        "origins": state.origins,
     }
 
 
@@ -55,6 +58,10 @@ def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
         job: Claim(Cost(*cost), until_us, list(passed_by))
         for job, (*cost, until_us, passed_by) in data.get("claims", {}).items()
     }
+    moved, copying = data.get("moved"), data.get("copying")
+    state.moved = Moved(**moved) if moved else None
+    state.copying = Copying(**copying) if copying else None
+    state.origins = dict(data.get("origins", {}))
 
 
 def _from_first_format(data: Mapping[str, Any]) -> Mapping[str, Any]:

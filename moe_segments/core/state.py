@@ -14,15 +14,20 @@ from moe_segments.core.claims import Claims
 from moe_segments.core.events import (
     Checkpoint,
     Claimed,
+    Copied,
+    Copying,
     Event,
     KeyAccepted,
     KeyRejected,
+    Moved,
     Opened,
     Reserved,
+    Stayed,
     Unclaimed,
 )
 from moe_segments.core.jobs import READS, JobRecord, Jobs
 from moe_segments.core.ledger import Ledger
+from moe_segments.errors import JournalError, JournalMoved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +49,9 @@ class WorkspaceState:
         opened: Whose log it is; None before its first entry.
         rejected_keys: Fingerprints of keys answered with 401 or 403, with the status.
         claims: Who waits in whichever process for more than is free.
+        moved: Where this log goes on instead; None while it goes on here.
+        copying: What is being carried over into it; None when nothing is.
+        origins: The logs that this one stands for, by identity, with the last version of each.
     """
 
     def __init__(self, limits: QuotaLimits) -> None:
@@ -54,6 +62,9 @@ class WorkspaceState:
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
         self.claims = Claims()
+        self.moved: Moved | None = None
+        self.copying: Copying | None = None
+        self.origins: dict[str, int] = {}
         self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
 
@@ -61,7 +72,9 @@ class WorkspaceState:
         """Take in the next batch; one at or below `version` changes nothing."""
         if batch.version <= self.version:
             return
-        self.ledger.advance(batch.at_us)
+        if self.copying is not None:  # before time passes: what is postponed has not ended yet
+            self._postpone(sum(event.postponed_us for event in batch.events if isinstance(event, Copied)))
+        self.ledger.advance_for_good(batch.at_us)
         for event in batch.events:
             self._fold(event, batch.at_us)
         self.version, self.now_us = batch.version, batch.at_us
@@ -80,11 +93,43 @@ class WorkspaceState:
                 self.claims.make(event, at_us)
             case Unclaimed(job):
                 self.claims.end(job)
+            case Moved() | Stayed() | Copying() | Copied():
+                self._fold_move(event)
             case _:
                 self.ledger.fold(event, at_us)
                 self.jobs.fold(event, at_us)
                 if self.claims.live and isinstance(event, Reserved):
                     self.claims.reserved(event.job, event.row)
+
+    def _fold_move(self, event: Moved | Stayed | Copying | Copied) -> None:
+        match event:
+            case Moved():
+                self.moved = event
+            case Stayed():
+                self.moved = None
+            case Copying():
+                self.copying = event
+            case Copied(origins):
+                self.copying = None
+                self.origins.update(origins)
+
+    def _postpone(self, by_us: int) -> None:
+        if by_us > 0:
+            self.ledger.postpone(by_us)
+            self.jobs.postpone(by_us)
+            self.claims.postpone(by_us)
+
+    @property
+    def barred(self) -> JournalError | None:
+        """Why nothing may be decided on this log; None when it may."""
+        if self.moved is not None:
+            return JournalMoved(self.moved.to)
+        if self.copying is not None:
+            return JournalError(
+                f"the journal at {self.copying.place} was being copied into this one and not all of it is here; "
+                "nothing is sent: run the same 'moe-segments journal copy' again, which goes on where it stopped"
+            )
+        return None
 
     def try_reserve(self, event: Reserved, at_us: int) -> None:
         """Count a reservation that is not durable yet; `take_back` undoes every one tried."""
@@ -117,7 +162,7 @@ class WorkspaceState:
 
     def _restamp(self, at_us: int, late_us: int) -> None:
         """An engine that decides before it asks stamps what it appends a little later than that."""
-        self.ledger.advance(at_us)
+        self.ledger.advance_for_good(at_us)
         for event, _, __ in self._tried:
             self.ledger.restamp(event.row, late_us)
         for job in {event.job for event, _, __ in self._tried if event.operation.get("op") not in READS}:

@@ -47,11 +47,17 @@ class Hold:
         """The earliest `u` it may still get."""
         return now_us if now_us < self.bound_us - self.silence_us else self.bound_us
 
+    def postpone(self, by_us: int) -> None:
+        """Let it end so much later."""
+        self.bound_us += by_us
+        if self.u_us is not None:
+            self.u_us += by_us
+
 
 class Tape:
     """The usage of one unit, ordered by `u`, with running sums."""
 
-    __slots__ = ("held", "holds", "next_bound_us", "sums", "us", "windows")
+    __slots__ = ("held", "holds", "next_bound_us", "now_us", "sums", "us", "windows")
 
     def __init__(self) -> None:
         self.us = array("q")
@@ -60,6 +66,7 @@ class Tape:
         self.held = 0
         self.next_bound_us: int | None = None
         self.windows: list[Window] = []
+        self.now_us = 0
 
     def hold(self, hold: Hold) -> None:
         """Count *hold* until it is settled or released."""
@@ -121,20 +128,34 @@ class Tape:
             window.removed(at)
 
     def advance(self, now_us: int) -> None:
-        """Let bounds that have passed become `u`, and windows move on."""
+        """Let bounds that have passed become `u`, and windows move on; or back, from a time that was an estimate."""
+        us = self.us
+        if now_us < self.now_us:
+            for window in self.windows:
+                window.head = bisect_right(us, now_us - window.span_us)
+        self.now_us = now_us
         if self.next_bound_us is not None and now_us >= self.next_bound_us:
             for hold in [hold for hold in self.holds if hold.bound_us <= now_us]:
                 self.settle(hold, hold.bound_us)
             self.next_bound_us = min((hold.bound_us for hold in self.holds), default=None)
-        us, moved = self.us, False
         for window in self.windows:
             if window.head < len(us) and us[window.head] <= now_us - window.span_us:
                 window.advance(now_us)
-                moved = True
-        if moved and len(us) >= _TRIM_AT:
-            self._trim()
 
-    def _trim(self) -> None:
+    def postpone(self, by_us: int) -> None:
+        """Let everything end so much later; its holds are postponed by whoever has them."""
+        self.us = array("q", (u_us + by_us for u_us in self.us))
+        if self.next_bound_us is not None:
+            self.next_bound_us += by_us
+        for window in self.windows:
+            window.throttled_until_us += by_us * bool(window.throttled_until_us)
+            window.quarantined_until_us += by_us * bool(window.quarantined_until_us)
+
+    def trim(self, now_us: int) -> None:
+        """Cut off what no window counts at *now_us*, a time that no later one comes before."""
+        if len(self.us) < _TRIM_AT:
+            return
+        self.advance(now_us)
         gone = min(window.head for window in self.windows)
         if gone < _TRIM_AT:
             return

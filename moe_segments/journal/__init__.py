@@ -127,8 +127,9 @@ def open_journal(
     if extra is not None:
         return _over_driver(extra, url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
     raise InputError(
-        f"no journal engine for a {url.partition(':')[0]!r} URL; use memory:, sqlite:///path/to/quota.db, "
-        "redis://host:6379/0 or postgresql://host/database",
+        f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, "
+        "sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
+        "postgresql://host/database",
         "journal",
     )
 

@@ -16,7 +16,19 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
-from moe_segments.core.events import Checkpoint, Reserved
+from moe_segments.core.events import (
+    Adopted,
+    Answered,
+    Checkpoint,
+    KeyAccepted,
+    KeyRejected,
+    NeverSent,
+    OwnerGone,
+    Reserved,
+    Throttled,
+    Unclaimed,
+    Unknown,
+)
 from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import JournalAmbiguous, JournalError
 from moe_segments.journal.again import surely
@@ -37,6 +49,11 @@ _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _CHECKPOINT_EVERY: Final = 2_000  # batches
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
+# What became of sends that were under way when the log moved: whoever moves it carries that over, too.
+_OF_SENDS: Final = (
+    *(Answered, NeverSent, Unknown, OwnerGone, Adopted),
+    *(Throttled, KeyRejected, KeyAccepted, Unclaimed),
+)
 _Run: TypeAlias = "tuple[Sequence[Event], object, bool, Exception | None]"
 _log = logging.getLogger("moe_segments.journal")
 
@@ -183,6 +200,7 @@ class Follower:
                 [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
             )
             self._completed()
+            self._refuse_if_moved(events)
             return batch.at_us
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
@@ -207,7 +225,13 @@ class Follower:
         return lambda: self._listeners.remove(listener)
 
     async def job_changed(self, job: str) -> None:
-        """Return when the journal says something new of this job, through whichever process."""
+        """Return when the journal says something new of this job, through whichever process.
+
+        Raises:
+            JournalMoved: It goes on elsewhere, so nothing new will be heard here.
+        """
+        if self.state.barred is not None:
+            raise self.state.barred
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(job, []).append(future)
         try:
@@ -288,9 +312,18 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - handed to each who told
             _fail([future for _, future in facts], error)
             return
-        for _, future in facts:
+        for told, future in facts:
+            try:
+                self._refuse_if_moved(told)
+            except JournalError as error:
+                _fail([future], error)
             if not future.done():
                 future.set_result(batch.at_us)
+
+    def _refuse_if_moved(self, told: Sequence[Event]) -> None:
+        """Say so when what was written down here is not heard of where the log goes on."""
+        if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in told):
+            raise self.state.barred
 
     async def _catch_up(self, batch: Batch) -> None:
         if batch.version == self.state.version + 1:
@@ -388,7 +421,8 @@ class Follower:
             return
         changed, self._changed = self._changed, {}
         # A checkpoint may stand for anything, so whoever waits looks again.
-        looking = tuple(self._waiters) if self._jumped else tuple(changed)
+        # And one that moved has nothing more to say of any job.
+        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
         self._jumped = False
         for job in looking:
             for future in self._waiters.get(job or "", ()):
@@ -405,7 +439,7 @@ class Follower:
             return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
         due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
-        return self.state.version - self._checkpointed >= due
+        return self.state.version - self._checkpointed >= due and self.state.barred is None
 
     async def _checkpoint_if_due(self) -> None:
         if not self._checkpoint_is_due:
@@ -432,6 +466,9 @@ def _made_now(call: Coroutine[object, object, T]) -> T:
 
 
 def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
+    if state.barred is not None:
+        one.events, one.failure = (), state.barred
+        return
     try:
         one.events, one.answer = one.question(state, now_us)
         one.failure = None

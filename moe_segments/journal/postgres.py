@@ -175,7 +175,9 @@ class PostgresJournal:
         Raises:
             JournalError: The server cannot be asked, or its log does not reach *after*.
         """
-        return (await self._run(lambda: self._log.look(after))).missed
+        view = await self._run(lambda: self._log.look(after))
+        self._told = min(self._told, view.end)  # anybody may notify anything; `changed` looks before it waits
+        return view.missed
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
         """Let *state* stand for everything up to *version*. See `Journal.checkpoint`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Listener"]
 
 _PAUSES_S: Final = (0.1, 0.5, 2.0, 10.0)
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
 _log = logging.getLogger("moe_segments.journal")
 
 
@@ -60,7 +62,7 @@ class Listener:
                     failures = 0
                     self._heard(0)
                     async for told in self._connection.notifies():
-                        self._heard(int(told.payload))
+                        self._heard(int(told.payload) if _VERSION.fullmatch(told.payload) else 0)
             except psycopg.Error as error:
                 # The command connection says what is wrong, to those who can act on it.
                 _log.debug("the journal's notifications were lost, listening again: %s", type(error).__name__)

@@ -55,12 +55,14 @@ def target_of(url: str) -> Target:
     `durability=accepted-risk` accepts a server that may lose what it acknowledged; `timeout_s`. The rest is libpq's.
 
     Raises:
-        InputError: One of ours cannot be used. Nothing of the URL is repeated but that option's name.
+        InputError: One of ours cannot be used, or an @ stands where none can be. Nothing of the URL is repeated but an
+            option's name.
     """
     scheme, separator, rest = url.partition("://")
     if scheme.lower() not in _SCHEMES or not separator:
         raise InputError("write it as postgresql://user:password@host/database", "journal")
     place, _, query = rest.partition("?")
+    _check_at_signs(place)
     # To libpq a blank is %20, and a plus sign what it says.
     pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
     ours = {key: value for key, value in pairs if key in _OURS}
@@ -72,6 +74,21 @@ def target_of(url: str) -> Target:
         accepts_risk=_accepts_risk(ours),
         timeout_s=_seconds(ours),
     )
+
+
+def _check_at_signs(place: str) -> None:
+    """Refuse a password with a bare `@` or `/`: libpq takes the rest for a host or a database, and those are shown.
+
+    Raises:
+        InputError: It has one. The sentence never repeats it.
+    """
+    authority, _, path = place.partition("/")
+    if authority.count("@") > 1 or "@" in path:
+        raise InputError(
+            "this postgresql:// URL has an @ where none can be: characters such as @ : / in a user name, a password or "
+            "a database are written %40 %3A %2F",
+            "journal",
+        )
 
 
 def _query(pairs: Sequence[tuple[str, str]]) -> str:

@@ -29,7 +29,9 @@ T = TypeVar("T")
 EPOCH_US: Final = 1_764_547_200_000_000  # where virtual time begins: 2025-12-01T00:00Z, microseconds
 _FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 _JOB_POLL_S: Final = 0.05
-_ROUNDS_AT_ONCE: Final = 50  # rounds of the loop that take no time; each further one takes a microsecond
+# Rounds of the loop that take no time; each further one takes a microsecond. More than any honest burst needs: how many
+# a burst takes depends on threads too, and two runs of one seed would differ by that microsecond.
+_ROUNDS_AT_ONCE: Final = 2_000
 _ROUND_S: Final = 1e-6
 
 

@@ -64,9 +64,12 @@ async def main():
 """
 
 
-@pytest.fixture(params=[redis_server, postgres_server], ids=["redis", "postgres"])
-def journal(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A journal of this test's own on a server."""
+@pytest.fixture(params=[None, redis_server, postgres_server], ids=["sqlite", "redis", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A journal of this test's own: a file, or on a server."""
+    if request.param is None:
+        yield f"sqlite:///{tmp_path}/quota.db"
+        return
     with request.param() as server:
         yield server.url
 

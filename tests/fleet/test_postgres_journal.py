@@ -272,6 +272,24 @@ async def test_who_waits_is_told_by_another_handle_long_before_the_poll(place: P
         assert not await one.changed(1, timeout_s=0.01)
 
 
+@pytest.mark.parametrize("payload", ["999999", "no version"])
+async def test_news_that_are_not_ours_neither_keep_it_busy_nor_end_the_listening(place: Place, payload: str) -> None:
+    """Anybody in the database may notify any channel."""
+    async with followed(place.url, poll_s=30) as follower, opened(place.url) as two:
+        with follower.watching():
+            await listening(place)
+            place.sql(
+                f"SELECT pg_notify(substring(query FROM 'moe_segments_[0-9]+'), '{payload}') "
+                f"FROM pg_stat_activity WHERE pid IN ({LISTENERS})"
+            )
+            await asyncio.sleep(0.3)
+            assert not await follower.journal.changed(follower.state.version, 0)
+            await two.append([FACT], batch_id="a")
+            async with asyncio.timeout(5):
+                while not follower.state.version:
+                    await asyncio.sleep(0.01)
+
+
 async def test_a_connection_for_news_that_was_cut_is_made_again(place: Place) -> None:
     async with opened(place.url, poll_s=30) as one, opened(place.url) as two:
         waiting = asyncio.ensure_future(one.changed(0, timeout_s=30))

@@ -376,6 +376,9 @@ async def test_the_first_host_that_takes_writes_is_used(place: Place) -> None:
         ("postgresql://u:canary@h/d?timeout_s=canary", "number of seconds"),
         ("postgresql://u:canary@h/d?timeout_s=-1", "number of seconds"),
         ("postgresql://[canary/d", "libpq cannot read"),
+        ("postgresql://u:can@canary@h/d", "%40 %3A %2F"),
+        ("postgresql://u:1/canary@h/d", "%40 %3A %2F"),
+        ("postgres://u:a/canary/b@h/d?schema=s", "%40 %3A %2F"),
     ],
 )
 async def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str, said: str) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from moe_segments.core.decisions import Cost, Granted
+from moe_segments.core.events import Answered, Reserved
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from moe_segments.core.events import Batch, Event
+    from moe_segments.core.state import WorkspaceState
     from moe_segments.journal import Decide
+    from moe_segments.journal.follower import Question
 
 __all__ = ["server"]  # a fixture
 
@@ -208,6 +212,30 @@ async def test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places(serve
     assert len(followers[0].state.jobs.records) == 50
     for follower in followers:
         await follower.close()
+
+
+async def test_a_host_s_clock_that_leaps_frees_no_quota(server: RedisServer) -> None:
+    """The decision made at the time it showed is thrown away, and so is what had passed for the state by then."""
+    leapt_us = 0
+    follower = await followed(server.url, host=host(lambda: time.monotonic_ns() // 1_000 + leapt_us))
+
+    def operation(job: str) -> Question[bool]:
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
+            if not isinstance(state.ledger.decide(Cost(1), now_us), Granted):
+                return [], False
+            event = Reserved(job, 1, {"op": "add"}, 1, fence_us=30_000_000, timeout_us=60_000_000)
+            state.try_reserve(event, now_us)
+            return [event], True
+
+        return question
+
+    for number in range(10):
+        assert await follower.ask(operation(f"j{number}"))
+        await follower.record(Answered(f"j{number}", 1, 202, accepted={}))
+    leapt_us = 2 * 3_600_000_000
+    granted = await follower.ask(operation("eleventh"))
+    await follower.close()
+    assert not granted
 
 
 async def test_a_first_run_that_fails_on_what_it_did_not_know_is_run_again(server: RedisServer) -> None:

@@ -567,6 +567,7 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
         (("quota", "--users", "x.csv"), {}, "--users: goes with --sandbox"),
         (("quota", "--journal", "sqlite:////proc/nothing/x.db"), {}, "the journal /proc/nothing/x.db"),
         (("quota", "--journal", "mysql://localhost"), {}, "no journal engine for a 'mysql' URL"),
+        (("quota", "--journal", "sqlite://x.db"), {}, "three slashes"),
         (("quota", "--sandbox", "--users", "nothing.csv"), {}, "users: the file cannot be read"),
         (("bulk", "nothing.csv"), {}, "the manifest cannot be read"),
         ((*CREATE, "a|b", "--file-url", "https://x.in/y"), {}, "name: must not contain |"),
@@ -774,7 +775,7 @@ async def test_filters_come_from_standard_input(shell: Shell) -> None:
     ("text", "problem"),
     [
         (None, "cannot be read"),
-        ("{", "not JSON"),
+        ('[\n{"a": 1,}]', "filters.json: not JSON, line 2, column 9"),
         ("5", "holds no filters"),
         ('{"a": 1}', "holds no filters"),
         ("[]", "at least one filter"),

@@ -94,6 +94,7 @@ async def test_what_cannot_be_fixed_is_not_split(tmp_path: Path) -> None:
     code, _, err = await preflight(path, "--fix", tmp_path / "fixed.csv", "--split", tmp_path / "parts")
     assert code == 1
     assert "not split" in err
+    assert "--fix leaves these" in err
     assert not (tmp_path / "parts").exists()
 
 

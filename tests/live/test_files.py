@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -480,6 +481,56 @@ async def test_parts_from_before_are_not_mixed_with_new_ones(tmp_path: Path) -> 
         await split_file(source, tmp_path)
     (tmp_path / "users-007.csv").rename(tmp_path / "users-old.csv")
     assert len((await split_file(source, tmp_path)).parts) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_copy_that_was_called_off_takes_nobody_s_place(tmp_path: Path) -> None:
+    """Nor later, from the thread that was writing it: when the call has ended, so has all it does."""
+    source, copy = tmp_path / "users.csv", tmp_path / "copy.csv"
+    source.write_text("1\n2\n")
+    copy.write_text("precious")
+    loop, begun, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def progress(*_: object) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        goes_on.wait(5)
+
+    cleaning = asyncio.ensure_future(clean_file(source, copy, progress=progress))
+    await begun.wait()
+    cleaning.cancel()
+    loop.call_later(0.05, goes_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await cleaning
+    at_the_end = names_in(tmp_path)
+    await asyncio.sleep(0.2)
+    assert names_in(tmp_path) == at_the_end == ["copy.csv", "users.csv"]
+    assert copy.read_text() == "precious"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_two_files_of_one_name_that_are_split_at_once_do_not_mix_their_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    """Neither found a part when it began: the one that ends later is refused, and its rows are nowhere."""
+    if not has_links:
+
+        def link(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(os, "link", link)
+    files = [tmp_path / directory / "users.csv" for directory in ("a", "b")]
+    for number, path in enumerate(files):
+        path.parent.mkdir()
+        path.write_text("".join(f"{number}-{row}\n" for row in range(5)))
+    out = tmp_path / "out"
+    ended = await asyncio.gather(*(split_file(path, out, max_rows=2) for path in files), return_exceptions=True)
+    (report,) = (one for one in ended if not isinstance(one, BaseException))
+    (error,) = (one for one in ended if isinstance(one, BaseException))
+    assert isinstance(error, PreflightError | InputError)
+    assert sorted(out.iterdir()) == [part.path for part in report.parts]
+    for part in report.parts:
+        assert hashlib.sha256(part.path.read_bytes()).hexdigest() == part.sha256
 
 
 @pytest.mark.asyncio

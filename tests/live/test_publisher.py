@@ -286,6 +286,31 @@ async def test_a_destination_that_cannot_be_used_is_said_when_the_client_is_made
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("to", "variables", "advice"),
+    [
+        ("az://container/prefix", {"AZURE_STORAGE_ACCOUNT_KEY": "CANARY"}, r"name the account, with \?account=NAME"),
+        ("gs://bucket/prefix", {"GOOGLE_APPLICATION_CREDENTIALS": "/CANARY.json"}, "has to name the key file"),
+    ],
+)
+async def test_what_a_store_needs_beside_its_url_is_named(
+    users: Path, monkeypatch: pytest.MonkeyPatch, to: str, variables: dict[str, str], advice: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=advice) as caught:
+        await publish(users, to)
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_a_sandbox_that_is_gone_is_named(users: Path) -> None:
+    origin = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(PreflightError, match=rf"could not be published to {origin}/.*whether the sandbox still runs"):
+        await publish(users, f"{origin}/_files/sent")
+
+
+@pytest.mark.asyncio
 async def test_without_the_extra_it_says_what_to_install(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the client is made, not when the first file is to go; a sandbox needs none."""
     monkeypatch.setitem(sys.modules, "obstore", None)

@@ -554,6 +554,24 @@ async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
     assert (server.connections, len(server.arrivals)) == (3, 3)
 
 
+async def test_what_a_kept_connection_said_unasked_is_no_answer() -> None:
+    """A server that is done with it may say 408 first: read while nobody asked, it is not what became of the next."""
+
+    async def answer_and_say_more(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.sleep(0.05)
+        await peer.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        await peer.request()
+
+    async with serving(answer_and_say_more) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
+        assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
+        await asyncio.sleep(0.2)
+        delivery = await transport.send(REQUESTS["POST"])
+    assert isinstance(delivery, Replied)
+    assert (delivery.answer.status, server.connections) == (200, 2)
+
+
 async def test_a_request_arrives_as_it_was_made() -> None:
     """Once, with its key, our name and no cookie."""
     requests: list[bytes] = []

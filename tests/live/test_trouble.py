@@ -13,6 +13,7 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 
 from moe_segments import (
     AddUsers,
+    ArchiveSegment,
     CallbackReceiver,
     CreateFileSegment,
     InputError,
@@ -240,3 +241,51 @@ async def test_a_question_that_fails_is_told_to_its_asker_alone() -> None:
     assert isinstance(fine, int)
     assert isinstance(failed, ValueError)
     await follower.close()
+
+
+async def test_a_repeat_that_never_leaves_does_not_make_the_first_send_unsent() -> None:
+    """The service had the first one: nobody may hear that nothing was sent, or send it once more in silence."""
+    service, limits = Service(500), QuotaLimits().scaled(36_000)
+    server = service.server()
+    await server.start_server()
+    async with client_at(server, limits=limits, max_attempts=2) as client:
+        archiving = asyncio.ensure_future(client.submit(ArchiveSegment(name="s"), max_wait_s=math.inf, job_id="a"))
+        adding = client.submit(AddUsers(**(FIELDS | {"name": "t", "rows": 1})), job_id="b")
+        with pytest.raises(OutcomeUnknown):
+            await adding
+        while service.hits < 2:
+            await asyncio.sleep(0.01)
+        port = server.port
+        await server.close()
+        with pytest.raises(OutcomeUnknown):
+            await archiving
+        again = AddUsers(**(FIELDS | {"name": "t", "rows": 1}))
+        with pytest.raises(OutcomeUnknown):
+            await client.submit(again, job_id="b", on_unknown="retry", max_wait_s=math.inf)
+        jobs = client.follower.state.jobs.records
+        assert {name: jobs[name].state for name in ("a", "b")} == dict.fromkeys("ab", JobState.UNKNOWN)
+        service.status = 202
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", service.answer)
+        async with TestServer(app, port=port):
+            assert (await client.submit(again, job_id="b")).state == JobState.UNKNOWN
+            assert service.hits == 2
+            job = await client.submit(again, job_id="b", on_unknown="retry", max_wait_s=math.inf)
+            assert (job.state, job.duplicate_possible, service.hits) == (JobState.ACCEPTED, True, 3)
+
+
+async def test_what_was_never_sent_is_no_duplicate_when_it_is_sent() -> None:
+    """Whatever was asked for in case of doubt: there was none."""
+    service = Service()
+    server = service.server()
+    await server.start_server()
+    port = server.port
+    async with client_at(server, max_attempts=1) as client:
+        await server.close()
+        for _ in range(2):
+            with pytest.raises(NotSent):
+                await client.submit(create("a"), job_id="j", on_unknown="retry")
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", service.answer)
+        async with TestServer(app, port=port):
+            assert not (await client.submit(create("a"), job_id="j", on_unknown="retry")).duplicate_possible

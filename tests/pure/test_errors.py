@@ -36,6 +36,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "CallbackTimeout": ("j1", 3_600.0),
     "JournalError": ("is locked",),
     "JournalAmbiguous": ("did not answer",),
+    "JournalMoved": ("redis://quota.internal:6379/0",),
 }
 
 

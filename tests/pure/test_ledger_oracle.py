@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_segments.core.decisions import Cost, Granted, Never, Wait
-from moe_segments.core.events import Answered, NeverSent, Reserved, Unknown
+from moe_segments.core.events import Answered, Batch, NeverSent, Reserved, Unknown
 from moe_segments.core.ledger import Ledger
+from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import QuotaLimits
 
 SECOND = 1_000_000
@@ -169,6 +170,25 @@ def test_the_time_promised_is_the_first_at_which_it_fits(history: list[tuple[int
         assert isinstance(ledger.projected(now).decide(cost, decision.until_us - 1), Wait)
         now = decision.until_us
     assert isinstance(decision, Granted)
+
+
+def _used(state: WorkspaceState, now_us: int) -> list[int]:
+    return [limit.used for limit in state.ledger.usage(now_us)]
+
+
+def test_a_question_at_a_time_that_lay_ahead_frees_nothing_for_one_before_it() -> None:
+    """An engine over a network first decides at an estimate, which a host's clock that leaps makes too late."""
+    state = WorkspaceState(attrs.evolve(LIMITS, active_segments=1, external_active_margin=0))
+    batch = Batch(1, "b", 1_000 * SECOND, tuple(_reserved(number, Cost(1, 1)) for number in range(3)))
+    made = Reserved("made", 1, {"op": "create", "name": "made"}, 1, 1, 1, expiry_days=1)
+    listed = Reserved("listed", 1, {"op": "list"}, call="list")
+    state.fold(attrs.evolve(batch, events=(*batch.events, made, listed)))
+    before = _used(state, 1_001 * SECOND)
+    assert not any(_used(state, (1_000 + 40 * 86_400) * SECOND))
+    assert _used(state, 1_001 * SECOND) == before
+    state.fold(Batch(2, "c", 1_002 * SECOND, (Answered("made", 1, 202, accepted={"cs_id": "x"}),)))
+    state.fold(Batch(3, "d", 1_003 * SECOND, ()))
+    assert _used(state, 1_003 * SECOND) == before
 
 
 def test_a_request_larger_than_a_limit_is_refused_as_such() -> None:

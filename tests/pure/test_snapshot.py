@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from moe_segments.core.events import Answered, Batch, CallbackReceived, Checkpoint, Claimed, Reserved, decode, encode
+from moe_segments.core.events import (
+    Answered,
+    Batch,
+    CallbackReceived,
+    Checkpoint,
+    Claimed,
+    Copied,
+    Copying,
+    Event,
+    Moved,
+    Reserved,
+    Stayed,
+    decode,
+    encode,
+)
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import CALL_LIMITS, QuotaLimits
 
@@ -53,6 +67,27 @@ def test_a_checkpoint_of_this_version_is_the_same_after_a_round_trip() -> None:
     again = WorkspaceState(QuotaLimits())
     again.fold(Batch(8, "checkpoint-8", THEN_US + 7 * SECOND, decode(text)))
     assert encode([Checkpoint(again.snapshot())]) == text
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        (Moved("redis://quota.internal:6379/0", "new"),),
+        (Copying("sqlite:////old.db", "old"),),
+        (Copying("sqlite:////old.db", "old"), Copied({"old": 7, "older": 5})),
+        (Moved("redis://quota.internal:6379/0", "new"), Stayed()),
+    ],
+)
+def test_a_checkpoint_keeps_where_a_log_went_and_where_it_came_from(moves: tuple[Event, ...]) -> None:
+    """Compacted, a log that was left is still barred, and one that stands for another still says so."""
+    before, after = restored(), WorkspaceState(QuotaLimits())
+    for version, event in enumerate(moves, 9):
+        before.fold(Batch(version, str(version), THEN_US + 8 * SECOND, (event,)))
+    text = encode([Checkpoint(before.snapshot())])
+    after.fold(Batch(before.version, "checkpoint", THEN_US + 8 * SECOND, decode(text)))
+
+    assert (after.moved, after.copying, after.origins) == (before.moved, before.copying, before.origins)
+    assert str(after.barred) == str(before.barred)
 
 
 @pytest.mark.parametrize("late_us", [0, 1, 700_000])

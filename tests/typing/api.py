@@ -14,6 +14,8 @@ from typing import assert_type
 
 import aiohttp
 from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from moe_segments import (
     UNSET,
@@ -49,6 +51,7 @@ from moe_segments import (
     JobState,
     JournalAmbiguous,
     JournalError,
+    JournalMoved,
     LimitUsage,
     MoeSegmentsError,
     NotFound,
@@ -390,6 +393,7 @@ async def told(governor: Governor) -> None:
 async def received() -> None:
     receiver = CallbackReceiver(public_url="https://hooks.example.com/moe")
     assert_type(receiver.app, web.Application)
+    Starlette(routes=[Mount("/moe", receiver.asgi)])
     assert_type(receiver.public_url, str | None)
     async with SegmentsClient(credentials(), callbacks=receiver) as client:
         await attached(client)
@@ -457,6 +461,8 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
         case JournalAmbiguous():
             return f"perhaps: {error.problem}"
+        case JournalMoved():
+            return f"start again with {assert_type(error.to, str)}"
         case JournalError():
             return assert_type(error.problem, str)
         case _:

@@ -1,0 +1,192 @@
+"""`journal`: copy a journal to another place, check one, read one."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from moe_segments.bulk import EXIT_FAILED, EXIT_OK
+from moe_segments.cli import output
+from moe_segments.cli.journal_lines import as_json, lines_of
+from moe_segments.cli.running import run, unless_stopped
+from moe_segments.cli.session import real_settings
+from moe_segments.errors import InputError
+from moe_segments.journal.checking import CheckReport, check_journal
+from moe_segments.journal.moving import CopyReport, call_off, copy_journal, existing_journal
+from moe_segments.journal.place import place_of
+from moe_segments.journal.whole import whole_log
+from moe_segments.settings import is_loopback, state_dir
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from moe_segments.cli.options import Common
+    from moe_segments.core.events import Batch
+    from moe_segments.journal import Journal
+
+__all__ = ["check", "copy", "log"]
+
+_FROM_ENVIRONMENT: Final = "env:"
+_WATCH_S: Final = 60.0
+_SECOND_US: Final = 1_000_000
+_AGO: Final = re.compile(r"(\d+)([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def copy(source: str, target: str, *, calls_off: bool, common: Common) -> int:
+    """Carry a journal over, or call that off. Returns the exit code."""
+    return run(lambda stop: _copy(source, target, calls_off, common, stop))
+
+
+def check(url: str | None, common: Common) -> int:
+    """Check a journal. Returns the exit code: 1 when something is wrong with it."""
+    return run(lambda stop: _check(url, common, stop))
+
+
+def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> int:
+    """Say what a journal holds. Returns the exit code."""
+    return run(lambda stop: _log(url, follow, since, common, stop))
+
+
+async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - an option's value
+    scope, source, witness_dir = _whose(common, source)
+    target = _url(target, "TO")
+    if calls_off:
+        await call_off(source, target, scope)
+        _tell_called_off(source, common)
+        return EXIT_OK
+    report = await copy_journal(source, target, scope, state_dir=witness_dir, tell=output.note)
+    if common.json:
+        output.document({"scope": scope, **attrs.asdict(report)})
+    else:
+        output.say(_of_copy(report, scope))
+    if report.left:
+        output.note(f"{report.left} batches were added to the old place meanwhile: run this again to carry them over")
+    return EXIT_OK
+
+
+def _tell_called_off(source: str, common: Common) -> None:
+    if common.json:
+        output.document({"called_off": True, "journal": place_of(source)})
+    else:
+        output.say(f"called off: the journal goes on at {place_of(source)}")
+
+
+def _of_copy(report: CopyReport, scope: str) -> str:
+    if report.was_complete and not report.late:
+        return f"the journal of {scope} is at {report.to} already, with all of its {report.batches} batches"
+    if report.was_complete:
+        return f"{report.late} batches that were written at the old place since then are at {report.to}, too"
+    return (
+        f"the journal of {scope} is at {report.to} now, all {report.batches} batches compared; the old place is closed "
+        "and says so to whoever uses it: give the new URL to every process"
+    )
+
+
+async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
+    scope, url, _witness = _whose(common, url)
+    async with existing_journal(url, scope) as journal:
+        report = await check_journal(journal)
+    if common.json:
+        output.document(
+            {"journal": place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
+        )
+    else:
+        output.say("\n".join((_summary(report, place_of(url), scope), *(f"- {text}" for text in report.problems))))
+    return EXIT_FAILED if report.problems else EXIT_OK
+
+
+def _summary(report: CheckReport, place: str, scope: str) -> str:
+    kept = f"versions {report.first} to {report.last}" if report.batches else "nothing that can be read"
+    stands = f", a checkpoint for all up to {report.checkpoint}" if report.checkpoint else ""
+    went = f"; it has moved to {report.moved_to}" if report.moved_to else ""
+    came = f"; a copy from {report.copied_from} is not complete" if report.copied_from else ""
+    verdict = f"{len(report.problems)} problems" if report.problems else "sound"
+    return f"{verdict}: {scope} at {place}, {kept}{stands}, {report.jobs} jobs{went}{came}"
+
+
+async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - an option's value
+    scope, url, _witness = _whose(common, url)
+    since_us = _since_us(since)
+    async with existing_journal(url, scope) as journal:
+        batches = await whole_log(journal)
+        _print((batch for batch in batches if batch.at_us >= since_us), common)
+        if follow:
+            await _follow(journal, batches[-1].version, common, stop)
+    return EXIT_OK
+
+
+async def _follow(journal: Journal, version: int, common: Common, stop: asyncio.Event) -> None:
+    while True:
+        if await unless_stopped(journal.changed(version, _WATCH_S), stop):
+            batches = await journal.read(version)
+            _print(batches, common)
+            version = batches[-1].version if batches else version
+
+
+def _print(batches: Iterable[Batch], common: Common) -> None:
+    for batch in batches:
+        if common.json:
+            for data in as_json(batch):
+                output.line(data)
+        else:
+            for text in lines_of(batch):
+                output.say(text)
+
+
+def _since_us(text: str | None) -> int:
+    """The journal time from which on batches are shown.
+
+    Raises:
+        InputError: It is neither a moment nor a span.
+    """
+    if text is None:
+        return 0
+    if ago := _AGO.fullmatch(text):
+        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise InputError(
+                f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
+                "--since",
+            ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * _SECOND_US)
+
+
+def _url(text: str, parameter: str) -> str:
+    """A URL as it was given, or out of a variable: what stands on the command line everybody on the machine sees.
+
+    Raises:
+        InputError: The variable is not set.
+    """
+    if not text.startswith(_FROM_ENVIRONMENT):
+        return text
+    name = text.removeprefix(_FROM_ENVIRONMENT)
+    url = os.environ.get(name, "").strip()
+    if not url:
+        raise InputError(f"the variable {name} is not set", parameter)
+    return url
+
+
+def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
+    """Whose log: the scope, the journal's URL, and where this host's witness is, if there is one."""
+    named = common.journal if url is None else _url(url, "URL")
+    if common.sandbox:
+        from moe_segments.sandbox import DEMO_CREDENTIALS  # a server of its own, which few commands need
+
+        if named is None:
+            raise InputError("name the journal that the sandbox was run on", "URL")
+        return DEMO_CREDENTIALS.scope, named, None
+    credentials, settings = real_settings(common, needs_key=False)
+    is_local = is_loopback(urlsplit(settings.base_url).hostname)
+    return credentials.scope, named or settings.journal, None if is_local else state_dir()

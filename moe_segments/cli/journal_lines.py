@@ -1,0 +1,131 @@
+"""Batches of a journal as lines: one an event, for people and as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from moe_segments.core import events as told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from moe_segments.core.events import Batch, Event
+
+__all__ = ["as_json", "lines_of", "moment_of"]
+
+_SECOND_US: Final = 1_000_000
+_NAME_WIDTH: Final = 15
+
+
+def moment_of(at_us: int) -> datetime:
+    """A journal's time as a moment, UTC."""
+    return datetime.fromtimestamp(at_us / _SECOND_US, UTC)
+
+
+def lines_of(batch: Batch) -> Iterator[str]:
+    """What happened, a line for each event."""
+    for event in batch.events:
+        moment = f"{moment_of(batch.at_us):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        yield f"{moment} UTC  {batch.version:>6}  {event.name:{_NAME_WIDTH}} {_SAY[type(event)](event)}".rstrip()
+
+
+def as_json(batch: Batch) -> Iterator[Mapping[str, object]]:
+    """The same as data; a checkpoint's state is left out."""
+    for event in batch.events:
+        fields = {} if isinstance(event, told.Checkpoint) else attrs.asdict(event)
+        yield {
+            "version": batch.version,
+            "at": moment_of(batch.at_us),
+            "at_us": batch.at_us,
+            "batch": batch.id,
+            "event": event.name,
+            **fields,
+        }
+
+
+def _send(event: Any) -> str:  # any event about one send
+    return f"{event.job}" if event.attempt == 1 else f"{event.job}, send {event.attempt}"
+
+
+def _operation(fields: Mapping[str, object]) -> str:
+    return f"{fields.get('op')} {fields.get('name')!r}"
+
+
+def _spends(event: told.Reserved | told.Claimed) -> str:
+    parts = [
+        f"{amount:,} {unit}"
+        for amount, unit in ((event.operations, "operation"), (event.rows, "users"), (event.segments, "segment"))
+        if amount
+    ]
+    return ", ".join(parts) or "no quota"
+
+
+def _reserved(event: told.Reserved) -> str:
+    doubled = "; an earlier send of it may have worked" if event.duplicate_possible else ""
+    return f"{_send(event)}: {_operation(event.operation)}, {_spends(event)}{doubled}"
+
+
+def _answered(event: told.Answered) -> str:
+    if event.accepted is not None:
+        cs_id = event.accepted.get("cs_id")
+        what = f"accepted as {cs_id}" if cs_id else "accepted"
+    else:
+        what = f"refused: {event.error.get('title')}" if event.error else f"unreadable: {event.problem}"
+    return f"{_send(event)}: {event.status}, {what}{'' if event.spends else ', its operation is given back'}"
+
+
+def _callback(event: told.CallbackReceived) -> str:
+    found = "" if event.values_found is None else f", {event.values_found:,} values found"
+    reason = event.body.get("error_message")
+    return f"{_send(event)}: {event.outcome}{found}{f': {reason}' if reason else ''}"
+
+
+def _unknown(event: told.Unknown) -> str:
+    return f"{_send(event)}: {f'{event.status}, ' if event.status else ''}{event.reason}"
+
+
+def _planned(event: told.Planned) -> str:
+    where = f", line {event.line} of run {event.run}" if event.run else ""
+    return f"{event.job}: {_operation(event.operation)}{where}"
+
+
+def _throttled(event: told.Throttled) -> str:
+    probe = ", then one at a time" if event.probe else ""
+    job = f" (job {event.job})" if event.job else ""
+    return f"{event.limit} is full until {moment_of(event.until_us):%Y-%m-%d %H:%M:%S} UTC{probe}{job}"
+
+
+def _checkpoint(event: told.Checkpoint) -> str:
+    jobs: Any = event.state.get("jobs", {})  # JSON
+    return f"stands for everything before, {len(jobs.get('records', ()))} jobs"
+
+
+_SAY: Final[Mapping[type[Event], Callable[[Any], str]]] = {
+    told.Opened: lambda event: f"{event.origin}, speed {event.scale:g}",
+    told.Quarantined: lambda event: f"every window is taken for full: {event.reason}",
+    told.Trusted: lambda event: f"what is known is all there was: {event.reason}",
+    told.RunStarted: lambda event: f"{event.run}: {event.manifest}, {event.total} operations",
+    told.Planned: _planned,
+    told.Reserved: _reserved,
+    told.NeverSent: lambda event: f"{_send(event)}: {event.reason}; everything is given back",
+    told.Answered: _answered,
+    told.Unknown: _unknown,
+    told.OwnerGone: lambda event: f"{_send(event)}: the process that was sending it is gone",
+    told.Adopted: lambda event: f"{_send(event)}: found in the service's list as {event.cs_id}",
+    told.CallbackReceived: _callback,
+    told.Throttled: _throttled,
+    told.ExternalUsage: lambda event: f"{event.operations:,} operations and {event.rows:,} users of others",
+    told.ActiveObserved: lambda event: f"{event.count:,} active segments, says the {event.source}",
+    told.KeyRejected: lambda event: f"key {event.fingerprint[:8]} was answered {event.status}",
+    told.KeyAccepted: lambda event: f"key {event.fingerprint[:8]} works again",
+    told.Claimed: lambda event: f"{event.job} waits for {_spends(event)}",
+    told.Unclaimed: lambda event: f"{event.job} waits no more",
+    told.Moved: lambda event: f"goes on at {event.to}",
+    told.Stayed: lambda _: "goes on here after all",
+    told.Copying: lambda event: f"from {event.place}",
+    told.Copied: lambda event: f"all of it; ends are postponed by {event.postponed_us / _SECOND_US:g} s",
+    told.Checkpoint: _checkpoint,
+}

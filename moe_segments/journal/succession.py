@@ -1,0 +1,51 @@
+"""What this host's witness makes of a journal that was moved: it knew the log under its identity before.
+
+A log that stands for another says so itself, see `core.events.Copied`. Where that covers all that this host has seen of
+the other, the witness is handed over and nothing is doubted; where it does not (the other was put back before it was
+copied, or somebody went on writing there), the doubt stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_segments.errors import JournalError
+from moe_segments.journal.witness import Sighting, Witness, in_state_directory, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["recalled", "stands_for", "succeed"]
+
+
+def recalled(state_dir: Path, scope: str) -> Sighting | None:
+    """What this host has seen last of the log of *scope*, wherever that was; None when nothing.
+
+    Raises:
+        JournalError: The witness is there and cannot be read.
+    """
+    try:
+        return Witness(in_state_directory(state_dir, scope)).recall()
+    except OSError as error:
+        raise JournalError(f"the journal's witness in {state_dir} cannot be read: {error.strerror}") from error
+
+
+def stands_for(origins: Mapping[str, int], seen: Sighting) -> bool:
+    """Whether a log with these *origins* holds everything that was *seen* of another one."""
+    return seen.version <= origins.get(seen.journal_id, -1)
+
+
+def succeed(state_dir: Path, scope: str, journal_id: str) -> None:
+    """Let the witness of *scope* expect *journal_id* from now on; its next opening notes what it finds.
+
+    Raises:
+        JournalError: It cannot be written.
+    """
+    witness = Witness(in_state_directory(state_dir, scope))
+    try:
+        witness.write(record_of(Sighting(journal_id, 0, "")))
+    except OSError as error:
+        raise JournalError(f"the journal's witness in {state_dir} cannot be written: {error.strerror}") from error
+    finally:
+        witness.close()

@@ -1,0 +1,21 @@
+"""The secret at the end of a callback's address, and what the journal keeps of it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Final
+
+__all__ = ["new_token", "token_digest"]
+
+_TOKEN_BYTES: Final = 32
+
+
+def new_token() -> str:
+    """A token for one send: 32 random bytes, 43 characters that need no quoting."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def token_digest(token: str) -> str:
+    """What the journal keeps of a token: its SHA-256, hex."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
