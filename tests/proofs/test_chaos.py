@@ -239,7 +239,7 @@ class World:
         self.troubles: list[str] = []
         self.batches: Sequence[Batch] = ()
         self.records: dict[str, Any] = {}
-        self._tasks: dict[int, set[asyncio.Task[Any]]] = {}
+        self._tasks: dict[int, dict[asyncio.Task[Any], None]] = {}
         self._lives = 0
         self.sandbox: Sandbox
         self.operations: dict[str, Operation] = {}
@@ -358,20 +358,19 @@ class World:
         if client._transport._session is not None:
             await client._transport.session.close()
         mine = asyncio.current_task()
-        doomed = {task for task in self._tasks.get(LIFE.get(), set()) if task is not mine and not task.done()}
-        while doomed:
-            for task in doomed:
+        while doomed := [task for task in self._tasks.get(LIFE.get(), ()) if task is not mine and not task.done()]:
+            for task in doomed:  # in the order they came, or two runs of one seed would differ
                 task.cancel()
             await asyncio.wait(doomed)
-            doomed = {task for task in self._tasks.get(LIFE.get(), set()) if task is not mine and not task.done()}
         client.governor._set_timer(None)
 
     def _task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         context = options.get("context")
         life = LIFE.get() if context is None else context.get(LIFE, 0)
         task = asyncio.Task(coro, loop=loop, **options)
-        self._tasks.setdefault(life, set()).add(task)
-        task.add_done_callback(self._tasks[life].discard)
+        tasks = self._tasks.setdefault(life, {})
+        tasks[task] = None
+        task.add_done_callback(lambda done: tasks.pop(done, None))
         return task
 
     async def _serve_files(self, stack: AsyncExitStack) -> str:
