@@ -22,7 +22,7 @@ from moe_segments.publisher_file import blocks_of, changed
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from moe_segments.destination import Destination
@@ -32,6 +32,7 @@ __all__ = ["SMALL_BYTES", "Bucket", "Secrets", "open_bucket", "require_library"]
 SMALL_BYTES: Final = 8 << 20  # up to here a file goes in one request, which is whole or not there at all
 _PART_BYTES: Final = 5 << 20  # the least that S3 takes for a part
 _PARTS_AT_ONCE: Final = 4
+_IN_FLIGHT_S: Final = 1.5  # for parts on their way: one that arrives after the upload was ended would stay
 _TAKE_BACK_S: Final = 60.0
 _CLIENT: Final = {"connect_timeout": "10s", "timeout": "120s"}
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
@@ -193,7 +194,7 @@ class Bucket:
             obstore.put_async(
                 self._store,
                 key,
-                blocks_of(path, sha256, _PART_BYTES, before_each=go_on),
+                _settled(blocks_of(path, sha256, _PART_BYTES, before_each=go_on)),
                 attributes={"Content-Type": "text/csv"},
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
@@ -277,6 +278,16 @@ def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
     if "account" in destination.settings:
         config["account_name"] = destination.settings["account"]
     return stores.AzureStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
+
+
+async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The blocks; their failure, which ends the upload, comes once the parts before have arrived."""
+    try:
+        async for block in blocks:
+            yield block
+    except PreflightError:
+        await asyncio.sleep(_IN_FLIGHT_S)
+        raise
 
 
 def _client(endpoint: str | None, proxy: str | None) -> dict[str, Any]:
