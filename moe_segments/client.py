@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -165,6 +166,7 @@ class SegmentsClient(FilterSegmentCalls):
             self.settings,
             follower=self.follower,
             governor=self.governor,
+            intake=self._intake,
             transport=self._transport,
             receiver=self._callbacks,
         )
@@ -669,31 +671,30 @@ class SegmentsClient(FilterSegmentCalls):
         taken = await self._intake.take(operation, preflight)
         if operation.rows != taken.rows:
             submission.operation = attrs.evolve(operation, rows=taken.rows)
-        submission.file_url, submission.checked = taken.file_url, taken.facts
-
-        async def look_again() -> None:
-            await self._intake.look_again(taken)
-            submission.file_url = taken.file_url
-
-        submission.look_again = look_again
+        submission.taken = taken
 
     async def _carry_out(self, submission: Submission) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
-        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._submitter.carry_out(submission))
+        ended = loop.create_future()
         self._tasks[task] = submission
-        task.add_done_callback(lambda done: self._carried_out(done, submission))
+        task.add_done_callback(partial(self._carried_out, submission, ended))
         try:
-            await asyncio.shield(task)
+            await ended  # rather than the task, which a caller that is cancelled would take along
         except asyncio.CancelledError:
-            if task.cancelled():  # by closing, not by the caller
-                raise _closed(submission) from None
             if not submission.granted and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             raise
+        if task.cancelled():  # by closing, not by the caller
+            raise _closed(submission)
+        task.result()
 
-    def _carried_out(self, task: asyncio.Task[None], submission: Submission) -> None:
+    def _carried_out(self, submission: Submission, ended: asyncio.Future[None], task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        if not ended.done():
+            ended.set_result(None)
         if not task.cancelled():
             task.exception()  # its caller may be gone; the journal has it
         record = self.follower.state.jobs.records.get(submission.job_id)

@@ -57,8 +57,8 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
         return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
-    if bad := sorted(NAME_FORBIDDEN.intersection(name)):
-        return f"must not contain {' '.join(bad)}"
+    if not NAME_FORBIDDEN.isdisjoint(name):
+        return f"must not contain {' '.join(sorted(NAME_FORBIDDEN.intersection(name)))}"
     if not name.isprintable():
         return "must not contain control characters or line breaks"
     if name != name.strip():

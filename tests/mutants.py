@@ -574,7 +574,7 @@ MUTANTS: Final = (
         "changed-while-waiting-taken",
         0,
         _SUBMISSION,
-        "            if (changed := await self._changed(submission.look_again, grant)) is not None:",
+        "            if (changed := await self._changed(submission.taken, grant)) is not None:",
         "            if (changed := None) is not None:",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),

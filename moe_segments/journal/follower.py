@@ -34,7 +34,7 @@ from moe_segments.errors import JournalAmbiguous, JournalError
 from moe_segments.journal.again import surely
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal import Decide, Journal
@@ -420,25 +420,29 @@ class Follower:
         if not self._changed:
             return
         changed, self._changed = self._changed, {}
-        # A checkpoint may stand for anything, so whoever waits looks again.
-        # And one that moved has nothing more to say of any job.
-        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
+        if self._waiters:
+            self._wake(changed)
         self._jumped = False
-        for job in looking:
-            for future in self._waiters.get(job or "", ()):
-                if not future.done():
-                    future.set_result(None)
         if self._stirred:
             self._stirred = False
             for listener in tuple(self._listeners):
                 listener()
+
+    def _wake(self, changed: Iterable[str | None]) -> None:
+        # A checkpoint may stand for anything, so whoever waits looks again.
+        # And one that moved has nothing more to say of any job.
+        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
+        for job in looking:
+            for future in self._waiters.get(job or "", ()):
+                if not future.done():
+                    future.set_result(None)
 
     @property
     def _checkpoint_is_due(self) -> bool:
         if not self._compacts:
             return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
-        due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
+        due = max(_CHECKPOINT_EVERY, 2 * len(self.state.jobs.records))
         return self.state.version - self._checkpointed >= due and self.state.barred is None
 
     async def _checkpoint_if_due(self) -> None:
