@@ -442,7 +442,7 @@ class Follower:
         if not self._compacts:
             return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
-        due = max(_CHECKPOINT_EVERY, 2 * len(self.state.jobs.records))
+        due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
         return self.state.version - self._checkpointed >= due and self.state.barred is None
 
     async def _checkpoint_if_due(self) -> None:
