@@ -8,6 +8,7 @@ refuse.
 `append` is the one round trip of a decision. It takes the log's lock, a transaction-level advisory one, which the
 server gives out in the order it was asked for and keeps until the commit is visible; then it reads the end of the
 log, then the clock (`clock_timestamp()`: `now()` is the moment the transaction began, before the wait for the lock).
+A lock that is free is taken without a wait; the server does not give it away past those who wait for it.
 
 The lock is taken only for as long as a transaction lasts. Where a client decides while it holds one (see `postgres`)
 the server itself ends a transaction whose client went silent.
