@@ -16,13 +16,14 @@ from moe_segments.journal import open_journal
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.journal.postgres_schema import MIGRATIONS
 from tests.fleet.postgres_server import PostgresServer, postgres_server
-from tests.fleet.postgres_worlds import FACT, HELD, LOCK, Place, always, fill, opened, place, server
+from tests.fleet.postgres_worlds import HELD, LOCK, Place, always, opened, place, server
 from tests.fleet.proxy import free_port
+from tests.fleet.worlds import FACT, certificate, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["place", "server"]  # fixtures
+__all__ = ["certificate", "place", "server"]  # fixtures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
 
@@ -266,22 +267,6 @@ async def test_a_lock_that_is_not_given_back_is_said(place: Place) -> None:
 
 
 # Ways in
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for this machine, and its key."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("needs the openssl command")
-    return cert, key
 
 
 async def test_tls_with_a_certificate_that_is_checked(server: PostgresServer, certificate: tuple[Path, Path]) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from moe_segments.core.events import Checkpoint
 from moe_segments.errors import JournalAmbiguous
-from tests.fleet.postgres_worlds import FACT, HELD, LOCK, Place, fill, opened, place, server
+from tests.fleet.postgres_worlds import HELD, LOCK, Place, opened, place, server
 from tests.fleet.proxy import Fault, Proxy
+from tests.fleet.worlds import FACT, fill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
