@@ -8,7 +8,6 @@ refuse.
 `append` is the one round trip of a decision. It takes the log's lock, a transaction-level advisory one, which the
 server gives out in the order it was asked for and keeps until the commit is visible; then it reads the end of the
 log, then the clock (`clock_timestamp()`: `now()` is the moment the transaction began, before the wait for the lock).
-A lock that is free is taken without a wait; the server does not give it away past those who wait for it.
 
 The lock is taken only for as long as a transaction lasts. Where a client decides while it holds one (see `postgres`)
 the server itself ends a transaction whose client went silent.
@@ -57,10 +56,9 @@ _BEGIN: Final = """
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    IF NOT pg_try_advisory_xact_lock(p_lock) THEN
-        PERFORM set_config('lock_timeout', p_wait_ms::text, true);
-        PERFORM pg_advisory_xact_lock(p_lock);
-    END IF;
+    -- Assigned, as PERFORM would run a query for each.
+    done := set_config('lock_timeout', p_wait_ms::text, true);
+    done := pg_advisory_xact_lock(p_lock)::text;
     SELECT b.version, b.id, b.at_us INTO last_version, last_id, last_at_us
         FROM {s}.batches b WHERE b.scope = p_scope ORDER BY b.version DESC LIMIT 1;
     IF last_version IS DISTINCT FROM p_seen OR last_id IS DISTINCT FROM p_seen_id OR last_version < p_after THEN
@@ -109,6 +107,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             last_version bigint;
             last_id text;
             last_at_us bigint;
+            done text;
             clock_us bigint;
             at_us bigint;
             found_version bigint;
@@ -125,7 +124,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
                 INSERT INTO {s}.batches VALUES (p_scope, last_version + 1, p_id, at_us, p_events)
                     ON CONFLICT ON CONSTRAINT batch_ids DO NOTHING;
                 IF FOUND THEN
-                    PERFORM pg_notify('moe_segments_' || p_lock, (last_version + 1)::text);
+                    done := pg_notify('moe_segments_' || p_lock, (last_version + 1)::text)::text;
                     RETURN 'added ' || last_version + 1 || ' ' || at_us || ' ' || clock_us;
                 END IF;
             END IF;
@@ -146,6 +145,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             last_version bigint;
             last_id text;
             last_at_us bigint;
+            done text;
             kept_version bigint;
             kept_at_us bigint;
             covered_at_us bigint;
