@@ -48,6 +48,7 @@ _NEEDS_REDIS = ("redis-server", "valkey-server")
 _POSTGRES = "moe_segments/journal/postgres.py"
 _POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
 _POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
+_POSTGRES_WIRE = "moe_segments/journal/postgres_wire.py"
 _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
@@ -833,6 +834,24 @@ MUTANTS: Final = (
         "(p_expected = last_version AND",
         "(true AND",
         (f"{_ON_POSTGRES}journal.py::test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-appends-without-the-lock",
+        2,
+        _POSTGRES_SCHEMA,
+        "pg_advisory_xact_lock(p_lock)::text",
+        "NULL",
+        (f"{_ON_POSTGRES}journal.py::test_the_time_is_read_after_the_wait_for_the_lock",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-leaves-a-cancelled-call-to-itself",
+        11,
+        _POSTGRES_WIRE,
+        "await self.connection.cancel_safe(timeout=_CALLING_OFF_S)",
+        "pass",
+        (f"{_ON_POSTGRES}journal.py::test_a_cancelled_call_is_called_off_at_the_server",),
         _NEEDS_POSTGRES,
     ),
     Mutant(
