@@ -19,8 +19,8 @@ import attrs
 
 from moe_segments.core.admission import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.verdict import checked_preflight, judge, problem_of_rows
 
 if TYPE_CHECKING:
