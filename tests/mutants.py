@@ -34,6 +34,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 """
 
 _LEDGER = "moe_segments/core/ledger.py"
+_QUOTAS = "moe_segments/core/quotas.py"
 _TAPE = "moe_segments/core/tape.py"
 _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
@@ -127,9 +128,9 @@ MUTANTS: Final = (
     Mutant(
         "no-guard",
         9,
-        _LEDGER,
-        "span_us=_us(window_s + self.limits.guard_for(window_s))",
-        "span_us=_us(window_s)",
+        _QUOTAS,
+        "span_us=whole_us(window_s + self.limits.guard_for(window_s))",
+        "span_us=whole_us(window_s)",
         (f"{_SERVICES}[minute buckets]",),
     ),
     Mutant(
@@ -215,7 +216,7 @@ MUTANTS: Final = (
     Mutant(
         "margin-dropped",
         14,
-        _LEDGER,
+        _QUOTAS,
         " + limits.external_active_margin",
         "",
         (f"{_PURE}the_margin_is_kept_for_segments_nobody_told_us_of",),
