@@ -91,9 +91,7 @@ class Ledger(Quotas):
         row.reserved_us += by_us
         for hold in holds_of(row):
             hold.bound_us += by_us
-        lease = self.active.leases.get(row_id)
-        if lease is not None and lease.until_us is not None:
-            self.active.prolong(row_id, lease.until_us + by_us)
+        self.active.later(row_id, by_us)
 
     def forget(self, row_id: str) -> None:
         """Give everything back: it was provably never sent."""
@@ -170,7 +168,7 @@ class Ledger(Quotas):
             self.operations.settle(row.operations, counted_us)
         if isinstance(row, CallRow):
             self._tape_of(row).settle(row.called, counted_us)
-            if row_id not in self.active.leases:  # a read: nothing more can be heard of it
+            if not self.active.holds(row_id):  # a read: nothing more can be heard of it
                 del self.rows[row_id]
         if row.users:
             self.users.rebound(row.users, counted_us + self._allowance_us, SILENT_US)

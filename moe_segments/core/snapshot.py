@@ -181,8 +181,7 @@ def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
 def _active_from(capacity: int, data: Mapping[str, Any]) -> ActiveSegments:
     active = ActiveSegments(capacity, external=data["external"], full_until_us=data["full_until_us"])
     for row, name, until_us, confirmed, cs_id in data["leases"]:
-        active.take(row, name, cs_id, until_us)
-        active.leases[row].confirmed = confirmed
+        active.take(row, name, cs_id, until_us, confirmed=confirmed)
     return active
 
 
