@@ -374,11 +374,14 @@ class Follower:
             self._fold(missed)
             self._read_at = now_us, loop.time()
             events: list[Event] = []
+            is_shown = True  # whether the state shows all of *events*: reservations are tried on it, nothing else is
             for one in asked:
-                one.answered = all(isinstance(event, Reserved) for event in events)
-                if one.answered:  # else it has to wait for facts that the state does not show yet
+                one.answered = is_shown
+                if is_shown:
                     _answer(one, self.state, now_us)
                     events += one.events
+                    for event in one.events:
+                        is_shown = is_shown and isinstance(event, Reserved)
             return events
 
         return decide
@@ -387,7 +390,9 @@ class Follower:
         if batch is None:
             self.state.take_back()
         elif self.state.keep(batch):
-            self._changed |= {event.job: None for event in batch.events if isinstance(event, Reserved)}
+            for event in batch.events:
+                if isinstance(event, Reserved):
+                    self._changed[event.job] = None
         else:
             self.state.take_back()
             self._fold([batch])
