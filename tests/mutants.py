@@ -461,8 +461,8 @@ MUTANTS: Final = (
         "put-is-sent-again",
         1,
         "moe_segments/transport.py",
-        "            raise _Dropped(error) from None",
-        "            raise",
+        "        raise _Dropped(error) from None",
+        "        raise",
         ("tests/live/test_transport.py::test_a_kept_connection_that_drops_is_maybe_and_not_sent_again[PUT]",),
     ),
     Mutant(
