@@ -44,11 +44,13 @@ class Session:
         client: The client.
         receives: Callbacks of ours can come, here or elsewhere on this journal.
         lasts: The journal is still there for the next command.
+        embedded: The service is a sandbox that ends with this command, and its segments and files with it.
     """
 
     client: SegmentsClient
     receives: bool
     lasts: bool
+    embedded: bool = False
 
 
 @asynccontextmanager
@@ -152,7 +154,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         preflight=sending.preflight,
     )
     await stack.enter_async_context(client)
-    return Session(client=client, receives=True, lasts=_lasts(common.journal))
+    return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
 
 async def _port_of(journal: str) -> int:

@@ -298,6 +298,26 @@ async def test_a_killed_run_goes_on_by_the_same_command(tmp_path: Path) -> None:
         assert (resumed.code == 4) == bool(doubtful)
 
 
+async def test_an_interrupted_run_on_the_embedded_sandbox_cannot_go_on_and_says_so(shell: Shell) -> None:
+    """Its segments are gone with it: going on would wait for callbacks that nobody sends."""
+    command = ("bulk", str(EXAMPLES / "bulk.csv"), "--sandbox", "--speed", "60", "--journal", "sqlite:///demo.db")
+    process = await shell.start(*command)
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while b" waiting: " not in await process.stderr.readline():  # for the hour's eleventh operation
+            pass
+    process.send_signal(signal.SIGINT)
+    interrupted = await ended(process)
+    assert interrupted.code == 130, interrupted.err
+    assert "run the same command again" not in interrupted.err
+    assert "the sandbox is gone" in interrupted.err
+
+    again = await shell.run(*command)
+    assert again.code == 2, again.err
+    assert "name another journal" in again.err
+    assert again.out == ""
+
+
 async def test_two_processes_share_a_run_without_sending_anything_twice(tmp_path: Path) -> None:
     """Started by mistake, or to be sure: one journal, one plan."""
     async with a_shell(tmp_path, latency_s=0.1) as shell:
