@@ -643,6 +643,15 @@ async def test_a_port_in_use_is_bad_input(shell: Shell) -> None:
     assert not shell.sent()
 
 
+@pytest.mark.parametrize("arguments", [("--port", "99999"), ("--port", "-1"), ("--host", "no.such.host.invalid")])
+async def test_a_receiver_at_a_wrong_address_leaves_nothing_behind(shell: Shell, arguments: tuple[str, str]) -> None:
+    """It is refused before the journal is made."""
+    result = await shell.run("receive", "--public-url", "https://hooks.example.com/moe", *arguments)
+    assert result.code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert [path.name for path in shell.directory.iterdir()] == ["users.csv"]
+
+
 async def test_a_damaged_journal_is_bad_input(shell: Shell) -> None:
     """It says what to do, and the file is left as it is."""
     (shell.directory / "quota.db").write_bytes(b"no database" * 1_000)
