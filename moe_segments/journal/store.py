@@ -212,9 +212,8 @@ class SqliteStore:
                 f"journal_mode WAL needs SQLite {'.'.join(map(str, _WAL_FROM))} or later and this is "
                 f"{sqlite3.sqlite_version}, which can lose committed rows in it; use the default, DELETE"
             )
-        self._queue = FileQueue(lock_path(self._path))
-        self._held.callback(self._queue.close)
-        with self._queue.turn():
+        with FileQueue.joined(lock_path(self._path)) as self._queue:
+            self._held.callback(self._queue.close)
             _begin(turn)
             make_private_file(self._path)
             self._connect()
