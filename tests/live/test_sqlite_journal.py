@@ -21,6 +21,7 @@ from moe_segments.journal.files import file_system
 from moe_segments.journal.problems import explain
 from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.settings import default_journal_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -126,7 +127,7 @@ async def test_only_this_user_can_read_any_of_the_files(tmp_path: Path, umask: i
     path = tmp_path / "a" / "b" / "quota.db"
     before = os.umask(umask)
     try:
-        async with opened(path, state_dir=tmp_path / "state") as journal:
+        async with opened(path, state_dir=tmp_path / "state", makes_directories=True) as journal:
             await journal.append([FACT], batch_id="a")
             seen = {place.name: mode(place) for place in path.parent.iterdir()}
     finally:
@@ -232,6 +233,27 @@ async def test_a_relative_url_names_a_file_under_the_working_directory(
 
 
 # Refusals
+
+
+@pytest.mark.asyncio
+async def test_a_directory_that_is_missing_is_no_place_for_a_journal(tmp_path: Path) -> None:
+    """The path may be mistyped, and a new journal there would count from nothing."""
+    assert f"there is no directory {tmp_path / 'moe'}; make it, or mend the path" in await refused(
+        tmp_path / "moe" / "quota.db"
+    )
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_the_default_place_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new user has no state directory of ours, and perhaps none at all."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "local" / "state"))
+    journal = open_journal(default_journal_url(), "W1")
+    await journal.open()
+    await journal.close()
+    assert mode(tmp_path / "local" / "state" / "moe_segments") == 0o700
+    with pytest.raises(JournalError, match="there is no directory"):
+        await open_journal(f"sqlite:///{tmp_path / 'elsewhere' / 'quota.db'}", "W1").open()
 
 
 @pytest.mark.asyncio
