@@ -39,6 +39,7 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
+from moe_segments.operations import check_many, check_operation
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
@@ -572,7 +573,9 @@ class SegmentsClient(FilterSegmentCalls):
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
+        check_operation(operation)
         check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
         if preflight is not None:
             self._intake.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
@@ -617,9 +620,13 @@ class SegmentsClient(FilterSegmentCalls):
             preflight: As for `submit`; each file is checked when it is its operation's turn.
 
         Raises:
-            InputError: *concurrency* is not from 1, or another value is none of those named.
+            InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
+                that is no operation is refused when its turn comes.
         """
         self._check_usable()
+        check_many(operations)
+        check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
         if result_timeout_s is not None and not (result_timeout_s >= 0):
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
@@ -718,6 +725,11 @@ def _receiver_at(url: str) -> CallbackReceiver:
     from moe_segments.receiver import CallbackReceiver  # most clients are given one, or none
 
     return CallbackReceiver(url)
+
+
+def _check_on_unknown(on_unknown: str) -> None:
+    if on_unknown not in ("raise", "retry"):
+        raise InputError(f"must be 'raise' or 'retry', not {on_unknown!r}", "on_unknown")
 
 
 def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:

@@ -29,6 +29,7 @@ from moe_segments.core.plan import starts
 from moe_segments.errors import InputError, JournalError, NotSent
 from moe_segments.limits import USERS_PER_DAY, is_whole
 from moe_segments.models import FileOperation
+from moe_segments.operations import listed
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, moment_of, refusal_for, usage_of
 
 if TYPE_CHECKING:
@@ -154,10 +155,10 @@ class Governor:
         Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations.
 
         Raises:
-            InputError: A file operation has no `rows`.
+            InputError: A file operation has no `rows`, or something else is no operation.
             JournalError: The journal cannot be read.
         """
-        planned = list(operations)
+        planned = listed(operations)
         for operation in planned:
             if isinstance(operation, FileOperation) and operation.rows is None:
                 raise InputError(f"{operation.name!r} needs its number of rows to be planned", "rows")

@@ -44,7 +44,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"core": ("core",)},
     {
         "models": (
-            *("models", "absent", "filters"),
+            *("models", "absent", "filters", "operations"),
             *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
         )
     },
