@@ -14,6 +14,7 @@ import attrs
 
 from moe_segments.core.events import NeverSent, OwnerGone
 from moe_segments.core.jobs import remembered
+from moe_segments.core.wire_filters import are_other_filters
 from moe_segments.errors import (
     InputError,
     MoeSegmentsError,
@@ -583,7 +584,7 @@ class SegmentsClient(FilterSegmentCalls):
         job = self._job(job_id or secrets.token_hex(8), operation)
         record = self.follower.state.jobs.records.get(job.id)
         if record is not None:
-            _refuse_other(record, operation)
+            _refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
         if record is not None and not self.follower.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
@@ -732,7 +733,7 @@ def _check_on_unknown(on_unknown: str) -> None:
         raise InputError(f"must be 'raise' or 'retry', not {on_unknown!r}", "on_unknown")
 
 
-def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:
+def _refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:
     """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
     asked = remembered(operation)
     differing = [
@@ -740,6 +741,8 @@ def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> 
         for field in ("op", "name", "cs_id", "file_url", "file")
         if record.operation.get(field) != asked.get(field)
     ]
+    if are_other_filters(record.operation.get("filters"), filters):
+        differing.append("filters")
     if differing:
         segment = record.operation.get("name") or record.operation.get("cs_id")
         raise InputError(

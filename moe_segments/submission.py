@@ -35,7 +35,7 @@ from moe_segments.core.wire import (
     error_from,
     throttle_facts,
 )
-from moe_segments.core.wire_filters import decode_made, encode_filter
+from moe_segments.core.wire_filters import decode_made, encode_filter, filters_digest
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
@@ -276,7 +276,7 @@ class Submitter:
         checked = {} if submission.checked is None else {"checked": dict(submission.checked)}
         return Ask(
             job=submission.job_id,
-            operation=remembered(operation) | checked,
+            operation=remembered(operation) | checked | self._filters_of(submission),
             cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
@@ -287,6 +287,16 @@ class Submitter:
             owner=self._owner,
             retry_unknown=submission.retry_unknown,
         )
+
+    def filters_digest(self, operation: Operation | FilterOperation, job_id: str) -> str | None:
+        """What the journal knows of a job's filters; None for an operation without."""
+        if not isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+            return None
+        return filters_digest(operation, job_id=job_id, api_key=self._credentials.api_key)
+
+    def _filters_of(self, submission: Submission) -> dict[str, object]:
+        digest = self.filters_digest(submission.operation, submission.job_id)
+        return {} if digest is None else {"filters": digest}
 
     def _request(self, submission: Submission, token: str | None) -> Request:
         callback_url = None
