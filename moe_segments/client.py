@@ -160,7 +160,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock)
+        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
