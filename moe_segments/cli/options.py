@@ -63,11 +63,13 @@ class Receiving:
         callback_url: Public address of the receiver; else MOE_CALLBACK_URL. It may run elsewhere on this journal.
         listen: HOST:PORT to run the receiver on in this process.
         unchecked: Do not try first whether a receiver answers at the public address.
+        allow_zero_users: A create or replace whose callback says that nobody matched is no failure.
     """
 
     callback_url: str | None = None
     listen: str | None = None
     unchecked: bool = False
+    allow_zero_users: bool = False
 
     @property
     def address(self) -> tuple[str, int] | None:
