@@ -501,7 +501,7 @@ async def test_jobs_are_listed_and_shown(shell: Shell) -> None:
     assert len(everything) == 3
     one = await shell.run_at_speed("jobs", f"{run}.2", "--json")
     assert one.document["operation"] == of_run[0]["operation"]
-    assert f"{run}.2" in (await shell.run_at_speed("jobs", f"{run}.2")).out
+    assert (await shell.run_at_speed("jobs", f"{run}.2")).out.startswith(f"job_id     {run}.2")
     assert "HTTP 404" in (await shell.run_at_speed("jobs")).out
     for unknown in (("jobs", "nobody"), ("jobs", "--run", "nothing")):
         assert (await shell.run_at_speed(*unknown)).code == 2
@@ -765,6 +765,7 @@ async def test_a_filter_segment_is_created_looked_at_and_updated(shell: Shell) -
     assert told.code == 0, told.err
     assert "delhi" in told.out
     assert '"Delhi"' in told.out
+    assert told.out.startswith("name ")
     updated = await shell.run_at_speed(
         "update-filter", cs_id, "--filters", "list.json", "--name", "goa", "--updated-by", "a@example.com", "--json"
     )
@@ -772,7 +773,9 @@ async def test_a_filter_segment_is_created_looked_at_and_updated(shell: Shell) -
     assert (updated.document["id"], updated.document["name"]) == (cs_id, "goa")
     got = await shell.run_at_speed("get", cs_id, "--json")
     assert got.document["name"] == "goa"
-    assert "goa" in (await shell.run_at_speed("get", cs_id)).out
+    got = await shell.run_at_speed("get", cs_id)
+    assert "goa" in got.out
+    assert got.out.startswith("name ")
     listed = await shell.run_at_speed("list", "--json")
     assert {one["name"] for one in listed.document["segments"]} == {"goa", "delhi"}
     jobs = await shell.run_at_speed("jobs", "--json")
