@@ -50,6 +50,7 @@ __all__ = [
     "BulkRow",
     "check_key",
     "exit_code_of",
+    "is_under_way",
     "remaining_entries",
     "row_of",
     "run_bulk",
@@ -247,6 +248,11 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
     if again and known and _Running(client, manifest, run).is_finished():
         return _run_id(base, latest + 1)
     return run
+
+
+def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
+    """Whether an earlier call began this run of the manifest and did not end it."""
+    return run in client.follower.state.jobs.runs and not _Running(client, manifest, run).is_finished()
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:

@@ -15,6 +15,7 @@ import attrs
 
 from moe_segments.core.events import NeverSent, OwnerGone
 from moe_segments.core.jobs import remembered
+from moe_segments.core.wire_filters import are_other_filters
 from moe_segments.errors import (
     InputError,
     MoeSegmentsError,
@@ -40,6 +41,7 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
+from moe_segments.operations import check_many, check_operation
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
@@ -159,7 +161,7 @@ class SegmentsClient(FilterSegmentCalls):
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock)
+        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
@@ -574,7 +576,9 @@ class SegmentsClient(FilterSegmentCalls):
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
+        check_operation(operation)
         check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
         if preflight is not None:
             self._intake.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
@@ -582,7 +586,7 @@ class SegmentsClient(FilterSegmentCalls):
         job = self._job(job_id or secrets.token_hex(8), operation)
         record = self.follower.state.jobs.records.get(job.id)
         if record is not None:
-            _refuse_other(record, operation)
+            _refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
         if record is not None and not self.follower.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
@@ -619,9 +623,13 @@ class SegmentsClient(FilterSegmentCalls):
             preflight: As for `submit`; each file is checked when it is its operation's turn.
 
         Raises:
-            InputError: *concurrency* is not from 1, or another value is none of those named.
+            InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
+                that is no operation is refused when its turn comes.
         """
         self._check_usable()
+        check_many(operations)
+        check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
         if result_timeout_s is not None and not (result_timeout_s >= 0):
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
@@ -721,7 +729,12 @@ def _receiver_at(url: str) -> CallbackReceiver:
     return CallbackReceiver(url)
 
 
-def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> None:
+def _check_on_unknown(on_unknown: str) -> None:
+    if on_unknown not in ("raise", "retry"):
+        raise InputError(f"must be 'raise' or 'retry', not {on_unknown!r}", "on_unknown")
+
+
+def _refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:
     """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
     asked = remembered(operation)
     differing = [
@@ -729,6 +742,8 @@ def _refuse_other(record: JobRecord, operation: Operation | FilterOperation) -> 
         for field in ("op", "name", "cs_id", "file_url", "file")
         if record.operation.get(field) != asked.get(field)
     ]
+    if are_other_filters(record.operation.get("filters"), filters):
+        differing.append("filters")
     if differing:
         segment = record.operation.get("name") or record.operation.get("cs_id")
         raise InputError(

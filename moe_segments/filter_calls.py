@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError, OutcomeUnknown
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["FilterSegmentCalls"]
 
 
-class FilterSegmentCalls:
-    """The calls of the v3 half of the API."""
+class _Client(Protocol):
+    """What these calls need of the client that has them."""
 
     _submitter: Submitter
 
-    async def submit(self, operation: Operation | FilterOperation, *, max_wait_s: float = 0.0) -> Job:
-        """Submit an operation; the client's own."""
-        raise NotImplementedError
+    async def submit(self, operation: Operation | FilterOperation, *, max_wait_s: float = 0.0) -> Job: ...
 
-    def _check_usable(self) -> None:
-        raise NotImplementedError
+    def _check_usable(self) -> None: ...
+
+
+class FilterSegmentCalls:
+    """The calls of the v3 half of the API."""
 
     async def create_filter_segment(
-        self,
+        self: _Client,
         *,
         name: str | None = None,
         included_filters: Filters | None = None,
@@ -82,10 +83,10 @@ class FilterSegmentCalls:
                 included_filters=_required(included_filters),
                 excluded_filters=excluded_filters,
             )
-        return await self._made(operation, max_wait_s)
+        return await _made(self, operation, max_wait_s)
 
     async def update_filter_segment(
-        self,
+        self: _Client,
         cs_id: str,
         *,
         included_filters: Filters | None = None,
@@ -133,9 +134,9 @@ class FilterSegmentCalls:
                 excluded_filters=excluded_filters,
                 updated_by=updated_by,
             )
-        return await self._made(operation, max_wait_s)
+        return await _made(self, operation, max_wait_s)
 
-    async def get_segment(self, cs_id: str, *, max_wait_s: float = 0.0) -> Segment:
+    async def get_segment(self: _Client, cs_id: str, *, max_wait_s: float = 0.0) -> Segment:
         """One segment of any kind by its identifier. Spends one of 100 a minute, 1000 an hour and 4000 a day.
 
         Args:
@@ -156,7 +157,7 @@ class FilterSegmentCalls:
         check_wait(max_wait_s)
         return await self._submitter.reader.get_segment(cs_id, max_wait_s=max_wait_s)
 
-    async def list_segments(self, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
+    async def list_segments(self: _Client, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
         """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
 
         Spends one of 50 a minute, 200 an hour and 1000 a day, which creates of filter segments are taken to share.
@@ -180,11 +181,12 @@ class FilterSegmentCalls:
         check_wait(max_wait_s)
         return await self._submitter.reader.list_segments(name, max_wait_s=max_wait_s)
 
-    async def _made(self, operation: FilterOperation, max_wait_s: float) -> Segment:
-        job = await self.submit(operation, max_wait_s=max_wait_s)
-        if job.segment is None:
-            raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
-        return job.segment
+
+async def _made(client: _Client, operation: FilterOperation, max_wait_s: float) -> Segment:
+    job = await client.submit(operation, max_wait_s=max_wait_s)
+    if job.segment is None:
+        raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+    return job.segment
 
 
 def check_wait(max_wait_s: float) -> None:

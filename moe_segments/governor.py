@@ -12,7 +12,9 @@ import logging
 import math
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
 
 from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of, passed
 from moe_segments.core.events import (
@@ -29,6 +31,7 @@ from moe_segments.core.plan import starts
 from moe_segments.errors import InputError, JournalError, NotSent
 from moe_segments.limits import USERS_PER_DAY, is_whole
 from moe_segments.models import FileOperation
+from moe_segments.operations import listed
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, moment_of, refusal_for, usage_of
 
 if TYPE_CHECKING:
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
-    from moe_segments.models import FilterOperation, Operation
+    from moe_segments.models import AddUsers, CreateFileSegment, FilterOperation, Operation, RemoveUsers, ReplaceUsers
+
+    AnyFile: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
@@ -70,10 +75,24 @@ class _Ticket:
 
 
 class Governor:
-    """The quotas of one workspace, decided in its journal."""
+    """The quotas of one workspace, decided in its journal.
 
-    def __init__(self, follower: Follower, limits: QuotaLimits, *, clock: Callable[[], float] = boot_time_s) -> None:
-        self.limits = limits
+    Args:
+        follower: Of the journal.
+        limits: The quotas.
+        clock: Seconds, which the send fence is measured on.
+        rows_of: How many rows a file was found to have, for plans; None where that is not known.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        limits: QuotaLimits,
+        *,
+        clock: Callable[[], float] = boot_time_s,
+        rows_of: Callable[[AnyFile], int | None] = lambda _: None,
+    ) -> None:
+        self.limits, self._rows_of = limits, rows_of
         self._follower, self._clock = follower, clock
         self._queue: list[_Ticket] = []
         self._passing: asyncio.Task[None] | None = None
@@ -152,17 +171,15 @@ class Governor:
     async def plan(self, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
         """When each operation can start if they are submitted now in this order, and which limit binds it.
 
-        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations.
+        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations whose
+        file this client has not checked with `preflight`.
 
         Raises:
-            InputError: A file operation has no `rows`.
+            InputError: A file operation has no `rows` and was not checked, or something else is no operation.
             JournalError: The journal cannot be read.
         """
-        planned = list(operations)
-        for operation in planned:
-            if isinstance(operation, FileOperation) and operation.rows is None:
-                raise InputError(f"{operation.name!r} needs its number of rows to be planned", "rows")
-        costs = [cost_of(operation, self.limits) for operation in planned]
+        planned = listed(operations)
+        costs = [cost_of(self._weighed(operation), self.limits) for operation in planned]
         now_us, found = await self._follower.ask(
             lambda state, now_us: ((), (now_us, list(starts(state.ledger, costs, now_us))))
         )
@@ -175,6 +192,14 @@ class Governor:
             )
             for operation, start in zip(planned, found, strict=True)
         ]
+
+    def _weighed(self, operation: Operation | FilterOperation) -> Operation | FilterOperation:
+        if not isinstance(operation, FileOperation) or operation.rows is not None:
+            return operation
+        rows = self._rows_of(operation)
+        if rows is None:
+            raise InputError(f"{operation.name!r} needs its rows to be planned: give them, or check its file", "rows")
+        return attrs.evolve(operation, rows=rows)
 
     async def record_external(self, *, operations: int = 0, rows: int = 0, at: datetime | None = None) -> None:
         """Tell the journal what somebody else spent, such as people in the dashboard.

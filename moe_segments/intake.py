@@ -141,6 +141,11 @@ class Intake:
             self._known.popitem(last=False)
         return checked.report
 
+    def rows_of(self, operation: AnyFile) -> int | None:
+        """How many rows the file of an equal operation was found to have by `check`; None where it was not checked."""
+        known = self._known.get(_key_of(operation))
+        return None if known is None else known.report.rows
+
     async def take(self, operation: AnyFile, preflight: Preflight | None) -> Taken:
         """Make a file ready: check it, weigh it, publish it where it is a local one.
 

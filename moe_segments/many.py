@@ -20,6 +20,7 @@ from moe_segments.errors import (
     TooManyRequests,
 )
 from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState
+from moe_segments.operations import check_operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -99,6 +100,7 @@ class _Many:
         loop = asyncio.get_running_loop()
         try:
             async for job_id, operation in _each(source):
+                check_operation(operation, "operations")
                 await self._room.acquire()
                 before = self._last.get(operation.name)
                 task = loop.create_task(self._one(job_id, operation, before))

@@ -98,6 +98,7 @@ async def publish(
         bucket = open_bucket(destination, options, proxy)
         uploaded = await bucket.holds(key) != file_bytes
         if uploaded:
+            await bucket.check_signing(key, wanted_s)
             await bucket.upload(key, path, digest, file_bytes)
         expires_at = datetime.fromtimestamp(time.time() + wanted_s, UTC)
         url = await bucket.signed(key, wanted_s)

@@ -148,6 +148,15 @@ class Bucket:
         except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts hold signatures
             raise self._refusal(str(path), error) from None
 
+    async def check_signing(self, key: str, expires_s: float) -> None:
+        """Before an upload: whether an address that lasts could be signed after it.
+
+        Raises:
+            PreflightError: It could not be signed.
+            InputError: The credentials are temporary, so that the address would end with them.
+        """
+        await self._signed(key, expires_s)
+
     async def signed(self, key: str, expires_s: float) -> str:
         """An address of the object that anybody can read for *expires_s* seconds.
 
@@ -155,22 +164,25 @@ class Bucket:
             PreflightError: It could not be signed.
             InputError: The credentials are temporary, so that the address would end with them.
         """
+        url = await self._signed(key, expires_s)
+        if _is_temporary(url):
+            _log.warning("%s: the file's address ends with the temporary credentials", self._destination)
+        return url
+
+    async def _signed(self, key: str, expires_s: float) -> str:
         import obstore
 
         try:
             url = await obstore.sign_async(self._store, "GET", key, timedelta(seconds=expires_s))
         except Exception as error:  # noqa: BLE001 - as above
             raise self._refusal(key, error) from None
-        if "X-Amz-Security-Token" not in parse_qs(urlsplit(url).query):
-            return url
-        if not self._destination.flag("allow_temporary"):
+        if _is_temporary(url) and not self._destination.flag("allow_temporary"):
             del url  # error trackers send the variables of a frame
             raise InputError(
                 "the credentials are temporary, and the file's address would end with them, perhaps before the service "
                 "fetches it: use a long-term access key, or add allow_temporary=true when they last for a day or more",
                 "publish",
             )
-        _log.warning("%s: the file's address ends with the temporary credentials", self._destination)
         return url
 
     async def _put_whole(self, key: str, path: Path, sha256: str) -> None:
@@ -226,6 +238,10 @@ class Bucket:
         if type(error).__name__ in _DENIED:
             return ": check the credentials, their rights to put and get objects, and the region"
         return ": check the address, the region and the credentials"
+
+
+def _is_temporary(url: str) -> bool:
+    return "X-Amz-Security-Token" in parse_qs(urlsplit(url).query)
 
 
 def _heard(sending: Future[object]) -> None:

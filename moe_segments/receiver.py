@@ -245,16 +245,17 @@ class CallbackReceiver:
             InputError: The address cannot be listened on, or is not on this machine and no public one was given.
             JournalError: The receiver's own journal cannot be used.
         """
-        from moe_segments.receiver_app import Deadlines, listening  # aiohttp.web is slow to import
+        from moe_segments.receiver_app import Deadlines, listener_at, listening  # aiohttp.web is slow to import
 
         if self.port is not None:
             raise InputError(f"this receiver listens already, on port {self.port}", "port")
         if self.public_url is None and not is_loopback(host):
             raise InputError("pass public_url to listen on an address that is not on this machine", "host")
         deadlines = Deadlines(header_timeout_s, request_timeout_s, keep_alive_s)
-        async with self, listening(self, host, port, deadlines, max_connections) as bound_port:
-            with self._known_as(host, bound_port):
-                yield self
+        with listener_at(host, port) as listener:  # before the journal is made: a wrong address leaves nothing behind
+            async with self, listening(self, listener, deadlines, max_connections) as bound_port:
+                with self._known_as(host, bound_port):
+                    yield self
 
     @contextmanager
     def _known_as(self, host: str, port: int) -> Iterator[None]:

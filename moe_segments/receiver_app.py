@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_parser import RawRequestMessage
 
-__all__ = ["RECEIVER", "Deadlines", "application", "listening"]
+__all__ = ["RECEIVER", "Deadlines", "application", "listener_at", "listening"]
 
 RECEIVER: Final = web.AppKey("moe_segments_receiver", CallbackReceiver)
 TEMPLATE: Final = "/{scope}/{token}"
@@ -142,19 +142,14 @@ def _response(reply: Reply, headers: Mapping[str, str] | None = None) -> web.Res
 
 @asynccontextmanager
 async def listening(
-    receiver: CallbackReceiver, host: str, port: int, deadlines: Deadlines, max_connections: int
+    receiver: CallbackReceiver, listener: socket.socket, deadlines: Deadlines, max_connections: int
 ) -> AsyncIterator[int]:
-    """Serve *receiver* while inside; gives the port.
-
-    Raises:
-        InputError: The address cannot be listened on.
-    """
+    """Serve *receiver* on a socket of `listener_at` while inside; gives the port."""
     server = _Server(receiver, deadlines, max_connections)
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     watch = asyncio.get_running_loop().create_task(server.watch())
     try:
-        listener = _listener(host, port)
         await web.SockSite(runner, listener).start()
         try:
             yield listener.getsockname()[1]
@@ -165,7 +160,12 @@ async def listening(
         await runner.cleanup()
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listener_at(host: str, port: int) -> socket.socket:
+    """A socket that listens. Who connects waits in its queue until somebody serves.
+
+    Raises:
+        InputError: The address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

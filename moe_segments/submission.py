@@ -35,7 +35,7 @@ from moe_segments.core.wire import (
     error_from,
     throttle_facts,
 )
-from moe_segments.core.wire_filters import decode_made, encode_filter
+from moe_segments.core.wire_filters import decode_made, encode_filter, filters_digest
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
@@ -274,6 +274,7 @@ class Submitter:
         known = remembered(operation)
         if submission.taken is not None and (facts := submission.taken.facts) is not None:
             known["checked"] = facts
+        known |= self._filters_of(submission)
         return Ask(
             job=submission.job_id,
             operation=known,
@@ -287,6 +288,16 @@ class Submitter:
             owner=self._owner,
             retry_unknown=submission.retry_unknown,
         )
+
+    def filters_digest(self, operation: Operation | FilterOperation, job_id: str) -> str | None:
+        """What the journal knows of a job's filters; None for an operation without."""
+        if not isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+            return None
+        return filters_digest(operation, job_id=job_id, api_key=self._credentials.api_key)
+
+    def _filters_of(self, submission: Submission) -> dict[str, object]:
+        digest = self.filters_digest(submission.operation, submission.job_id)
+        return {} if digest is None else {"filters": digest}
 
     def _request(self, submission: Submission, token: str | None) -> Request:
         callback_url = None

@@ -44,7 +44,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"core": ("core",)},
     {
         "models": (
-            *("models", "fields", "absent", "filters"),
+            *("models", "fields", "operations", "absent", "filters"),
             *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
         )
     },

@@ -72,7 +72,7 @@ def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
         "since": _moment(record.since_us),
         "attempts": record.attempt,
         "duplicate_possible": record.duplicate_possible,
-        "operation": dict(record.operation),
+        "operation": {name: value for name, value in record.operation.items() if name != "filters"},  # a digest
         "accepted": record.accepted,
         "evidence": None if (found := client.job(record.id).evidence) is None else attrs.asdict(found),
         "result": record.result,

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import aiohttp
 import attrs
 
-from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, remaining_entries, run_bulk, run_id_for
+from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, is_under_way, remaining_entries, run_bulk, run_id_for
 from moe_segments.checking import check_files, refuse_local_files
 from moe_segments.cli import output
 from moe_segments.cli.progress import watching
 from moe_segments.cli.quota import quota_line
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_session
-from moe_segments.errors import PreflightError
+from moe_segments.errors import InputError, PreflightError
 from moe_segments.manifest import ManifestError, Mistake, read_manifest
 from moe_segments.models import FileOperation, JobState
 from moe_segments.rowcount import count_rows, file_timeouts
@@ -44,6 +44,11 @@ _QUIET_S: Final = 1.0
 _NOT_PUBLISHED: Final = (
     "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
     "or upload it where it is public and give file_url"
+)
+_TO_GO_ON: Final = "runs that can go on need 'moe-segments sandbox', in another terminal"
+_SANDBOX_GONE: Final = (
+    "run {run} was not finished, and the sandbox that had its segments ended with its command: name another journal "
+    f"to begin anew; {_TO_GO_ON}"
 )
 
 
@@ -81,12 +86,14 @@ async def _bulk(
         client = session.client
         if not client.publishes:
             refuse_local_files(manifest, _NOT_PUBLISHED)
+        run_id = run_id_for(client, manifest, again=options.again)
+        if session.embedded and is_under_way(client, manifest, run_id):
+            raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
             manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
-        run_id = run_id_for(client, manifest, again=options.again)
         output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
         async with watching(client, run_id, len(manifest.entries)):
             report = await run_bulk(
@@ -203,10 +210,14 @@ def _explain(report: BulkReport, session: Session) -> None:
 
 
 def _hints(report: BulkReport, session: Session) -> Iterator[str]:
-    if report.interrupted and session.lasts:
+    if report.interrupted and session.embedded:
+        yield f"interrupted; the sandbox is gone, and this run with it; {_TO_GO_ON}"
+    elif report.interrupted and session.lasts:
         yield f"interrupted; to go on, run the same command again: moe-segments {shlex.join(sys.argv[1:])}"
     elif report.interrupted:
         yield "interrupted; its journal was a throwaway one: name one with --journal to be able to go on"
+    elif session.embedded:
+        pass  # nothing of it can be tried again
     elif report.counts.get(JobState.PLANNED) or report.counts.get(JobState.NOT_SENT):
         yield "some operations were not sent: the same command tries them again"
     if report.counts.get(JobState.UNKNOWN):

@@ -23,7 +23,8 @@ class Common:
     Attributes:
         journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
-        sandbox: Start the embedded sandbox and receiver and run against them; the journal is thrown away unless named.
+        sandbox: Start the embedded sandbox and receiver and run against them; it ends with the command, and the
+            journal is thrown away unless named.
         speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.
         users: With --sandbox: a CSV of the users that the workspace knows, one a line; else it knows everybody.
     """
@@ -62,11 +63,13 @@ class Receiving:
         callback_url: Public address of the receiver; else MOE_CALLBACK_URL. It may run elsewhere on this journal.
         listen: HOST:PORT to run the receiver on in this process.
         unchecked: Do not try first whether a receiver answers at the public address.
+        allow_zero_users: A create or replace whose callback says that nobody matched is no failure.
     """
 
     callback_url: str | None = None
     listen: str | None = None
     unchecked: bool = False
+    allow_zero_users: bool = False
 
     @property
     def address(self) -> tuple[str, int] | None:

@@ -77,8 +77,8 @@ def note(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbers: Iterable[str] = ()) -> Table:
-    """A table of plain text; *numbers* names the columns to align to the right."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    """A table of plain text; *numbers* names the columns to align to the right. Without names there is no header."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
     to_the_right = frozenset(numbers)
     for column in columns:
         drawn.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")

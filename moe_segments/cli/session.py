@@ -44,11 +44,13 @@ class Session:
         client: The client.
         receives: Callbacks of ours can come, here or elsewhere on this journal.
         lasts: The journal is still there for the next command.
+        embedded: The service is a sandbox that ends with this command, and its segments and files with it.
     """
 
     client: SegmentsClient
     receives: bool
     lasts: bool
+    embedded: bool = False
 
 
 @asynccontextmanager
@@ -135,7 +137,8 @@ def requests_per_s(speed: float) -> float:
 
 
 async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
-    if receiving is not None and receiving != Receiving():
+    receiving = receiving or Receiving()
+    if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
     journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
@@ -150,9 +153,10 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         requests_per_s=requests_per_s(common.speed),
         publish=sending.publish or sandbox.publish,
         preflight=sending.preflight,
+        raise_on_zero_users=not receiving.allow_zero_users,
     )
     await stack.enter_async_context(client)
-    return Session(client=client, receives=True, lasts=_lasts(common.journal))
+    return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
 
 async def _port_of(journal: str) -> int:
@@ -189,6 +193,7 @@ async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | No
         requests_per_s=requests_per_s(common.speed),
         publish=sending.publish or settings.publish,
         preflight=sending.preflight,
+        raise_on_zero_users=receiving is None or not receiving.allow_zero_users,
     )
     await stack.enter_async_context(client)
     return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))

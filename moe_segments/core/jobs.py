@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
 
+_BESIDE: Final = frozenset({"op", "checked", "filters"})  # what `remembered` keeps that is no field of an operation
 READS: Final = ("list", "get")
 KEEP_DAYS: Final = 90  # how long a finished job is remembered
 _TOO_MANY: Final = 429
@@ -78,7 +79,7 @@ def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
 
 def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
     """The operation from what `remembered` kept of it; a filter segment's without filters, which cannot be sent."""
-    fields = {field: value for field, value in kept.items() if field not in ("op", "checked")}
+    fields = {field: value for field, value in kept.items() if field not in _BESIDE}
     kind = _KINDS[str(kept["op"])]
     if issubclass(kind, CreateFilterSegment | UpdateFilterSegment):
         fields["included_filters"] = ()
@@ -98,7 +99,8 @@ class JobRecord:
 
     Attributes:
         id: The job's identifier.
-        operation: Its fields, see `remembered`; with `checked`, what its preflight found.
+        operation: Its fields, see `remembered`; with `checked`, what its preflight found, and `filters`, see
+            `core.wire_filters.filters_digest`.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.

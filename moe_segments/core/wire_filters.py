@@ -7,6 +7,8 @@ Source: https://moengage.com/docs/api/filter-segments/create-filter-segment and 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from moe_segments.core.wire import Answer
     from moe_segments.models import Credentials, FilterOperation, Segment
 
-__all__ = ["decode_got", "decode_made", "encode_filter", "payload_of"]
+__all__ = ["are_other_filters", "decode_got", "decode_made", "encode_filter", "filters_digest", "payload_of"]
 
 SEGMENTS_PATH: Final = "/v3/custom-segments"
 _TO_JSON: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -59,7 +61,7 @@ def payload_of(operation: FilterOperation) -> dict[str, Any]:
     from moe_segments.filter_values import FilterGroup, RawFilter  # who sends no filter does not pay for them
 
     included = operation.included_filters
-    if isinstance(included, FilterGroup) and not included.filters:
+    if _has_none(operation):
         raise InputError("give at least one filter: none would mean everybody", "included_filters")
     fields: dict[str, Any] = {"name": operation.name, "included_filters": included.to_payload()}
     excluded = operation.excluded_filters
@@ -72,6 +74,37 @@ def payload_of(operation: FilterOperation) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not UNSET} | dict(operation.extra)
 
 
+def filters_digest(operation: FilterOperation, *, job_id: str, api_key: str) -> str | None:
+    """What the journal may know of an operation's filters: enough to tell others from them, nothing to guess them by.
+
+    Filters may be about people, and a plain digest of a short one could be guessed from. So it is keyed with the API
+    key, which the journal does not hold, and the job; a part before the colon tells one key from another.
+
+    Returns:
+        The digest; None for an operation that was recalled without its filters.
+
+    Raises:
+        InputError: An action filter does not say when.
+    """
+    if _has_none(operation):
+        return None
+    beside = ("name", "updated_by")  # the journal has the one, and the other is about who, not about what
+    told = {name: value for name, value in payload_of(operation).items() if name not in beside}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return f"{_keyed(api_key, f'key {job_id}')[:8]}:{_keyed(api_key, f'filters {job_id} {text}')[:32]}"
+
+
+def are_other_filters(kept: object, asked: str | None) -> bool:
+    """Whether two digests of one job are of different filters. False where that cannot be told."""
+    if not isinstance(kept, str) or asked is None or kept.partition(":")[0] != asked.partition(":")[0]:
+        return False
+    return kept != asked
+
+
+def _keyed(api_key: str, text: str) -> str:
+    return hmac.new(api_key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
 def decode_made(answer: Answer, *, job_id: str | None = None) -> Segment:
     """The segment that a create or an update answered with.
 
@@ -82,6 +115,10 @@ def decode_made(answer: Answer, *, job_id: str | None = None) -> Segment:
         return segment_at(_data_of(answer), "$.data")
     except Mismatch as mismatch:
         raise AnswerShapeError(answer.status, str(mismatch), job_id) from None
+
+
+def _has_none(operation: FilterOperation) -> bool:
+    return getattr(operation.included_filters, "filters", None) == ()
 
 
 def decode_got(answer: Answer, cs_id: str) -> Segment:

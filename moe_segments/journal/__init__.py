@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from moe_segments.errors import InputError
+from moe_segments.settings import default_journal_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,7 +122,8 @@ def open_journal(
         from moe_segments.journal.sqlite import SqliteJournal
 
         path = Path(url.removeprefix("sqlite:///")).expanduser()
-        return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+        ours = _is_default(url)  # the user's state directory may be missing; any other path may be mistyped
+        return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s, makes_directories=ours)
     scheme, found, _ = url.partition("://")
     extra = _EXTRAS.get(scheme.lower()) if found else None
     if extra is not None:
@@ -132,6 +134,13 @@ def open_journal(
         "postgresql://host/database",
         "journal",
     )
+
+
+def _is_default(url: str) -> bool:
+    try:
+        return url == default_journal_url()
+    except InputError:  # there is no home directory, so there is no default
+        return False
 
 
 def _over_driver(

@@ -19,6 +19,7 @@ if sys.platform != "win32":
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 __all__ = [
     "FileQueue",
@@ -158,8 +159,7 @@ class FileQueue:
     SQLite's lock alone keeps the log serial.
 
     Args:
-        path: A file beside the journal; made when missing and never removed, since whoever waits holds it
-        open.
+        path: A file beside the journal; made when missing and kept, since whoever waits holds it open.
 
     Raises:
         OSError: The file cannot be made or opened.
@@ -167,7 +167,31 @@ class FileQueue:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_made = not path.exists()
         self._fd = open_private(path)
+
+    @classmethod
+    @contextmanager
+    def joined(cls, path: Path) -> Iterator[Self]:
+        """A queue in its first turn. One that was made for it is taken away again when the body raises.
+
+        So what is refused as a journal has nothing new beside it. Close the queue after the block, also when it raised.
+
+        Raises:
+            JournalError: The system cannot lock this file.
+            OSError: The file cannot be made or opened.
+        """
+        while True:
+            queue = cls(path)
+            with queue.turn():
+                if queue._is_there():
+                    try:
+                        yield queue
+                    except BaseException:
+                        queue._retract()
+                        raise
+                    return
+            queue.close()  # whoever made it was refused and took it away while this one waited
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -187,6 +211,16 @@ class FileQueue:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _is_there(self) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        return False
+
+    def _retract(self) -> None:
+        if self._is_made:
+            with suppress(OSError):  # a system that keeps open files: then it stays
+                self._path.unlink()
 
     def close(self) -> None:
         """Let go of the file. Call it once."""

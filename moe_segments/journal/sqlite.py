@@ -45,14 +45,17 @@ class SqliteJournal:
     """The `Journal` promise on one file. Every method raises `JournalError` when the file cannot keep it.
 
     Args:
-        path: The file; made with its directories, for this user alone, when missing. scope: Which of the
-        file's logs: what shares one quota. clock: Microseconds since the epoch, for tests; None for the
-        host's, anchored in the file once per boot. state_dir: Where a second witness is kept, away from the
-        file; None keeps only the one beside it. journal_mode: "DELETE", or "WAL" with SQLite 3.51.3 or later.
+        path: The file; made when missing, for this user alone.
+        scope: Which of the file's logs: what shares one quota.
+        clock: Microseconds since the epoch, for tests; None for the host's, anchored in the file once per boot.
+        state_dir: Where a second witness is kept, away from the file; None keeps only the one beside it.
+        journal_mode: "DELETE", or "WAL" with SQLite 3.51.3 or later.
         lock_timeout_s: How long a call waits until it is its turn, seconds; then it is given up for good.
         poll_s: How often `changed` looks for what other handles appended, seconds, give or take a quarter.
-        host: The sources of the host's time, for tests. pragmas: Further PRAGMA statements for the
-        connection, without the word. migrations: How older files become current, for tests.
+        host: The sources of the host's time, for tests.
+        pragmas: Further PRAGMA statements for the connection, without the word.
+        migrations: How older files become current, for tests.
+        makes_directories: Whether missing directories are made; else a path with one is refused as mistyped.
 
     Attributes:
         journal_id: The log's identity; empty before `open`. doubt: Why the log may have lost history, as its
@@ -76,6 +79,7 @@ class SqliteJournal:
         host: BootClock | None = None,
         pragmas: Sequence[str] = (),
         migrations: Sequence[Migration] = MIGRATIONS,
+        makes_directories: bool = False,
     ) -> None:
         self.journal_id = ""
         self.doubt: str | None = None
@@ -90,6 +94,7 @@ class SqliteJournal:
             lock_timeout_s=lock_timeout_s,
             pragmas=pragmas,
             migrations=migrations,
+            makes_directories=makes_directories,
         )
         self._poll_s = poll_s
         self._bell = Bell()

@@ -60,6 +60,7 @@ class Options:
         lock_timeout_s: How long another's SQLite lock is waited for, seconds.
         pragmas: Further PRAGMA statements for the connection, without the word.
         migrations: How older files become current.
+        makes_directories: Whether missing directories are made; else a path with one is refused as mistyped.
     """
 
     scope: str
@@ -70,6 +71,7 @@ class Options:
     lock_timeout_s: float = 30.0
     pragmas: Sequence[str] = ()
     migrations: Sequence[Migration] = MIGRATIONS
+    makes_directories: bool = False
 
 
 @attrs.frozen
@@ -205,16 +207,15 @@ class SqliteStore:
             self._until_free("COMMIT")
 
     def _open(self, turn: Turn) -> Found:
-        make_private_directories(self._path.parent)
+        self._find_directory()
         refuse_network(self._path)
         if self._options.journal_mode == "WAL" and sqlite3.sqlite_version_info < _WAL_FROM:
             raise JournalError(
                 f"journal_mode WAL needs SQLite {'.'.join(map(str, _WAL_FROM))} or later and this is "
                 f"{sqlite3.sqlite_version}, which can lose committed rows in it; use the default, DELETE"
             )
-        self._queue = FileQueue(lock_path(self._path))
-        self._held.callback(self._queue.close)
-        with self._queue.turn():
+        with FileQueue.joined(lock_path(self._path)) as self._queue:
+            self._held.callback(self._queue.close)
             _begin(turn)
             make_private_file(self._path)
             self._connect()
@@ -230,6 +231,14 @@ class SqliteStore:
             self._held.callback(self._witnesses.close)
             doubt = self._witnesses.examine(self._sighting(), is_new=is_new)
         return Found(self._journal_id, is_new, doubt)
+
+    def _find_directory(self) -> None:
+        directory = self._path.parent
+        if not self._options.makes_directories and not directory.exists():
+            raise JournalError(
+                f"the journal {self._path} cannot be made: there is no directory {directory}; make it, or mend the path"
+            )
+        make_private_directories(directory)
 
     def _connect(self) -> None:
         # "rw" never makes a file, which would get other permissions than ours.

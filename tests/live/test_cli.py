@@ -298,6 +298,26 @@ async def test_a_killed_run_goes_on_by_the_same_command(tmp_path: Path) -> None:
         assert (resumed.code == 4) == bool(doubtful)
 
 
+async def test_an_interrupted_run_on_the_embedded_sandbox_cannot_go_on_and_says_so(shell: Shell) -> None:
+    """Its segments are gone with it: going on would wait for callbacks that nobody sends."""
+    command = ("bulk", str(EXAMPLES / "bulk.csv"), "--sandbox", "--speed", "60", "--journal", "sqlite:///demo.db")
+    process = await shell.start(*command)
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while b" waiting: " not in await process.stderr.readline():  # for the hour's eleventh operation
+            pass
+    process.send_signal(signal.SIGINT)
+    interrupted = await ended(process)
+    assert interrupted.code == 130, interrupted.err
+    assert "run the same command again" not in interrupted.err
+    assert "the sandbox is gone" in interrupted.err
+
+    again = await shell.run(*command)
+    assert again.code == 2, again.err
+    assert "name another journal" in again.err
+    assert again.out == ""
+
+
 async def test_two_processes_share_a_run_without_sending_anything_twice(tmp_path: Path) -> None:
     """Started by mistake, or to be sure: one journal, one plan."""
     async with a_shell(tmp_path, latency_s=0.1) as shell:
@@ -481,7 +501,7 @@ async def test_jobs_are_listed_and_shown(shell: Shell) -> None:
     assert len(everything) == 3
     one = await shell.run_at_speed("jobs", f"{run}.2", "--json")
     assert one.document["operation"] == of_run[0]["operation"]
-    assert f"{run}.2" in (await shell.run_at_speed("jobs", f"{run}.2")).out
+    assert (await shell.run_at_speed("jobs", f"{run}.2")).out.startswith(f"job_id     {run}.2")
     assert "HTTP 404" in (await shell.run_at_speed("jobs")).out
     for unknown in (("jobs", "nobody"), ("jobs", "--run", "nothing")):
         assert (await shell.run_at_speed(*unknown)).code == 2
@@ -623,6 +643,15 @@ async def test_a_port_in_use_is_bad_input(shell: Shell) -> None:
     assert not shell.sent()
 
 
+@pytest.mark.parametrize("arguments", [("--port", "99999"), ("--port", "-1"), ("--host", "no.such.host.invalid")])
+async def test_a_receiver_at_a_wrong_address_leaves_nothing_behind(shell: Shell, arguments: tuple[str, str]) -> None:
+    """It is refused before the journal is made."""
+    result = await shell.run("receive", "--public-url", "https://hooks.example.com/moe", *arguments)
+    assert result.code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert [path.name for path in shell.directory.iterdir()] == ["users.csv"]
+
+
 async def test_a_damaged_journal_is_bad_input(shell: Shell) -> None:
     """It says what to do, and the file is left as it is."""
     (shell.directory / "quota.db").write_bytes(b"no database" * 1_000)
@@ -736,6 +765,7 @@ async def test_a_filter_segment_is_created_looked_at_and_updated(shell: Shell) -
     assert told.code == 0, told.err
     assert "delhi" in told.out
     assert '"Delhi"' in told.out
+    assert told.out.startswith("name ")
     updated = await shell.run_at_speed(
         "update-filter", cs_id, "--filters", "list.json", "--name", "goa", "--updated-by", "a@example.com", "--json"
     )
@@ -743,7 +773,9 @@ async def test_a_filter_segment_is_created_looked_at_and_updated(shell: Shell) -
     assert (updated.document["id"], updated.document["name"]) == (cs_id, "goa")
     got = await shell.run_at_speed("get", cs_id, "--json")
     assert got.document["name"] == "goa"
-    assert "goa" in (await shell.run_at_speed("get", cs_id)).out
+    got = await shell.run_at_speed("get", cs_id)
+    assert "goa" in got.out
+    assert got.out.startswith("name ")
     listed = await shell.run_at_speed("list", "--json")
     assert {one["name"] for one in listed.document["segments"]} == {"goa", "delhi"}
     jobs = await shell.run_at_speed("jobs", "--json")

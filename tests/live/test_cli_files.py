@@ -162,3 +162,18 @@ async def test_the_sandbox_says_where_files_can_be_sent(shell: Shell) -> None:
     assert b"/_files/sent" in said
     process.terminate()
     await process.communicate()
+
+
+@pytest.mark.parametrize("command", ["create", "bulk"])
+async def test_nobody_matched_is_a_failure_unless_it_is_allowed(shell: Shell, command: str) -> None:
+    """As `raise_on_zero_users` has it in the library; the figures are told either way."""
+    (shell.directory / "nobody.csv").write_text("u-9\n")
+    path = manifest(shell, "create,diwali,ID,string,users.csv,30,", "replace,diwali,ID,string,users.csv,,")
+    arguments = ("bulk", path) if command == "bulk" else (*CREATE, "diwali", "--file", "users.csv")
+    where = (*arguments, "--sandbox", "--users", "nobody.csv", "--json")
+    for allowed, code in (((), 1), (("--allow-zero-users",), 0)):
+        result = await shell.run_at_speed(*where, *allowed)
+        assert result.code == code, result.err
+        rows = result.lines[:-1] if command == "bulk" else [result.document]
+        assert [(row["found"], row["matched"], row["exit_code"]) for row in rows] == [(3, 0, code)] * len(rows)
+        assert all(("none is a user" in (row["error"] or "")) == bool(code) for row in rows)

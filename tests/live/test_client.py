@@ -598,6 +598,51 @@ async def test_a_client_is_refused_outside_its_context_and_loop(sandbox: Sandbox
             SegmentsClient(sandbox.credentials, **({"base_url": sandbox.url, "journal": "memory:"} | wrong))  # type: ignore[arg-type]  # wrong on purpose
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", ["x", None, 1, CreateFileSegment, {"op": "create", "api_key": "key-of-somebody"}])
+async def test_what_is_no_operation_is_refused_as_such(sandbox: Sandbox, url: str, given: Any) -> None:
+    """By every way in, before anything is sent; it is named by its type, since it may hold a secret."""
+
+    async def coming() -> AsyncIterator[Any]:
+        yield given
+
+    async def all_of(operations: Any) -> None:
+        async for _ in client.submit_many(operations):
+            pass
+
+    async with client_on(sandbox) as client:
+        ways = [client.submit(given), client.preflight(given)]
+        ways += [all_of(source) for source in ([create(url), given], {"mine": given}, iter([given]), coming())]
+        ways += [client.governor.plan(operations) for operations in ([create(url), given], iter([given]))]
+        if given is not CreateFileSegment:  # nor is one thing several
+            ways += [all_of(given), client.governor.plan(given)]
+        for way in ways:
+            with pytest.raises(InputError, match="operation") as caught:
+                await way
+            assert "key-of-somebody" not in str(caught.value)
+    assert not sandbox.workspace.requests
+
+
+async def test_one_operation_is_not_several(sandbox: Sandbox, url: str) -> None:
+    """Where a list of one was meant."""
+    async with client_on(sandbox) as client:
+        with pytest.raises(InputError, match="must be several operations, such as a list of them"):
+            await client.governor.plan(create(url))  # type: ignore[arg-type]  # the mistake itself
+        with pytest.raises(InputError, match="must be several operations"):
+            client.submit_many(create(url))  # type: ignore[arg-type]  # the same
+
+
+async def test_a_word_that_is_none_of_two_is_refused(sandbox: Sandbox, url: str) -> None:
+    """It was taken for the first one."""
+    wrong: Any = "retyr"
+    async with client_on(sandbox) as client:
+        with pytest.raises(InputError, match="on_unknown: must be 'raise' or 'retry'"):
+            await client.submit(create(url), on_unknown=wrong)
+        with pytest.raises(InputError, match="on_unknown: must be 'raise' or 'retry'"):
+            client.submit_many([create(url)], on_unknown=wrong)
+    assert not sandbox.workspace.requests
+
+
 async def test_a_deleted_journal_is_noticed(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
     """The witness beside it knows that there was one, so every window is waited for."""
     path = tmp_path / "q.db"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import pickle
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -39,10 +42,13 @@ from moe_segments import (
     did,
     in_segment,
 )
+from moe_segments.core.wire_filters import are_other_filters, filters_digest
 from moe_segments.sandbox import Complexity, Dialect, FaultKind, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from moe_segments.models import FilterOperation
 
 pytestmark = pytest.mark.asyncio
 
@@ -252,6 +258,53 @@ async def test_an_update_whose_answer_is_lost_is_unknown_and_repeated_only_when_
         assert job.segment.included_filters == FilterGroup(filters=(IN_PUNE,))
         assert job.duplicate_possible
     assert [request.op for request in sandbox.workspace.requests].count("update_filter") == 2
+
+
+@pytest.mark.parametrize("op", ["create", "update"])
+async def test_a_job_id_stands_for_one_set_of_filters(sandbox: Sandbox, tmp_path: Any, op: str) -> None:
+    """As for other fields, also in another process; written otherwise they are the same, and who updates is no part."""
+    journal = f"sqlite:///{tmp_path / 'quota.db'}"
+    async with client_on(sandbox, journal=journal) as client:
+        made = await client.create_filter_segment(name="theirs", included_filters=attribute("city").is_in("Delhi"))
+
+    def operation(filters: Any, **fields: Any) -> FilterOperation:
+        if op == "create":
+            return CreateFilterSegment(name="ours", included_filters=filters, **fields)
+        return UpdateFilterSegment(cs_id=made.id, included_filters=filters, **fields)
+
+    async with client_on(sandbox, journal=journal) as client:
+        await client.submit(operation(IN_PUNE), job_id="mine")
+    async with client_on(sandbox, journal=journal) as client:
+        for other in (
+            operation(BUYERS),
+            operation(IN_PUNE, excluded_filters=BUYERS),
+            operation(IN_PUNE, extra={"x": 1}),
+        ):
+            with pytest.raises(InputError, match="differs in filters"):
+                await client.submit(other, job_id="mine")
+        backwards = dict(reversed(IN_PUNE.to_payload().items()))
+        assert (await client.submit(operation(backwards), job_id="mine")).id == "mine"
+        if op == "update":
+            assert (
+                await client.submit(operation(IN_PUNE, updated_by="somebody@example.com"), job_id="mine")
+            ).id == "mine"
+    kept = (tmp_path / "quota.db").read_bytes()
+    plain = json.dumps({"included_filters": IN_PUNE.to_payload()}, sort_keys=True, separators=(",", ":"))
+    assert b"Pune" not in kept
+    assert hashlib.sha256(plain.encode()).hexdigest()[:16].encode() not in kept
+
+
+async def test_filters_are_compared_where_they_can_be() -> None:
+    """Not with a journal of before, not after the key was changed, not with what was recalled without its filters."""
+    asked = CreateFilterSegment(name="ours", included_filters=IN_PUNE)
+    kept = filters_digest(asked, job_id="mine", api_key="key-1")
+    other = filters_digest(attrs.evolve(asked, included_filters=BUYERS), job_id="mine", api_key="key-1")
+    assert are_other_filters(kept, other)
+    assert not are_other_filters(kept, filters_digest(asked, job_id="mine", api_key="key-1"))
+    assert not are_other_filters(kept, filters_digest(asked, job_id="mine", api_key="key-2"))
+    assert not are_other_filters(None, other)
+    assert filters_digest(attrs.evolve(asked, included_filters=()), job_id="mine", api_key="key-1") is None
+    assert kept != filters_digest(asked, job_id="another", api_key="key-1"), "equal filters are not seen to be equal"
 
 
 async def test_a_filter_create_is_a_job_that_others_can_follow(sandbox: Sandbox, tmp_path: Any) -> None:

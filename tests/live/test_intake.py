@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -231,6 +232,21 @@ async def test_a_file_that_no_day_can_take_is_said_to_be_so(tmp_path: Path) -> N
 
 
 # The same still
+
+
+@pytest.mark.asyncio
+async def test_a_plan_knows_the_rows_of_a_file_that_was_checked(sandbox: Sandbox, users: Path, tmp_path: Path) -> None:
+    """By an equal operation, which is not taken out of memory by looking; others need their rows still."""
+    async with client_on(sandbox, limits=attrs.evolve(sandbox.limits, users_per_day=4)) as client:
+        operation = create(users)
+        with pytest.raises(InputError, match="give them, or check its file"):
+            await client.governor.plan([operation])
+        await client.preflight(operation)
+        for _ in range(2):
+            first, second = await client.governor.plan([create(users), create(users, name="diwali", rows=2)])
+            assert (first.operation, first.limit, second.limit) == (operation, None, "users_per_day")
+        with pytest.raises(InputError, match="'holi' needs its rows"):
+            await client.governor.plan([operation, create(users, name="holi")])
 
 
 @pytest.mark.asyncio

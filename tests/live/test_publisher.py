@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from moe_segments import CallbackReceiver, InputError, PreflightError, QuotaLimits, SegmentsClient, publish
 from moe_segments.destination import Destination
@@ -211,6 +212,27 @@ async def test_temporary_credentials_are_refused_unless_they_are_said_to_last(
     allowed = Destination.parse(s3.to(allow_temporary="true"))
     assert "X-Amz-Security-Token" in await open_bucket(allowed, options, None).signed("a.csv", 86_400)
     assert "ends with the temporary credentials" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_what_could_not_be_signed_is_not_uploaded(users: Path) -> None:
+    """A store that takes temporary credentials is asked whether the file is there, and nothing more."""
+    asked: list[str] = []
+
+    async def store(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return web.Response(status=404 if request.method == "HEAD" else 200, headers={"ETag": '"e"'})
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", store)
+    async with TestServer(app) as server:
+        with pytest.raises(InputError, match="the credentials are temporary"):
+            await publish(
+                users,
+                f"s3://{BUCKET}/moe?endpoint=http://127.0.0.1:{server.port}",
+                options={**WRITER, "session_token": "TEMPORARY"},
+            )
+    assert asked == ["HEAD"]
 
 
 @pytest.mark.asyncio

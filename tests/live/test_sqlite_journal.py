@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -19,6 +21,7 @@ from moe_segments.journal.files import file_system
 from moe_segments.journal.problems import explain
 from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.settings import default_journal_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -44,6 +47,25 @@ async def refused(path: Path, **options: Any) -> str:
         async with opened(path, **options):
             pass
     return str(caught.value)
+
+
+async def opened_and_closed(path: Path) -> None:
+    """Open, and close again."""
+    async with opened(path):
+        pass
+
+
+def files_in(directory: Path) -> list[str]:
+    """The names of what lies in a directory."""
+    return sorted(place.name for place in directory.iterdir())
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """The queue's file, made and held as by another process."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def damage(path: Path) -> None:
@@ -105,7 +127,7 @@ async def test_only_this_user_can_read_any_of_the_files(tmp_path: Path, umask: i
     path = tmp_path / "a" / "b" / "quota.db"
     before = os.umask(umask)
     try:
-        async with opened(path, state_dir=tmp_path / "state") as journal:
+        async with opened(path, state_dir=tmp_path / "state", makes_directories=True) as journal:
             await journal.append([FACT], batch_id="a")
             seen = {place.name: mode(place) for place in path.parent.iterdir()}
     finally:
@@ -214,6 +236,27 @@ async def test_a_relative_url_names_a_file_under_the_working_directory(
 
 
 @pytest.mark.asyncio
+async def test_a_directory_that_is_missing_is_no_place_for_a_journal(tmp_path: Path) -> None:
+    """The path may be mistyped, and a new journal there would count from nothing."""
+    assert f"there is no directory {tmp_path / 'moe'}; make it, or mend the path" in await refused(
+        tmp_path / "moe" / "quota.db"
+    )
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_the_default_place_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new user has no state directory of ours, and perhaps none at all."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "local" / "state"))
+    journal = open_journal(default_journal_url(), "W1")
+    await journal.open()
+    await journal.close()
+    assert mode(tmp_path / "local" / "state" / "moe_segments") == 0o700
+    with pytest.raises(JournalError, match="there is no directory"):
+        await open_journal(f"sqlite:///{tmp_path / 'elsewhere' / 'quota.db'}", "W1").open()
+
+
+@pytest.mark.asyncio
 async def test_what_cannot_be_a_journal_is_refused_with_what_to_do(tmp_path: Path) -> None:
     note, foreign = tmp_path / "note.txt", tmp_path / "foreign.db"
     note.write_text("This is a text, and longer than the header of a database.\n" * 100)
@@ -227,6 +270,43 @@ async def test_what_cannot_be_a_journal_is_refused_with_what_to_do(tmp_path: Pat
     assert "another program's database" in await refused(foreign)
     assert "is not an ordinary file" in await refused(tmp_path.joinpath("/dev/null"))
     assert before == (note.read_bytes(), foreign.read_bytes())
+
+
+@pytest.mark.asyncio
+async def test_what_is_refused_has_nothing_new_beside_it(tmp_path: Path) -> None:
+    """No database, another program's, a newer version's, a spoilt one, a directory: nobody's queue lies beside them."""
+    note, foreign, newer, spoilt, directory = (
+        tmp_path / name for name in ("note.txt", "foreign.db", "newer.db", "spoilt.db", "directory")
+    )
+    directory.mkdir()
+    note.write_text("This is a text, and longer than the header of a database.\n" * 100)
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    async with opened(newer, migrations=[*MIGRATIONS, ["CREATE TABLE later (x)"]]):
+        pass
+    async with opened(spoilt) as journal:
+        await journal.append([FACT] * 1_000, batch_id="a")
+    damage(spoilt)
+    for name in files_in(tmp_path):
+        if name.endswith((".lock", ".witness")):
+            (tmp_path / name).unlink()
+    before = files_in(tmp_path)
+
+    for path in (note, foreign, newer, spoilt, directory):
+        await refused(path)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.asyncio
+async def test_whoever_waits_for_one_that_is_refused_goes_on_with_the_queue_of_all(path: Path) -> None:
+    """The file that it waited on is taken away meanwhile, so it takes the next one: two queues would keep no order."""
+    lock = path.with_name("quota.db.lock")
+    with held(lock):
+        waiting = asyncio.create_task(opened_and_closed(path))
+        await asyncio.sleep(0.2)  # for it to wait
+        lock.unlink()
+    await waiting
+    assert "quota.db.lock" in files_in(path.parent)
 
 
 @pytest.mark.asyncio

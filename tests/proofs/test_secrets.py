@@ -204,6 +204,7 @@ class Scene:
     """A client in trouble, and all that can be seen of it."""
 
     def __init__(self, sinks: Sinks, sandbox: Sandbox, receiver: CallbackReceiver, directory: Path, url: str) -> None:
+        (directory / "others").mkdir()
         self.sinks, self.sandbox, self.receiver, self.directory, self.url = sinks, sandbox, receiver, directory, url
         self._numbers = itertools.count()
 
