@@ -27,7 +27,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "filter_calls"),
+            *("reading", "file_calls", "filter_calls"),
         )
     },
     {
