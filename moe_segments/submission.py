@@ -339,7 +339,11 @@ class Submitter:
         """Write down how it ended, then say so. A cancellation cannot take it back: see `Follower.record`."""
         self._governor.report_if_late(grant)
         try:
-            return await self._written(submission, grant, delivery)
+            if isinstance(delivery, Replied):
+                return await self._replied(submission, grant, delivery.answer)
+            if isinstance(delivery, Maybe):
+                return await self._unknown(submission, grant, delivery.reason, None)
+            return await self._unsent(submission, grant, delivery)
         except JournalError as error:
             if isinstance(delivery, Unsent):
                 raise
@@ -347,23 +351,11 @@ class Submitter:
             problem = f"it was sent, the service said {said}, and that could not be written down: {error}"
             return OutcomeUnknown(submission.job_id, problem), None
 
-    async def _written(
-        self, submission: Submission, grant: Grant, delivery: Delivery
-    ) -> tuple[MoeSegmentsError | None, Ending | None]:
-        match delivery:
-            case Unsent(reason):
-                never = NeverSent(grant.job, grant.attempt, reason, again=self._goes_on(submission, delivery))
-                submission.lingers = never if never.again else None
-                await self._record(never)
-                return _LATE if delivery is _NOT_IN_TIME else NotSent(reason), Ending.NOT_SENT
-            case Maybe(reason):
-                return await self._unknown(submission, grant, reason, None)
-            case Replied(answer):
-                ending = ending_of(answer.status)
-                if ending is Ending.MAYBE:
-                    reason = f"the service answered HTTP {answer.status}"
-                    return await self._unknown(submission, grant, reason, answer.status)
-                return await self._answered(submission, grant, answer), ending
+    async def _unsent(self, submission: Submission, grant: Grant, delivery: Unsent) -> tuple[MoeSegmentsError, Ending]:
+        never = NeverSent(grant.job, grant.attempt, delivery.reason, again=self._goes_on(submission, delivery))
+        submission.lingers = never if never.again else None
+        await self._record(never)
+        return _LATE if delivery is _NOT_IN_TIME else NotSent(delivery.reason), Ending.NOT_SENT
 
     async def _unknown(
         self, submission: Submission, grant: Grant, reason: str, status: int | None
@@ -371,16 +363,25 @@ class Submitter:
         await self._record(Unknown(grant.job, grant.attempt, reason, status))
         return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
 
-    async def _answered(self, submission: Submission, grant: Grant, answer: Answer) -> MoeSegmentsError | None:
+    async def _replied(
+        self, submission: Submission, grant: Grant, answer: Answer
+    ) -> tuple[MoeSegmentsError | None, Ending | None]:
+        ending = ending_of(answer.status)
+        if ending is Ending.MAYBE:
+            return await self._unknown(submission, grant, f"the service answered HTTP {answer.status}", answer.status)
+        if ending is not None:
+            return await self._refused(submission, grant, answer), ending
         job, attempt = grant.job, grant.attempt
-        if ending_of(answer.status) is None:
-            try:
-                accepted = _accepted(submission, answer)
-            except AnswerShapeError as misfit:
-                await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
-                return misfit
-            await self._record(Answered(job, attempt, answer.status, accepted=facts_of(accepted)))
-            return None
+        try:
+            accepted = _accepted(submission, answer)
+        except AnswerShapeError as misfit:
+            await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
+            return misfit, None
+        await self._record(Answered(job, attempt, answer.status, accepted=facts_of(accepted)))
+        return None, None
+
+    async def _refused(self, submission: Submission, grant: Grant, answer: Answer) -> MoeSegmentsError:
+        job, attempt = grant.job, grant.attempt
         error = error_from(answer, job_id=job)
         spends = self._settings.limits.spends(answer.status)
         refused = Answered(job, attempt, answer.status, error=_remembered_error(error), spends=spends)

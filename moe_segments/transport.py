@@ -93,11 +93,19 @@ class Pace:
 
         self._limiter = AsyncLimiter(1, 1 / requests_per_s)
         self._turn = asyncio.Lock()
+        self._waiting = 0
 
     async def wait(self) -> None:
         """Return when it is this caller's turn."""
-        async with self._turn:
+        if not self._waiting and self._limiter.has_capacity():  # nobody to stand behind, and nothing to wait for
             await self._limiter.acquire()
+            return
+        self._waiting += 1
+        try:
+            async with self._turn:
+                await self._limiter.acquire()
+        finally:
+            self._waiting -= 1
 
     async def __aenter__(self) -> None:
         await self.wait()

@@ -44,7 +44,7 @@ def test_the_sandbox_knows_nothing_of_the_client() -> None:
         if name.startswith("moe_segments")
     }
 
-    assert {name.split(".")[1] for name in imported} == {"errors", "limits", "models", "sandbox"}
+    assert {name.split(".")[1] for name in imported} == {"errors", "fields", "limits", "models", "sandbox"}
 
 
 async def status_of(session: aiohttp.ClientSession, url: str) -> int:
