@@ -488,12 +488,20 @@ MUTANTS: Final = (
         (f"{_FILES}a_value_at_the_seam_of_two_slices_is_found",),
     ),
     Mutant(
-        "doubtful-chunks-not-settled",
+        "suspects-taken-for-duplicates",
         117,
         _VALUES,
-        "                met |= suspects.intersection(rows)\n",
-        "                pass\n",
+        "is_repeat = [first[row] < line for line, row in zip(self._lines, self._rows, strict=True)]",
+        "is_repeat = [first[row] < line + 1 for line, row in zip(self._lines, self._rows, strict=True)]",
         (f"{_TWIN}",),
+    ),
+    Mutant(
+        "second-half-of-the-values-forgotten",
+        117,
+        _VALUES,
+        "        other = _Half(1)\n",
+        "        other = _Half(0)\n",
+        (f"{_RULE}many_duplicates_are_told_like_few",),
     ),
     Mutant(
         "blanks-at-both-ends-told-twice",
