@@ -504,6 +504,22 @@ MUTANTS: Final = (
         (f"{_RULE}many_duplicates_are_told_like_few",),
     ),
     Mutant(
+        "mended-blanks-at-both-ends-told-twice",
+        0,
+        "moe_segments/core/mending.py",
+        "leading + trailing - both)",
+        "leading + trailing)",
+        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
+    ),
+    Mutant(
+        "rows-taken-to-be-alike",
+        0,
+        "moe_segments/core/mending.py",
+        "                if len(rows) == number:\n",
+        "                if rows:\n",
+        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
+    ),
+    Mutant(
         "blanks-at-both-ends-told-twice",
         106,
         _LOOKS,
