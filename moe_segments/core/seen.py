@@ -143,6 +143,9 @@ class SeenHashes:
             rows = rows_of(self._reread, place)
             if here := wanted.intersection(rows):
                 wanted -= here
+                if len(here) <= _FEW:
+                    first.update((row, place.first_line + rows.index(row)) for row in here)
+                    continue
                 for line, row in enumerate(rows, place.first_line):
                     if row in here:
                         first.setdefault(row, line)
@@ -303,6 +306,7 @@ _HASH_BITS: Final = 60  # an int of 32 bytes; with more it has 48
 _DOUBTFUL_MOST: Final = 4
 _SUSPECTS_LEAST: Final = 20_000
 _VALUES_A_SUSPECT: Final = 20
+_FEW: Final = 8  # of a chunk's rows, that are looked for one by one
 
 
 def _merged(lines: array[int], others: array[int]) -> array[int]:
