@@ -29,6 +29,23 @@ _WIDE_EDGES: Final = re.compile(
     r"\A[ \t\u00a0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]+|"
     r"[ \t\u00a0\u1680\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]+\Z"
 )
+# Rows are between two line feeds, as in `Chunk.text`. No pattern can take longer than the text is long: what repeats
+# gives nothing back, and in a run of blanks or commas only the first one is a beginning.
+_WIDE_BLANK: Final = re.compile(
+    rb"\xc2\xa0|\xe1\x9a\x80|\xe2\x80[\x80-\x8d\xa8\xa9\xaf]|\xe2\x81[\x9f\xa0]|\xe3\x80\x80|\xef\xbb\xbf"
+)
+_ONLY_BLANKS: Final = re.compile(rb"\n[ \t]++(?=\n)")
+_BLANKS_AT_BOTH: Final = re.compile(rb"\n[ \t][^\n]*+(?<=[ \t])(?=\n)")
+_LEADING_BLANKS: Final = re.compile(rb"\n[ \t]++")
+_TRAILING_BLANKS: Final = re.compile(rb"[ \t](?<![ \t][ \t])[ \t]*+(?=\n)")
+_TRAILING_COMMAS: Final = re.compile(rb"[, \t](?<![, \t][, \t])[, \t]*+(?=\n)")
+_QUOTED: Final = re.compile(rb'(\n)"[ \t]*+((?:[^\n", \t]++|[ \t]++(?!"))*+)[ \t]*+"(?=\n)')
+# What may be around every row of a file: before, after, what it breaks.
+_AROUND: Final = (
+    (b'"', b'",', (rules.TRAILING_COMMA, rules.QUOTES)),
+    (b'"', b'"', (rules.QUOTES,)),
+    (b"", b",", (rules.TRAILING_COMMA,)),
+)
 
 
 class Mender:
@@ -153,7 +170,10 @@ class Mender:
     def _mended(self, text: bytes) -> bytes:
         minded = text.translate(None, _UNMINDED)
         if len(minded) > _FEW_BYTES:
-            text = b"\n".join((b"", *map(self._mended_row, text[1:-1].split(b"\n")), b""))
+            if minded.isascii() or not _WIDE_BLANK.search(text):
+                text = self._mended_alike(text, minded) or self._mended_whole(text, minded)
+            else:
+                text = b"\n".join((b"", *map(self._mended_row, text[1:-1].split(b"\n")), b""))
         elif minded:
             text = b"".join(self._mended_around(text, minded))
         if not self.rows and self._header:
@@ -162,6 +182,41 @@ class Mender:
                 self._tell(rules.HEADER)
                 self.rows += 1
                 return rest
+        return text
+
+    def _mended_alike(self, text: bytes, minded: bytes) -> bytes | None:
+        """All rows of a text when every one has the same around it, and nothing else to mind; None when not."""
+        number = text.count(b"\n") - 1
+        for before, after, codes in _AROUND:
+            if len(minded) != number * len(before + after) or not text.startswith(b"\n" + before):
+                continue
+            if text.endswith(after + b"\n"):
+                rows = text[1 + len(before) : -1 - len(after)].split(after + b"\n" + before)
+                if len(rows) == number:
+                    for code in codes:
+                        self._tell(code, number)
+                    return b"\n".join((b"", *rows, b""))
+        return None
+
+    def _mended_whole(self, text: bytes, minded: bytes) -> bytes:
+        """All rows of a text at once, as `mended` does it; there are no blanks in it but ASCII's."""
+        if b" " in minded or b"\t" in minded:
+            text = self._without_edge_blanks(text)
+        if b"," in minded:
+            text, number = _TRAILING_COMMAS.subn(b"", text)
+            self._tell(rules.TRAILING_COMMA, number)
+        if b'"' in minded:
+            pieces = _QUOTED.split(text)
+            text = b"".join(pieces)
+            self._tell(rules.QUOTES, len(pieces) // 3)
+        return text
+
+    def _without_edge_blanks(self, text: bytes) -> bytes:
+        text = _ONLY_BLANKS.sub(b"\n", text)
+        both = len(_BLANKS_AT_BOTH.findall(text))
+        text, leading = _LEADING_BLANKS.subn(b"\n", text)
+        text, trailing = _TRAILING_BLANKS.subn(b"", text)
+        self._tell(rules.EDGE_BLANKS, leading + trailing - both)
         return text
 
     def _mended_around(self, text: bytes, minded: bytes) -> Iterator[bytes]:

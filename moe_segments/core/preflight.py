@@ -73,7 +73,7 @@ class Preflight:
             chunk_bytes: How many bytes are looked at at a time.
             fast_from_rows: From how many rows on numpy is used, where it is installed and *reread* is given; None:
                 never.
-            key_bits: How much of a hash numpy's way keeps; only to test that it does not matter.
+            key_bits: How much of a hash is kept; only to test that it does not matter.
         """
         self._source, self._limits, self._most = source, limits or QuotaLimits(), findings_per_rule
         self._rows_most = rows_checked_most

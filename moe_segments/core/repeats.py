@@ -1,11 +1,11 @@
-"""Which rows repeat an earlier one: by a set of values, and from some size on, where numpy is installed, with numpy."""
+"""Which rows repeat an earlier one: by a set, and from some size on, where numpy is installed, with numpy."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.seen import SeenValues
+from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,12 +36,14 @@ class Repeats:
             reread: Gives bytes of the source once more, by offset and size.
             expected_bytes: How large the source will be, where that is known.
             fast_from_rows: From how many rows on numpy is used, where it is installed and *reread* given; None: never.
-            key_bits: How much of a hash numpy's way keeps; only to test that it does not matter.
+            key_bits: How much of a hash is kept; only to test that it does not matter.
         """
         self._reread, self._expected_bytes = reread, expected_bytes
         self._fast_from = fast_from_rows if reread else None
         self._key_bits = key_bits
-        self._seen: SeenValues | SeenKeys = SeenValues(reread)
+        self._seen: SeenValues | SeenHashes | SeenHalves | SeenKeys = SeenValues()
+        if reread is not None:
+            self._seen = SeenHashes(reread) if key_bits is None else SeenHashes(reread, key_bits=key_bits)
         self._rows = 0
 
     @property
@@ -64,6 +66,10 @@ class Repeats:
         self._rows += told[0]
         if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
             self._go_fast()
+        if isinstance(self._seen, SeenHashes) and self._seen.is_crowded:
+            assert self._reread is not None  # or there were no hashes
+            places, self._seen = self._seen.places, SeenHalves(self._reread)  # lets go of the hashes
+            self._seen.add_again(places)
         return told
 
     def finish(self, most: int) -> Duplicates:
@@ -72,7 +78,7 @@ class Repeats:
 
     def let_go(self) -> Iterator[None]:
         """Forget everything, a little at each step. Nothing can be asked afterwards."""
-        return self._seen.let_go() if isinstance(self._seen, SeenValues) else iter(())
+        return self._seen.let_go() if isinstance(self._seen, SeenHashes | SeenHalves | SeenValues) else iter(())
 
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
@@ -89,5 +95,5 @@ class Repeats:
             return
         assert self._reread is not None  # or this would never be asked for
         seen = SeenKeys(self._reread) if self._key_bits is None else SeenKeys(self._reread, key_bits=self._key_bits)
-        places, self._seen = self._seen.places, seen  # lets go of the values
+        places, self._seen = self._seen.places, seen  # lets go of what it kept
         seen.add_again(places)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import random
 import re
 import tracemalloc
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import pytest
@@ -17,8 +18,13 @@ from moe_segments.core.chunks import Chunk
 from moe_segments.core.preflight import Finding, Preflight, PreflightReport
 from moe_segments.core.presigned import expiry_of
 from moe_segments.core.rules import RULES, Severity
-from moe_segments.core.seen import SeenValues
+from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
 from moe_segments.limits import QuotaLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moe_segments.core.seen import Reread
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "preflight.md"
 CANARY: Final = "canary-9f8e7d6c"
@@ -293,13 +299,34 @@ def test_a_duplicate_is_told_without_its_first_line_where_nothing_can_be_read_ag
     assert [(one.line, one.other_line) for one in preflight.finish().errors] == [(3, None)]
 
 
-def test_lines_of_duplicates_ascend_whenever_they_were_found() -> None:
+@pytest.mark.parametrize("make", [SeenHashes, SeenHalves, lambda _: SeenValues()])
+def test_lines_of_duplicates_ascend_whenever_they_were_found(
+    make: Callable[[Reread], SeenHashes | SeenHalves | SeenValues],
+) -> None:
     data = b"a\nb\na\nc\n \nb\n"
-    seen = SeenValues(lambda offset, size: data[offset : offset + size])
+    seen = make(lambda offset, size: data[offset : offset + size])
     for offset, first_line, blank in ((0, 1, []), (4, 3, []), (8, 5, [0])):
         seen.add(Chunk(b"\n" + data[offset : offset + 4], offset, 4), first_line, blank)
 
     assert list(seen.finish(20).lines) == [3, 6]
+
+
+def test_many_duplicates_are_told_like_few() -> None:
+    """From some number on they are found in another way: by halves of the values, read twice."""
+    chance = random.Random(7)
+    for distinct in (3, 40, 60_000):
+        rows = [b"%d" % (chance.randrange(distinct) * 7) for _ in range(60_000)]
+        rows[100::1_000] = [b""] * 60
+        rows[101::1_000] = [b" \t"] * 60
+        met: dict[bytes, int] = {}
+        again = [
+            (line, met[row]) for line, row in enumerate(rows, 1) if row.strip() and met.setdefault(row, line) < line
+        ]
+        report = check(b"\n".join((*rows, b"")), fast_from_rows=None, findings_per_rule=9_000)
+        found = [(one.line, one.other_line) for one in report.findings if one.code == "MOE117"]
+        assert report.counts["MOE117"] == len(again)
+        assert found == again[:9_000]
+        assert report.counts["MOE102"] == 120
 
 
 def test_what_was_seen_is_let_go_in_many_steps() -> None:
