@@ -6,6 +6,7 @@ counts them by its own windows.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -27,6 +28,7 @@ __all__ = ["restore", "take"]
 
 _FORMAT: Final = 2  # of the data; 1 had no number
 _DEFAULTS: Final = {field.name: field.default for field in attrs.fields(JobRecord)}
+_values_of: Final = attrgetter(*_DEFAULTS)
 
 
 def take(state: WorkspaceState) -> Mapping[str, object]:
@@ -194,8 +196,8 @@ def _jobs(jobs: Jobs) -> dict[str, object]:
 
 
 def _record(record: JobRecord) -> dict[str, object]:
-    values = ((name, getattr(record, name), default) for name, default in _DEFAULTS.items())
-    return {name: value for name, value, default in values if value != default}
+    values = zip(_DEFAULTS.items(), _values_of(record), strict=True)
+    return {name: value for (name, default), value in values if value != default}
 
 
 def _jobs_from(state: WorkspaceState, data: Mapping[str, Any]) -> Jobs:
