@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from moe_segments.errors import JournalError
 from moe_segments.journal.bell import Bell
@@ -27,7 +28,7 @@ from moe_segments.journal.clock import BootClock
 from moe_segments.journal.files import holder
 from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.store import Options, SqliteStore, lock_path
-from moe_segments.journal.worker import Turn, WorkerThread
+from moe_segments.journal.worker import Answering, Turn, WorkerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,15 +194,18 @@ class SqliteJournal:
 
     async def _run(self, work: Callable[[Turn], T]) -> T:
         """Let the thread do *work* to its end, unless its turn does not come in time."""
-        worker = self._usable()
+        worker, loop = self._usable(), asyncio.get_running_loop()
         turn = Turn(self._options.lock_timeout_s)
-        running = asyncio.get_running_loop().run_in_executor(worker, work, turn)
-        running.add_done_callback(self._heard)
-        # `wait` and `shield` leave the work alone when this task is cancelled.
-        await asyncio.wait((running,), timeout=self._options.lock_timeout_s)
-        if not running.done() and turn.take():
-            raise self._given_up()
-        return await asyncio.shield(running)
+        answer: asyncio.Future[T] = loop.create_future()
+        # It tells its answer by itself.
+        loop.run_in_executor(  # type: ignore[unused-awaitable]  # said above
+            Answering(worker, loop, partial(self._heard, answer)), work, turn
+        )
+        timer = loop.call_later(self._options.lock_timeout_s, self._give_up, answer, turn)
+        try:
+            return await answer  # a cancelled task leaves the work alone
+        finally:
+            timer.cancel()
 
     def _usable(self) -> WorkerThread:
         if self._worker is None:
@@ -213,10 +217,17 @@ class SqliteJournal:
             )
         return self._worker
 
-    def _heard(self, running: asyncio.Future[T]) -> None:
-        if not running.cancelled():
-            running.exception()  # whoever awaited it may be gone
+    def _heard(self, answer: asyncio.Future[T], result: T | None, failure: BaseException | None) -> None:
+        if not answer.done():  # whoever awaited it may be gone
+            if failure is None:
+                answer.set_result(cast("T", result))
+            else:
+                answer.set_exception(failure)
         self._bell.ring()
+
+    def _give_up(self, answer: asyncio.Future[T], turn: Turn) -> None:
+        if not answer.done() and turn.take():
+            answer.set_exception(self._given_up())
 
     def _given_up(self) -> JournalError:
         path = self._store.path

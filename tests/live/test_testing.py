@@ -7,6 +7,7 @@ import contextvars
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -14,13 +15,17 @@ import pytest
 from aiohttp import web
 
 from moe_segments import CallbackReceiver, CreateFileSegment, SegmentsClient
+from moe_segments.core.events import OwnerGone
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import EPOCH_US, journal_clock, run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
+
+    from moe_segments.core.events import Batch, Event
 
 BIG: Final = b"x" * 1_000_000
 
@@ -323,3 +328,27 @@ def test_tls_in_memory_is_refused_in_words() -> None:
             await asyncio.open_connection("127.0.0.1", 443, ssl=True)
 
     run_virtually(main, in_memory=True)
+
+
+def test_no_time_passes_while_a_journal_s_thread_works(tmp_path: Path) -> None:
+    """Else its lock time-out, and whoever sleeps meanwhile, would be over before the disk has answered."""
+
+    def decide(_missed: Sequence[Batch], _now_us: int) -> Sequence[Event]:
+        time.sleep(0.2)
+        return (OwnerGone("j", 1),)
+
+    async def asked() -> float:
+        journal = SqliteJournal(tmp_path / "quota.db", "W1")
+        await journal.open()
+        sleeper = asyncio.create_task(asyncio.sleep(3_600))
+        given_up = asyncio.create_task(journal.transact(0, decide, batch_id="a"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await journal.transact(0, decide, batch_id="b") is not None
+        assert not sleeper.done()
+        sleeper.cancel()
+        passed_s = asyncio.get_running_loop().time()
+        await journal.close()
+        return passed_s
+
+    assert run_virtually(asked) < 1
