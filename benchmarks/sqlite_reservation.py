@@ -20,15 +20,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import math
 import os
-import random
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -37,62 +34,34 @@ import attrs
 
 from benchmarks.asking import ROWS, SCOPE, asked, governed
 from benchmarks.peers import PyrateSqlite, loaded
+from benchmarks.reservations import (
+    SLICE,
+    WIDE,
+    many_tasks,
+    measured_in_turns,
+    one_reservation,
+    one_task,
+    peer_calls,
+    show,
+)
 from benchmarks.verdict import ratio_of_medians, state, state_fact, state_figure
-from moe_segments.core.admission import Admitted, admit
-from moe_segments.core.events import encode
-from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import QuotaExceeded
 from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
-    from benchmarks.peers import Peer
-    from moe_segments.governor import Governor
+    from benchmarks.reservations import Found, Sample
 
 Mode: TypeAlias = Literal["DELETE", "WAL"]
-Sample: TypeAlias = "Callable[[], Awaitable[float]]"  # seconds an operation, over one slice
 
 ONE_BOUND: Final = 1.5
 TOGETHER_BOUNDS: Final[dict[Mode, float]] = {"DELETE": 20.0, "WAL": 10.0}
 SYNCHRONOUS: Final[dict[Mode, str]] = {"DELETE": "EXTRA", "WAL": "FULL"}
 WAL_FROM: Final = (3, 51, 3)
-SLICE: Final = 20
-TASKS: Final = 100
-EACH: Final = 5  # reservations of a task in a slice
 REFUSALS: Final = 1_000
-WIDE: Final = QuotaLimits(operations_per_hour=10**5, operations_per_day=10**6, users_per_day=10**12)
-
-
-# Ours
-
-
-def one_task(governor: Governor, names: Iterator[str]) -> Sample:
-    async def sample() -> float:
-        asks = [asked(name) for name in itertools.islice(names, SLICE)]
-        began_s = time.perf_counter()
-        for ask in asks:
-            await governor.reserve(ask, max_wait_s=0)
-        return (time.perf_counter() - began_s) / SLICE
-
-    return sample
-
-
-def many_tasks(governor: Governor, names: Iterator[str]) -> Sample:
-    async def sample() -> float:
-        rest = iter([asked(name) for name in itertools.islice(names, TASKS * EACH)])
-
-        async def work() -> None:
-            for ask in rest:
-                await governor.reserve(ask, max_wait_s=math.inf)
-
-        began_s = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(TASKS)))
-        return (time.perf_counter() - began_s) / (TASKS * EACH)
-
-    return sample
 
 
 # The floors
@@ -116,13 +85,6 @@ def bare_transactions(connection: sqlite3.Connection, mode: Mode) -> Sample:
     return sample
 
 
-def one_reservation() -> str:
-    """What the journal writes for one of ours."""
-    verdict, *_ = admit(WorkspaceState(WIDE), [asked("segment 12345")], 0, look_ahead_for=frozenset())
-    assert isinstance(verdict, Admitted)
-    return encode([verdict.event])
-
-
 def syncs(fd: int) -> Sample:
     async def sample() -> float:
         began_s = time.perf_counter()
@@ -130,16 +92,6 @@ def syncs(fd: int) -> Sample:
             os.pwrite(fd, bytes([number]) * 512, 512 * number)
             os.fdatasync(fd)
         return (time.perf_counter() - began_s) / SLICE
-
-    return sample
-
-
-def peer_calls(peer: Peer, rows: int, count: int) -> Sample:
-    async def sample() -> float:
-        began_s = time.perf_counter()
-        for _ in range(count):
-            assert peer.admit(rows)
-        return (time.perf_counter() - began_s) / count
 
     return sample
 
@@ -190,16 +142,6 @@ class Bench:
             self.stack.callback(peer.close)
             self.sides[f"pyrate-limiter, {name}"] = peer_calls(peer, rows, count)
 
-    async def measure(self, rounds: int) -> dict[str, list[float]]:
-        """Seconds an operation, by side."""
-        found: defaultdict[str, list[float]] = defaultdict(list)
-        for sample in self.sides.values():
-            await sample()
-        for _ in range(rounds):
-            for side, sample in random.sample(list(self.sides.items()), len(self.sides)):
-                found[side].append(await sample())
-        return {side: found[side] for side in self.sides}
-
 
 def wal_is_sound() -> bool:
     """Whether the journal takes WAL from this SQLite; says why not."""
@@ -209,7 +151,7 @@ def wal_is_sound() -> bool:
     return False
 
 
-async def measured(directory: Path, rounds: int) -> dict[str, list[float]]:
+async def measured(directory: Path, rounds: int) -> Found:
     async with AsyncExitStack() as stack:
         bench = Bench(directory, stack, (f"segment {number}" for number in itertools.count()))
         await bench.add_journals("DELETE")
@@ -217,7 +159,7 @@ async def measured(directory: Path, rounds: int) -> dict[str, list[float]]:
             await bench.add_journals("WAL")
         bench.add_sync()
         bench.add_peers()
-        return await bench.measure(rounds)
+        return await measured_in_turns(bench.sides, rounds)
 
 
 # Refusals
@@ -259,10 +201,8 @@ async def refuse(directory: Path) -> Refused:
 # Report
 
 
-def report(found: dict[str, list[float]]) -> bool:
-    for side, taken_s in found.items():
-        us = [one_s * 1e6 for one_s in taken_s]
-        print(f"  {side:<36}{statistics.median(us):>10,.0f} us ({min(us):,.0f} to {max(us):,.0f})")
+def report(found: Found) -> bool:
+    show(found)
     within = []
     for mode, least in TOGETHER_BOUNDS.items():
         bare_s = found.get(f"{mode}, bare transaction")

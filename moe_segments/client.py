@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from moe_segments.errors import (
     NotSent,
     OutcomeUnknown,
 )
+from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job
@@ -29,16 +31,13 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import (
-    Accepted,
     AddUsers,
-    ArchiveSegment,
     CreateFileSegment,
     CreateFilterSegment,
     FileOperation,
     JobState,
     RemoveUsers,
     ReplaceUsers,
-    UnarchiveSegment,
 )
 from moe_segments.operations import check_many, check_operation
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
@@ -47,7 +46,6 @@ from moe_segments.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -68,7 +66,7 @@ _MOST_ID_CHARS: Final = 200
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
-class SegmentsClient(FilterSegmentCalls):
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -167,6 +165,7 @@ class SegmentsClient(FilterSegmentCalls):
             self.settings,
             follower=self.follower,
             governor=self.governor,
+            intake=self._intake,
             transport=self._transport,
             receiver=self._callbacks,
         )
@@ -297,223 +296,6 @@ class SegmentsClient(FilterSegmentCalls):
         for record in tuple(records.values()):
             if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
                 self._look_for(record.id)
-
-    # Operations
-
-    async def create_file_segment(
-        self,
-        *,
-        name: str,
-        attribute_name: str,
-        attribute_type: Literal["string", "double"],
-        expiry_time: int,
-        file_url: str | None = None,
-        file: Path | str | None = None,
-        emails: Iterable[str] = (),
-        callback_url: str | None = None,
-        rows: int | None = None,
-        preflight: Preflight | None = None,
-        max_wait_s: float = 0.0,
-    ) -> Job:
-        r"""Create a file segment from a CSV. The name is used up for ever, also when processing fails.
-
-        Args:
-            name: At most 200 characters, none of `: | * ? \ < > = $ "`, no leading dot.
-            attribute_name: The user attribute the values are matched against, such as "ID".
-            attribute_type: "string" or "double".
-            expiry_time: Days until the service archives the segment, from 1.
-            file_url: A public CSV, one value a line, at most 150 MB.
-            file: A local file instead; it is published first.
-            emails: Who is told of the result by e-mail.
-            callback_url: An address of your own for the result; then `Job.result` hears nothing.
-            rows: How many values the file has, an upper bound; None: as many as are counted.
-            preflight: "error", "warn" or "off" as for the client, whose own it goes before.
-            max_wait_s: Longest wait for quota and segment, seconds; 0 refuses at once, `math.inf` waits.
-
-        Returns:
-            The accepted job; users appear later, see `Job.result`.
-
-        Raises:
-            InputError: A value breaks a documented rule, or the file has more rows than were declared.
-            PreflightError: The file breaks a rule, see its `report`; or it cannot be read or published, or it changed.
-            QuotaExceeded: A quota is full for longer than *max_wait_s*.
-            QuotaNeverFits: The file has more rows than a whole day allows.
-            SegmentBusy: Another operation on this segment is not finished.
-            Conflict: The name exists.
-            OutcomeUnknown: Sent, answer lost. Do not create again: await the job, or look for the segment.
-            NotSent: No connection could be made.
-            ApiError: Any other refusal of the service.
-
-        Source: https://moengage.com/docs/api/file-segments/create-file-segment, read 2026-08-01.
-        """
-        return await self.submit(
-            CreateFileSegment(
-                name=name,
-                attribute_name=attribute_name,
-                attribute_type=attribute_type,
-                expiry_time=expiry_time,
-                file_url=file_url,
-                file=file,
-                emails=emails,
-                callback_url=callback_url,
-                rows=rows,
-            ),
-            max_wait_s=max_wait_s,
-            preflight=preflight,
-        )
-
-    async def add_users(
-        self,
-        *,
-        name: str,
-        attribute_name: str,
-        attribute_type: Literal["string", "double"],
-        file_url: str | None = None,
-        file: Path | str | None = None,
-        cs_id: str | None = None,
-        emails: Iterable[str] = (),
-        callback_url: str | None = None,
-        rows: int | None = None,
-        preflight: Preflight | None = None,
-        max_wait_s: float = 0.0,
-    ) -> Job:
-        """Add the file's users to a file segment. Parameters and errors as for `create_file_segment`.
-
-        Args:
-            name: The segment's name.
-            attribute_name: The user attribute the values are matched against.
-            attribute_type: "string" or "double".
-            file_url: A public CSV, one value a line, at most 150 MB.
-            file: A local file instead; it is published first.
-            cs_id: The segment's identifier; it wins over *name*.
-            emails: Who is told of the result by e-mail.
-            callback_url: An address of your own for the result.
-            rows: How many values the file has, an upper bound; None: it is counted.
-            preflight: "error", "warn" or "off".
-            max_wait_s: Longest wait for quota and segment, seconds.
-
-        Returns:
-            The accepted job.
-
-        Raises:
-            NotFound: No such segment. Nothing was changed.
-            OutcomeUnknown: Sent, answer lost. Adding again is harmless and spends quota again.
-
-        Source: https://moengage.com/docs/api/file-segments/add-users-to-file-segment, read 2026-08-01.
-        """
-        operation = AddUsers(
-            name=name,
-            attribute_name=attribute_name,
-            attribute_type=attribute_type,
-            file_url=file_url,
-            file=file,
-            cs_id=cs_id,
-            emails=emails,
-            callback_url=callback_url,
-            rows=rows,
-        )
-        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
-
-    async def remove_users(
-        self,
-        *,
-        name: str,
-        attribute_name: str,
-        attribute_type: Literal["string", "double"],
-        file_url: str | None = None,
-        file: Path | str | None = None,
-        cs_id: str | None = None,
-        emails: Iterable[str] = (),
-        callback_url: str | None = None,
-        rows: int | None = None,
-        preflight: Preflight | None = None,
-        max_wait_s: float = 0.0,
-    ) -> Job:
-        """Remove the file's users from a file segment. Parameters, result and errors as for `add_users`.
-
-        Source: https://moengage.com/docs/api/file-segments/remove-users-from-file-segment, read 2026-08-01.
-        """
-        operation = RemoveUsers(
-            name=name,
-            attribute_name=attribute_name,
-            attribute_type=attribute_type,
-            file_url=file_url,
-            file=file,
-            cs_id=cs_id,
-            emails=emails,
-            callback_url=callback_url,
-            rows=rows,
-        )
-        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
-
-    async def replace_users(
-        self,
-        *,
-        name: str,
-        attribute_name: str,
-        attribute_type: Literal["string", "double"],
-        file_url: str | None = None,
-        file: Path | str | None = None,
-        cs_id: str | None = None,
-        emails: Iterable[str] = (),
-        callback_url: str | None = None,
-        rows: int | None = None,
-        preflight: Preflight | None = None,
-        max_wait_s: float = 0.0,
-    ) -> Job:
-        """Make the file's users the whole membership of a file segment. Otherwise as `add_users`.
-
-        Source: https://moengage.com/docs/api/file-segments/replace-users-from-file-segment, read 2026-08-01.
-        """
-        operation = ReplaceUsers(
-            name=name,
-            attribute_name=attribute_name,
-            attribute_type=attribute_type,
-            file_url=file_url,
-            file=file,
-            cs_id=cs_id,
-            emails=emails,
-            callback_url=callback_url,
-            rows=rows,
-        )
-        return await self.submit(operation, max_wait_s=max_wait_s, preflight=preflight)
-
-    async def archive_segment(self, *, name: str, cs_id: str | None = None, max_wait_s: float = 0.0) -> Accepted:
-        """Archive a segment: one active segment less; a file segment's users are dropped after 30 days.
-
-        Args:
-            name: The segment's name.
-            cs_id: The segment's identifier; it wins over *name*.
-            max_wait_s: Longest wait for the segment, seconds.
-
-        Returns:
-            The service's answer; `cs_id` is None in its newer form.
-
-        Raises:
-            SegmentBusy: A file operation on this segment is not finished.
-            NotFound: No such segment.
-            OutcomeUnknown: Sent, answer lost. Archiving again is safe.
-
-        Source: https://moengage.com/docs/api/manage-segments/archive-segment, read 2026-08-01.
-        """
-        return await self._accepted(ArchiveSegment(name=name, cs_id=cs_id), max_wait_s)
-
-    async def unarchive_segment(self, *, name: str, cs_id: str | None = None, max_wait_s: float = 0.0) -> Accepted:
-        """Make an archived segment active again. Takes one active segment. Otherwise as `archive_segment`.
-
-        Raises:
-            QuotaExceeded: As many segments are active as may be.
-
-        Source: https://moengage.com/docs/api/manage-segments/unarchive-segment, read 2026-08-01.
-        """
-        return await self._accepted(UnarchiveSegment(name=name, cs_id=cs_id), max_wait_s)
-
-    async def _accepted(self, operation: Operation, max_wait_s: float) -> Accepted:
-        job = await self.submit(operation, max_wait_s=max_wait_s)
-        accepted = job.accepted
-        if accepted is None:
-            raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
-        return accepted
 
     # Jobs
 
@@ -677,31 +459,30 @@ class SegmentsClient(FilterSegmentCalls):
         taken = await self._intake.take(operation, preflight)
         if operation.rows != taken.rows:
             submission.operation = attrs.evolve(operation, rows=taken.rows)
-        submission.file_url, submission.checked = taken.file_url, taken.facts
-
-        async def look_again() -> None:
-            await self._intake.look_again(taken)
-            submission.file_url = taken.file_url
-
-        submission.look_again = look_again
+        submission.taken = taken
 
     async def _carry_out(self, submission: Submission) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
-        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._submitter.carry_out(submission))
+        ended = loop.create_future()
         self._tasks[task] = submission
-        task.add_done_callback(lambda done: self._carried_out(done, submission))
+        task.add_done_callback(partial(self._carried_out, submission, ended))
         try:
-            await asyncio.shield(task)
+            await ended  # rather than the task, which a caller that is cancelled would take along
         except asyncio.CancelledError:
-            if task.cancelled():  # by closing, not by the caller
-                raise _closed(submission) from None
             if not submission.granted and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             raise
+        if task.cancelled():  # by closing, not by the caller
+            raise _closed(submission)
+        task.result()
 
-    def _carried_out(self, task: asyncio.Task[None], submission: Submission) -> None:
+    def _carried_out(self, submission: Submission, ended: asyncio.Future[None], task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        if not ended.done():
+            ended.set_result(None)
         if not task.cancelled():
             task.exception()  # its caller may be gone; the journal has it
         record = self.follower.state.jobs.records.get(submission.job_id)

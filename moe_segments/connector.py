@@ -9,6 +9,7 @@ shorter than any server's idle time-out is, so that a burst shares it and a lone
 from __future__ import annotations
 
 import select
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,9 @@ KEPT_S: Final = 2.0  # the shortest idle time-out among common servers and proxi
 
 @attrs.define
 class Attempt:
-    """What is known of one send so far, also when it is cancelled. Filled by the trace; one per send.
+    """What is known of one send so far, also when it is cancelled; one per send.
+
+    The connector fills it, or a trace in a session that is not ours.
 
     Attributes:
         obtained: A connection was obtained: from here on the service may have the request.
@@ -48,10 +51,14 @@ ATTEMPT: ContextVar[Attempt | None] = ContextVar("moe_segments_attempt", default
 
 
 class KeptConnector(aiohttp.TCPConnector):
-    """As aiohttp's, but a connection is used again only if the other side has said nothing since. See the module."""
+    """As aiohttp's, but a connection is used again only if the other side has said nothing since. See the module.
+
+    It notes on the `Attempt` what it obtained, before a byte of the request can leave.
+    """
 
     def __init__(self) -> None:
         super().__init__(keepalive_timeout=KEPT_S)
+        self._served: weakref.WeakSet[object] = weakref.WeakSet()  # protocols of connections that were obtained
 
     async def connect(
         self,
@@ -63,10 +70,16 @@ class KeptConnector(aiohttp.TCPConnector):
         attempt = ATTEMPT.get()
         while True:
             connection = await super().connect(req, traces, timeout)
-            if attempt is None or not attempt.reused or _is_unspoken(connection):
-                return connection
-            connection.close()
-            attempt.obtained = attempt.reused = False
+            protocol = connection.protocol
+            reused = protocol in self._served
+            if reused and not _is_unspoken(connection):
+                connection.close()
+                continue
+            if protocol is not None and not reused:
+                self._served.add(protocol)
+            if attempt is not None:
+                attempt.obtained, attempt.reused = True, reused
+            return connection
 
 
 def _is_unspoken(connection: Connection) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError, OutcomeUnknown
+from moe_segments.fields import problem_of_name
 from moe_segments.limits import is_finite
-from moe_segments.models import CreateFilterSegment, UpdateFilterSegment, problem_of_name
+from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

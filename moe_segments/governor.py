@@ -52,6 +52,7 @@ _SECOND_US: Final = 1_000_000
 _MOST: Final = 10**9  # of anything that is told; more is a mistake
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
+_ALONE: Final = frozenset({0})  # the position of one who asks by itself
 _log = logging.getLogger("moe_segments.governor")
 
 
@@ -291,9 +292,15 @@ class Governor:
         if self._queue or self._passing is not None or not self._follower.answers_now:
             return False
         started_s = self._clock()
-        question = self._question((ticket,))
-        verdicts, now_us = self._follower.ask_now(question)
-        return self._deliver(ticket, verdicts[0], now_us, started_s)
+        asks = (ticket.ask,)
+        look_ahead_for = _ALONE if ticket.deadline_s < math.inf else frozenset()
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Verdict, int]]:
+            (verdict,) = admit(state, asks, now_us, look_ahead_for=look_ahead_for)
+            return ((verdict.event,) if isinstance(verdict, Admitted) else ()), (verdict, now_us)
+
+        verdict, now_us = self._follower.ask_now(question)
+        return self._deliver(ticket, verdict, now_us, started_s)
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """The request was provably never sent: everything it held is free again."""

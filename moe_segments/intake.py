@@ -19,8 +19,8 @@ import attrs
 
 from moe_segments.core.admission import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.verdict import checked_preflight, judge, problem_of_rows
 
 if TYPE_CHECKING:
@@ -172,6 +172,11 @@ class Intake:
         assert file_url is not None  # the model sees to it
         return Taken(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
 
+    @staticmethod
+    def is_fresh(taken: Taken) -> bool:
+        """Whether it was looked at so lately that it need not be looked at again before it is sent."""
+        return asyncio.get_running_loop().time() - taken.looked_s < _FRESH_S
+
     async def look_again(self, taken: Taken) -> None:
         """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
 
@@ -179,8 +184,6 @@ class Intake:
             PreflightError: It changed, or is no longer there.
         """
         loop = asyncio.get_running_loop()
-        if loop.time() - taken.looked_s < _FRESH_S:
-            return
         if taken.operation.file is not None:
             await self._look_at_published(taken, taken.operation.file)
         elif taken.checked is not None:

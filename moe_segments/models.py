@@ -7,21 +7,41 @@ through.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import attrs
 
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError
-from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
+from moe_segments.fields import (
+    optional_group,
+    path_of,
+    problem_of_attribute_type,
+    problem_of_data_center,
+    problem_of_emails,
+    problem_of_expiry_time,
+    problem_of_key,
+    problem_of_name,
+    problem_of_optional_email,
+    problem_of_optional_header,
+    problem_of_optional_name,
+    problem_of_optional_path,
+    problem_of_optional_rows,
+    problem_of_optional_text,
+    problem_of_optional_url,
+    problem_of_text,
+    problem_of_workspace,
+    refuse_with,
+    shown_group,
+    tuple_of,
+    url_without_query,
+)
+from moe_segments.limits import DATA_CENTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from moe_segments.filter_values import FilterGroup, RawFilter
 
@@ -45,146 +65,6 @@ __all__ = [
     "UpdateFilterSegment",
 ]
 
-_MAX_DAYS: Final = 2**31 - 1  # documented as int32
-_EMAIL: Final = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+")
-_ATTRIBUTE_TYPES: Final = ("string", "double")
-_Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
-
-
-def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
-    """What is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
-    if not isinstance(name, str) or not name.strip():
-        return "a segment needs a name that is not blank"
-    if len(name) > NAME_MAX_CHARS:
-        return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
-    if bad := sorted(NAME_FORBIDDEN.intersection(name)):
-        return f"must not contain {' '.join(bad)}"
-    if not name.isprintable():
-        return "must not contain control characters or line breaks"
-    if name != name.strip():
-        return "must not begin or end with a blank"
-    if name.startswith("."):
-        return "must not begin with a dot"
-    if name.lower() in NAME_RESERVED:
-        return f"{name!r} is reserved"
-    return None
-
-
-def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule
-    """What is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
-    if not isinstance(url, str) or not url:
-        return "must be a URL, such as https://files.example.com/users.csv"
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return "must be plain ASCII without blanks; percent-encode the rest"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "is not a valid URL"
-    schemes = ("https",) if https_only else ("https", "http")
-    if parts.scheme not in schemes:
-        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-    if not host:
-        return "has no host"
-    if parts.username is not None or parts.password is not None:
-        return "must not carry a user name or a password"
-    return None
-
-
-def url_without_query(url: str) -> str:
-    """Scheme, host and path of a URL: what may be logged or remembered of it."""
-    start, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def _refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:
-    def validate(_: object, attribute: _Attribute, value: object) -> None:
-        if problem := problem_of(value):
-            raise InputError(problem, attribute.name)
-
-    return validate
-
-
-def _optional_text(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        return "must be text that is not blank, or left out"
-    return None
-
-
-def _optional_header(value: object) -> str | None:
-    if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
-        return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
-    return None
-
-
-def _some_text(value: object) -> str | None:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        return "must be text that is not blank"
-    return None
-
-
-def _attribute_type(value: object) -> str | None:
-    return None if value in _ATTRIBUTE_TYPES else f"must be 'string' or 'double', not {value!r}"
-
-
-def _optional_url(value: object) -> str | None:
-    return None if value is None else problem_of_url(value)
-
-
-def _emails(value: object) -> str | None:
-    assert isinstance(value, tuple)
-    for position, email in enumerate(value, start=1):
-        if not isinstance(email, str) or not _EMAIL.fullmatch(email):
-            return f"address {position} is not an e-mail address"
-    return None
-
-
-def _optional_rows(value: object) -> str | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        return f"must be a whole number from 0, not {value!r}"
-    return None
-
-
-def _expiry_time(value: object) -> str | None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_DAYS:
-        return f"must be a whole number of days from 1 to {_MAX_DAYS}, not {value!r}"
-    return None
-
-
-def _data_center(value: object) -> str | None:
-    if not isinstance(value, str) or value not in DATA_CENTERS:
-        return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
-    return None
-
-
-def _secret(value: object) -> str | None:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
-        return "must be the key as shown on the dashboard's Data tile"
-    return None
-
-
-def _workspace(value: object) -> str | None:
-    if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
-        return "must be the workspace ID as shown under Settings > Account > APIs"
-    return None
-
-
-def _tuple_of(value: object) -> object:
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        raise InputError("must be a list of addresses, not one text", "emails")
-    return tuple(value) if hasattr(value, "__iter__") else value
-
-
-def _path(value: object) -> object:
-    return Path(value) if isinstance(value, str) else value
-
-
-def _optional_path(value: object) -> str | None:
-    return None if value is None or isinstance(value, Path) else "must be a path"
-
 
 @attrs.frozen(kw_only=True)
 class Credentials:
@@ -197,10 +77,10 @@ class Credentials:
         db_name: The database, sent as MOE-DBNAME and Database when given.
     """
 
-    workspace_id: str = attrs.field(validator=_refuse_with(_workspace))
-    api_key: str = attrs.field(validator=_refuse_with(_secret), repr=lambda _: "'***'")
-    data_center: str = attrs.field(validator=_refuse_with(_data_center))
-    db_name: str | None = attrs.field(default=None, validator=_refuse_with(_optional_header))
+    workspace_id: str = attrs.field(validator=refuse_with(problem_of_workspace))
+    api_key: str = attrs.field(validator=refuse_with(problem_of_key), repr=lambda _: "'***'")
+    data_center: str = attrs.field(validator=refuse_with(problem_of_data_center))
+    db_name: str | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_header))
 
     @property
     def scope(self) -> str:
@@ -233,25 +113,25 @@ class FileOperation:
 
     op: ClassVar[str]
 
-    name: str = attrs.field(validator=_refuse_with(problem_of_name))
-    attribute_name: str = attrs.field(validator=_refuse_with(_some_text))
-    attribute_type: str = attrs.field(validator=_refuse_with(_attribute_type))
+    name: str = attrs.field(validator=refuse_with(problem_of_name))
+    attribute_name: str = attrs.field(validator=refuse_with(problem_of_text))
+    attribute_type: str = attrs.field(validator=refuse_with(problem_of_attribute_type))
     file_url: str | None = attrs.field(
         default=None,
-        validator=_refuse_with(_optional_url),
+        validator=refuse_with(problem_of_optional_url),
         repr=lambda url: repr(url and url_without_query(url)),
     )
-    file: Path | None = attrs.field(default=None, converter=_path, validator=_refuse_with(_optional_path))
+    file: Path | None = attrs.field(default=None, converter=path_of, validator=refuse_with(problem_of_optional_path))
     emails: tuple[str, ...] = attrs.field(
         default=(),
-        converter=_tuple_of,
-        validator=_refuse_with(_emails),
+        converter=tuple_of,
+        validator=refuse_with(problem_of_emails),
         repr=lambda emails: f"<{len(emails)} addresses>",
     )
     callback_url: str | None = attrs.field(
-        default=None, validator=_refuse_with(_optional_url), repr=lambda url: repr("***" if url else None)
+        default=None, validator=refuse_with(problem_of_optional_url), repr=lambda url: repr("***" if url else None)
     )
-    rows: int | None = attrs.field(default=None, validator=_refuse_with(_optional_rows))
+    rows: int | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_rows))
 
     def __attrs_post_init__(self) -> None:
         if (self.file_url is None) == (self.file is None):
@@ -268,12 +148,12 @@ class CreateFileSegment(FileOperation):
 
     op: ClassVar[str] = "create"
 
-    expiry_time: int = attrs.field(validator=_refuse_with(_expiry_time))
+    expiry_time: int = attrs.field(validator=refuse_with(problem_of_expiry_time))
 
 
 @attrs.frozen(kw_only=True)
 class _Update(FileOperation):
-    cs_id: str | None = attrs.field(default=None, validator=_refuse_with(_optional_text))
+    cs_id: str | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_text))
 
 
 @attrs.frozen(kw_only=True)
@@ -313,8 +193,8 @@ class ReplaceUsers(_Update):
 class _Lifecycle:
     op: ClassVar[str]
 
-    name: str = attrs.field(validator=_refuse_with(problem_of_name))
-    cs_id: str | None = attrs.field(default=None, validator=_refuse_with(_optional_text))
+    name: str = attrs.field(validator=refuse_with(problem_of_name))
+    cs_id: str | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_text))
 
 
 @attrs.frozen(kw_only=True)
@@ -341,30 +221,6 @@ class UnarchiveSegment(_Lifecycle):
     op: ClassVar[str] = "unarchive"
 
 
-def _optional_group(value: Any) -> Any:
-    from moe_segments.filter_payloads import group_of  # who makes no filter segment does not pay for them
-
-    return group_of(value) if value is not UNSET and value is not None else value
-
-
-def _shown_group(group: object) -> str:
-    """A group as it may be shown: its values may be about people."""
-    filters = getattr(group, "filters", None)
-    if isinstance(filters, tuple):
-        return f"<{len(filters)} filters>"
-    return repr(group) if group is None or group is UNSET else f"<{type(group).__name__}>"
-
-
-def _optional_email(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not _EMAIL.fullmatch(value)):
-        return "must be an e-mail address, or left out"
-    return None
-
-
-def _optional_name(value: object) -> str | None:
-    return None if value is UNSET else problem_of_name(value)
-
-
 @attrs.frozen(kw_only=True)
 class CreateFilterSegment:
     """Create a segment of all users that fit filters. Takes one active segment; its name is used up for ever.
@@ -383,10 +239,10 @@ class CreateFilterSegment:
 
     op: ClassVar[str] = "create_filter"
 
-    name: str = attrs.field(validator=_refuse_with(problem_of_name))
-    included_filters: FilterGroup | RawFilter = attrs.field(converter=_optional_group, repr=_shown_group)
+    name: str = attrs.field(validator=refuse_with(problem_of_name))
+    included_filters: FilterGroup | RawFilter = attrs.field(converter=optional_group, repr=shown_group)
     excluded_filters: FilterGroup | RawFilter | None = attrs.field(
-        default=None, converter=_optional_group, repr=_shown_group
+        default=None, converter=optional_group, repr=shown_group
     )
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False, repr=False)
 
@@ -430,14 +286,14 @@ class UpdateFilterSegment:
 
     op: ClassVar[str] = "update_filter"
 
-    cs_id: str = attrs.field(validator=_refuse_with(_some_text))
-    included_filters: FilterGroup | RawFilter = attrs.field(converter=_optional_group, repr=_shown_group)
-    name: str | Unset = attrs.field(default=UNSET, validator=_refuse_with(_optional_name))
+    cs_id: str = attrs.field(validator=refuse_with(problem_of_text))
+    included_filters: FilterGroup | RawFilter = attrs.field(converter=optional_group, repr=shown_group)
+    name: str | Unset = attrs.field(default=UNSET, validator=refuse_with(problem_of_optional_name))
     excluded_filters: FilterGroup | RawFilter | Unset | None = attrs.field(
-        default=UNSET, converter=_optional_group, repr=_shown_group
+        default=UNSET, converter=optional_group, repr=shown_group
     )
     updated_by: str | None = attrs.field(
-        default=None, validator=_refuse_with(_optional_email), repr=lambda by: repr("***" if by else None)
+        default=None, validator=refuse_with(problem_of_optional_email), repr=lambda by: repr("***" if by else None)
     )
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False, repr=False)
 
@@ -589,6 +445,6 @@ class Segment:
     source: str | None = None
     updated_time: datetime | None = None
     description: str | None = None
-    included_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=_shown_group)
-    excluded_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=_shown_group)
+    included_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=shown_group)
+    excluded_filters: FilterGroup | RawFilter | None = attrs.field(default=None, repr=shown_group)
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from moe_segments.models import url_without_query
+from moe_segments.fields import url_without_query
 from moe_segments.sources import BLOCK_BYTES, check_size, opened
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import attrs
 
 from moe_segments.destination import MOST_EXPIRY_S, Destination, checked_expiry_s
 from moe_segments.errors import PreflightError
+from moe_segments.fields import url_without_query
 from moe_segments.limits import QuotaLimits
-from moe_segments.models import url_without_query
 from moe_segments.publisher_file import examine
 from moe_segments.publisher_http import fetch_once, put_file
 from moe_segments.publisher_stores import Secrets, open_bucket

@@ -14,8 +14,8 @@ import attrs
 from yarl import URL
 
 from moe_segments.errors import PreflightError
+from moe_segments.fields import url_without_query
 from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models import url_without_query
 from moe_segments.publisher_file import blocks_of
 
 if TYPE_CHECKING:

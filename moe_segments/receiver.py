@@ -21,10 +21,10 @@ import attrs
 
 from moe_segments.core.events import Quarantined
 from moe_segments.errors import InputError, JournalError
+from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits
-from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.receiver_inbox import Inbox, Refreshes, lookup
 from moe_segments.settings import is_loopback
 from moe_segments.tokens import new_token, token_digest

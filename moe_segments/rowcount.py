@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import PreflightError
-from moe_segments.models import url_without_query
+from moe_segments.fields import url_without_query
 from moe_segments.serving import file_timeouts, serving_of
 from moe_segments.sources import check_size, opened
 

@@ -14,8 +14,8 @@ import attrs
 from yarl import URL
 
 from moe_segments.errors import PreflightError
+from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models import problem_of_url, url_without_query
 from moe_segments.sources import BLOCK_BYTES, check_size
 
 if TYPE_CHECKING:

@@ -62,12 +62,13 @@ from moe_segments.tokens import new_token, token_digest
 from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.state import WorkspaceState
     from moe_segments.core.wire import Answer, Request
     from moe_segments.governor import Governor
+    from moe_segments.intake import Intake, Taken
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.quota import Grant
@@ -97,9 +98,7 @@ class Submission:
         operation: What to do; its rows are known before it is carried out.
         job_id: The job.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
-        file_url: Where its file is; None for an operation without a file. Never shown: it may be signed.
-        checked: What the preflight found, for the journal; None where there was none.
-        look_again: Called with the quota in hand: whether the file is still what was checked.
+        taken: Its file, ready to be sent; None for an operation without a file.
         retry_unknown: Send again although an earlier send may have worked.
         granted: It holds a reservation, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
@@ -112,9 +111,7 @@ class Submission:
     operation: Operation | FilterOperation
     job_id: str
     deadline_s: float
-    file_url: str | None = attrs.field(default=None, repr=False)
-    checked: Mapping[str, object] | None = None
-    look_again: Callable[[], Awaitable[None]] | None = attrs.field(default=None, repr=False)
+    taken: Taken | None = None
     retry_unknown: bool = False
     granted: bool = False
     doubt: MoeSegmentsError | None = None
@@ -139,12 +136,13 @@ class Submitter:
         *,
         follower: Follower,
         governor: Governor,
+        intake: Intake,
         transport: Transport,
         receiver: CallbackReceiver | None,
     ) -> None:
         self._credentials, self._settings = credentials, settings
         self._follower, self._governor, self._transport = follower, governor, transport
-        self._receiver = receiver
+        self._intake, self._receiver = intake, receiver
         self._owner = this_process()
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
@@ -244,8 +242,8 @@ class Submitter:
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.granted, submission.lingers = True, None
-        if submission.look_again is not None:
-            if (changed := await self._changed(submission.look_again, grant)) is not None:
+        if submission.taken is not None and not self._intake.is_fresh(submission.taken):
+            if (changed := await self._changed(submission.taken, grant)) is not None:
                 return submission.doubt or changed, None  # an earlier send of it may have worked
             request = self._request(submission, token)  # an address may have been signed anew
         try:
@@ -254,10 +252,10 @@ class Submitter:
             self.sending.discard(grant.job)
         return await self._settle(submission, grant, delivery)
 
-    async def _changed(self, look_again: Callable[[], Awaitable[None]], grant: Grant) -> MoeSegmentsError | None:
+    async def _changed(self, taken: Taken, grant: Grant) -> MoeSegmentsError | None:
         """Why the file cannot be sent after all: then the reservation is given back."""
         try:
-            await look_again()
+            await self._intake.look_again(taken)
         except MoeSegmentsError as error:
             await self._record(NeverSent(grant.job, grant.attempt, str(error)))
             return error
@@ -273,10 +271,13 @@ class Submitter:
 
     def _ask(self, submission: Submission, token: str | None) -> Ask:
         operation, settings = submission.operation, self._settings
-        checked = {} if submission.checked is None else {"checked": dict(submission.checked)}
+        known = remembered(operation)
+        if submission.taken is not None and (facts := submission.taken.facts) is not None:
+            known["checked"] = facts
+        known |= self._filters_of(submission)
         return Ask(
             job=submission.job_id,
-            operation=remembered(operation) | checked | self._filters_of(submission),
+            operation=known,
             cost=cost_of(operation, settings.limits),
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
@@ -308,7 +309,7 @@ class Submitter:
         return encode(
             operation,
             credentials=self._credentials,
-            file_url=submission.file_url,
+            file_url=None if submission.taken is None else submission.taken.file_url,
             callback_url=callback_url,
             content_type=self._settings.content_type,
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import SimpleNamespace, TracebackType
     from typing import Self
 
-    from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
+    from aiohttp.client_middlewares import ClientHandlerType
 
     from moe_segments.core.wire import Request
     from moe_segments.models import Credentials
@@ -130,6 +130,9 @@ class Transport:
         self.pace = Pace(settings.requests_per_s)
         self._credentials, self._settings = credentials, settings
         self._authorization = authorization(credentials)
+        key, basic = credentials.api_key, self._authorization.removeprefix("Basic ")
+        hidden = (basic, key) if len(key) >= _SECRET_MIN_CHARS else (basic,)
+        self._secrets = tuple(secret for text in hidden for secret in _as_written(text))
         self._timeout = client_timeout(settings)
         self._trace = _trace_config()
         self._given = session
@@ -155,7 +158,6 @@ class Transport:
                 connector=KeptConnector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                trace_configs=[self._trace],
             )
         else:
             self._session = self._given
@@ -200,7 +202,7 @@ class Transport:
                 timeout=self._timeout,
                 proxy=self._settings.proxy,
                 trace_request_ctx=attempt,
-                middlewares=(_once(attempt),),
+                middlewares=_ONCE,
             ) as response:
                 body, complete = await _read(response)
                 if not complete:
@@ -222,12 +224,18 @@ class Transport:
 
     def _scrubbed(self, body: bytes, request: Request) -> bytes:
         """The body without our own secrets: gateways and error pages echo what they were sent."""
-        key = self._credentials.api_key
-        basic = self._authorization.removeprefix("Basic ")
-        for secret in (basic, *request.secrets, key if len(key) >= _SECRET_MIN_CHARS else basic):
-            body = body.replace(secret.encode(), _MASK)
-            body = body.replace(secret.replace("/", "\\/").encode(), _MASK)  # as some JSON encoders write it
+        for secret in self._secrets:
+            body = body.replace(secret, _MASK)
+        for text in request.secrets:
+            for secret in _as_written(text):
+                body = body.replace(secret, _MASK)
         return body
+
+
+def _as_written(secret: str) -> tuple[bytes, ...]:
+    """How a secret may stand in an answer: as it is, or as some JSON encoders write it."""
+    plain = secret.encode()
+    return (plain, plain.replace(b"/", b"\\/")) if b"/" in plain else (plain,)
 
 
 def client_timeout(settings: Settings) -> aiohttp.ClientTimeout:
@@ -236,7 +244,7 @@ def client_timeout(settings: Settings) -> aiohttp.ClientTimeout:
         total=settings.total_timeout_s,
         connect=settings.connect_timeout_s,
         sock_connect=None,  # part of connect
-        sock_read=settings.read_timeout_s,
+        sock_read=settings.read_timeout_s if settings.read_timeout_s < settings.total_timeout_s else None,
     )
 
 
@@ -248,18 +256,18 @@ class _Dropped(Exception):
         self.cause = cause
 
 
-def _once(attempt: Attempt) -> ClientMiddlewareType:
-    """Sees to it that there is one send, and notes its answer before anybody's trace can be cancelled."""
-
-    async def middleware(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
-        try:
-            response = await handler(request)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise _Dropped(error) from None
+async def _once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+    """See to it that there is one send, and note its answer before anybody's trace can be cancelled."""
+    try:
+        response = await handler(request)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise _Dropped(error) from None
+    if (attempt := ATTEMPT.get()) is not None:
         attempt.answered, attempt.status = True, response.status
-        return response
+    return response
 
-    return middleware
+
+_ONCE: Final = (_once,)
 
 
 def _trace_config() -> aiohttp.TraceConfig:
@@ -284,15 +292,16 @@ async def _on_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: obj
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body as far as it came, and whether that was all of it."""
-    body = bytearray()
+    content, blocks, length = response.content, [], 0
     try:
-        async for block in response.content.iter_chunked(_BLOCK_BYTES):
-            body += block
-            if len(body) > MAX_ANSWER_BYTES:
-                return bytes(body[:MAX_ANSWER_BYTES]), False
+        while block := await content.read(_BLOCK_BYTES):
+            blocks.append(block)
+            length += len(block)
+            if length > MAX_ANSWER_BYTES:
+                return b"".join(blocks)[:MAX_ANSWER_BYTES], False
     except (aiohttp.ClientError, OSError):
-        return bytes(body), False
-    return bytes(body), True
+        return b"".join(blocks), False
+    return b"".join(blocks), True
 
 
 def _ended(attempt: Attempt, reason: str) -> Delivery:

@@ -34,6 +34,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 """
 
 _LEDGER = "moe_segments/core/ledger.py"
+_QUOTAS = "moe_segments/core/quotas.py"
 _TAPE = "moe_segments/core/tape.py"
 _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
@@ -48,6 +49,7 @@ _NEEDS_REDIS = ("redis-server", "valkey-server")
 _POSTGRES = "moe_segments/journal/postgres.py"
 _POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
 _POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
+_POSTGRES_WIRE = "moe_segments/journal/postgres_wire.py"
 _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
@@ -126,9 +128,9 @@ MUTANTS: Final = (
     Mutant(
         "no-guard",
         9,
-        _LEDGER,
-        "span_us=_us(window_s + self.limits.guard_for(window_s))",
-        "span_us=_us(window_s)",
+        _QUOTAS,
+        "span_us=whole_us(window_s + self.limits.guard_for(window_s))",
+        "span_us=whole_us(window_s)",
         (f"{_SERVICES}[minute buckets]",),
     ),
     Mutant(
@@ -214,7 +216,7 @@ MUTANTS: Final = (
     Mutant(
         "margin-dropped",
         14,
-        _LEDGER,
+        _QUOTAS,
         " + limits.external_active_margin",
         "",
         (f"{_PURE}the_margin_is_kept_for_segments_nobody_told_us_of",),
@@ -459,8 +461,8 @@ MUTANTS: Final = (
         "put-is-sent-again",
         1,
         "moe_segments/transport.py",
-        "            raise _Dropped(error) from None",
-        "            raise",
+        "        raise _Dropped(error) from None",
+        "        raise",
         ("tests/live/test_transport.py::test_a_kept_connection_that_drops_is_maybe_and_not_sent_again[PUT]",),
     ),
     Mutant(
@@ -574,7 +576,7 @@ MUTANTS: Final = (
         "changed-while-waiting-taken",
         0,
         _SUBMISSION,
-        "            if (changed := await self._changed(submission.look_again, grant)) is not None:",
+        "            if (changed := await self._changed(submission.taken, grant)) is not None:",
         "            if (changed := None) is not None:",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
@@ -833,6 +835,24 @@ MUTANTS: Final = (
         "(p_expected = last_version AND",
         "(true AND",
         (f"{_ON_POSTGRES}journal.py::test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-appends-without-the-lock",
+        2,
+        _POSTGRES_SCHEMA,
+        "pg_advisory_xact_lock(p_lock)::text",
+        "NULL",
+        (f"{_ON_POSTGRES}journal.py::test_the_time_is_read_after_the_wait_for_the_lock",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "postgres-leaves-a-cancelled-call-to-itself",
+        11,
+        _POSTGRES_WIRE,
+        "await self.connection.cancel_safe(timeout=_CALLING_OFF_S)",
+        "pass",
+        (f"{_ON_POSTGRES}journal.py::test_a_cancelled_call_is_called_off_at_the_server",),
         _NEEDS_POSTGRES,
     ),
     Mutant(

@@ -27,7 +27,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "filter_calls"),
+            *("reading", "file_calls", "filter_calls"),
         )
     },
     {
@@ -44,7 +44,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"core": ("core",)},
     {
         "models": (
-            *("models", "absent", "filters", "operations"),
+            *("models", "fields", "operations", "absent", "filters"),
             *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
         )
     },

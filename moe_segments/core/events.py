@@ -556,8 +556,8 @@ def decode(text: str) -> tuple[Event, ...]:
 
 
 def _fields(event: Event) -> dict[str, object]:
-    values = ((name, getattr(event, name), default) for name, default in _DEFAULTS[type(event)])
-    return {name: value for name, value, default in values if value != default}
+    defaults = _DEFAULTS[type(event)]
+    return {name: value for name, default in defaults if (value := getattr(event, name)) != default}
 
 
 def _event(name: str, fields: dict[str, object]) -> Event:

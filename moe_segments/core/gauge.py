@@ -7,8 +7,12 @@ baseline that somebody observed, and a margin for what nobody told us.
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ActiveSegments", "Lease"]
 
@@ -36,79 +40,124 @@ class Lease:
 class ActiveSegments:
     """A gauge with an observed baseline.
 
+    Those that the service has confirmed are found by their name and their identifier: there may be a thousand of them,
+    and each acceptance looks for the one it replaces. Those that it has not are few.
+
     Attributes:
         capacity: What may be active, headroom and margin taken off.
         external: What others have active, as observed.
-        leases: Ours, by the row that made them.
         full_until_us: Taken to be full until then, because the service said so.
     """
 
     capacity: int
     external: int = 0
-    leases: dict[str, Lease] = attrs.field(factory=dict)
     full_until_us: int = 0
+    _pending: dict[str, Lease] = attrs.field(factory=dict, init=False)  # by the row that made them
+    _confirmed: dict[str, Lease] = attrs.field(factory=dict, init=False)
+    _named: dict[str, list[str]] = attrs.field(factory=dict, init=False)  # rows of confirmed ones by name
+    _identified: dict[str, list[str]] = attrs.field(factory=dict, init=False)  # and by identifier
     _ends: list[tuple[int, str]] = attrs.field(factory=list, init=False)
     _expired: dict[str, Lease] = attrs.field(factory=dict, init=False)  # since the last time that was certain
     _now_us: int = attrs.field(default=0, init=False)
 
     def copied(self) -> ActiveSegments:
         """A copy that goes its own way."""
-        copy = attrs.evolve(self, leases={row: attrs.evolve(lease) for row, lease in self.leases.items()})
-        copy._ends = self._ends[:]  # noqa: SLF001 - of the same class
+        copy = ActiveSegments(self.capacity, self.external, self.full_until_us)
+        for row, lease in self.leases.items():
+            copy._add(row, attrs.evolve(lease))
+        copy._ends = self._ends[:]
         return copy
+
+    @property
+    def leases(self) -> Mapping[str, Lease]:
+        """Ours, by the row that made them."""
+        return self._pending | self._confirmed
 
     @property
     def used(self) -> int:
         """Ours and theirs."""
-        return len(self.leases) + self.external
+        return len(self._pending) + len(self._confirmed) + self.external
 
     @property
     def pending(self) -> int:
         """Ours that the service has not confirmed."""
-        return sum(not lease.confirmed for lease in self.leases.values())
+        return len(self._pending)
 
-    def take(self, row: str, name: str, cs_id: str | None, until_us: int | None) -> None:
+    def holds(self, row: str) -> bool:
+        """Whether the segment of *row* counts."""
+        return row in self._pending or row in self._confirmed
+
+    def take(self, row: str, name: str, cs_id: str | None, until_us: int | None, *, confirmed: bool = False) -> None:
         """Count the segment that *row* makes."""
-        self.leases[row] = Lease(name, cs_id, until_us)
+        self._remove(row)
+        self._add(row, Lease(name, cs_id, until_us, confirmed))
         self._expect(row, until_us)
+
+    def _add(self, row: str, lease: Lease) -> None:
+        if not lease.confirmed:
+            self._pending[row] = lease
+            return
+        self._confirmed[row] = lease
+        self._named.setdefault(lease.name, []).append(row)
+        if lease.cs_id is not None:
+            self._identified.setdefault(lease.cs_id, []).append(row)
+
+    def _remove(self, row: str) -> Lease | None:
+        lease = self._pending.pop(row, None)
+        if lease is not None or (lease := self._confirmed.pop(row, None)) is None:
+            return lease
+        _drop(self._named, lease.name, row)
+        if lease.cs_id is not None:
+            _drop(self._identified, lease.cs_id, row)
+        return lease
 
     def prolong(self, row: str, until_us: int | None) -> None:
         """Nobody knows whether the segment of *row* was made, so that it may count until later."""
-        lease = self.leases.get(row)
+        lease = self._remove(row)
         if lease is not None:
-            lease.until_us, lease.confirmed = until_us, False
-            self._expect(row, until_us)
+            self.take(row, lease.name, lease.cs_id, until_us)
+
+    def later(self, row: str, by_us: int) -> None:
+        """The segment of *row* counts so much longer, if it ends by itself."""
+        lease = self._pending.get(row) or self._confirmed.get(row)
+        if lease is not None and lease.until_us is not None:
+            lease.until_us += by_us
+            self._expect(row, lease.until_us)
 
     def _expect(self, row: str, until_us: int | None) -> None:
         if until_us is not None:
             heappush(self._ends, (until_us, row))
-        if len(self._ends) > 2 * len(self.leases) + _SPARE:  # of leases that were taken back or moved
+        if len(self._ends) > 2 * (len(self._pending) + len(self._confirmed)) + _SPARE:  # taken back, or moved
             self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
     def confirm(self, row: str, until_us: int | None, cs_id: str | None = None) -> None:
         """The service took it: exactly one active segment has this name, and this identifier where it said one."""
-        lease = self.leases.pop(row, None)
+        lease = self._remove(row)
         if lease is None:
             return
         cs_id = cs_id or lease.cs_id
         self.archive(lease.name, cs_id)
-        self.take(row, lease.name, cs_id, until_us)
-        self.leases[row].confirmed = True
+        self.take(row, lease.name, cs_id, until_us, confirmed=True)
 
     def free(self, row: str) -> None:
         """It was not made after all."""
-        self.leases.pop(row, None)
+        self._remove(row)
 
     def archive(self, name: str, cs_id: str | None = None) -> None:
         """The service archived a segment. Where both are known the identifier says which, as for the service."""
-        known = [row for row, lease in self.leases.items() if cs_id is not None and lease.cs_id == cs_id]
-        for row in known or [row for row, lease in self.leases.items() if _may_be(lease, name, cs_id)]:
-            del self.leases[row]
+        known: list[str] = []
+        if cs_id is not None:
+            known = [row for row, lease in self._pending.items() if lease.cs_id == cs_id]
+            known += self._identified.get(cs_id, ())
+        if not known:
+            known = [row for row, lease in self._pending.items() if _may_be(lease, name, cs_id)]
+            known += [row for row in self._named.get(name, ()) if _may_be(self._confirmed[row], name, cs_id)]
+        for row in known:
+            self._remove(row)
 
     def observe(self, count: int, *, authoritative: bool) -> None:
         """Somebody counted *count* active segments, ours included. A hint only ever raises the baseline."""
-        confirmed = len(self.leases) - self.pending
-        external = max(0, count - confirmed)
+        external = max(0, count - len(self._confirmed))
         self.external = external if authoritative else max(self.external, external)
 
     def advance(self, now_us: int) -> None:
@@ -118,15 +167,16 @@ class ActiveSegments:
         self._now_us = now_us
         while self._ends and self._ends[0][0] <= now_us:
             until_us, row = heappop(self._ends)
-            lease = self.leases.get(row)
+            lease = self._pending.get(row) or self._confirmed.get(row)
             if lease is not None and lease.until_us == until_us:
-                self._expired[row] = self.leases.pop(row)
+                self._remove(row)
+                self._expired[row] = lease
 
     def _turn_back(self, now_us: int) -> None:
         for row, lease in tuple(self._expired.items()):
             if lease.until_us is not None and lease.until_us > now_us:
                 del self._expired[row]
-                self.leases[row] = lease
+                self._add(row, lease)
                 self._expect(row, lease.until_us)
 
     def forget_expired(self) -> None:
@@ -137,10 +187,8 @@ class ActiveSegments:
         """Let everything end so much later."""
         self.full_until_us += by_us * bool(self.full_until_us)
         self._ends = []
-        for row, lease in self.leases.items():
-            if lease.until_us is not None:
-                lease.until_us += by_us
-                self._expect(row, lease.until_us)
+        for row in self.leases:
+            self.later(row, by_us)
 
     def fits_at_us(self, over: int, now_us: int) -> int | None:
         """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
@@ -154,6 +202,13 @@ class ActiveSegments:
     def next_release_us(self) -> int | None:
         """When the next of ours expires."""
         return min((lease.until_us for lease in self.leases.values() if lease.until_us is not None), default=None)
+
+
+def _drop(rows_by: dict[str, list[str]], key: str, row: str) -> None:
+    rows = rows_by[key]
+    rows.remove(row)
+    if not rows:
+        del rows_by[key]
 
 
 def _may_be(lease: Lease, name: str, cs_id: str | None) -> bool:

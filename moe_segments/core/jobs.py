@@ -26,6 +26,7 @@ from moe_segments.core.events import (
     RunStarted,
     Unknown,
 )
+from moe_segments.fields import url_without_query
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -39,7 +40,6 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
     UpdateFilterSegment,
-    url_without_query,
 )
 
 if TYPE_CHECKING:

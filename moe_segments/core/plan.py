@@ -15,7 +15,7 @@ from moe_segments.core.decisions import Cost, Granted, Never, Wait
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from moe_segments.core.ledger import Ledger
+    from moe_segments.core.quotas import Quotas
 
 __all__ = ["Start", "starts"]
 
@@ -39,9 +39,9 @@ class Start:
     capacity: int = 0
 
 
-def starts(ledger: Ledger, costs: Iterable[Cost], now_us: int) -> Iterator[Start]:
+def starts(quotas: Quotas, costs: Iterable[Cost], now_us: int) -> Iterator[Start]:
     """The start of each operation, in order, none overtaking an earlier one. One that never fits starts never."""
-    ahead = ledger.projected(now_us)
+    ahead = quotas.projected(now_us)
     start = Start(now_us)
     for number, cost in enumerate(costs):
         if not any(cost):
@@ -54,7 +54,7 @@ def starts(ledger: Ledger, costs: Iterable[Cost], now_us: int) -> Iterator[Start
         yield found
 
 
-def _start(ahead: Ledger, cost: Cost, before: Start) -> Start:
+def _start(ahead: Quotas, cost: Cost, before: Start) -> Start:
     """The earliest start not before that of the one ahead; who starts with it waits for the same limit."""
     found = before
     while found.at_us is not None:

@@ -143,13 +143,20 @@ _TABLE: Final[Mapping[Ending, Mapping[str, _Rule | Step]]] = MappingProxyType(
 )
 
 
+# As plain numbers: every answer asks, and a member of an enumeration takes longer to get than to compare.
+_OK: Final = int(HTTPStatus.OK)
+_REDIRECT: Final = int(HTTPStatus.MULTIPLE_CHOICES)
+_SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+_TOO_MANY: Final = int(HTTPStatus.TOO_MANY_REQUESTS)
+
+
 def ending_of(status: int) -> Ending | None:
     """How a send with this answer ended; None when it went well."""
-    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+    if _OK <= status < _REDIRECT:
         return None
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= _SERVER_ERROR:
         return Ending.MAYBE
-    return Ending.THROTTLED if status == HTTPStatus.TOO_MANY_REQUESTS else Ending.REFUSED
+    return Ending.THROTTLED if status == _TOO_MANY else Ending.REFUSED
 
 
 def next_step(

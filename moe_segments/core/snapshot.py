@@ -6,6 +6,7 @@ counts them by its own windows.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["restore", "take"]
 
 _FORMAT: Final = 2  # of the data; 1 had no number
-_DEFAULTS: Final = {field.name: field.default for field in attrs.fields(JobRecord)}
+_NAMES: Final = tuple(field.name for field in attrs.fields(JobRecord))
+_DEFAULTS: Final = tuple(field.default for field in attrs.fields(JobRecord))
+_VALUES: Final = attrgetter(*_NAMES)
 
 
 def take(state: WorkspaceState) -> Mapping[str, object]:
@@ -36,13 +39,13 @@ def take(state: WorkspaceState) -> Mapping[str, object]:
         "version": state.version,
         "now_us": state.now_us,
         "opened": attrs.asdict(state.opened) if state.opened else None,
-        "rejected_keys": state.rejected_keys,
+        "rejected_keys": dict(state.rejected_keys),
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
         "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
         "moved": attrs.asdict(state.moved) if state.moved else None,
         "copying": attrs.asdict(state.copying) if state.copying else None,
-        "origins": state.origins,
+        "origins": dict(state.origins),
     }
 
 
@@ -178,24 +181,23 @@ def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
 def _active_from(capacity: int, data: Mapping[str, Any]) -> ActiveSegments:
     active = ActiveSegments(capacity, external=data["external"], full_until_us=data["full_until_us"])
     for row, name, until_us, confirmed, cs_id in data["leases"]:
-        active.take(row, name, cs_id, until_us)
-        active.leases[row].confirmed = confirmed
+        active.take(row, name, cs_id, until_us, confirmed=confirmed)
     return active
 
 
 def _jobs(jobs: Jobs) -> dict[str, object]:
     return {
         "records": [_record(record) for record in jobs.records.values()],
-        "tokens": jobs.tokens,
-        "holders": jobs.holders,
-        "last_sent": jobs.last_sent,
+        "tokens": dict(jobs.tokens),  # in memory it is kept as it is, and these go on changing
+        "holders": dict(jobs.holders),
+        "last_sent": dict(jobs.last_sent),
         "runs": [attrs.asdict(run) for run in jobs.runs.values()],
     }
 
 
 def _record(record: JobRecord) -> dict[str, object]:
-    values = ((name, getattr(record, name), default) for name, default in _DEFAULTS.items())
-    return {name: value for name, value, default in values if value != default}
+    values = zip(_NAMES, _VALUES(record), _DEFAULTS, strict=True)
+    return {name: value for name, value, default in values if value is not default and value != default}
 
 
 def _jobs_from(state: WorkspaceState, data: Mapping[str, Any]) -> Jobs:

@@ -34,7 +34,7 @@ from moe_segments.errors import JournalAmbiguous, JournalError
 from moe_segments.journal.again import surely
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal import Decide, Journal
@@ -374,11 +374,14 @@ class Follower:
             self._fold(missed)
             self._read_at = now_us, loop.time()
             events: list[Event] = []
+            is_shown = True  # whether the state shows all of *events*: reservations are tried on it, nothing else is
             for one in asked:
-                one.answered = all(isinstance(event, Reserved) for event in events)
-                if one.answered:  # else it has to wait for facts that the state does not show yet
+                one.answered = is_shown
+                if is_shown:
                     _answer(one, self.state, now_us)
                     events += one.events
+                    for event in one.events:
+                        is_shown = is_shown and isinstance(event, Reserved)
             return events
 
         return decide
@@ -387,7 +390,9 @@ class Follower:
         if batch is None:
             self.state.take_back()
         elif self.state.keep(batch):
-            self._changed |= {event.job: None for event in batch.events if isinstance(event, Reserved)}
+            for event in batch.events:
+                if isinstance(event, Reserved):
+                    self._changed[event.job] = None
         else:
             self.state.take_back()
             self._fold([batch])
@@ -420,18 +425,22 @@ class Follower:
         if not self._changed:
             return
         changed, self._changed = self._changed, {}
-        # A checkpoint may stand for anything, so whoever waits looks again.
-        # And one that moved has nothing more to say of any job.
-        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
+        if self._waiters:
+            self._wake(changed)
         self._jumped = False
-        for job in looking:
-            for future in self._waiters.get(job or "", ()):
-                if not future.done():
-                    future.set_result(None)
         if self._stirred:
             self._stirred = False
             for listener in tuple(self._listeners):
                 listener()
+
+    def _wake(self, changed: Iterable[str | None]) -> None:
+        # A checkpoint may stand for anything, so whoever waits looks again.
+        # And one that moved has nothing more to say of any job.
+        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
+        for job in looking:
+            for future in self._waiters.get(job or "", ()):
+                if not future.done():
+                    future.set_result(None)
 
     @property
     def _checkpoint_is_due(self) -> bool:

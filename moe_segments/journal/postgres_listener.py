@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from moe_segments.journal.postgres_session import connected, cut
+from moe_segments.journal.postgres_session import connected
+from moe_segments.journal.postgres_wire import cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Event
     from moe_segments.journal import Clock
-    from moe_segments.journal.postgres_session import Row
     from moe_segments.journal.postgres_url import Target
+    from moe_segments.journal.postgres_wire import Row
 
 __all__ = ["PostgresLog", "View"]
 
@@ -235,9 +235,9 @@ class PostgresLog:
                 f"{lost.reason} while the journal was compacted; whether it was does no harm ({self.place})"
             ) from None
         assert row is not None
-        outcome, last_version = row
+        outcome, *numbers = row[0].split()
         if outcome == "other":
-            raise self._exchanged(last_version, version)
+            raise self._exchanged(int(numbers[0]), version)
         if outcome == "absent":
             raise JournalError(f"a checkpoint stands for versions from 1 on that the log holds, not for {version}")
 
@@ -317,9 +317,11 @@ class PostgresLog:
     # What answers say
 
     def _answer(self, row: Row, batch_id: str, events: Sequence[Event], after: int) -> Batch | View:
-        outcome, version, at_us, clock_us, shown = row
+        head, _, shown = row[0].partition("\n")
+        outcome, *numbers = head.split(" ")
         if outcome == "other":
-            raise self._exchanged(version, after)
+            raise self._exchanged(int(numbers[0]), after)
+        version, at_us, clock_us = map(int, numbers)
         self._time(clock_us)
         match outcome:
             case "added":

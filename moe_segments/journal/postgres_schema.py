@@ -56,19 +56,20 @@ _BEGIN: Final = """
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    PERFORM set_config('lock_timeout', p_wait_ms::text, true);
-    PERFORM pg_advisory_xact_lock(p_lock);
+    -- Assigned, as PERFORM would run a query for each.
+    done := set_config('lock_timeout', p_wait_ms::text, true);
+    done := pg_advisory_xact_lock(p_lock)::text;
     SELECT b.version, b.id, b.at_us INTO last_version, last_id, last_at_us
         FROM {s}.batches b WHERE b.scope = p_scope ORDER BY b.version DESC LIMIT 1;
-    last_version := coalesce(last_version, 0);
-    IF last_version < greatest(p_seen, p_after)
-        OR (last_version = p_seen AND coalesce(last_id, '') <> p_seen_id)
-        OR (last_version > p_seen AND EXISTS (
-            SELECT FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_seen AND b.id <> p_seen_id))
-    THEN
-        outcome := 'other';
-        version := last_version;
-        RETURN;
+    IF last_version IS DISTINCT FROM p_seen OR last_id IS DISTINCT FROM p_seen_id OR last_version < p_after THEN
+        last_version := coalesce(last_version, 0);
+        IF last_version < greatest(p_seen, p_after)
+            OR (last_version = p_seen AND coalesce(last_id, '') <> p_seen_id)
+            OR (last_version > p_seen AND EXISTS (
+                SELECT FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_seen AND b.id <> p_seen_id))
+        THEN
+            RETURN 'other ' || last_version;
+        END IF;
     END IF;
 """
 
@@ -100,13 +101,17 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         """CREATE FUNCTION {s}.append(
             p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
             p_after bigint, p_expected bigint, p_now_us bigint, p_slack_us bigint,
-            p_id text, p_events text, p_clock_us bigint,
-            OUT outcome text, OUT version bigint, OUT at_us bigint, OUT clock_us bigint, OUT shown text
-        ) LANGUAGE plpgsql AS $$
+            p_id text, p_events text, p_clock_us bigint
+        ) RETURNS text LANGUAGE plpgsql AS $$
         DECLARE
             last_version bigint;
             last_id text;
             last_at_us bigint;
+            done text;
+            clock_us bigint;
+            at_us bigint;
+            found_version bigint;
+            shown text;
         BEGIN
             {begin}
             clock_us := coalesce(p_clock_us, {clock});
@@ -116,32 +121,31 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             ELSIF p_expected IS NULL
                 OR (p_expected = last_version AND p_now_us <= at_us AND p_now_us >= at_us - p_slack_us)
             THEN
-                version := last_version + 1;
-                INSERT INTO {s}.batches VALUES (p_scope, version, p_id, at_us, p_events)
+                INSERT INTO {s}.batches VALUES (p_scope, last_version + 1, p_id, at_us, p_events)
                     ON CONFLICT ON CONSTRAINT batch_ids DO NOTHING;
                 IF FOUND THEN
-                    PERFORM pg_notify('moe_segments_' || p_lock, version::text);
-                    outcome := 'added';
-                    RETURN;
+                    done := pg_notify('moe_segments_' || p_lock, (last_version + 1)::text)::text;
+                    RETURN 'added ' || last_version + 1 || ' ' || at_us || ' ' || clock_us;
                 END IF;
             END IF;
-            SELECT 'stored', b.version, b.at_us, b.events INTO outcome, version, at_us, shown
+            SELECT b.version, b.at_us, b.events INTO found_version, at_us, shown
                 FROM {s}.batches b WHERE b.scope = p_scope AND b.id = p_id;
-            IF NOT FOUND THEN
-                outcome := 'missed';
-                version := last_version;
-                at_us := greatest(clock_us, last_at_us);
-                shown := {s}.since(p_scope, least(p_seen, p_after), p_after);
+            IF FOUND THEN
+                RETURN 'stored ' || found_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
             END IF;
+            at_us := greatest(clock_us, last_at_us);
+            shown := {s}.since(p_scope, least(p_seen, p_after), p_after);
+            RETURN 'missed ' || last_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
         END $$""",
         """CREATE FUNCTION {s}.checkpoint(
             p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
-            p_after bigint, p_state text, p_keep_since_us bigint, OUT outcome text, OUT version bigint
-        ) LANGUAGE plpgsql AS $$
+            p_after bigint, p_state text, p_keep_since_us bigint
+        ) RETURNS text LANGUAGE plpgsql AS $$
         DECLARE
             last_version bigint;
             last_id text;
             last_at_us bigint;
+            done text;
             kept_version bigint;
             kept_at_us bigint;
             covered_at_us bigint;
@@ -149,14 +153,12 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             {begin}
             SELECT c.version, c.at_us INTO kept_version, kept_at_us FROM {s}.checkpoints c WHERE c.scope = p_scope;
             IF kept_version > p_after THEN
-                outcome := 'older';
-                RETURN;
+                RETURN 'older';
             END IF;
             SELECT b.at_us INTO covered_at_us FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_after;
             covered_at_us := coalesce(covered_at_us, kept_at_us);
             IF p_after < 1 OR covered_at_us IS NULL THEN
-                outcome := 'absent';
-                RETURN;
+                RETURN 'absent';
             END IF;
             -- The last batch stays, always: it holds the log's version and its latest time.
             DELETE FROM {s}.batches b WHERE b.scope = p_scope AND b.version <= p_after
@@ -164,15 +166,14 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             INSERT INTO {s}.checkpoints AS c VALUES (p_scope, p_after, covered_at_us, p_state)
                 ON CONFLICT ON CONSTRAINT checkpoints_pkey DO UPDATE
                 SET version = excluded.version, at_us = excluded.at_us, state = excluded.state;
-            outcome := 'added';
+            RETURN 'added';
         END $$""",
     ),
 )
 
-APPEND: Final = (
-    "SELECT outcome, version, at_us, clock_us, shown FROM {s}.append({log}, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-)
-CHECKPOINT: Final = "SELECT outcome, version FROM {s}.checkpoint({log}, %s, %s, %s, %s, %s)"
+# Both answer with one text, which costs less than a row: the outcome and its numbers, and below them what is shown.
+APPEND: Final = "SELECT {s}.append({log}, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CHECKPOINT: Final = "SELECT {s}.checkpoint({log}, %s, %s, %s, %s, %s)"
 LOOK: Final = "SELECT {s}.since(%s, %s, %s), {clock}"
 STORED: Final = "SELECT version, at_us, events FROM {s}.batches WHERE scope = %s AND id = %s"
 LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER BY version DESC LIMIT 1"

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
-import socket
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
 import psycopg
@@ -25,15 +23,15 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.again import Unreachable
 from moe_segments.journal.postgres_problems import explain, is_refusal, unreachable
 from moe_segments.journal.postgres_url import ACCEPTED_RISK
+from moe_segments.journal.postgres_wire import Wire, cut
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from moe_segments.journal.postgres_url import Target
+    from moe_segments.journal.postgres_wire import Row
 
-__all__ = ["Lost", "Row", "Session", "connected", "cut", "place_of"]
-
-Row: TypeAlias = "tuple[Any, ...]"  # what a column holds, only its statement tells
+__all__ = ["Lost", "Session", "connected", "place_of"]
 
 _OLDEST: Final = 120_000
 _CONNECT_S: Final = "10"
@@ -118,12 +116,6 @@ async def connected(target: Target) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(whole, autocommit=True, prepare_threshold=None)
 
 
-def cut(connection: psycopg.AsyncConnection) -> None:
-    """Break it: whoever waits for an answer then reads the end of the stream, encrypted or not."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as sock:
-        sock.shutdown(socket.SHUT_RDWR)
-
-
 class Session:
     """A connection to *target* that has been checked, whenever one is needed.
 
@@ -139,30 +131,24 @@ class Session:
     def __init__(self, target: Target, begun: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
         self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
-        self._connection: psycopg.AsyncConnection | None = None
-        self._poll: Callable[[], object] = list
-        self._is_late = False
+        self._wire: Wire | None = None
         self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        self._let_go()
 
-    async def ready(self) -> psycopg.AsyncConnection:
+    async def ready(self) -> Wire:
         """The connection, made anew where there is none or the old one is dead. Nothing has been asked yet.
 
         Raises:
             JournalError: There is no server, or none that may keep a journal.
         """
-        # An idle server that has something to say says goodbye.
-        if self._connection is not None and (self._connection.closed or self._poll()):
-            await self.close()
-        if self._connection is None:
-            self._connection = await self._new()
-            self._poll = _poll_of(self._connection)
-        return self._connection
+        if self._wire is not None and self._wire.is_dead:
+            self._let_go()
+        if self._wire is None:
+            self._wire = await self._new()
+        return self._wire
 
     async def row(self, statement: bytes, values: Sequence[object]) -> Row | None:
         """The first row that one statement, a transaction of its own, answers with. One round trip.
@@ -171,10 +157,11 @@ class Session:
             JournalError: There is no server, or it refused.
             Lost: No answer came.
         """
-        connection = await self.ready()
-        with self._watched(connection):
-            cursor = await connection.execute(statement, values)
-            return await cursor.fetchone()
+        wire = await self.ready()
+        try:
+            return await wire.row(statement, values)
+        except psycopg.Error as error:
+            self._fail(error, wire)
 
     async def begin(self, statement: bytes, values: Sequence[object]) -> Row | None:
         """Begin a transaction with *statement*; end it with `commit` or `rollback`. Two round trips.
@@ -182,16 +169,16 @@ class Session:
         Not one, in a pipeline: the driver ends that with a flush, at which the server no longer looks whether the
         client falls silent within its transaction.
         """
-        connection = await self.ready()
-        with self._watched(connection):
+        with self._lent(await self.ready()) as connection:
             await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
             cursor = await connection.execute(statement, values)
             return await cursor.fetchone()
 
     async def commit(self, statement: bytes, values: Sequence[object]) -> Row | None:
         """Run *statement* in the open transaction and commit it. One round trip."""
-        connection = self._open()
-        with self._watched(connection):
+        if self._wire is None:
+            raise Lost("the connection was lost within a transaction")
+        with self._lent(self._wire) as connection:
             async with connection.pipeline():
                 cursor = await connection.execute(statement, values)
                 await connection.execute(b"COMMIT")
@@ -199,29 +186,22 @@ class Session:
 
     async def rollback(self) -> None:
         """Undo the open transaction, if there is one left."""
-        connection = self._connection
-        if connection is None or connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        wire = self._wire
+        if wire is None or wire.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             return
-        with suppress(Lost, JournalError), self._watched(connection):
+        with suppress(Lost, JournalError), self._lent(wire) as connection:
             await connection.execute(b"ROLLBACK")
             return
-        await self.close()  # the server ends what a lost connection began
+        self._let_go()  # the server ends what a lost connection began
 
-    def _open(self) -> psycopg.AsyncConnection:
-        if self._connection is None:
-            raise Lost("the connection was lost within a transaction")
-        return self._connection
-
-    async def _new(self) -> psycopg.AsyncConnection:
+    async def _new(self) -> Wire:
         connection = await self._attempt()
         if isinstance(connection, JournalError):
             raise connection
         try:
-            with self._watched(connection, self._greeting_s):
+            with self._greeting(connection):
                 self.is_direct = await self._check(connection)
                 await self._begun(connection)
-            self._greeting_s = self._target.timeout_s
-            connection.prepare_threshold = 0 if self.is_direct else None
         except Lost as lost:
             raise Unreachable(
                 f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
@@ -230,7 +210,8 @@ class Session:
         except BaseException:
             await connection.close()
             raise
-        return connection
+        self._greeting_s = self._target.timeout_s
+        return Wire(connection, self._target.timeout_s, prepares=self.is_direct)
 
     async def _attempt(self) -> psycopg.AsyncConnection | JournalError:
         # Returned and not raised: the driver's error holds the password, and must not hang on to ours.
@@ -266,33 +247,41 @@ class Session:
         return is_direct
 
     @contextmanager
-    def _watched(self, connection: psycopg.AsyncConnection, timeout_s: float | None = None) -> Iterator[None]:
+    def _greeting(self, connection: psycopg.AsyncConnection) -> Iterator[None]:
         """Give the connection up where no answer comes; tell a lost answer from a refusal."""
-        self._is_late = False
-        timeout_s = timeout_s or self._target.timeout_s
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._cut, connection)
+        timer = asyncio.get_running_loop().call_later(self._greeting_s, cut, connection)
         try:
             yield
         except psycopg.Error as error:
             if is_refusal(error):
                 raise explain(error, self.place) from error
-            reason = f"no answer came within {timeout_s:g} s" if self._is_late else "the connection was lost"
-            self._connection = None
+            is_late = timer.when() <= asyncio.get_running_loop().time()
             connection.pgconn.finish()
-            raise Lost(reason) from None
+            raise Lost(_lost(self._greeting_s, is_late=is_late)) from None
         finally:
             timer.cancel()
 
-    def _cut(self, connection: psycopg.AsyncConnection) -> None:
-        self._is_late = True
-        cut(connection)
+    @contextmanager
+    def _lent(self, wire: Wire) -> Iterator[psycopg.AsyncConnection]:
+        """The connection for the driver's own calls, whose errors are told apart as `row`'s are."""
+        try:
+            with wire.lent() as connection:
+                yield connection
+        except psycopg.Error as error:
+            self._fail(error, wire)
+
+    def _fail(self, error: psycopg.Error, wire: Wire) -> NoReturn:
+        """Raise what *error* means: the server has refused, or the answer was lost, and then the connection is."""
+        if is_refusal(error):
+            raise explain(error, self.place) from error
+        self._let_go()
+        raise Lost(_lost(self._target.timeout_s, is_late=wire.is_late)) from None
+
+    def _let_go(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
 
-def _poll_of(connection: psycopg.AsyncConnection) -> Callable[[], object]:
-    """What tells, without waiting, whether there is something to read: kept, since it is asked before every call."""
-    descriptor = connection.fileno()
-    if not hasattr(select, "poll"):
-        return lambda: select.select([descriptor], [], [], 0)[0]
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return lambda: poll.poll(0)
+def _lost(timeout_s: float, *, is_late: bool) -> str:
+    return f"no answer came within {timeout_s:g} s" if is_late else "the connection was lost"

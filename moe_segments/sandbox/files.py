@@ -18,8 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from moe_segments.errors import InputError
+from moe_segments.fields import problem_of_url
 from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models import problem_of_url
 from moe_segments.sandbox.rows import RowReader
 
 if TYPE_CHECKING:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from moe_segments.core.events import ExternalUsage, Reserved
-from moe_segments.journal.clock import BootClock
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
@@ -20,26 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
-    from moe_segments.journal.follower import Question
 
-__all__ = [
-    "FACT",
-    "LISTENERS",
-    "LOCK",
-    "Place",
-    "always",
-    "fact",
-    "fill",
-    "followed",
-    "host",
-    "opened",
-    "place",
-    "reserve",
-    "server",
-]
-
-FACT = ExternalUsage(operations=1)
+__all__ = ["HELD", "LISTENERS", "LOCK", "Place", "always", "followed", "opened", "place", "server"]
 
 # The number of the only log's lock, in SQL; `{s}` is the schema. What follows takes it, and finds who listens.
 _NUMBER = (
@@ -116,32 +96,6 @@ async def followed(url: str, scope: str = "W1", **options: Any) -> AsyncIterator
         await follower.close()
 
 
-def fact(number: int) -> Event:
-    return ExternalUsage(operations=1, rows=number)
-
-
 def always(*events: Event) -> Callable[[Sequence[Batch], int], Sequence[Event]]:
     """A decision that is always the same."""
     return lambda _missed, _now_us: events
-
-
-def host(boot_us: Callable[[], int]) -> BootClock:
-    """A host whose clock shows what *boot_us* says."""
-    return BootClock(boot_us=boot_us)
-
-
-async def fill(journal: PostgresJournal, count: int, prefix: str = "b") -> list[Batch]:
-    return [await journal.append([FACT], batch_id=f"{prefix}{number}") for number in range(1, count + 1)]
-
-
-def reserve(job: str, places: int = 10**6) -> Question[bool]:
-    """One of so many places."""
-
-    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
-        if len(state.jobs.records) >= places:
-            return [], False
-        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
-        state.try_reserve(event, now_us)
-        return [event], True
-
-    return question

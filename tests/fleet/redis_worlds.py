@@ -8,25 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
-from moe_segments.core.events import ExternalUsage, Reserved
-from moe_segments.journal.clock import BootClock
 from moe_segments.journal.redis import RedisJournal
 from tests.fleet.servers import RedisServer, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-
-    from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
-    from moe_segments.journal.follower import Question
-
-__all__ = ["FACT", "admin_of", "calls_of", "fact", "fill", "host", "opened", "reserve", "server", "server_us", "tell"]
-
-FACT = ExternalUsage(operations=1)
+    from collections.abc import AsyncIterator, Iterator
 
 
-def fact(number: int) -> Event:
-    return ExternalUsage(operations=1, rows=number)
+__all__ = ["admin_of", "calls_of", "opened", "server", "server_us", "tell"]
 
 
 @pytest.fixture
@@ -56,10 +45,6 @@ async def opened(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[R
         await journal.close()
 
 
-async def fill(journal: RedisJournal, count: int, prefix: str = "b") -> list[Batch]:
-    return [await journal.append([FACT], batch_id=f"{prefix}{number}") for number in range(1, count + 1)]
-
-
 def calls_of(admin: Redis) -> int:
     """How many scripts the server has run for its clients."""
     stats: dict[str, Any] = admin.info("commandstats")
@@ -71,24 +56,6 @@ def server_us(admin: Redis) -> int:
     return int(seconds) * 1_000_000 + int(micros)
 
 
-def host(boot_us: Callable[[], int]) -> BootClock:
-    """A host whose clock shows what *boot_us* says."""
-    return BootClock(boot_us=boot_us)
-
-
 def tell(admin: Redis, *words: str) -> Any:  # what a command answers
     """A command that redis-py has no name for."""
     return admin.execute_command(*words)  # type: ignore[no-untyped-call]  # so in redis-py
-
-
-def reserve(job: str, places: int = 10**6) -> Question[bool]:
-    """One of so many places."""
-
-    def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
-        if len(state.jobs.records) >= places:
-            return [], False
-        event = Reserved(job, 1, {"op": "create"}, 1, 0, 0, (), 30, 60)
-        state.try_reserve(event, now_us)
-        return [event], True
-
-    return question

@@ -20,8 +20,9 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalAmbiguous, JournalError
-from tests.fleet.postgres_worlds import FACT, always, opened, server
+from tests.fleet.postgres_worlds import always, opened, server
 from tests.fleet.proxy import Fault, Proxy
+from tests.fleet.worlds import FACT
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:

@@ -16,22 +16,9 @@ from moe_segments.errors import JournalError
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
-from tests.fleet.postgres_worlds import (
-    FACT,
-    HELD,
-    LISTENERS,
-    LOCK,
-    Place,
-    always,
-    fact,
-    fill,
-    followed,
-    host,
-    opened,
-    place,
-    reserve,
-)
+from tests.fleet.postgres_worlds import HELD, LISTENERS, LOCK, Place, always, followed, opened, place
 from tests.fleet.proxy import Fault, Proxy
+from tests.fleet.worlds import FACT, fact, fill, host, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,15 +16,19 @@ from moe_segments.journal import open_journal
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.journal.postgres_schema import MIGRATIONS
 from tests.fleet.postgres_server import PostgresServer, postgres_server
-from tests.fleet.postgres_worlds import FACT, HELD, LOCK, Place, always, fill, opened, place, server
+from tests.fleet.postgres_worlds import LOCK, Place, always, opened, place, server
 from tests.fleet.proxy import free_port
+from tests.fleet.worlds import FACT, certificate, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["place", "server"]  # fixtures
+__all__ = ["certificate", "place", "server"]  # fixtures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+
+# Whether somebody has what it asked for in this place, and sleeps on it.
+HOLDS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%{s}%'"
 
 
 # Durability
@@ -253,11 +257,12 @@ async def test_a_role_that_works_at_another_isolation_level_does_no_harm(place: 
             await journal.append([FACT], batch_id="x")
 
 
-async def test_a_lock_that_is_not_given_back_is_said(place: Place) -> None:
-    """By a session that somebody forgot; nothing is recorded, and the journal works when it has ended."""
+@pytest.mark.parametrize("lock", [LOCK, "LOCK TABLE {s}.batches"])
+async def test_a_lock_that_is_not_given_back_is_said(place: Place, lock: str) -> None:
+    """By a session that somebody forgot, or a table's; nothing is recorded, and the journal works when it has ended."""
     async with opened(f"{place.url}&timeout_s=1") as journal:
-        holding = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(1.5); COMMIT"))
-        while place.sql(HELD) != "1":
+        holding = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {lock}; SELECT pg_sleep(1.5); COMMIT"))
+        while place.sql(HOLDS) != "1":
             await asyncio.sleep(0.01)
         with pytest.raises(JournalError, match="held the journal's lock for too long"):
             await journal.append([FACT], batch_id="x")
@@ -266,22 +271,6 @@ async def test_a_lock_that_is_not_given_back_is_said(place: Place) -> None:
 
 
 # Ways in
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for this machine, and its key."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("needs the openssl command")
-    return cert, key
 
 
 async def test_tls_with_a_certificate_that_is_checked(server: PostgresServer, certificate: tuple[Path, Path]) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from moe_segments.core.events import Reserved
-from tests.fleet.postgres_worlds import FACT, Place, followed, opened, place
+from tests.fleet.postgres_worlds import Place, followed, opened, place
+from tests.fleet.worlds import FACT
 from tests.proofs import IS_FULL, cases, say
 
 if TYPE_CHECKING:

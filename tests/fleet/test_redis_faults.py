@@ -24,7 +24,8 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Fault, Proxy
-from tests.fleet.redis_worlds import reserve, server
+from tests.fleet.redis_worlds import server
+from tests.fleet.worlds import reserve
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:

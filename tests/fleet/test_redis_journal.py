@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,20 +22,9 @@ from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy, free_port
-from tests.fleet.redis_worlds import (
-    FACT,
-    admin_of,
-    calls_of,
-    fact,
-    fill,
-    host,
-    opened,
-    reserve,
-    server,
-    server_us,
-    tell,
-)
+from tests.fleet.redis_worlds import admin_of, calls_of, opened, server, server_us, tell
 from tests.fleet.servers import RedisServer, redis_server
+from tests.fleet.worlds import FACT, certificate, fact, fill, host, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +35,7 @@ if TYPE_CHECKING:
     from moe_segments.journal import Decide
     from moe_segments.journal.follower import Question
 
-__all__ = ["server"]  # a fixture
+__all__ = ["certificate", "server"]  # fixtures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
@@ -400,22 +388,6 @@ async def test_wrong_passwords_are_refused_at_once_and_never_shown(server: Redis
 async def test_a_unix_socket_and_another_database(server: RedisServer) -> None:
     async with opened(server.unix_url) as one, opened(f"{server.unix_url}?db=3") as two, opened(server.url) as three:
         assert one.journal_id == three.journal_id != two.journal_id
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for this machine, and its key."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("needs the openssl command")
-    return cert, key
 
 
 async def test_tls_with_a_certificate_that_is_checked(certificate: tuple[Path, Path]) -> None:

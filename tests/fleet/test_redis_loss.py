@@ -16,8 +16,9 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy
-from tests.fleet.redis_worlds import FACT, admin_of, fact, fill, opened, server, tell
+from tests.fleet.redis_worlds import admin_of, opened, server, tell
 from tests.fleet.servers import redis_server
+from tests.fleet.worlds import FACT, fact, fill
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -73,6 +73,7 @@ from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered, CallbackReceived, Event, OwnerGone, Unknown
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
 from moe_segments.governor import Governor, Grant
+from moe_segments.intake import Intake
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
@@ -393,6 +394,7 @@ def submitter_on(process: Process, wire: Wire, max_attempts: int = 5) -> Submitt
         settings,
         follower=process.follower,
         governor=process.governor,
+        intake=Intake(settings, None, "off"),
         transport=wire,  # type: ignore[arg-type]  # as much of one as is used here
         receiver=None,
     )
@@ -402,7 +404,7 @@ def addition(job: str, patience_s: float) -> Submission:
     operation = AddUsers(
         name="diwali", attribute_name="ID", attribute_type="string", file_url="https://files.example/f", rows=3
     )
-    return Submission(operation, job, now_s() + patience_s, "https://files.example/f")
+    return Submission(operation, job, now_s() + patience_s)
 
 
 @virtual_time

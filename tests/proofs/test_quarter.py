@@ -174,7 +174,7 @@ class Quarter:
             await self._tell(Answered(job, attempt, 409, error={"title": "no"}))
             return
         else:
-            await self._tell(Answered(job, attempt, 202, accepted={"cs_name": "s", "cs_id": "i"}))
+            await self._tell(Answered(job, attempt, 202, accepted={"cs_name": job, "cs_id": f"id-{job}"}))
         if has_token and self.chance.random() < 0.9:
             await asyncio.sleep(self.chance.choice((5.0, 300.0, 3_600.0, 40_000.0)))
             outcome = "failed" if self.chance.random() < 0.05 else "processed"

@@ -40,7 +40,6 @@ __all__ = ["PROCESSES", "SECOND", "Profile", "Sent", "World", "play", "profile_f
 SECOND: Final = 1_000_000
 START_US: Final = 1_764_547_200 * SECOND
 PROCESSES: Final = 2
-_ACCEPTED: Final = {"cs_name": "s", "cs_id": "i"}
 
 
 @attrs.frozen(kw_only=True)
@@ -319,7 +318,8 @@ class World:
         sent.is_over = True
         self._count(sent)
         if status < 400:
-            at_us = self._tell(sent, Answered(sent.job, 1, status, accepted=_ACCEPTED))
+            accepted = {"cs_name": f"segment-{sent.number}", "cs_id": f"id-{sent.number}"}
+            at_us = self._tell(sent, Answered(sent.job, 1, status, accepted=accepted))
         else:
             spends = self.limits.spends(status)
             sent.is_charged, sent.is_made, sent.is_read = spends, False, False
@@ -458,7 +458,9 @@ class World:
     def spend_elsewhere(self, process: int, operations: int, rows: int) -> None:
         """Somebody in the dashboard looks whether there is room, spends, and says so at once."""
         state, now_us = self._caught_up(process), self.log_now_us()
-        if isinstance(state.ledger.decide(Cost(operations, rows), now_us), Granted):
+        decision = state.ledger.decide(Cost(operations, rows), now_us)
+        self._seen(now_us)
+        if isinstance(decision, Granted):
             _, at_us = self.write(ExternalUsage(operations, rows, now_us))
             self.external.append((at_us, operations, rows))
             self.external_true_us.append(self.now_us)

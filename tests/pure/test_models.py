@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from moe_segments.errors import InputError
+from moe_segments.fields import problem_of_name, problem_of_url, url_without_query
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -17,9 +18,6 @@ from moe_segments.models import (
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
-    problem_of_name,
-    problem_of_url,
-    url_without_query,
 )
 
 URL = "https://files.example.com/users.csv"
