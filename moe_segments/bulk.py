@@ -219,15 +219,15 @@ async def run_bulk(
     finished = running.is_finished()
     interrupted = False
     if not finished:
-        await running.write_plan()
-        await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
-        outcomes = client.submit_many(
+        outcomes = client.submit_many(  # which refuses what it cannot use before the plan is written
             running.operations(),
             concurrency=concurrency,
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
         )
+        await running.write_plan()
+        await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
         interrupted = await running.follow(outcomes, on_outcome, stop)
     return BulkReport(
         run=running.run,

@@ -226,7 +226,8 @@ class ApiError(MoeSegmentsError):
         self.job_id = job_id
 
     def __str__(self) -> str:
-        text = f"HTTP {self.status} {self.title}" if self.status else self.title
+        has_failed = self.status >= 400  # noqa: PLR2004 - else the status says that all is well, or there is none
+        text = f"HTTP {self.status} {self.title}" if has_failed else self.title
         if self.description:
             text += f": {self.description}"
         if self.request_id:

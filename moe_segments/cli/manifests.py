@@ -16,7 +16,7 @@ from moe_segments.checking import check_files, refuse_local_files
 from moe_segments.cli import output
 from moe_segments.cli.progress import watching
 from moe_segments.cli.quota import quota_line
-from moe_segments.cli.running import Stopped, run, unless_stopped
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.manifest import ManifestError, Mistake, read_manifest
@@ -81,6 +81,7 @@ async def _bulk(
     common: Common,
     stop: asyncio.Event,
 ) -> int:
+    check_seconds(options.result_timeout_s, "--result-timeout")
     manifest = read_manifest(path)
     async with open_session(common, receiving, sending) as session:
         client = session.client

@@ -23,8 +23,7 @@ class Common:
     Attributes:
         journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
-        sandbox: Start the embedded sandbox and receiver and run against them; it ends with the command, and the
-            journal is thrown away unless named.
+        sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named.
         speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.
         users: With --sandbox: a CSV of the users that the workspace knows, one a line; else it knows everybody.
     """
@@ -94,8 +93,7 @@ class Sending:
     Attributes:
         publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
             az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
-        preflight: What a file that breaks a rule does before anything is sent: error refuses it, warn goes on, off does
-            not look.
+        preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look.
     """
 
     publish: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ __all__ = [
     "table",
 ]
 
+_TRAILING: Final = re.compile(r" +$", re.MULTILINE)  # what a table fills its cells with
 _PIPED_WIDTH: Final = 10_000  # what a program or a file reads is not folded
 _MINUTE_S: Final = 60
 _STYLES: Final[Mapping[str, str]] = {
@@ -50,7 +52,7 @@ def show(renderable: RenderableType) -> bool:
     console = Console(file=sys.stdout, width=width, highlight=False)
     with console.capture() as drawn:
         console.print(renderable)
-    return _write(drawn.get())
+    return _write(drawn.get() if sys.stdout.isatty() else _TRAILING.sub("", drawn.get()))
 
 
 def document(data: Mapping[str, object]) -> None:

@@ -60,7 +60,7 @@ class Wanted:
 
 def preflight_file(file: str, wanted: Wanted) -> int:
     """Check a file. Returns the exit code: 0 ready, 1 it has errors, 2 it cannot be read or an option is wrong."""
-    return run(lambda stop: _preflight(file, wanted, stop))
+    return run(lambda stop: _preflight(file, wanted, stop), options={"to": "--fix", "directory": "--split"})
 
 
 async def _preflight(file: str, wanted: Wanted, stop: asyncio.Event) -> int:

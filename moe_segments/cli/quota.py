@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
 
+_TOLD_BY: Final = {"operations": "--spent-operations", "rows": "--spent-rows", "n": "--active", "users": "--users"}
 _BAR_CELLS: Final = 24
 _EVERY_S: Final = 1.0
 _WORDS: Final[Mapping[str, str]] = {
@@ -50,7 +51,7 @@ _CALLS: Final = {name: call for call, names in CALL_LIMITS.items() for name in n
 
 def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
     """Tell the journal what is to be told, then show the quotas, once or until stopped. Returns the exit code."""
-    return run(lambda stop: _show_quota(common, stop, telling, watch=watch))
+    return run(lambda stop: _show_quota(common, stop, telling, watch=watch), options=_TOLD_BY)
 
 
 def quota_line(usage: Mapping[str, LimitUsage]) -> str:

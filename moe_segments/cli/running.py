@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.bulk import EXIT_INTERRUPTED, exit_code_of
 from moe_segments.cli.output import note
-from moe_segments.errors import AuthenticationFailed, MoeSegmentsError, PreflightError
+from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-__all__ = ["Stopped", "run", "unless_stopped"]
+__all__ = ["Stopped", "check_seconds", "run", "tell", "unless_stopped"]
 
 T = TypeVar("T")
+_OPTIONS: Final = {  # by the names that the library has for the same
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in (
+            *("attribute_name", "attribute_type", "expiry_time", "file", "file_url", "rows", "updated_by"),
+            *("concurrency", "host", "port", "users"),
+        )
+    },
+    "emails": "--email",
+}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,12 +38,18 @@ class Stopped(Exception):
     """The user stopped the command before it had ended."""
 
 
-def run(command: Callable[[asyncio.Event], Coroutine[object, object, int]], *, stopping: str | None = None) -> int:
+def run(
+    command: Callable[[asyncio.Event], Coroutine[object, object, int]],
+    *,
+    stopping: str | None = None,
+    options: Mapping[str, str] = _OPTIONS,
+) -> int:
     """Run a command to its end.
 
     Args:
         command: Takes the event that is set when the user wants it to stop; returns its exit code.
         stopping: What to say when the user does.
+        options: What the command calls the library's parameters.
 
     Returns:
         The exit code. Errors of this package are told on standard error; any other is the caller's to see.
@@ -43,8 +59,26 @@ def run(command: Callable[[asyncio.Event], Coroutine[object, object, int]], *, s
     except Stopped:
         return EXIT_INTERRUPTED
     except MoeSegmentsError as error:
-        note(f"moe-segments: {error}{_hint(error)}")
-        return exit_code_of(error)
+        return tell(error, options)
+
+
+def tell(error: MoeSegmentsError, options: Mapping[str, str] = _OPTIONS) -> int:
+    """Tell an error on standard error. Returns the exit code."""
+    said = error
+    if type(error) is InputError and error.field is not None:
+        said = InputError(error.problem, options.get(error.field, error.field))
+    note(f"moe-segments: {said}{_hint(error)}")
+    return exit_code_of(error)
+
+
+def check_seconds(value: float | None, option: str) -> None:
+    """Refuse what is no time to wait, before anything is done.
+
+    Raises:
+        InputError: It is none.
+    """
+    if value is not None and not value >= 0:
+        raise InputError(f"must be seconds from 0, or inf, not {value!r}", option)
 
 
 def _hint(error: MoeSegmentsError) -> str:

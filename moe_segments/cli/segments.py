@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from moe_segments.absent import UNSET
-from moe_segments.bulk import EXIT_OK, exit_code_of
+from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
-from moe_segments.cli.running import run, unless_stopped
+from moe_segments.cli.running import check_seconds, run, tell, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.core.strict import Mismatch, json_value
 from moe_segments.errors import InputError
@@ -67,12 +67,12 @@ def _submitted(
         # Before the loop runs: standard input may be waited for, and Ctrl-C is to end that at once.
         operation = operation_of(_payload(filters))
     except InputError as error:
-        output.note(f"moe-segments: {error}")
-        return exit_code_of(error)
+        return tell(error)
     return run(lambda stop: _submit(operation, max_wait, common, stop))
 
 
 async def _list(name: str | None, max_wait: float, common: Common, stop: asyncio.Event) -> int:
+    check_seconds(max_wait, "--max-wait")
     async with open_session(common) as session:
         segments = await unless_stopped(session.client.list_segments(name, max_wait_s=max_wait), stop)
     if common.json:
@@ -87,6 +87,7 @@ async def _list(name: str | None, max_wait: float, common: Common, stop: asyncio
 
 
 async def _get(cs_id: str, max_wait: float, common: Common, stop: asyncio.Event) -> int:
+    check_seconds(max_wait, "--max-wait")
     async with open_session(common) as session:
         segment = await unless_stopped(session.client.get_segment(cs_id, max_wait_s=max_wait), stop)
     _show(segment, common)
@@ -94,6 +95,7 @@ async def _get(cs_id: str, max_wait: float, common: Common, stop: asyncio.Event)
 
 
 async def _submit(operation: FilterOperation, max_wait: float, common: Common, stop: asyncio.Event) -> int:
+    check_seconds(max_wait, "--max-wait")
     async with open_session(common) as session:
         client = session.client
         if max_wait and (full := what_it_waits_for(await client.governor.usage(), is_call=True)):

@@ -10,7 +10,7 @@ import attrs
 from moe_segments.bulk import check_key, row_of
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
-from moe_segments.cli.running import Stopped, run, unless_stopped
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
 from moe_segments.models import (
@@ -70,6 +70,8 @@ async def _submit(
     stop: asyncio.Event,
 ) -> int:
     operation = _KINDS[op](**fields)
+    check_seconds(waiting.max_wait, "--max-wait")
+    check_seconds(waiting.result_timeout, "--result-timeout")
     async with open_session(common, receiving, sending) as session:
         _check_file(operation, session)
         if isinstance(operation, FileOperation):

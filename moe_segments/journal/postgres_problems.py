@@ -99,7 +99,7 @@ def explain(error: psycopg.Error, place: str) -> JournalError:
 
 def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalError:
     """The error to raise where no connection was made."""
-    said = str(error).strip()
+    said = " ".join(str(error).split())
     for secret in target.secrets:
         said = said.replace(secret, "***")
     code = next((code for words, code in _SAID if words in said), "")

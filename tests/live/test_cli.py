@@ -591,11 +591,16 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
         (("quota", "--sandbox", "--users", "nothing.csv"), {}, "users: the file cannot be read"),
         (("bulk", "nothing.csv"), {}, "the manifest cannot be read"),
         ((*CREATE, "a|b", "--file-url", "https://x.in/y"), {}, "name: must not contain |"),
-        ((*CREATE, "a", "--file-url", "x"), {}, "file_url: must begin with https"),
+        ((*CREATE, "a", "--file-url", "x"), {}, "--file-url: must begin with https"),
         ((*CREATE, "a"), {}, "give exactly one of file_url and file"),
         ((*CREATE, "a", "--file", "users.csv"), {}, "--file: the service cannot read"),
         ((*CREATE, "a", "--file-url", "https://x.in/y", "--listen", "8080"), {}, "--listen: must be HOST:PORT"),
         ((*CREATE, "a", "--file", "users.csv", "--sandbox", "--listen", "[::1]:0"), {}, "brings its own receiver"),
+        ((*CREATE, "a", "--file-url", "https://x.in/y", "--max-wait", "-5"), {}, "--max-wait: must be seconds from 0"),
+        ((*CREATE, "a", "--file-url", "https://x.in/y", "--result-timeout", "-1"), {}, "--result-timeout: must be"),
+        (("list", "--max-wait", "nan"), {}, "--max-wait: must be seconds from 0, or inf"),
+        (("quota", "--spent-operations", "-1", "--journal", "memory:", "--sandbox"), {}, "--spent-operations: must be"),
+        (("quota", "--active", "-1", "--journal", "memory:", "--sandbox"), {}, "--active: must be a whole number"),
         (("receive", "--sandbox"), {}, "brings its own receiver"),
         (("receive", "--host", "0.0.0.0"), {}, "pass public_url"),
         (("receive", "--public-url", "http://example.com"), {}, "must begin with https"),
@@ -611,6 +616,26 @@ async def test_bad_input_is_one_paragraph_and_exit_code_2(
     assert result.out == ""
     assert len(result.err.strip().splitlines()) == 1
     assert not shell.sent()
+
+
+@pytest.mark.parametrize("option", ["--concurrency", "--result-timeout"])
+async def test_a_run_with_a_wrong_option_is_not_begun(shell: Shell, option: str) -> None:
+    """Its plan is not written either."""
+    result = await shell.run_at_speed("bulk", shell.creates(2), f"{option}=-1")
+    assert result.code == 2
+    assert f"{option}: must be" in result.err
+    assert (await shell.run_at_speed("jobs", "--json")).document["jobs"] == []
+
+
+async def test_a_segment_that_is_not_there_is_told_without_a_status_of_success(shell: Shell) -> None:
+    """The service answers 200 with an empty list."""
+    assert "moe-segments: Not Found: the service lists no segment" in (await shell.run_at_speed("get", "a1")).err
+
+
+async def test_a_table_that_is_piped_has_no_blanks_at_its_ends(shell: Shell) -> None:
+    """Nor does its last column fill a terminal that is none."""
+    out = (await shell.run_at_speed("quota")).out
+    assert all(line == line.rstrip() for line in out.splitlines())
 
 
 async def test_a_callback_url_that_is_not_reachable_is_bad_input(shell: Shell) -> None:
