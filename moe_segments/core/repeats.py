@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FAST_FROM_ROWS", "Repeats"]
 
 FAST_FROM_ROWS: Final = 300_000  # below it the import of numpy costs more than it saves
+_OLD_FROM_ROWS: Final = 100_000
 
 
 class Repeats:
@@ -63,7 +65,11 @@ class Repeats:
             How many rows the chunk has, and whether one of them is empty.
         """
         told = self._seen.add(chunk, first_line, blank)
-        self._rows += told[0]
+        before, self._rows = self._rows, self._rows + told[0]
+        if before < _OLD_FROM_ROWS <= self._rows:
+            # What is kept is one set. It is old from now on for the garbage collector, which else would look through
+            # millions of its entries at once, somewhere on the way, and hold up every other thread meanwhile.
+            gc.collect(1)
         if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
             self._go_fast()
         if isinstance(self._seen, SeenHashes) and self._seen.is_crowded:
