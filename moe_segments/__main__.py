@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
 __all__ = ["main"]
 
 _OF_THE_EXTRA: Final = frozenset({"cyclopts", "rich"})
+_LAST_STANDARD: Final = 2
 _BAD_INPUT: Final = 2
 _INTERRUPTED: Final = 130
 
 
 def main() -> None:
     """Run the command line and exit with its code, see `moe_segments.bulk.exit_code_of`."""
+    _fill_closed_streams()
     try:
         from moe_segments.cli.app import run  # only here, so that a missing extra can be explained
     except ModuleNotFoundError as error:
@@ -28,6 +31,19 @@ def main() -> None:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:  # before the command had signal handlers of its own
         sys.exit(_INTERRUPTED)
+
+
+def _fill_closed_streams() -> None:
+    """A standard stream that is closed says nothing; its number must not go to the next file that is opened."""
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    if not closed:
+        return
+    number = 0
+    while number <= _LAST_STANDARD:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    for name in closed:
+        setattr(sys, name, os.fdopen(("stdin", "stdout", "stderr").index(name), "r" if name == "stdin" else "w"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
@@ -28,7 +28,7 @@ from moe_segments.core.events import (
     Unclaimed,
 )
 from moe_segments.core.plan import starts
-from moe_segments.errors import InputError, JournalError, NotSent
+from moe_segments.errors import InputError, JournalError, JournalMoved, NotSent
 from moe_segments.limits import USERS_PER_DAY, is_whole
 from moe_segments.models import FileOperation
 from moe_segments.operations import listed
@@ -52,6 +52,7 @@ _SECOND_US: Final = 1_000_000
 _MOST: Final = 10**9  # of anything that is told; more is a mistake
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
+_TOLD_AGAIN_S: Final = 5.0  # how often the end of a claim is told to a journal that fails
 _ALONE: Final = frozenset({0})  # the position of one who asks by itself
 _log = logging.getLogger("moe_segments.governor")
 
@@ -102,7 +103,8 @@ class Governor:
         self._is_watching = False
         self._stop_listening: Callable[[], None] | None = None
         self.closed = False
-        self._releases: dict[asyncio.Task[int], None] = {}
+        self._closing = asyncio.Event()
+        self._releases: dict[asyncio.Task[None], None] = {}
         self._claim_us = round(_CLAIM_S / limits.scale * _SECOND_US)
 
     async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
@@ -144,6 +146,7 @@ class Governor:
     async def close(self) -> None:
         """Refuse whoever still waits; give back what was granted to nobody."""
         self.closed = True
+        self._closing.set()
         for ticket in self._queue:
             _fail(ticket, NotSent("the client is closing"))
             self._unclaim(ticket)
@@ -334,11 +337,30 @@ class Governor:
             self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
 
     def _tell(self, event: NeverSent | Unclaimed) -> None:
-        task = asyncio.get_running_loop().create_task(self._follower.record(event))
+        task = asyncio.get_running_loop().create_task(self._write(event))
         self._releases[task] = None
         task.add_done_callback(self._told)
 
-    def _told(self, task: asyncio.Task[int]) -> None:
+    async def _write(self, event: NeverSent | Unclaimed) -> None:
+        """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
+        now_s = asyncio.get_running_loop().time
+        lapses_s = now_s() + self._claim_us / _SECOND_US
+        while True:
+            try:
+                await self._follower.record(event)
+            except JournalMoved:
+                raise
+            except JournalError:
+                if isinstance(event, NeverSent) or self.closed or now_s() > lapses_s:
+                    raise
+            else:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
+            if any(ticket.ask.job == event.job and ticket.claimed_us is not None for ticket in self._queue):
+                return
+
+    def _told(self, task: asyncio.Task[None]) -> None:
         self._releases.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("what was called off could not be written down, and lapses by itself: %s", error)
@@ -399,6 +421,7 @@ class Governor:
         except Exception as error:  # noqa: BLE001 - handed to each who waits
             self._drop(tickets)
             for ticket in tickets:
+                self._unclaim(ticket)
                 _fail(ticket, error)
             return
         for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():

@@ -310,6 +310,14 @@ MUTANTS: Final = (
         (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
     ),
     Mutant(
+        "claims-of-the-refused-stand",
+        16,
+        _GOVERNOR,
+        "                self._unclaim(ticket)\n                _fail(ticket, error)",
+        "                _fail(ticket, error)",
+        (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
+    ),
+    Mutant(
         "passers-judged-one-by-one",
         16,
         _ADMISSION,

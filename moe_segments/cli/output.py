@@ -1,7 +1,12 @@
-"""What the commands say: results to standard output, everything else to standard error. A closed pipe is no error."""
+"""What the commands say: results to standard output, everything else to standard error.
+
+A closed pipe is no error. Any other output that cannot be written is told, and ends in an exit code other than 0; the
+work goes on, since what it did is in the journal.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -22,6 +27,7 @@ __all__ = [
     "clock_time",
     "document",
     "figure",
+    "is_lost",
     "line",
     "note",
     "say",
@@ -49,10 +55,9 @@ _STYLES: Final[Mapping[str, str]] = {
 def show(renderable: RenderableType) -> bool:
     """Show a result to a person. Returns whether somebody still reads."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    with console.capture() as drawn:
-        console.print(renderable)
-    return _write(drawn.get() if sys.stdout.isatty() else _TRAILING.sub("", drawn.get()))
+    drawn = io.StringIO()  # rich would write by itself, and end the program where nobody reads
+    Console(file=drawn, force_terminal=sys.stdout.isatty() or None, width=width, highlight=False).print(renderable)
+    return _write(drawn.getvalue() if sys.stdout.isatty() else _TRAILING.sub("", drawn.getvalue()))
 
 
 def document(data: Mapping[str, object]) -> None:
@@ -74,7 +79,7 @@ def note(text: str) -> None:
     """Say something that is no result."""
     try:
         print(_clean(text), file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:  # nobody reads it, or it cannot be written, and there is nowhere to say so
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
@@ -113,6 +118,11 @@ def clock_time(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def is_lost() -> bool:
+    """Whether results could not be written, other than to somebody who reads no more."""
+    return isinstance(sys.stdout, _Lost)
+
+
 def speaks_unicode() -> bool:
     """Whether standard output takes any character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
@@ -131,7 +141,20 @@ def _write(text: str) -> bool:
     except BrokenPipeError:
         _discard_output()
         return False
+    except OSError as error:
+        _discard_output()
+        sys.stdout = _Lost()
+        note(f"moe-segments: standard output cannot be written: {error.strerror}; what was to be shown is lost")
+        return False
     return True
+
+
+class _Lost(io.StringIO):
+    """Stands for a standard output that could not be written."""
+
+    def write(self, text: str, /) -> int:
+        """Nothing is kept."""
+        return len(text)
 
 
 def _discard_output() -> None:

@@ -11,8 +11,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from moe_segments.bulk import EXIT_INTERRUPTED, exit_code_of
-from moe_segments.cli.output import note
+from moe_segments.bulk import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, exit_code_of
+from moe_segments.cli.output import is_lost, note
 from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def run(
         The exit code. Errors of this package are told on standard error; any other is the caller's to see.
     """
     try:
-        return asyncio.run(_with_signals(command, stopping))
+        code = asyncio.run(_with_signals(command, stopping))
+        return EXIT_FAILED if code == EXIT_OK and is_lost() else code
     except Stopped:
         return EXIT_INTERRUPTED
     except MoeSegmentsError as error:

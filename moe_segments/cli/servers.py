@@ -13,6 +13,7 @@ from moe_segments.cli.running import run
 from moe_segments.cli.session import open_sandbox, real_settings
 from moe_segments.errors import InputError
 from moe_segments.receiver import CallbackReceiver
+from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,8 +37,11 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
     credentials, settings = real_settings(common, needs_key=False)
+    public_url = public_url or settings.callback_url
+    if public_url is None and not is_loopback(host):
+        raise InputError("an address that is not on this machine needs --public-url", "--host")
     receiver = CallbackReceiver(
-        public_url or settings.callback_url,
+        public_url,
         journal=settings.journal,
         scopes=(credentials.scope,),
         limits=settings.limits,

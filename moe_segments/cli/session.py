@@ -126,8 +126,10 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
     sandbox = Sandbox(speed=common.speed, users=common.users, port=port)
     try:
         return await stack.enter_async_context(sandbox)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OverflowError:
+        raise InputError(f"must be from 0 to 65535, not {port}", option) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
 
 

@@ -69,6 +69,8 @@ async def _submit(
     common: Common,
     stop: asyncio.Event,
 ) -> int:
+    if sending is not None and (fields["file"] is None) == (fields["file_url"] is None):
+        raise InputError("give exactly one of --file-url and --file")
     operation = _KINDS[op](**fields)
     check_seconds(waiting.max_wait, "--max-wait")
     check_seconds(waiting.result_timeout, "--result-timeout")

@@ -365,6 +365,44 @@ async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> No
     assert len(shell.segments) == 3
 
 
+@pytest.mark.parametrize(
+    "arguments", [("quota",), ("quota", "--json"), ("bulk", "MANIFEST"), ("bulk", "MANIFEST", "--json")]
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is Linux's /dev/full")
+async def test_results_that_cannot_be_written_are_told_and_the_run_goes_on(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    """A full disk is no success, and no reason to leave operations unsent."""
+    manifest = shell.creates(3)
+    code, err = await into("/dev/full", shell, *(manifest if one == "MANIFEST" else one for one in arguments))
+    assert code == 1
+    assert "moe-segments: standard output cannot be written: No space left on device" in err
+    assert err.count("cannot be written") == 1
+    assert "Traceback" not in err
+    assert len(shell.segments) == (3 if "bulk" in arguments else 0)
+
+
+@pytest.mark.parametrize("arguments", [("quota",), ("quota", "--json"), ("--help",), ("list",)])
+async def test_an_output_that_is_closed_is_nobodys(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """As `>&-` has it: nothing that is opened takes its place."""
+    code, err = await into("&-", shell, *arguments)
+    assert (code, err) == (0, "")
+
+
+async def into(where: str, shell: Shell, *arguments: str) -> tuple[int | None, str]:
+    """A command whose standard output goes there; its exit code, and what it said besides."""
+    speed = () if "--help" in arguments else ("--speed", str(SPEED))
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" >{where}', "sh", sys.executable, "-m", "moe_segments", *arguments, *speed),
+        env=shell.environ,
+        cwd=shell.directory,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    return process.returncode, err.decode()
+
+
 # One operation
 
 
@@ -592,7 +630,7 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
         (("bulk", "nothing.csv"), {}, "the manifest cannot be read"),
         ((*CREATE, "a|b", "--file-url", "https://x.in/y"), {}, "name: must not contain |"),
         ((*CREATE, "a", "--file-url", "x"), {}, "--file-url: must begin with https"),
-        ((*CREATE, "a"), {}, "give exactly one of file_url and file"),
+        ((*CREATE, "a"), {}, "give exactly one of --file-url and --file"),
         ((*CREATE, "a", "--file", "users.csv"), {}, "--file: the service cannot read"),
         ((*CREATE, "a", "--file-url", "https://x.in/y", "--listen", "8080"), {}, "--listen: must be HOST:PORT"),
         ((*CREATE, "a", "--file", "users.csv", "--sandbox", "--listen", "[::1]:0"), {}, "brings its own receiver"),
@@ -601,8 +639,9 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
         (("list", "--max-wait", "nan"), {}, "--max-wait: must be seconds from 0, or inf"),
         (("quota", "--spent-operations", "-1", "--journal", "memory:", "--sandbox"), {}, "--spent-operations: must be"),
         (("quota", "--active", "-1", "--journal", "memory:", "--sandbox"), {}, "--active: must be a whole number"),
+        (("sandbox", "--port", "70000"), {}, "--port: must be from 0 to 65535, not 70000"),
         (("receive", "--sandbox"), {}, "brings its own receiver"),
-        (("receive", "--host", "0.0.0.0"), {}, "pass public_url"),
+        (("receive", "--host", "0.0.0.0"), {}, "--host: an address that is not on this machine needs --public-url"),
         (("receive", "--public-url", "http://example.com"), {}, "must begin with https"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,7 +31,7 @@ from moe_segments.core.events import (
     encode,
 )
 from moe_segments.core.state import WorkspaceState
-from moe_segments.errors import QuotaExceeded
+from moe_segments.errors import JournalError, QuotaExceeded
 from moe_segments.governor import Governor, Grant
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
@@ -40,10 +40,12 @@ from moe_segments.testing import VirtualTimeLoop, journal_clock
 from tests.proofs import cases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-    from typing import Any, Self
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from typing import Any, NoReturn, Self
 
     from hypothesis.strategies import SearchStrategy
+
+    from moe_segments.journal import Journal
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -387,6 +389,21 @@ async def two_desks() -> AsyncIterator[tuple[Desk, Desk]]:
         yield one, other
 
 
+@contextmanager
+def broken(journal: Journal) -> Iterator[None]:
+    """An engine that fails while inside."""
+
+    async def fails(*_: object, **__: object) -> NoReturn:
+        raise JournalError("the disk is full")
+
+    works = journal.transact, journal.append
+    journal.transact = journal.append = fails  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        journal.transact, journal.append = works  # type: ignore[method-assign]
+
+
 async def stream(desk: Desk, count: int, apart_s: float) -> dict[str, float]:
     """Light operations, one after another; when each of them left."""
     light = []
@@ -453,6 +470,69 @@ def test_a_claim_that_nobody_stands_behind_holds_up_nobody_for_long(how: str) ->
 
     waited_s = virtually(main)[0]
     assert waited_s == pytest.approx(1_800 if how == "its process died" else 0, abs=1)
+
+
+def test_a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again() -> None:
+    """Nobody stands behind it, and it could not be said when that was so."""
+
+    async def main() -> float:
+        async with two_desks() as (one, other):
+            await one.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await asyncio.sleep(10)
+            with broken(one.follower.journal):
+                with pytest.raises(JournalError, match="full"):
+                    await one.reserve("what meets it", Cost(1))
+                with pytest.raises(JournalError, match="full"):
+                    await heavy
+                await asyncio.sleep(60)
+            began_s = asyncio.get_running_loop().time()
+            await other.send("light", Cost(1, 20))
+            return other.left["light"] - began_s
+
+    assert virtually(main)[0] == pytest.approx(0, abs=10)
+
+
+def test_a_claim_that_is_made_again_is_not_taken_back() -> None:
+    """Submitted again under its identifier, it waits where it stood, whatever was still to be said of it."""
+
+    async def main() -> None:
+        async with two_desks() as (one, other):
+            await one.send("first", Cost(1, 60))
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await asyncio.sleep(10)
+            with broken(one.follower.journal):
+                with pytest.raises(JournalError, match="full"):
+                    await one.reserve("what meets it", Cost(1))
+                with pytest.raises(JournalError, match="full"):
+                    await heavy
+            heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
+            await asyncio.sleep(60)
+            with pytest.raises(QuotaExceeded):
+                await other.send("light", Cost(1, 20), 0)
+            heavy.cancel()
+            await asyncio.gather(heavy, return_exceptions=True)
+
+    virtually(main)
+
+
+def test_closing_does_not_wait_for_a_broken_journal() -> None:
+    """What could not be written down lapses by itself."""
+
+    async def main() -> float:
+        desk = await Desk(AT_ONCE).__aenter__()
+        await desk.send("first", Cost(1, 60))
+        heavy = asyncio.ensure_future(desk.send("heavy", Cost(1, 90)))
+        await asyncio.sleep(10)
+        with broken(desk.follower.journal):
+            for refused in (desk.reserve("what meets it", Cost(1)), heavy):
+                with pytest.raises(JournalError, match="full"):
+                    await refused
+            began_s = asyncio.get_running_loop().time()
+            await desk.__aexit__()
+            return asyncio.get_running_loop().time() - began_s
+
+    assert virtually(main)[0] == 0
 
 
 def test_light_ones_that_come_one_after_another_do_not_delay_a_heavy_one() -> None:
