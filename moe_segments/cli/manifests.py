@@ -82,11 +82,16 @@ async def _bulk(
     stop: asyncio.Event,
 ) -> int:
     check_seconds(options.result_timeout_s, "--result-timeout")
+    if options.concurrency < 1:
+        raise InputError(f"must be a whole number from 1, not {options.concurrency}", "--concurrency")
     manifest = read_manifest(path)
-    async with open_session(common, receiving, sending) as session:
-        client = session.client
-        if not client.publishes:
+
+    def check(made: SegmentsClient) -> None:
+        if not made.publishes:
             refuse_local_files(manifest, _NOT_PUBLISHED)
+
+    async with open_session(common, receiving, sending, check=check) as session:
+        client = session.client
         run_id = run_id_for(client, manifest, again=options.again)
         if session.embedded and is_under_way(client, manifest, run_id):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")

@@ -15,6 +15,7 @@ from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError
 from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALLS, GET_CALLS, LIST_CALLS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def wait_s(full: LimitUsage) -> float:
 
 
 async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool) -> int:
+    _check(telling)
     async with open_session(common) as session:
         await _tell(session.client.governor, telling)
         if watch:
@@ -89,6 +91,14 @@ async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, 
         else:
             _show_once(await session.client.governor.usage(), common)
     return EXIT_OK
+
+
+def _check(telling: Telling) -> None:
+    """Before a journal is made for it."""
+    told = {"operations": telling.spent_operations, "rows": telling.spent_rows, "n": telling.active or 0}
+    for name, amount in told.items():
+        if amount < 0:
+            raise InputError(f"must be a whole number from 0, not {amount}", name)
 
 
 async def _tell(governor: Governor, telling: Telling) -> None:

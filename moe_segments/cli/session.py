@@ -22,7 +22,7 @@ from moe_segments.receiver import CallbackReceiver, new_token
 from moe_segments.settings import Settings, from_environment, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from moe_segments.cli.options import Common
     from moe_segments.models import Credentials
@@ -55,7 +55,11 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    common: Common, receiving: Receiving | None = None, sending: Sending | None = None
+    common: Common,
+    receiving: Receiving | None = None,
+    sending: Sending | None = None,
+    *,
+    check: Callable[[SegmentsClient], None] = lambda _: None,
 ) -> AsyncIterator[Session]:
     """Open the client that the options and the environment describe, close it at the end.
 
@@ -63,6 +67,7 @@ async def open_session(
         common: Where to.
         receiving: How callbacks come in; None for a command that waits for none.
         sending: How files are checked and published; None for a command that sends none.
+        check: Refuses what this client cannot do, before it is opened and its journal made.
 
     Raises:
         InputError: Options or variables are missing, wrong, or do not go together.
@@ -70,7 +75,10 @@ async def open_session(
     """
     async with AsyncExitStack() as stack:
         open_one = _sandboxed if common.sandbox else _real
-        yield await open_one(stack, common, receiving, sending or Sending(preflight="off"))
+        session = await open_one(stack, common, receiving, sending or Sending(preflight="off"))
+        check(session.client)
+        await stack.enter_async_context(session.client)
+        yield session
 
 
 def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credentials, Settings]:
@@ -157,7 +165,6 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         preflight=sending.preflight,
         raise_on_zero_users=not receiving.allow_zero_users,
     )
-    await stack.enter_async_context(client)
     return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
 
@@ -197,7 +204,6 @@ async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | No
         preflight=sending.preflight,
         raise_on_zero_users=receiving is None or not receiving.allow_zero_users,
     )
-    await stack.enter_async_context(client)
     return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from moe_segments.bulk import BulkRow
     from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
     from moe_segments.cli.session import Session
+    from moe_segments.client import SegmentsClient
     from moe_segments.job import Job
     from moe_segments.models import Operation
 
@@ -74,8 +75,7 @@ async def _submit(
     operation = _KINDS[op](**fields)
     check_seconds(waiting.max_wait, "--max-wait")
     check_seconds(waiting.result_timeout, "--result-timeout")
-    async with open_session(common, receiving, sending) as session:
-        _check_file(operation, session)
+    async with open_session(common, receiving, sending, check=lambda made: _check_file(operation, made)) as session:
         if isinstance(operation, FileOperation):
             await unless_stopped(check_key(session.client, operation.name), stop)
         job, error = await _followed(session, operation, waiting, stop)
@@ -85,13 +85,17 @@ async def _submit(
         return row.exit_code
 
 
-def _check_file(operation: Operation, session: Session) -> None:
-    if isinstance(operation, FileOperation) and operation.file is not None and not session.client.publishes:
+def _check_file(operation: Operation, client: SegmentsClient) -> None:
+    if not isinstance(operation, FileOperation) or operation.file is None:
+        return
+    if not client.publishes:
         raise InputError(
             "the service cannot read a file of this machine: say with --publish where to put it, such as "
             "s3://bucket/prefix, or upload it where it is public and give --file-url",
             "--file",
         )
+    if not operation.file.is_file():
+        raise InputError(f"there is no file {operation.file}", "--file")
 
 
 async def _followed(

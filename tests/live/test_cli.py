@@ -657,6 +657,30 @@ async def test_bad_input_is_one_paragraph_and_exit_code_2(
     assert not shell.sent()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*CREATE, "a", "--file", "users.csv"),
+        (*CREATE, "a", "--file", "nothing.csv", "--publish", "s3://bucket"),
+        (*CREATE, "a", "--file-url", "https://x.in/y", "--callback-url", "x"),
+        (*CREATE, "a", "--file-url", "https://x.in/y", "--listen", "127.0.0.1:99999"),
+        (*CREATE, "a", "--file-url", "https://x.in/y", "--max-wait", "-1"),
+        ("bulk", str(EXAMPLES / "bulk.csv")),
+        ("bulk", str(EXAMPLES / "bulk.csv"), "--concurrency", "0"),
+        ("quota", "--spent-operations", "-1"),
+        ("quota", "--active", "-1"),
+        ("list", "--max-wait", "-1"),
+        ("receive", "--port", "99999"),
+    ],
+)
+async def test_what_cannot_work_makes_no_journal(shell: Shell, arguments: tuple[str, ...]) -> None:
+    """Arguments are looked at before anything is made."""
+    before = set(shell.directory.rglob("*"))
+    result = await shell.run(*arguments)
+    assert result.code == 2, result.err
+    assert set(shell.directory.rglob("*")) == before
+
+
 @pytest.mark.parametrize("option", ["--concurrency", "--result-timeout"])
 async def test_a_run_with_a_wrong_option_is_not_begun(shell: Shell, option: str) -> None:
     """Its plan is not written either."""
