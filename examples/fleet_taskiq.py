@@ -41,7 +41,7 @@ async def close_client(state: TaskiqState) -> None:
 
 
 @broker.task("create_segment")
-async def create_segment(name: str, file_url: str, rows: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008 - taskiq's way
+async def create_segment(name: str, file_url: str, rows: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008 - read once, not called
     """Create a segment, now or when the quota allows it."""
     client: SegmentsClient = context.state.client
     operation = CreateFileSegment(

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from moe_segments.errors import InputError
-from moe_segments.models import (
-    AddUsers,
-    ArchiveSegment,
-    CreateFileSegment,
-    CreateFilterSegment,
-    FilterOperation,
-    Operation,
-    RemoveUsers,
-    ReplaceUsers,
-    UnarchiveSegment,
-    UpdateFilterSegment,
-)
+from moe_segments.models import FilterOperation, Operation
 
 __all__ = ["check_many", "check_operation", "listed"]
 
-_KINDS: Final = (
-    *(CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment),
-    *(CreateFilterSegment, UpdateFilterSegment),
-)
+_KINDS: Final[tuple[type, ...]] = (*get_args(Operation), *get_args(FilterOperation))
 _NAMES: Final = ", ".join(kind.__name__ for kind in _KINDS)
 
 

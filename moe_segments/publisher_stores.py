@@ -174,7 +174,7 @@ class Bucket:
 
         try:
             url = await obstore.sign_async(self._store, "GET", key, timedelta(seconds=expires_s))
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts hold signatures
             raise self._refusal(key, error) from None
         if _is_temporary(url) and not self._destination.flag("allow_temporary"):
             del url  # error trackers send the variables of a frame

@@ -55,7 +55,7 @@ def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> 
     return run(lambda stop: _log(url, follow, since, common, stop))
 
 
-async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - an option's value
+async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--call-off`
     scope, source, witness_dir = _whose(common, source)
     target = _url(target, "TO")
     if calls_off:
@@ -112,7 +112,7 @@ def _summary(report: CheckReport, place: str, scope: str) -> str:
     return f"{verdict}: {scope} at {place}, {kept}{stands}, {report.jobs} jobs{went}{came}"
 
 
-async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - an option's value
+async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
     scope, url, _witness = _whose(common, url)
     since_us = _since_us(since)
     async with existing_journal(url, scope) as journal:

@@ -9,7 +9,7 @@ Times are integer microseconds of the journal's clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import attrs
 
@@ -28,17 +28,11 @@ from moe_segments.core.events import (
 )
 from moe_segments.fields import url_without_query
 from moe_segments.models import (
-    AddUsers,
-    ArchiveSegment,
-    CreateFileSegment,
     CreateFilterSegment,
     FileOperation,
     FilterOperation,
     JobState,
     Operation,
-    RemoveUsers,
-    ReplaceUsers,
-    UnarchiveSegment,
     UpdateFilterSegment,
 )
 
@@ -55,11 +49,7 @@ KEEP_DAYS: Final = 90  # how long a finished job is remembered
 _TOO_MANY: Final = 429
 _SECOND_US: Final = 1_000_000
 _KINDS: Final[Mapping[str, type[Operation | FilterOperation]]] = {
-    kind.op: kind
-    for kind in (
-        *(CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment),
-        *(CreateFilterSegment, UpdateFilterSegment),
-    )
+    kind.op: kind for kind in (*get_args(Operation), *get_args(FilterOperation))
 }
 
 

@@ -127,16 +127,15 @@ def _until(batches: Sequence[Batch]) -> WorkspaceState:
     for batch in batches:
         try:
             state.fold(batch)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - whatever it leads to, this is the damaged one
             break
     return state
 
 
 def _limits(batches: Sequence[Batch]) -> QuotaLimits:
-
     try:
         return limits_of(batches)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - a damaged entry may lead to anything, and is told of elsewhere
         return QuotaLimits()
 
 
@@ -170,7 +169,7 @@ def _fresh(batches: Sequence[Batch], limits: QuotaLimits) -> WorkspaceState | No
     try:
         for batch in batches:
             state.fold(batch)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - a damaged entry may lead to anything, and is told of elsewhere
         return None
     return state
 

@@ -73,7 +73,7 @@ class MemoryTransport(asyncio.Transport):
         if self._closing or self._peer is None or not data:
             return
         self._peer._take(bytes(data))  # noqa: SLF001 - two ends of one thing
-        if self._peer._came_bytes > _HIGH_BYTES and not self._writing_paused:  # noqa: SLF001 - as above
+        if self._peer._came_bytes > _HIGH_BYTES and not self._writing_paused:  # noqa: SLF001 - two ends of one thing
             self._writing_paused = True
             self._protocol.pause_writing()
 

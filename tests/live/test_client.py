@@ -523,6 +523,7 @@ async def test_a_caller_that_goes_away_loses_no_outcome(sandbox: Sandbox, url: s
         assert client.job("mine").state == JobState.SENDING
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        assert client.job("mine").state == JobState.SENDING
         assert (await client.job("mine").result(timeout=10)).user_count == 3
 
 

@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -638,6 +639,16 @@ async def test_what_the_service_echoes_of_our_secrets_is_masked() -> None:
     assert_no_secret(delivery, delivery.answer.body, error, error.args)
 
 
+@pytest.mark.parametrize(("read_s", "total_s", "named"), [(0.1, 5.0, "the read time-out"), (5.0, 0.1, "the time-out")])
+async def test_silence_ends_at_the_first_of_the_time_outs(read_s: float, total_s: float, named: str) -> None:
+    """One that the other covers is not set at all, and the other still ends it."""
+    async with serving(hang) as server:
+        delivery = await send(server.url, REQUESTS["POST"], read_timeout_s=read_s, total_timeout_s=total_s)
+
+    assert isinstance(delivery, Maybe)
+    assert f"no answer within {named} (" in delivery.reason
+
+
 async def test_a_compressed_answer_is_read() -> None:
     """Gateways compress as they like."""
     body = gzip.compress(b'{"success": true}')
@@ -781,6 +792,25 @@ async def test_requests_leave_evenly_and_in_order() -> None:
     assert [number for number, _ in left] == list(range(10))
     gaps_s = [after - before for (_, before), (_, after) in itertools.pairwise(left)]
     assert min(gaps_s) > 0.003
+
+
+async def test_who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it() -> None:
+    """The loop was busy when the turn came, so that it is taken while the one who waits has not woken yet."""
+    pace = Pace(20)
+    left: list[str] = []
+
+    async def one(name: str) -> None:
+        await pace.wait()
+        left.append(name)
+
+    await one("first")
+    waiting = [asyncio.create_task(one(name)) for name in ("second", "third")]
+    await asyncio.sleep(0)
+    time.sleep(0.06)  # noqa: ASYNC251 - the loop is to be late
+    await one("fourth")
+    await asyncio.gather(*waiting)
+
+    assert left == ["first", "second", "third", "fourth"]
 
 
 async def test_a_waiter_that_gives_up_does_not_hold_up_the_others() -> None:

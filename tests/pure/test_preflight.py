@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import pickle
@@ -17,6 +18,7 @@ import pytest
 from moe_segments.core.chunks import Chunk
 from moe_segments.core.preflight import Finding, Preflight, PreflightReport
 from moe_segments.core.presigned import expiry_of
+from moe_segments.core.repeats import Repeats
 from moe_segments.core.rules import RULES, Severity
 from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
 from moe_segments.limits import QuotaLimits
@@ -433,3 +435,18 @@ def test_every_rule_has_a_section_in_the_docs(code: str) -> None:
 )
 def test_the_expiry_of_a_presigned_url(query: str, expires_s: float | None) -> None:
     assert expiry_of(f"https://files.example.com/users.csv?{query}") == expires_s
+
+
+def test_a_large_set_of_rows_is_old_for_the_garbage_collector() -> None:
+    """A young collection looks through everything that is young, and holds up every other thread meanwhile."""
+    repeats, rows = Repeats(reread=lambda _, __: b"", fast_from_rows=None), 2_000
+    gc.disable()
+    try:
+        for number in range(60):
+            text = b"\n" + b"".join(b"%d\n" % row for row in range(number * rows, (number + 1) * rows))
+            repeats.add(Chunk(text, 0, len(text)), number * rows + 1)
+        young = [*gc.get_objects(generation=0), *gc.get_objects(generation=1)]
+        assert not [one for one in young if isinstance(one, set) and len(one) >= 60 * rows]
+    finally:
+        gc.enable()
+    assert list(repeats.finish(1).lines) == []
