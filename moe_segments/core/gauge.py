@@ -89,7 +89,8 @@ class ActiveSegments:
 
     def take(self, row: str, name: str, cs_id: str | None, until_us: int | None, *, confirmed: bool = False) -> None:
         """Count the segment that *row* makes."""
-        self._remove(row)
+        if row in self._pending or row in self._confirmed:
+            self._remove(row)
         self._add(row, Lease(name, cs_id, until_us, confirmed))
         self._expect(row, until_us)
 
@@ -101,6 +102,9 @@ class ActiveSegments:
         self._named.setdefault(lease.name, []).append(row)
         if lease.cs_id is not None:
             self._identified.setdefault(lease.cs_id, []).append(row)
+
+    def _lease(self, row: str) -> Lease:
+        return self._pending.get(row) or self._confirmed[row]
 
     def _remove(self, row: str) -> Lease | None:
         lease = self._pending.pop(row, None)
@@ -137,7 +141,8 @@ class ActiveSegments:
             return
         cs_id = cs_id or lease.cs_id
         self.archive(lease.name, cs_id)
-        self.take(row, lease.name, cs_id, until_us, confirmed=True)
+        self._add(row, Lease(lease.name, cs_id, until_us, confirmed=True))
+        self._expect(row, until_us)
 
     def free(self, row: str) -> None:
         """It was not made after all."""
@@ -150,8 +155,10 @@ class ActiveSegments:
             known = [row for row, lease in self._pending.items() if lease.cs_id == cs_id]
             known += self._identified.get(cs_id, ())
         if not known:
-            known = [row for row, lease in self._pending.items() if _may_be(lease, name, cs_id)]
-            known += [row for row in self._named.get(name, ()) if _may_be(self._confirmed[row], name, cs_id)]
+            known = [row for row, lease in self._pending.items() if lease.name == name]
+            known += self._named.get(name, ())
+            if cs_id is not None:
+                known = [row for row in known if self._lease(row).cs_id is None]
         for row in known:
             self._remove(row)
 
@@ -209,7 +216,3 @@ def _drop(rows_by: dict[str, list[str]], key: str, row: str) -> None:
     rows.remove(row)
     if not rows:
         del rows_by[key]
-
-
-def _may_be(lease: Lease, name: str, cs_id: str | None) -> bool:
-    return lease.name == name and (cs_id is None or lease.cs_id is None)

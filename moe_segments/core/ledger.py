@@ -13,6 +13,7 @@ Source of the quotas: https://moengage.com/docs/api/file-segments/create-file-se
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -142,8 +143,7 @@ class Ledger(Quotas):
         del self.rows[row_id]
 
     def _end_probing(self, row: Row) -> None:
-        calls = self.pools[row.call].windows if isinstance(row, CallRow) else ()
-        for window in (*self.windows, *calls):
+        for window in chain(self.windows, self.pools[row.call].windows if isinstance(row, CallRow) else ()):
             if window.strikes and row.reserved_us >= window.throttled_until_us:
                 window.probing, window.strikes = False, 0
 

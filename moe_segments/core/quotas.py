@@ -18,7 +18,7 @@ from moe_segments.core.decisions import Cost, Decision, Granted, LimitState, Nev
 from moe_segments.core.events import ExternalUsage, Throttled
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.pools import Pool, pools_for
-from moe_segments.core.tape import SILENT_US, Hold, Tape, Window
+from moe_segments.core.tape import SILENT_US, TRIM_AT, Hold, Tape, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,7 +116,8 @@ class Quotas:
         self.advance(now_us)
         self.active.forget_expired()
         for tape in self._every_tape:
-            tape.trim(now_us)
+            if len(tape.us) >= TRIM_AT:
+                tape.trim(now_us)
 
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""

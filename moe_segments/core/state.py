@@ -7,7 +7,7 @@ can be decided together before any of them is durable.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from moe_segments.core import snapshot
 from moe_segments.core.claims import Claims
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from moe_segments.limits import QuotaLimits
 
 __all__ = ["WorkspaceState"]
+
+# What concerns neither quotas nor jobs: asked first, as the others are nearly all there is.
+_OF_THE_LOG: Final = frozenset(
+    (Opened, KeyRejected, KeyAccepted, Checkpoint, Claimed, Unclaimed, Moved, Stayed, Copying, Copied)
+)
 
 
 class WorkspaceState:
@@ -80,6 +85,12 @@ class WorkspaceState:
         self.version, self.now_us = batch.version, batch.at_us
 
     def _fold(self, event: Event, at_us: int) -> None:
+        if type(event) not in _OF_THE_LOG:
+            self.ledger.fold(event, at_us)
+            self.jobs.fold(event, at_us)
+            if self.claims.live and isinstance(event, Reserved):
+                self.claims.reserved(event.job, event.row)
+            return
         match event:
             case Opened():
                 self.opened = self.opened or event
@@ -96,10 +107,7 @@ class WorkspaceState:
             case Moved() | Stayed() | Copying() | Copied():
                 self._fold_move(event)
             case _:
-                self.ledger.fold(event, at_us)
-                self.jobs.fold(event, at_us)
-                if self.claims.live and isinstance(event, Reserved):
-                    self.claims.reserved(event.job, event.row)
+                pass  # folded above
 
     def _fold_move(self, event: Moved | Stayed | Copying | Copied) -> None:
         match event:

@@ -15,11 +15,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 
-__all__ = ["SILENT_US", "Hold", "Tape", "Window"]
+__all__ = ["SILENT_US", "TRIM_AT", "Hold", "Tape", "Window"]
 
 SILENT_US = 2**62  # as `Hold.silence_us`: its end is expected at its bound and not before
 _SHORTEST_PAUSE = 64  # the part of a window that is the first pause after a second 429
-_TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
+TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
 
 
 class Hold:
@@ -152,12 +152,10 @@ class Tape:
             window.quarantined_until_us += by_us * bool(window.quarantined_until_us)
 
     def trim(self, now_us: int) -> None:
-        """Cut off what no window counts at *now_us*, a time that no later one comes before."""
-        if len(self.us) < _TRIM_AT:
-            return
+        """Cut off what no window counts at *now_us*, a time that no later one comes before; `TRIM_AT` or nothing."""
         self.advance(now_us)
         gone = min(window.head for window in self.windows)
-        if gone < _TRIM_AT:
+        if gone < TRIM_AT:
             return
         del self.us[:gone]
         del self.sums[:gone]

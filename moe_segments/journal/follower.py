@@ -444,11 +444,11 @@ class Follower:
 
     @property
     def _checkpoint_is_due(self) -> bool:
-        if not self._compacts:
+        written = self.state.version - self._checkpointed
+        if written < _CHECKPOINT_EVERY or not self._compacts:
             return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
-        due = max(_CHECKPOINT_EVERY, len(self.state.jobs.records))
-        return self.state.version - self._checkpointed >= due and self.state.barred is None
+        return written >= len(self.state.jobs.records) and self.state.barred is None
 
     async def _checkpoint_if_due(self) -> None:
         if not self._checkpoint_is_due:
