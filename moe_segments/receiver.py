@@ -183,7 +183,7 @@ class CallbackReceiver:
             return refused
         follower, token_sha256 = self._followers.get(scope), token_digest(token)
         try:
-            record = await self._record_of(follower, token_sha256)
+            record = lookup(follower, token_sha256) or await self._record_made_elsewhere(follower, token_sha256)
             if follower is None or record is None:
                 return NOT_STORED if scope in self._left and follower is None else UNKNOWN
             if follower.state.barred is not None:  # the service is to come again where the journal is then
@@ -194,11 +194,12 @@ class CallbackReceiver:
             return NOT_STORED
         return STORED
 
-    async def _record_of(self, follower: Follower | None, token_sha256: str) -> tuple[JobRecord, int] | None:
-        found = lookup(follower, token_sha256)
-        if found is not None or follower is None:
-            return found
-        # Another process may have made it a moment ago.
+    async def _record_made_elsewhere(
+        self, follower: Follower | None, token_sha256: str
+    ) -> tuple[JobRecord, int] | None:
+        """What another process may have made a moment ago."""
+        if follower is None:
+            return None
         await self._refreshes.one(follower)
         return lookup(follower, token_sha256)
 

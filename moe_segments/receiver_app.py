@@ -16,6 +16,7 @@ import math
 import os
 import socket
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
@@ -43,7 +44,8 @@ _LINGER_S: Final = 2.0  # a refused body is read on for this long, so that its s
 _ACCEPTING_STEPS: Final = 4  # of the loop, from an accepted socket to its protocol
 _SHUTDOWN_S: Final = 5.0  # for requests in progress
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-_SERVER: Final = {"Server": "moe-segments"}  # and not which versions of what
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_SERVER: Final[Mapping[str, str]] = MappingProxyType({"Server": "moe-segments"})  # and not which versions of what
 _LOOKS: Final = 20  # how often deadlines are looked at within the shortest of them
 _OWN_FAULT: Final = 500
 _KEPT_OPEN: Final = frozenset({200, 404, 503})  # after anything else part of the body may be on its way
@@ -133,8 +135,8 @@ async def _body(request: web.BaseRequest) -> bytes:
         return bytes(body)
 
 
-def _response(reply: Reply, headers: Mapping[str, str] | None = None) -> web.Response:
-    response = web.Response(status=reply.status, headers={**reply.headers, **(headers or {})})
+def _response(reply: Reply, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
+    response = web.Response(status=reply.status, headers={**reply.headers, **headers} if reply.headers else headers)
     if reply.status not in _KEPT_OPEN:
         response.force_close()
     return response
@@ -231,16 +233,15 @@ class _Server(web.Server):
         return self._make_request(message, payload, protocol, writer, task)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _response(await self._refused(request) or await self._decided(request), _SERVER)
-
-    async def _refused(self, request: web.BaseRequest) -> Reply | None:
+        refused: Reply | None = None
         if request.version < (1, 0):  # the parser lets 0.9 through
-            return BROKEN_OFF
-        return await _continued(request) if "Expect" in request.headers else None
-
-    async def _decided(self, request: web.BaseRequest) -> Reply:
+            refused = BROKEN_OFF
+        elif "Expect" in request.headers:
+            refused = await _continued(request)
+        if refused is not None:
+            return _response(refused, _SERVER)
         path = request.raw_path.partition("?")[0]
-        return await _reply(self._receiver, request, *scope_and_token(path, self._prefix))
+        return _response(await _reply(self._receiver, request, *scope_and_token(path, self._prefix)), _SERVER)
 
 
 class _Connection(web.RequestHandler):
