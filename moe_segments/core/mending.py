@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core import rules
@@ -125,23 +126,25 @@ class Mender:
         return self._given_rows - self._left_out
 
     def _without(self, lines: Sequence[int]) -> Iterator[bytes]:
-        for place in self._repeats.places:
-            begin = bisect_left(lines, place.first_line)
+        places, begin = self._repeats.places, 0
+        ends = chain((place.first_line for place in places[1:]), (self._given_rows + 1,))
+        for place, end_line in zip(places, ends, strict=True):
+            end = bisect_left(lines, end_line, begin)
             data = self._reread(place.offset, place.size)
-            end = bisect_left(lines, place.first_line + data.count(b"\n")) if begin < len(lines) else begin
             if begin == end and place.offset not in self._with_empty:
                 yield data
                 continue
-            rows = data[:-1].split(b"\n")
+            rows = data.split(b"\n")  # and nothing, after the last line feed
             for line in reversed(lines[begin:end]):
                 del rows[line - place.first_line]
+            begin = end
             if place.offset in self._with_empty:
-                empty = rows.count(b"")
+                empty = rows.count(b"") - 1
                 self._left_out += empty
                 self._tell(rules.EMPTY_ROW, empty)
-                rows = list(filter(None, rows))
-            if rows:
-                yield b"\n".join((*rows, b""))
+                rows = [*filter(None, rows), b""]
+            if len(rows) > 1:
+                yield b"\n".join(rows)
 
     def _with_feeds(self, block: bytes) -> bytes:
         """The block with every kind of line end made a line feed; a carriage return at its end waits for the next."""
