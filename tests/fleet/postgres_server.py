@@ -132,12 +132,22 @@ class PostgresServer:
             sessions = _children(self._process.pid)
             self._process.kill()
             for pid in sessions:  # else a session that outlives the server keeps the next one from starting
-                _kill(pid)
+                _signal(pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
             until_s = time.monotonic() + _STARTS_WITHIN_S
             while any(_runs(pid) for pid in sessions) and time.monotonic() < until_s:
                 time.sleep(0.005)
+
+    def hold_still(self) -> None:
+        """Stop what works beside the sessions for good: from here on only a session brings the log to the disk.
+
+        Else the one that does it every `wal_writer_delay`, or another one that needs a page written, may happen to do
+        it for a session that did not. Only `kill` ends such a server.
+        """
+        assert self._process is not None
+        for pid in _children(self._process.pid):
+            _signal(pid, signal.SIGSTOP)
 
     def stop(self) -> None:
         """End it in good order, whoever is connected. Idempotent."""
@@ -226,8 +236,8 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _kill(pid: int) -> None:
+def _signal(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:  # it went by itself
         return
