@@ -7,7 +7,6 @@ import math
 import os
 import secrets
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -277,6 +276,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         for task, submission in self._tasks.items():
             if not submission.granted:  # it waits between two sends
                 task.cancel()
+                submission.end()  # before its first step it could not say so itself
         await self._submitter.reader.quiet(self.settings.total_timeout_s + _SETTLING_S)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
@@ -463,26 +463,25 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
 
     async def _carry_out(self, submission: Submission) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._submitter.carry_out(submission))
-        ended = loop.create_future()
+        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
         self._tasks[task] = submission
-        task.add_done_callback(partial(self._carried_out, submission, ended))
         try:
-            await ended  # rather than the task, which a caller that is cancelled would take along
+            await submission.ended  # rather than the task, which a caller that is cancelled would take along
+            if not task.done():  # it was called off
+                await asyncio.wait([task])
         except asyncio.CancelledError:
+            task.add_done_callback(self._carried_out)
             if not submission.granted and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             raise
+        self._carried_out(task)
         if task.cancelled():  # by closing, not by the caller
             raise _closed(submission)
         task.result()
 
-    def _carried_out(self, submission: Submission, ended: asyncio.Future[None], task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        if not ended.done():
-            ended.set_result(None)
+    def _carried_out(self, task: asyncio.Task[None]) -> None:
+        submission = self._tasks.pop(task)
         if not task.cancelled():
             task.exception()  # its caller may be gone; the journal has it
         record = self.follower.state.jobs.records.get(submission.job_id)

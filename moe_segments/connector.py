@@ -9,7 +9,6 @@ shorter than any server's idle time-out is, so that a burst shares it and a lone
 from __future__ import annotations
 
 import select
-import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ import attrs
 if TYPE_CHECKING:
     import asyncio
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -58,7 +58,7 @@ class KeptConnector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(keepalive_timeout=KEPT_S)
-        self._served: weakref.WeakSet[object] = weakref.WeakSet()  # protocols of connections that were obtained
+        self._served: set[ResponseHandler] = set()  # of the connections that were obtained and are open
 
     async def connect(
         self,
@@ -76,7 +76,7 @@ class KeptConnector(aiohttp.TCPConnector):
                 connection.close()
                 continue
             if protocol is not None and not reused:
-                self._served.add(protocol)
+                self._served = {one for one in self._served if one.is_connected()} | {protocol}
             if attempt is not None:
                 attempt.obtained, attempt.reused = True, reused
             return connection

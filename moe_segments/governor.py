@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from contextlib import ExitStack, suppress
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
@@ -28,7 +29,7 @@ from moe_segments.core.events import (
     Unclaimed,
 )
 from moe_segments.core.plan import starts
-from moe_segments.errors import InputError, JournalError, JournalMoved, NotSent
+from moe_segments.errors import InputError, JournalError, JournalMoved, MoeSegmentsError, NotSent
 from moe_segments.limits import USERS_PER_DAY, is_whole
 from moe_segments.models import FileOperation
 from moe_segments.operations import listed
@@ -63,15 +64,25 @@ def boot_time_s() -> float:
     return time.clock_gettime(clock)
 
 
+class _Still(Enum):
+    """No grant, and no refusal either."""
+
+    WAITS = "waits"
+
+
+_Outcome: TypeAlias = "Grant | MoeSegmentsError | _Still | None"
+
+
 class _Ticket:
     """One who waits."""
 
     __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "verdict")
 
-    def __init__(self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None]) -> None:
+    def __init__(
+        self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], verdict: Verdict | None
+    ) -> None:
         self.ask, self.deadline_s, self.future = ask, deadline_s, future
-        self.fresh = True
-        self.verdict: Verdict | None = None
+        self.fresh, self.verdict = verdict is None, verdict
         self.claimed_us: int | None = None  # when its claim was last made, journal time
 
 
@@ -280,30 +291,35 @@ class Governor:
         if self.closed:
             raise NotSent("the client is closing")
         loop = asyncio.get_running_loop()
-        ticket = _Ticket(ask, loop.time() + max_wait_s, loop.create_future())
-        if not self._decided_at_once(ticket):
-            self._queue.append(ticket)
-            self._kick()
+        deadline_s = loop.time() + max_wait_s
+        verdict: Verdict | None = None
+        if not self._queue and self._passing is None and self._follower.answers_now:
+            outcome, verdict = self._decided_at_once(ask, deadline_s)
+            if isinstance(outcome, MoeSegmentsError):
+                raise outcome
+            if outcome is not _Still.WAITS:
+                return outcome
+        ticket = _Ticket(ask, deadline_s, loop.create_future(), verdict)
+        self._queue.append(ticket)
+        self._kick()
         try:
             return await ticket.future
         except asyncio.CancelledError:
             self._abandon(ticket)
             raise
 
-    def _decided_at_once(self, ticket: _Ticket) -> bool:
+    def _decided_at_once(self, ask: Ask, deadline_s: float) -> tuple[_Outcome, Verdict]:
         """Decide in this step of the loop, when nobody is ahead and the journal need not be waited for."""
-        if self._queue or self._passing is not None or not self._follower.answers_now:
-            return False
         started_s = self._clock()
-        asks = (ticket.ask,)
-        look_ahead_for = _ALONE if ticket.deadline_s < math.inf else frozenset()
+        asks = (ask,)
+        look_ahead_for = _ALONE if deadline_s < math.inf else frozenset()
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Verdict, int]]:
             (verdict,) = admit(state, asks, now_us, look_ahead_for=look_ahead_for)
             return ((verdict.event,) if isinstance(verdict, Admitted) else ()), (verdict, now_us)
 
         verdict, now_us = self._follower.ask_now(question)
-        return self._deliver(ticket, verdict, now_us, started_s)
+        return self._outcome(verdict, now_us, started_s, ask, deadline_s), verdict
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """The request was provably never sent: everything it held is free again."""
@@ -460,27 +476,30 @@ class Governor:
     def _deliver(self, ticket: _Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
         ticket.fresh, ticket.verdict = False, verdict
-        if isinstance(verdict, Later) and ticket.deadline_s == math.inf:
+        outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
+        if outcome is _Still.WAITS:
             return False
+        if isinstance(outcome, MoeSegmentsError):
+            self._unclaim(ticket)
+            _fail(ticket, outcome)
+        elif not ticket.future.done():
+            ticket.future.set_result(outcome)
+        else:
+            self._release(outcome)
+        return True
+
+    def _outcome(self, verdict: Verdict, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
+        """What a verdict is to who asked: a grant, None for a job that is known, an error, or to wait."""
         if isinstance(verdict, Admitted):
             event = verdict.event
             send_by_s = started_s + event.fence_us / _SECOND_US
             lease_s = send_by_s + event.timeout_us / _SECOND_US + self.limits.count_late_s
-            grant = Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
-            if ticket.future.done():
-                self._release(grant)
-            else:
-                ticket.future.set_result(grant)
-            return True
+            return Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
+        if isinstance(verdict, Later) and deadline_s == math.inf:
+            return _Still.WAITS
         if isinstance(verdict, Known):
-            if not ticket.future.done():
-                ticket.future.set_result(None)
-            return True
-        error = refusal_for(verdict, now_us, ticket.deadline_s - asyncio.get_running_loop().time(), ticket.ask)
-        if error is not None:
-            self._unclaim(ticket)
-            _fail(ticket, error)
-        return error is not None
+            return None
+        return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:

@@ -157,7 +157,8 @@ class Intake:
         mode = self.preflight if preflight is None else checked_preflight(preflight)
         _check_there(operation)
         if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
-            return await self._taken(operation, mode)
+            self._check_weight(operation)
+            return Taken(operation, operation.rows, operation.file_url, None, None, asyncio.get_running_loop().time())
         async with self._room:
             return await self._taken(operation, mode)
 

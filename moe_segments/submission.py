@@ -83,6 +83,7 @@ _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
 _KEY_STATUSES: Final = (401, 403)
 _TOO_MANY: Final = 429
+_OF_FILTERS: Final = (CreateFilterSegment, UpdateFilterSegment)
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
 _PAUSES: Final = 60  # parts of an hour: the pause after a 429 that names no shorter and no window of ours
 _NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
@@ -106,6 +107,7 @@ class Submission:
         attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
         late: How many did.
         lingers: A send that never left, after which the journal still waits for another.
+        ended: Done as its task ends.
     """
 
     operation: Operation | FilterOperation
@@ -119,6 +121,12 @@ class Submission:
     attempts: int = 0
     late: int = 0
     lingers: NeverSent | None = None
+    ended: asyncio.Future[None] = attrs.field(factory=lambda: asyncio.get_running_loop().create_future())
+
+    def end(self) -> None:
+        """Wake who waits for it. Idempotent."""
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 class Submitter:
@@ -144,6 +152,8 @@ class Submitter:
         self._follower, self._governor, self._transport = follower, governor, transport
         self._intake, self._receiver = intake, receiver
         self._owner = this_process()
+        self._fence_us = round(settings.send_by_s * _SECOND_US)
+        self._timeout_us = round(settings.total_timeout_s * _SECOND_US)
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
         self.reader = Reader(
@@ -170,29 +180,32 @@ class Submitter:
             JournalError: The journal cannot be used.
         """
         try:
-            await self._until_it_ends(submission)
+            while True:
+                submission.attempts += 1
+                error, ending = await self._attempt(submission)
+                if error is None:
+                    return
+                await asyncio.sleep(self._pause_after(submission, error, ending))
         except BaseException:
             if submission.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
                 await asyncio.shield(self._record(attrs.evolve(submission.lingers, again=False)))
             raise
+        finally:
+            submission.end()  # the task's last step: who waits goes on with the next one
 
-    async def _until_it_ends(self, submission: Submission) -> None:
-        while True:
-            submission.attempts += 1
-            error, ending = await self._attempt(submission)
-            if error is _LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
-                submission.granted = False
-                submission.attempts, submission.late = submission.attempts - 1, submission.late + 1
-                continue
-            if error is None:
-                return
-            if ending is Ending.MAYBE:
-                submission.doubt = error
-            pause_s = None if ending is None else self._pause_s(submission, ending)
-            if pause_s is None:
-                raise self._doubt_of(submission) or error if ending is Ending.NOT_SENT else error
+    def _pause_after(self, submission: Submission, error: MoeSegmentsError, ending: Ending | None) -> float:
+        """How long to wait before the next send; raises the error where there is to be none."""
+        if error is _LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
             submission.granted = False
-            await asyncio.sleep(pause_s)
+            submission.attempts, submission.late = submission.attempts - 1, submission.late + 1
+            return 0.0
+        if ending is Ending.MAYBE:
+            submission.doubt = error
+        pause_s = None if ending is None else self._pause_s(submission, ending)
+        if pause_s is None:
+            raise self._doubt_of(submission) or error if ending is Ending.NOT_SENT else error
+        submission.granted = False
+        return pause_s
 
     def _doubt_of(self, submission: Submission) -> OutcomeUnknown | None:
         """That an earlier send may have worked, also one of another process; None when none can have."""
@@ -270,18 +283,19 @@ class Submitter:
         return new_token()
 
     def _ask(self, submission: Submission, token: str | None) -> Ask:
-        operation, settings = submission.operation, self._settings
+        operation = submission.operation
         known = remembered(operation)
         if submission.taken is not None and (facts := submission.taken.facts) is not None:
             known["checked"] = facts
-        known |= self._filters_of(submission)
+        if (digest := self.filters_digest(operation, submission.job_id)) is not None:
+            known["filters"] = digest
         return Ask(
             job=submission.job_id,
             operation=known,
-            cost=cost_of(operation, settings.limits),
+            cost=cost_of(operation, self._settings.limits),
             keys=segment_keys(operation),
-            fence_us=round(settings.send_by_s * _SECOND_US),
-            timeout_us=round(settings.total_timeout_s * _SECOND_US),
+            fence_us=self._fence_us,
+            timeout_us=self._timeout_us,
             key_fingerprint=self.key_fingerprint(),
             token_sha256=None if token is None else token_digest(token),
             expiry_days=operation.expiry_time if isinstance(operation, CreateFileSegment) else None,
@@ -291,20 +305,16 @@ class Submitter:
 
     def filters_digest(self, operation: Operation | FilterOperation, job_id: str) -> str | None:
         """What the journal knows of a job's filters; None for an operation without."""
-        if not isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+        if not isinstance(operation, _OF_FILTERS):
             return None
         return filters_digest(operation, job_id=job_id, api_key=self._credentials.api_key)
-
-    def _filters_of(self, submission: Submission) -> dict[str, object]:
-        digest = self.filters_digest(submission.operation, submission.job_id)
-        return {} if digest is None else {"filters": digest}
 
     def _request(self, submission: Submission, token: str | None) -> Request:
         callback_url = None
         if token is not None and self._receiver is not None:
             callback_url = self._receiver.url_for(self._credentials.scope, token)
         operation = submission.operation
-        if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+        if isinstance(operation, _OF_FILTERS):
             return encode_filter(operation, credentials=self._credentials)
         return encode(
             operation,
@@ -432,7 +442,10 @@ class Submitter:
             JournalError: It could not be written. The reservation goes on counting until its lease.
         """
         try:
-            await self._follower.record(*events)
+            if self._follower.answers_now:
+                self._follower.record_now(events)
+            else:
+                await self._follower.record(*events)
         except JournalError as error:
             await asyncio.shield(self._record_again(error, *events))
 
@@ -499,7 +512,7 @@ def _accepted(submission: Submission, answer: Answer) -> Accepted:
         AnswerShapeError: Not as documented.
     """
     operation = submission.operation
-    if isinstance(operation, CreateFilterSegment | UpdateFilterSegment):
+    if isinstance(operation, _OF_FILTERS):
         segment = submission.segment = decode_made(answer, job_id=submission.job_id)
         return Accepted(cs_name=segment.name, cs_id=segment.id)
     return decode_acceptance(answer, operation, job_id=submission.job_id)

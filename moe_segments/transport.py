@@ -199,10 +199,10 @@ class Transport:
         session = self.session
         ATTEMPT.set(attempt)
         try:
-            async with session.request(
+            async with await session.request(
                 request.method,
                 self._url(request),
-                data=request.body,
+                data=None if request.body is None else aiohttp.BytesPayload(request.body),
                 headers=self._headers(request),
                 allow_redirects=False,
                 raise_for_status=False,
@@ -210,8 +210,9 @@ class Transport:
                 timeout=self._timeout,
                 proxy=self._settings.proxy,
                 trace_request_ctx=attempt,
-                middlewares=_ONCE,
+                middlewares=() if self._given is None and request.method in _SENT_ONCE else _ONCE,
             ) as response:
+                attempt.answered, attempt.status = True, response.status
                 body, complete = await _read(response)
                 if not complete:
                     response.close()
@@ -276,6 +277,7 @@ async def _once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> a
 
 
 _ONCE: Final = (_once,)
+_SENT_ONCE: Final = frozenset({"POST", "PATCH"})  # without its help: aiohttp repeats idempotent methods only
 
 
 def _trace_config() -> aiohttp.TraceConfig:
@@ -302,7 +304,8 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body as far as it came, and whether that was all of it."""
     content, blocks, length = response.content, [], 0
     try:
-        while block := await content.read(_BLOCK_BYTES):
+        while not content.at_eof():
+            block = await content.read(_BLOCK_BYTES)
             blocks.append(block)
             length += len(block)
             if length > MAX_ANSWER_BYTES:

@@ -7,7 +7,7 @@ baseline that somebody observed, and a margin for what nobody told us.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ActiveSegments", "Lease"]
 
-_SPARE = 64
+_SPARE: Final = 64
+_Index: TypeAlias = "dict[str, str | tuple[str, ...]]"  # rows by something of theirs; nearly always one, kept bare
 
 
 @attrs.define
@@ -40,8 +41,8 @@ class Lease:
 class ActiveSegments:
     """A gauge with an observed baseline.
 
-    Those that the service has confirmed are found by their name and their identifier: there may be a thousand of them,
-    and each acceptance looks for the one it replaces. Those that it has not are few.
+    Each is found by its name and its identifier: there may be a thousand of them, and each acceptance looks for the one
+    it replaces.
 
     Attributes:
         capacity: What may be active, headroom and margin taken off.
@@ -54,8 +55,8 @@ class ActiveSegments:
     full_until_us: int = 0
     _pending: dict[str, Lease] = attrs.field(factory=dict, init=False)  # by the row that made them
     _confirmed: dict[str, Lease] = attrs.field(factory=dict, init=False)
-    _named: dict[str, list[str]] = attrs.field(factory=dict, init=False)  # rows of confirmed ones by name
-    _identified: dict[str, list[str]] = attrs.field(factory=dict, init=False)  # and by identifier
+    _named: _Index = attrs.field(factory=dict, init=False)  # rows by name
+    _identified: _Index = attrs.field(factory=dict, init=False)  # and by identifier
     _ends: list[tuple[int, str]] = attrs.field(factory=list, init=False)
     _expired: dict[str, Lease] = attrs.field(factory=dict, init=False)  # since the last time that was certain
     _now_us: int = attrs.field(default=0, init=False)
@@ -95,21 +96,18 @@ class ActiveSegments:
         self._expect(row, until_us)
 
     def _add(self, row: str, lease: Lease) -> None:
-        if not lease.confirmed:
-            self._pending[row] = lease
-            return
-        self._confirmed[row] = lease
-        self._named.setdefault(lease.name, []).append(row)
+        (self._confirmed if lease.confirmed else self._pending)[row] = lease
+        _enter(self._named, lease.name, row)
         if lease.cs_id is not None:
-            self._identified.setdefault(lease.cs_id, []).append(row)
+            _enter(self._identified, lease.cs_id, row)
 
     def _lease(self, row: str) -> Lease:
         return self._pending.get(row) or self._confirmed[row]
 
     def _remove(self, row: str) -> Lease | None:
-        lease = self._pending.pop(row, None)
-        if lease is not None or (lease := self._confirmed.pop(row, None)) is None:
-            return lease
+        lease = self._pending.pop(row, None) or self._confirmed.pop(row, None)
+        if lease is None:
+            return None
         _drop(self._named, lease.name, row)
         if lease.cs_id is not None:
             _drop(self._identified, lease.cs_id, row)
@@ -150,15 +148,11 @@ class ActiveSegments:
 
     def archive(self, name: str, cs_id: str | None = None) -> None:
         """The service archived a segment. Where both are known the identifier says which, as for the service."""
-        known: list[str] = []
-        if cs_id is not None:
-            known = [row for row, lease in self._pending.items() if lease.cs_id == cs_id]
-            known += self._identified.get(cs_id, ())
+        known = () if cs_id is None else _found(self._identified, cs_id)
         if not known:
-            known = [row for row, lease in self._pending.items() if lease.name == name]
-            known += self._named.get(name, ())
+            known = _found(self._named, name)
             if cs_id is not None:
-                known = [row for row in known if self._lease(row).cs_id is None]
+                known = tuple(row for row in known if self._lease(row).cs_id is None)
         for row in known:
             self._remove(row)
 
@@ -211,8 +205,22 @@ class ActiveSegments:
         return min((lease.until_us for lease in self.leases.values() if lease.until_us is not None), default=None)
 
 
-def _drop(rows_by: dict[str, list[str]], key: str, row: str) -> None:
-    rows = rows_by[key]
-    rows.remove(row)
-    if not rows:
-        del rows_by[key]
+def _enter(index: _Index, key: str, row: str) -> None:
+    known = index.get(key)
+    index[key] = row if known is None else (*_rows(known), row)
+
+
+def _drop(index: _Index, key: str, row: str) -> None:
+    known = index.pop(key)
+    if known != row:
+        first, *rest = (one for one in _rows(known) if one != row)
+        index[key] = (first, *rest) if rest else first
+
+
+def _found(index: _Index, key: str) -> tuple[str, ...]:
+    known = index.get(key)
+    return () if known is None else _rows(known)
+
+
+def _rows(known: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (known,) if isinstance(known, str) else known

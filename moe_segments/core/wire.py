@@ -48,6 +48,7 @@ from moe_segments.models import (
     AddUsers,
     CreateFileSegment,
     FileFailed,
+    FileOperation,
     FileProcessed,
     RemoveUsers,
     ReplaceUsers,
@@ -226,7 +227,7 @@ def encode(
     """
     method, path = _ROUTES[operation.op]
     fields: dict[str, object] = {"name": operation.name}
-    if isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+    if isinstance(operation, FileOperation):
         fields |= _file_fields(operation, file_url, callback_url)
     else:
         content_type = JSON_TYPE
@@ -313,7 +314,7 @@ def _query_parts(url: object) -> list[str]:
     if not query:
         return []
     values = [pair.partition("=")[2] for pair in query.split("&")]
-    return [query, *values, *map(unquote_plus, values)]
+    return [query, *values, *(unquote_plus(value) for value in values if "%" in value or "+" in value)]
 
 
 def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | None = None) -> Accepted:

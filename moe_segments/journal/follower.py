@@ -168,11 +168,16 @@ class Follower:
         """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
         self._check_process()
         one: _Asked[T] = _Asked(question, None)
-        asked: list[_Asked[object]] = [one]  # type: ignore[list-item]  # answers go back to their own asker
+        loop = self._loop = asyncio.get_running_loop()
+
+        def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
+            self._fold(missed)
+            self._read_at = now_us, loop.time()
+            _answer(one, self.state, now_us)
+            return one.events
+
         try:
-            self._decided(
-                _made_now(self.journal.transact(self.state.version, self._decision_on(asked), batch_id=self._new_id()))
-            )
+            self._decided(_made_now(self.journal.transact(self.state.version, decide, batch_id=self._new_id())))
         finally:
             self.state.take_back()
         self._completed()
@@ -182,7 +187,7 @@ class Follower:
 
     @property
     def answers_now(self) -> bool:
-        """Whether `ask_now` may be used."""
+        """Whether `ask_now` and `record_now` may be used."""
         return self._is_free
 
     async def record(self, *events: Event) -> int:
@@ -194,18 +199,22 @@ class Follower:
             JournalError: It may or may not be written.
         """
         if self._is_free:
-            self._check_process()
-            batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
-            self._fold(
-                [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
-            )
-            self._completed()
-            self._refuse_if_moved(events)
-            return batch.at_us
+            return self.record_now(events)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
         return await future
+
+    def record_now(self, events: Sequence[Event]) -> int:
+        """As `record`, within this step of the loop. Only where `answers_now`."""
+        self._check_process()
+        batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
+        self._fold(
+            [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
+        )
+        self._completed()
+        self._refuse_if_moved(events)
+        return batch.at_us
 
     async def refresh(self) -> None:
         """Read what other processes have written meanwhile. Callers at the same time share one read."""
@@ -474,7 +483,7 @@ def _made_now(call: Coroutine[object, object, T]) -> T:
     raise AssertionError("an immediate journal waited")
 
 
-def _answer(one: _Asked[object], state: WorkspaceState, now_us: int) -> None:
+def _answer(one: _Asked[T], state: WorkspaceState, now_us: int) -> None:
     if state.barred is not None:
         one.events, one.failure = (), state.barred
         return

@@ -542,6 +542,20 @@ async def test_closing_lets_the_answer_arrive(sandbox: Sandbox, url: str, tmp_pa
             await closed_client_submit(client, url)
 
 
+async def test_closing_lets_go_of_who_had_not_begun(sandbox: Sandbox, url: str) -> None:
+    """Its task is called off before its first step, and cannot say so itself."""
+    async with client_on(sandbox) as client:
+        task = asyncio.ensure_future(client.submit(create(url, rows=3), preflight="off"))
+        await asyncio.sleep(0)
+        assert client._tasks
+        await client.aclose()
+        async with asyncio.timeout(5):
+            with pytest.raises(NotSent, match="closing"):
+                await task
+        assert not client._tasks
+    assert not sandbox.workspace.requests
+
+
 async def closed_client_submit(client: SegmentsClient, url: str) -> None:
     await client.aclose()
     await client.submit(create(url, "late"))
