@@ -469,7 +469,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         "moe_segments/client.py",
-        "            await ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await submission.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
