@@ -178,9 +178,12 @@ class CallbackReceiver:
             content_encoding: The header's value, None where there is none.
             body: What was read; one byte above `MAX_BODY_BYTES` is enough to see that it is too large.
         """
-        refused = refusal(method, content_encoding, len(body))
-        if refused is not None:
-            return refused
+        return refusal(method, content_encoding, len(body)) or await self.take(scope, token, body)
+
+    async def take(self, scope: str, token: str, body: bytes) -> Reply:
+        """As `decide`, for a request that `refusal` lets pass."""
+        if len(body) > MAX_BODY_BYTES:
+            return TOO_LARGE
         follower, token_sha256 = self._followers.get(scope), token_digest(token)
         try:
             record = lookup(follower, token_sha256) or await self._record_made_elsewhere(follower, token_sha256)

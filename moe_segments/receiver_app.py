@@ -116,7 +116,7 @@ async def _reply(receiver: CallbackReceiver, request: web.BaseRequest, scope: st
         return BROKEN_OFF
     except TimeoutError:
         return TOO_SLOW
-    return await receiver.decide(scope, token, request.method, request.headers.get("Content-Encoding"), body)
+    return await receiver.take(scope, token, body)
 
 
 def _refusal(request: web.BaseRequest) -> Reply | None:

@@ -71,6 +71,9 @@ class Inbox:
             await self._take_surplus(follower, event, surplus, record.conflicts)
 
     async def _take_first(self, follower: Follower, event: CallbackReceived) -> None:
+        if follower.answers_now:
+            follower.record_now((event,))
+            return
         self._first.add(event.job)
         try:
             await follower.record(event)

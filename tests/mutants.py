@@ -493,7 +493,7 @@ MUTANTS: Final = (
         "segments-not-found-by-identifier",
         14,
         "moe_segments/core/gauge.py",
-        "            self._identified.setdefault(lease.cs_id, []).append(row)",
+        "            _enter(self._identified, lease.cs_id, row)",
         "            pass",
         ("tests/pure/test_gauge.py",),
     ),

@@ -450,7 +450,7 @@ def decode_callback(body: bytes) -> CallbackVerdict:
 
 def unsigned(body: bytes) -> bytes:
     """A callback's bytes without the query of any URL: it may name the file that it could not read, presigned."""
-    return _QUERIES.sub(rb"\1?***", body)
+    return _QUERIES.sub(rb"\1?***", body) if b"?" in body else body
 
 
 def _callback(fields: Mapping[str, object]) -> FileProcessed | FileFailed:
