@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.fleet.proxy import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,8 +13,8 @@ import pytest
 from moe_segments.errors import JournalError
 from tests.fleet.postgres_server import nobody_when_root, shared_postgres
 from tests.fleet.postgres_worlds import Place, always, opened, place
-from tests.fleet.proxy import free_port
 from tests.fleet.worlds import FACT
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,10 +21,11 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
-from tests.fleet.proxy import Proxy, free_port
+from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, calls_of, opened, server, server_us, tell
 from tests.fleet.servers import RedisServer, redis_server
 from tests.fleet.worlds import FACT, certificate, fact, fill, host, reserve
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

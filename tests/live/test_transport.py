@@ -24,6 +24,7 @@ from moe_segments.errors import InputError
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
 from moe_segments.settings import Settings
 from moe_segments.transport import Attempt, Delivery, Maybe, Pace, Replied, Transport, Unsent
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -326,13 +327,6 @@ class NoSuchName(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing to close."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 async def plain(peer: Peer) -> None:
