@@ -853,7 +853,7 @@ MUTANTS: Final = (
         _REDIS_SCRIPTS,
         "if lag < 0 or lag >",
         "if lag >",
-        (f"{_FLEET}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",),
+        (f"{_FLEET}journal.py::test_a_host_s_clock_that_leaps_frees_no_quota",),
         _NEEDS_REDIS,
     ),
     Mutant(
@@ -925,9 +925,7 @@ MUTANTS: Final = (
         _POSTGRES_SCHEMA,
         "AND p_now_us <= at_us AND",
         "AND",
-        (
-            f"{_ON_POSTGRES}journal.py::test_what_is_free_from_a_moment_on_is_granted_from_it_on_and_never_before[_fast]",
-        ),
+        (f"{_ON_POSTGRES}journal.py::test_a_host_s_clock_that_leaps_frees_nothing",),
         _NEEDS_POSTGRES,
     ),
     Mutant(
