@@ -113,6 +113,7 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(*self.target)
         else:
             far_reader, far_writer = await asyncio.open_unix_connection(self.target)
+        self._writers.add(far_writer)
         struck: list[Fault] = []
         ways = [
             asyncio.ensure_future(self._requests(reader, far_writer, struck)),
@@ -121,6 +122,7 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._writers.discard(far_writer)
             far_writer.transport.abort()
             for way in ways:
                 way.cancel()

@@ -358,8 +358,10 @@ async def test_who_falls_silent_while_holding_the_lock_holds_nobody_up(server: P
             proxy.first = be_quicker_or_silent
             deciding = asyncio.ensure_future(silent.transact(0, decide, batch_id="silent"))
             await asyncio.wait_for(lost.wait(), 20)
-            await rival.append([FACT], batch_id="held up")  # else it would say that the lock was held for too long
-            proxy.cut()
+            try:
+                await rival.append([FACT], batch_id="held up")  # or it says that the lock was held for too long
+            finally:
+                proxy.cut()
             with pytest.raises(JournalAmbiguous):
                 await deciding
             names = [batch.id for batch in await rival.read(0)]
