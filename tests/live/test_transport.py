@@ -142,7 +142,7 @@ def settings(base_url: str, **changes: Any) -> Settings:  # a table of fields
 
 
 # Where a time-out is what ends it, and it has got as far as it does: what comes before has all the time it needs.
-IMPATIENT: dict[str, dict[str, float]] = {
+IMPATIENT: dict[str, dict[str, Any]] = {
     "read time-out": {"read_timeout_s": 0.3},
     "total time-out": {"read_timeout_s": 1.5, "total_timeout_s": 1.5},
     "102 and then silence": {"read_timeout_s": 1.5, "total_timeout_s": 1.5},
