@@ -49,6 +49,7 @@ def running() -> Iterator[int]:
     server, own = shared_postgres(), free_port()
     settings = server.directory / "pgbouncer.ini"
     settings.write_text(SETTINGS.format(directory=server.directory, port=server.port, own=own))
+    settings.chmod(0o644)  # whoever the pooler runs as
     with subprocess.Popen(
         [program, "-q", str(settings)], cwd=server.directory, stderr=subprocess.DEVNULL, **nobody_when_root()
     ) as process:
