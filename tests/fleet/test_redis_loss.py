@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -337,7 +339,9 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     process = await asyncio.create_subprocess_exec(
-        shutil.which("python") or "python", "-c", script, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", script),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
     assert out.decode().startswith("InputError")
