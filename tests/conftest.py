@@ -1,4 +1,4 @@
-"""Shared by all tests: virtual time, and that nothing is skipped in CI for want of a tool."""
+"""Shared by all tests: virtual time, patience with slow machines, and nothing skipped in CI for want of a tool."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from moe_segments.testing import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+# How long an example takes says how busy the machine is. The rest is as it was: in CI the same examples each time.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -40,7 +40,8 @@ _BLANKS_AT_BOTH: Final = re.compile(rb"\n[ \t][^\n]*+(?<=[ \t])(?=\n)")
 _LEADING_BLANKS: Final = re.compile(rb"\n[ \t]++")
 _TRAILING_BLANKS: Final = re.compile(rb"[ \t](?<![ \t][ \t])[ \t]*+(?=\n)")
 _TRAILING_COMMAS: Final = re.compile(rb"[, \t](?<![, \t][, \t])[, \t]*+(?=\n)")
-_QUOTED: Final = re.compile(rb'(\n)"[ \t]*+((?:[^\n", \t]++|[ \t]++(?!"))*+)[ \t]*+"(?=\n)')
+# Here a value gives back the blanks at its end: a group that gives nothing back matches wrongly before Python 3.11.5.
+_QUOTED: Final = re.compile(rb'(\n)"[ \t]*+((?:[^\n",]*[^\n", \t])?)[ \t]*+"(?=\n)')
 # What may be around every row of a file: before, after, what it breaks.
 _AROUND: Final = (
     (b'"', b'",', (rules.TRAILING_COMMA, rules.QUOTES)),

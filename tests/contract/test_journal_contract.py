@@ -350,7 +350,7 @@ async def test_changed_is_woken_by_an_append(place: Place) -> None:
         waiting = [asyncio.ensure_future(journal.changed(0, timeout_s=30)) for _ in range(3)]
         await asyncio.sleep(0.005)
         await journal.append([fact()], batch_id="a")
-        assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [True, True, True]
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [True, True, True]
 
 
 @pytest.mark.asyncio
@@ -359,4 +359,4 @@ async def test_changed_notices_another_handle(place: Place) -> None:
         waiting = asyncio.ensure_future(one.changed(0, timeout_s=30))
         await asyncio.sleep(0.005)
         await two.append([fact()], batch_id="a")
-        assert await asyncio.wait_for(waiting, 5)
+        assert await asyncio.wait_for(waiting, 20)

@@ -13,7 +13,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,14 +21,15 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.fleet.proxy import free_port
+from tests.fleet.servers import made_directory
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["PostgresServer", "nobody_when_root", "postgres_program", "postgres_server", "shared_postgres"]
 
-_STARTS_WITHIN_S: Final = 30.0
+_STARTS_WITHIN_S: Final = 60.0
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 USER: Final = "moe"
 SETTINGS: Final[Mapping[str, str]] = {
@@ -192,8 +192,7 @@ def postgres_server(
 ) -> Iterator[PostgresServer]:
     """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
     postgres_program("initdb")
-    # Not below pytest's own directories: the path of a Unix socket may have some hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="moe-pg-", dir=parent or os.environ.get("TMPDIR", "/tmp")))
+    directory = made_directory("moe-pg-", parent)
     server = PostgresServer(directory, settings, password=password)
     try:
         server.make()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psycopg
 import pytest
 
 from moe_segments.journal.follower import Follower
@@ -19,16 +21,15 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Batch, Event
 
-__all__ = ["HELD", "LISTENERS", "LOCK", "Place", "always", "followed", "opened", "place", "server"]
+__all__ = ["LISTENERS", "LOCK", "Place", "always", "followed", "held", "opened", "place", "server", "waiting"]
 
-# The number of the only log's lock, in SQL; `{s}` is the schema. What follows takes it, and finds who listens.
+# The number of the only log's lock, in SQL; `{s}` is the schema. What follows takes it, and finds who waits or listens.
 _NUMBER = (
     "(SELECT (('x' || substr(encode(sha256(('moe_segments/' || journal_id)::bytea), 'hex'), 1, 16))::bit(64) >> 1)"
 )
 _NUMBER += "::bigint FROM {s}.scopes)"
 LOCK = f"SELECT pg_advisory_xact_lock({_NUMBER})"
-HELD = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND {_NUMBER} = "
-HELD += "(classid::bigint << 32) | objid::bigint"
+_WAITERS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'"
 LISTENERS = f"SELECT pid FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'LISTEN %' || {_NUMBER} || '%'"
 
 
@@ -94,6 +95,20 @@ async def followed(url: str, scope: str = "W1", **options: Any) -> AsyncIterator
         yield follower
     finally:
         await follower.close()
+
+
+@asynccontextmanager
+async def held(place: Place, lock: str = LOCK) -> AsyncIterator[None]:
+    """Another session has *lock* within this block, however long that takes."""
+    async with await psycopg.AsyncConnection.connect(place.server.url) as session:
+        await session.execute(lock.replace("{s}", place.schema).encode())
+        yield
+
+
+async def waiting(place: Place, call: asyncio.Future[Any]) -> None:
+    """Until *call* waits for a lock at the server. No other test asks that server at the same time."""
+    while await asyncio.to_thread(place.sql, _WAITERS) == "0":
+        assert not call.done(), "it did not wait"
 
 
 def always(*events: Event) -> Callable[[Sequence[Batch], int], Sequence[Event]]:

@@ -1,23 +1,24 @@
 """A TCP proxy that cuts, swallows and delays, in front of any server on this machine.
 
 Within `async with Proxy(target) as proxy` clients connect to 127.0.0.1 at `proxy.port`. `arm` lets one request meet a
-`Fault`, `delay_s` holds every piece back, `is_down` cuts all connections and every new one, `cut` those that are there.
+`Fault`, `delay_s` holds every piece back, `first` lets something happen before a request goes on, `is_down` cuts all
+connections and every new one, `cut` those that are there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Fault", "Proxy", "Target", "free_port"]
+__all__ = ["Fault", "Proxy", "Target"]
 
 Target: TypeAlias = "tuple[str, int] | Path"
 _PIECE_BYTES: Final = 1 << 16
@@ -40,6 +41,7 @@ class Proxy:
     Attributes:
         port: Where it listens on 127.0.0.1, once entered.
         delay_s: How long each piece is held back, each way, seconds.
+        first: What is waited for before each piece from a client goes on; None for nothing.
         faulted: Set when an armed fault has struck.
         connections: How many were accepted so far.
         requests: How many pieces came from clients so far: round trips, where each request is one piece.
@@ -48,6 +50,7 @@ class Proxy:
     def __init__(self, target: Target) -> None:
         self.target, self.port, self.delay_s, self.connections = target, 0, 0.0, 0
         self.requests = 0
+        self.first: Callable[[], Awaitable[object]] | None = None
         self.faulted = asyncio.Event()
         self._armed: tuple[Fault, bytes] | None = None
         self._is_down = False
@@ -110,6 +113,7 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(*self.target)
         else:
             far_reader, far_writer = await asyncio.open_unix_connection(self.target)
+        self._writers.add(far_writer)
         struck: list[Fault] = []
         ways = [
             asyncio.ensure_future(self._requests(reader, far_writer, struck)),
@@ -118,6 +122,7 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._writers.discard(far_writer)
             far_writer.transport.abort()
             for way in ways:
                 way.cancel()
@@ -129,6 +134,8 @@ class Proxy:
         while piece := await reader.read(_PIECE_BYTES):
             self.requests += 1
             await asyncio.sleep(self.delay_s)
+            if self.first is not None:
+                await self.first()
             if self._armed is not None and self._armed[1] in piece:
                 struck.append(self._armed[0])
                 self._armed = None
@@ -150,11 +157,3 @@ class Proxy:
             else:
                 writer.write(piece)
                 await writer.drain()
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

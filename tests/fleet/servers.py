@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.fleet.proxy import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RedisServer", "has_redis", "redis_program", "redis_server", "shared_redis"]
+__all__ = ["RedisServer", "has_redis", "made_directory", "redis_program", "redis_server", "shared_redis"]
 
-_STARTS_WITHIN_S: Final = 20.0
+_STARTS_WITHIN_S: Final = 60.0
+_LONGEST_PLACE: Final = 60  # characters
 DURABLE: Final[Mapping[str, str]] = {
     "appendonly": "yes",
     "appendfsync": "always",
@@ -126,11 +127,23 @@ class RedisServer:
             return False
 
 
+def made_directory(prefix: str, parent: Path | None = None) -> Path:
+    """A directory for a server's data and its socket, below *parent* or where temporary files are.
+
+    Not below pytest's own ones: the path of a Unix socket may have some hundred characters. Nor where the user that a
+    server runs as, when it may not run as root, does not get to.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    is_closed = os.geteuid() == 0 and any(not at.stat().st_mode & 0o001 for at in (place, *place.parents))
+    if parent is None and (len(str(place)) > _LONGEST_PLACE or is_closed):
+        place = Path("/tmp")
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+
+
 @contextmanager
 def redis_server(settings: Mapping[str, str] | None = None, *, parent: Path | None = None) -> Iterator[RedisServer]:
     """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
-    # Not below pytest's own directories: the path of a Unix socket may have some hundred characters.
-    directory = Path(tempfile.mkdtemp(prefix="moe-redis-", dir=parent or os.environ.get("TMPDIR", "/tmp")))
+    directory = made_directory("moe-redis-", parent)
     server = RedisServer(directory, settings)
     try:
         server.start()

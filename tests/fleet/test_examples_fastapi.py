@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.fleet.examples import processes, service
-from tests.fleet.proxy import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

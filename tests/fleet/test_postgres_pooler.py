@@ -13,8 +13,8 @@ import pytest
 from moe_segments.errors import JournalError
 from tests.fleet.postgres_server import nobody_when_root, shared_postgres
 from tests.fleet.postgres_worlds import Place, always, opened, place
-from tests.fleet.proxy import free_port
 from tests.fleet.worlds import FACT
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +49,7 @@ def running() -> Iterator[int]:
     server, own = shared_postgres(), free_port()
     settings = server.directory / "pgbouncer.ini"
     settings.write_text(SETTINGS.format(directory=server.directory, port=server.port, own=own))
+    settings.chmod(0o644)  # whoever the pooler runs as
     with subprocess.Popen(
         [program, "-q", str(settings)], cwd=server.directory, stderr=subprocess.DEVNULL, **nobody_when_root()
     ) as process:

@@ -215,7 +215,10 @@ def test_processes_that_are_killed_leave_what_they_acknowledged_and_nothing_lock
     lines: set[str] = set()
     for turn in range(3):
         with started(APPEND_FOREVER, f"{place.url}&timeout_s=5", 3, turn=turn) as processes:
-            time.sleep(0.3)
+            for process in processes:
+                assert process.stdout is not None
+                lines.update(process.stdout.readline().strip() for _ in range(2))
+            time.sleep(0.2)
             for process in processes:
                 process.kill()
             for process in processes:

@@ -10,7 +10,7 @@ import pytest
 
 from moe_segments.core.events import Checkpoint
 from moe_segments.errors import JournalAmbiguous
-from tests.fleet.postgres_worlds import HELD, LOCK, Place, opened, place, server
+from tests.fleet.postgres_worlds import Place, held, opened, place, server, waiting
 from tests.fleet.proxy import Fault, Proxy
 from tests.fleet.worlds import FACT, fill
 
@@ -56,16 +56,16 @@ async def test_a_call_that_is_cancelled_while_it_is_sent_leaves_a_journal_that_w
 
 async def test_each_answer_has_the_whole_time_out_and_none_has_more(place: Place) -> None:
     """However many calls there were before, one after another without a pause."""
-    async with proxy_of(place) as proxy, opened(f"{place.url_at(proxy.port)}&timeout_s=0.6") as journal:
+    async with proxy_of(place) as proxy, opened(f"{place.url_at(proxy.port)}&timeout_s=2") as journal:
         await fill(journal, 1)
-        proxy.delay_s = 0.1  # each way
+        proxy.delay_s = 0.15  # each way
         assert (await fill(journal, 8, "slow"))[-1].version == 9
         proxy.delay_s = 0.0
         proxy.arm(Fault.SWALLOW, b"external")
         began_s = time.monotonic()
-        with pytest.raises(JournalAmbiguous, match=r"no answer came within 0\.6 s"):
+        with pytest.raises(JournalAmbiguous, match=r"no answer came within 2 s"):
             await journal.append([FACT], batch_id="late")
-        assert 0.55 < time.monotonic() - began_s < 1.5
+        assert 1.95 < time.monotonic() - began_s < 10
         assert (await journal.append([FACT], batch_id="late")).version == 10
 
 
@@ -86,19 +86,15 @@ async def test_the_call_after_one_that_was_called_off_is_answered_at_once(place:
     """Over the same connection: the server ended the one, and its answer was waited for."""
     async with proxy_of(place) as proxy, opened(place.url_at(proxy.port)) as journal:
         await fill(journal, 1)
-        locked = asyncio.ensure_future(asyncio.to_thread(place.sql, f"BEGIN; {LOCK}; SELECT pg_sleep(0.5); COMMIT"))
-        while place.sql(HELD) != "1":
-            await asyncio.sleep(0.01)
-        calling = asyncio.ensure_future(journal.append([FACT], batch_id="called off"))
-        await asyncio.sleep(0.1)
-        calling.cancel()
-        await asyncio.wait([calling])
-        assert calling.cancelled()
-        await locked
-        began_s, connections = time.monotonic(), proxy.connections
-        assert [batch.id for batch in await journal.read(0)] == ["b1"]
-        assert time.monotonic() - began_s < 1
-        assert proxy.connections == connections
+        connections = proxy.connections
+        async with held(place):
+            calling = asyncio.ensure_future(journal.append([FACT], batch_id="called off"))
+            await waiting(place, calling)
+            calling.cancel()
+            await asyncio.wait([calling])
+            assert calling.cancelled()
+            assert [batch.id for batch in await journal.read(0)] == ["b1"], "which asks for no lock"
+        assert proxy.connections == connections + 1, "that of the cancellation, and no other for the read"
 
 
 async def test_after_a_turn_with_the_lock_a_call_is_one_round_trip_again(place: Place) -> None:
@@ -112,16 +108,15 @@ async def test_after_a_turn_with_the_lock_a_call_is_one_round_trip_again(place: 
                 runs.append(len(missed))
                 return [FACT]
 
-            proxy.delay_s = 0.02
-            deciding = asyncio.ensure_future(journal.transact(1, decide, batch_id="mine"))
-            for number in range(1_000):
-                if len(runs) == 3:
-                    break
-                await rival.append([FACT], batch_id=f"rival {number}")
-            batch = await deciding
+            async def be_quicker() -> None:
+                if len(runs) < 3:
+                    await rival.append([FACT], batch_id=f"rival {len(runs)}")
+
+            proxy.first = be_quicker
+            batch = await journal.transact(1, decide, batch_id="mine")
+            proxy.first = None
             assert batch is not None
             assert len(runs) == 3, "two lost races, then one decision under the lock"
-            proxy.delay_s = 0.0
             await journal.read(batch.version)
             before = proxy.requests
             assert (await journal.append([FACT], batch_id="after")).version > batch.version

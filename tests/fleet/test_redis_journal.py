@@ -21,14 +21,17 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.journal.redis_scripts import MIGRATIONS
 from moe_segments.limits import QuotaLimits
-from tests.fleet.proxy import Proxy, free_port
+from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, calls_of, opened, server, server_us, tell
 from tests.fleet.servers import RedisServer, redis_server
 from tests.fleet.worlds import FACT, certificate, fact, fill, host, reserve
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from redis import Redis
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.core.state import WorkspaceState
@@ -130,7 +133,7 @@ CLOCKS = [_fast, _jumping, _stopped, _backwards]
 async def test_whatever_this_host_s_clock_does_a_batch_has_the_server_s_time(
     server: RedisServer, boot_us: Callable[[], int]
 ) -> None:
-    """And was decided not after it, and at most a second before."""
+    """And was decided not after it, and at most a second before, or as long as an answer took."""
     async with opened(server.url, host=host(boot_us)) as journal:
         with admin_of(server) as admin:
             for number in range(40):
@@ -142,9 +145,10 @@ async def test_whatever_this_host_s_clock_does_a_batch_has_the_server_s_time(
 
                 before_us = server_us(admin)
                 batch = await journal.transact(number, decide, batch_id=f"b{number}")
+                after_us = server_us(admin)
                 assert batch is not None
-                assert before_us <= batch.at_us <= server_us(admin)
-                assert 0 <= batch.at_us - decided_us[-1] <= 1_000_000
+                assert before_us <= batch.at_us <= after_us
+                assert 0 <= batch.at_us - decided_us[-1] <= max(1_000_000, after_us - before_us)
 
 
 @pytest.mark.parametrize("boot_us", CLOCKS)
@@ -185,7 +189,7 @@ async def test_a_host_that_slept_decides_anew_on_the_server_s_time(server: Redis
             batch = await journal.transact(1, decide, batch_id="second")
             assert batch is not None
             assert batch.at_us - decided_us[0] > 2_000_000
-            assert 1_000_000 < batch.at_us - decided_us[1] < 2_000_000
+            assert batch.at_us - decided_us[1] > 1_000_000
             assert len(decided_us) == 2
             proxy.delay_s = 0.0
 
@@ -261,7 +265,7 @@ async def test_who_is_far_away_is_not_starved_by_who_is_near(server: RedisServer
             going = asyncio.ensure_future(decide_on_and_on())
             try:
                 for number in range(3):
-                    batch = await asyncio.wait_for(far.transact(0, always, batch_id=f"far {number}"), 5)
+                    batch = await asyncio.wait_for(far.transact(0, always, batch_id=f"far {number}"), 20)
                     assert batch is not None
             finally:
                 going.cancel()
@@ -290,12 +294,13 @@ async def test_who_died_in_line_holds_the_others_up_for_half_a_second(server: Re
         await fill(journal, 1)
         with admin_of(server) as admin:
             tell(admin, "RPUSH", TURNS, "dead")
-            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
-            began_s = time.monotonic()
+            began_us = server_us(admin)
+            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(began_us))
             await journal.append([FACT], batch_id="fact")
             assert tell(admin, "LLEN", TURNS) == 1
-            assert await journal.transact(2, always, batch_id="a") is not None
-            assert 0.4 < time.monotonic() - began_s < 5
+            batch = await journal.transact(2, always, batch_id="a")
+            assert batch is not None
+            assert 500_000 < batch.at_us - began_us < 20_000_000
             assert tell(admin, "LLEN", TURNS) == 0
 
 
@@ -303,15 +308,23 @@ async def test_who_is_refused_in_line_leaves_it(server: RedisServer) -> None:
     """While it stood there, others took what it wanted."""
     async with opened(server.url) as one, opened(server.url) as two:
         with admin_of(server) as admin:
-            tell(admin, "RPUSH", TURNS, "dead")
-            tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
-            waiting = asyncio.ensure_future(
-                two.transact(0, lambda missed, _: [] if missed else [FACT], batch_id="refused")
-            )
-            await until(lambda: tell(admin, "LLEN", TURNS) == 2)
+            waiting = await in_line(admin, two, 0)
             await fill(one, 1)
-            assert await asyncio.wait_for(waiting, 5) is None
+            assert await asyncio.wait_for(waiting, 20) is None
             assert tell(admin, "LLEN", TURNS) == 0
+
+
+async def in_line(admin: Redis, journal: RedisJournal, version: int) -> asyncio.Future[Batch | None]:
+    """A decision that stands behind a dead one; anew where the dead one's half second was over before it was seen."""
+    tell(admin, "RPUSH", TURNS, "dead")
+    tell(admin, "HSET", "moe-segments:{W1}:head", "turn", str(server_us(admin)))
+    deciding = asyncio.ensure_future(journal.transact(version, unless_missed, batch_id=f"refused {version}"))
+    await until(lambda: deciding.done() or tell(admin, "LLEN", TURNS) == 2)
+    return await in_line(admin, journal, version + 1) if deciding.done() else deciding
+
+
+def unless_missed(missed: Sequence[Batch], _: int) -> Sequence[Event]:
+    return [] if missed else [FACT]
 
 
 # News
@@ -324,7 +337,7 @@ async def test_who_waits_is_told_by_another_handle_long_before_the_poll(server: 
             while not admin.pubsub_numsub(one_channel())[0][1]:
                 await asyncio.sleep(0.002)
             await two.append([FACT], batch_id="a")
-            assert await asyncio.wait_for(waiting, 5)
+            assert await asyncio.wait_for(waiting, 20)
             assert not await one.changed(1, timeout_s=0.01)
 
 
@@ -341,14 +354,14 @@ async def test_without_news_the_poll_finds_it(server: RedisServer) -> None:
             waiting = asyncio.ensure_future(one.changed(0, timeout_s=30))
             await asyncio.sleep(0.02)
             await two.append([FACT], batch_id="a")
-            assert await asyncio.wait_for(waiting, 5)
+            assert await asyncio.wait_for(waiting, 20)
         async with opened(server.url, poll_s=30) as one, opened(server.url) as two:
             waiting = asyncio.ensure_future(one.changed(1, timeout_s=30))
             await until(lambda: admin.pubsub_numsub(one_channel())[0][1])
             tell(admin, "CLIENT KILL TYPE pubsub")
             await until(lambda: admin.pubsub_numsub(one_channel())[0][1])
             await two.append([FACT], batch_id="b")
-            assert await asyncio.wait_for(waiting, 5)
+            assert await asyncio.wait_for(waiting, 20)
 
 
 async def until(holds: Callable[[], object]) -> None:

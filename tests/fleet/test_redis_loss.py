@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
 from moe_segments.core.events import Quarantined, Trusted
 from moe_segments.errors import JournalError
@@ -22,6 +25,8 @@ from tests.fleet.worlds import FACT, fact, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from redis import Redis
 
     from tests.fleet.servers import RedisServer
 
@@ -218,7 +223,7 @@ async def test_a_fail_over_to_a_replica_that_lagged_closes_every_window(server: 
             await follower.open()
             await follower.record(FACT)
             with admin_of(replica) as admin:
-                while not admin.exists(HEAD) or admin.hget(HEAD, "version") != "1":
+                while not has_first(admin):
                     await asyncio.sleep(0.002)
                 tell(admin, "REPLICAOF NO ONE")
                 await follower.record(FACT)
@@ -230,6 +235,14 @@ async def test_a_fail_over_to_a_replica_that_lagged_closes_every_window(server: 
             await follower.close()
 
             await starts_quarantined(url, tmp_path)
+
+
+def has_first(admin: Redis) -> bool:
+    """The replica has the first batch; while it takes in what there was, it answers nothing."""
+    try:
+        return bool(admin.hget(HEAD, "version") == "1")
+    except BusyLoadingError:
+        return False
 
 
 async def starts_quarantined(url: str, state_dir: Path) -> None:
@@ -326,7 +339,9 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     process = await asyncio.create_subprocess_exec(
-        shutil.which("python") or "python", "-c", script, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-c", script),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
     assert out.decode().startswith("InputError")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ def s3_server(directory: Path, *, secret: str = SECRET) -> Iterator[S3]:
     config = directory / "s3.json"
     config.write_text(json.dumps({"identities": [_identity(writer, "Admin"), _identity(READER, "Read", "List")]}))
     for _ in range(_TRIES):
-        ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+        ports = {name: free_port() for name in _PORTS}
         data = directory / f"data-{ports['s3.port']}"
         data.mkdir()
         command = [
@@ -136,18 +137,6 @@ def ready(running: subprocess.Popen[bytes], url: str) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of this machine that nobody listens on just now, none of them twice."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _wait_for(url: str) -> None:

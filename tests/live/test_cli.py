@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from moe_segments.client import SegmentsClient
-from moe_segments.sandbox import FaultKind, Sandbox
+from moe_segments.sandbox import FaultKind, Faults, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -332,16 +332,26 @@ async def test_two_processes_share_a_run_without_sending_anything_twice(tmp_path
         assert len((await shell.run_at_speed("jobs", "--run", run, "--json")).document["jobs"]) == 12
 
 
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has not taken the signal yet; False where the system does not tell."""
+    status = Path(f"/proc/{pid}/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     """Even while an answer is awaited."""
-    async with a_shell(tmp_path, latency_s=20) as shell:
+    async with a_shell(tmp_path) as shell:
+        shell.sandbox.faults = Faults(slow=1, slow_s=(50, 50))
         process = await shell.start("archive", "s0", "--speed", str(SPEED))
         async with asyncio.timeout(PATIENCE_S):
-            while not (shell.directory / "quota.db").exists():
+            while not shell.sandbox.workspace.requests:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.5)  # for the request to leave
             process.send_signal(signal.SIGINT)
             await asyncio.sleep(0.3)
+            while is_pending(process.pid, signal.SIGINT):  # or the second one would be the same
+                await asyncio.sleep(0.01)
             assert process.returncode is None, "the first one waits for the answer"
             process.send_signal(signal.SIGINT)
             assert (await ended(process)).code == 130

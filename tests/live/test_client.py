@@ -284,14 +284,21 @@ async def test_a_segment_that_was_there_before_is_not_taken_for_ours(sandbox: Sa
     """Its name is ours, and it is older than what we sent: somebody else made it."""
     async with client_on(sandbox, receives=False) as elsewhere:
         await elsewhere.submit(create(url))
-    await asyncio.sleep(2.1)  # a Date counts whole seconds
+    sandbox.advance(60)  # a Date counts whole seconds
+    lists = _lists(sandbox)
     sandbox.fail_next(FaultKind.DROP)
     async with client_on(sandbox, receives=False) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.submit(create(url))
         job = client.job(caught.value.job_id)
+        while _lists(sandbox) == lists:
+            await asyncio.sleep(0.01)
         assert not await job.wait_until(lambda record: record.adopted, 1.5)
         assert job.state == JobState.UNKNOWN
+
+
+def _lists(sandbox: Sandbox) -> int:
+    return sum(request.op == "list" for request in sandbox.workspace.requests)
 
 
 @pytest.mark.parametrize("kind", [FaultKind.SERVER_ERROR, FaultKind.SERVER_ERROR_COUNTED, FaultKind.DROP])
@@ -517,9 +524,8 @@ async def test_a_caller_that_goes_away_loses_no_outcome(sandbox: Sandbox, url: s
     sandbox.fail_next(FaultKind.SLOW)
     async with client_on(sandbox) as client:
         task = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
-        while not client.follower.state.jobs.records.get("mine"):
+        while not sandbox.workspace.counted:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
         assert client.job("mine").state == JobState.SENDING
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -589,7 +595,8 @@ async def test_leaving_the_iterator_calls_off_what_was_not_sent(sandbox: Sandbox
         async for _ in many:
             break
         await many.aclose()  # type: ignore[attr-defined]  # an async generator
-        await asyncio.sleep(0.1)
+        while client._submitter.sending:
+            await asyncio.sleep(0.01)
         sent = len(sandbox.workspace.requests)
         await asyncio.sleep(1.2)
         assert len(sandbox.workspace.requests) == sent <= 12

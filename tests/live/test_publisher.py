@@ -26,7 +26,8 @@ from moe_segments.publisher_file import blocks_of
 from moe_segments.publisher_http import fetch_once
 from moe_segments.publisher_stores import SMALL_BYTES, open_bucket
 from moe_segments.sandbox import DEMO_CREDENTIALS, Sandbox
-from tests.live.stores import BUCKET, READER, S3, SECRET, WRITER, free_ports, s3_server
+from tests.live.stores import BUCKET, READER, S3, SECRET, WRITER, s3_server
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,7 +265,7 @@ async def test_nothing_that_is_shown_holds_a_secret_or_a_signature(s3: S3, users
 
 @pytest.mark.asyncio
 async def test_a_store_that_is_away_is_said_to_be_so(users: Path) -> None:
-    to = f"s3://{BUCKET}/away?endpoint=http://127.0.0.1:{free_ports(1)[0]}"
+    to = f"s3://{BUCKET}/away?endpoint=http://127.0.0.1:{free_port()}"
     with pytest.raises(PreflightError, match=r"GenericError.*check the address"):
         await publish(users, to, options=WRITER)
 
@@ -272,7 +273,7 @@ async def test_a_store_that_is_away_is_said_to_be_so(users: Path) -> None:
 @pytest.mark.asyncio
 async def test_without_credentials_it_says_which_to_set(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library then asks the machine it runs on, which here has none to give."""
-    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(PreflightError, match="no credentials are set, see AWS_ACCESS_KEY_ID"):
         await publish(users, f"s3://{BUCKET}/nobody?endpoint=http://127.0.0.1:9")
 
@@ -327,7 +328,7 @@ async def test_what_a_store_needs_beside_its_url_is_named(
 
 @pytest.mark.asyncio
 async def test_a_sandbox_that_is_gone_is_named(users: Path) -> None:
-    origin = f"http://127.0.0.1:{free_ports(1)[0]}"
+    origin = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(PreflightError, match=rf"could not be published to {origin}/.*whether the sandbox still runs"):
         await publish(users, f"{origin}/_files/sent")
 

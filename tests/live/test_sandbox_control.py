@@ -360,7 +360,7 @@ async def test_a_page_that_was_closed_is_not_looked_after(
 @pytest.mark.asyncio
 async def test_open_pages_do_not_hold_the_sandbox_up(session: aiohttp.ClientSession) -> None:
     """So many and no more; leaving the block ends them at once."""
-    async with Sandbox() as sandbox, asyncio.timeout(5):
+    async with Sandbox() as sandbox, asyncio.timeout(20):
         streams = [await session.get(f"{sandbox.url}/_sandbox/events") for _ in range(17)]
     statuses = [each.status for each in streams]
     for each in streams:

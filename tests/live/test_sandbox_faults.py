@@ -76,9 +76,12 @@ async def create(
 @pytest.mark.asyncio
 async def test_a_slow_answer_is_counted_at_once(sandbox: Sandbox) -> None:
     """The caller waits; the quota is spent already."""
+    sandbox.faults = Faults(slow_s=(1, 1))
     sandbox.fail_next(FaultKind.SLOW)
     asking = asyncio.create_task(create(sandbox))
-    await asyncio.sleep(0.05)
+    while not sandbox.workspace.counted:
+        await asyncio.sleep(0.01)
+        assert not asking.done()
 
     assert len(sandbox.workspace.counted) == 1
     assert not asking.done()
@@ -88,11 +91,13 @@ async def test_a_slow_answer_is_counted_at_once(sandbox: Sandbox) -> None:
 @pytest.mark.asyncio
 async def test_a_request_can_be_counted_after_its_caller_has_left(sandbox: Sandbox) -> None:
     """The case that a client's lateness allowance is for."""
+    sandbox.faults = Faults(slow_s=(1.5, 1.5))
     sandbox.fail_next(FaultKind.COUNT_LATE)
     with pytest.raises(TimeoutError):
-        await create(sandbox, timeout_s=0.05)
+        await create(sandbox, timeout_s=0.5)
     counted_then = sandbox.workspace.counted
-    await asyncio.sleep(0.1)
+    while not sandbox.workspace.counted:
+        await asyncio.sleep(0.01)
 
     assert counted_then == ()
     assert len(sandbox.workspace.counted) == 1
@@ -182,6 +187,7 @@ async def test_a_callback_can_come_before_the_answer_or_long_after(sandbox: Sand
     sandbox.fail_next(FaultKind.EARLY_CALLBACK)
     await create(sandbox, "early", callback_url=receiver.url)
     early = len(receiver.bodies)
+    sandbox.faults = Faults(late_s=(1, 1))
     sandbox.fail_next(FaultKind.LATE_CALLBACK)
     await create(sandbox, "late", callback_url=receiver.url)
     await asyncio.sleep(0.05)

@@ -258,7 +258,8 @@ async def test_the_default_place_is_made(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.asyncio
 async def test_what_cannot_be_a_journal_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    note, foreign = tmp_path / "note.txt", tmp_path / "foreign.db"
+    note, foreign, pipe = tmp_path / "note.txt", tmp_path / "foreign.db", tmp_path / "pipe"
+    os.mkfifo(pipe)
     note.write_text("This is a text, and longer than the header of a database.\n" * 100)
     with closing(sqlite3.connect(foreign)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
@@ -268,7 +269,7 @@ async def test_what_cannot_be_a_journal_is_refused_with_what_to_do(tmp_path: Pat
     assert "is a directory; name a file in it" in await refused(tmp_path)
     assert "is no journal: it is not an SQLite file" in await refused(note)
     assert "another program's database" in await refused(foreign)
-    assert "is not an ordinary file" in await refused(tmp_path.joinpath("/dev/null"))
+    assert "is not an ordinary file" in await refused(pipe)
     assert before == (note.read_bytes(), foreign.read_bytes())
 
 

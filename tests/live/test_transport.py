@@ -24,6 +24,7 @@ from moe_segments.errors import InputError
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
 from moe_segments.settings import Settings
 from moe_segments.transport import Attempt, Delivery, Maybe, Pace, Replied, Transport, Unsent
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -136,8 +137,21 @@ async def serving(behave: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Se
 
 
 def settings(base_url: str, **changes: Any) -> Settings:  # a table of fields
-    fast = {"connect_timeout_s": 0.3, "read_timeout_s": 0.3, "total_timeout_s": 0.6, "requests_per_s": 1_000}
-    return Settings(base_url=base_url, journal="memory:", **{**fast, **changes})
+    patient = {"connect_timeout_s": 20.0, "read_timeout_s": 20.0, "total_timeout_s": 40.0, "requests_per_s": 10_000}
+    return Settings(base_url=base_url, journal="memory:", **{**patient, **changes})
+
+
+# Where a time-out is what ends it, and it has got as far as it does: what comes before has all the time it needs.
+IMPATIENT: dict[str, dict[str, Any]] = {
+    "read time-out": {"read_timeout_s": 0.3},
+    "total time-out": {"read_timeout_s": 1.5, "total_timeout_s": 1.5},
+    "102 and then silence": {"read_timeout_s": 1.5, "total_timeout_s": 1.5},
+    "garbage for a chunk": {"read_timeout_s": 1.5, "total_timeout_s": 1.5},
+    "a body that stops": {"read_timeout_s": 0.3},
+    "TLS never answered": {"connect_timeout_s": 0.5},
+    "a proxy that hangs": {"connect_timeout_s": 0.5},
+    "nobody accepts": {"connect_timeout_s": 0.5},
+}
 
 
 async def send(
@@ -279,7 +293,7 @@ async def test_after_a_connection_and_without_an_answer_it_is_maybe(fault: str, 
     """The service may have counted it; and whatever the method, it was sent once."""
     attempt = Attempt()
     async with serving(MAYBE[fault]) as server:
-        delivery = await send(server.url, REQUESTS[method], attempt=attempt)
+        delivery = await send(server.url, REQUESTS[method], attempt=attempt, **IMPATIENT.get(fault, {}))
 
     assert isinstance(delivery, Maybe)
     assert (attempt.obtained, attempt.answered, attempt.status) == (True, False, None)
@@ -294,7 +308,7 @@ async def test_an_answer_that_breaks_off_is_an_answer(fault: str, method: str) -
     """The status line was parsed; the body is marked."""
     attempt = Attempt()
     async with serving(BROKEN_OFF[fault]) as server:
-        delivery = await send(server.url, REQUESTS[method], attempt=attempt)
+        delivery = await send(server.url, REQUESTS[method], attempt=attempt, **IMPATIENT.get(fault, {}))
 
     assert isinstance(delivery, Replied)
     assert (delivery.answer.status, delivery.body_complete) == (202, False)
@@ -326,13 +340,6 @@ class NoSuchName(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing to close."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 async def plain(peer: Peer) -> None:
@@ -376,7 +383,8 @@ async def test_without_tls_nothing_was_sent(fault: str, method: str) -> None:
     """No byte of the request leaves before the handshake ends."""
     attempt = Attempt()
     async with serving(UNSENT_TLS[fault]) as server:
-        delivery = await send(f"https://127.0.0.1:{server.port}", REQUESTS[method], attempt=attempt)
+        url = f"https://127.0.0.1:{server.port}"
+        delivery = await send(url, REQUESTS[method], attempt=attempt, **IMPATIENT.get(fault, {}))
 
     assert_unsent(delivery, attempt)
     assert server.connections == 1
@@ -393,6 +401,7 @@ async def test_without_a_tunnel_nothing_was_sent(fault: str, method: str) -> Non
             REQUESTS[method],
             attempt=attempt,
             proxy=f"http://user:{CANARY}@127.0.0.1:{proxy.port}",
+            **IMPATIENT.get(fault, {}),
         )
 
     assert_unsent(delivery, attempt)
@@ -434,7 +443,8 @@ async def test_where_nobody_accepts_nothing_was_sent(method: str) -> None:
             filler = stack.enter_context(socket.socket())
             filler.settimeout(0)
             filler.connect_ex(address)
-        delivery = await send(f"http://127.0.0.1:{address[1]}", REQUESTS[method], attempt=attempt)
+        url = f"http://127.0.0.1:{address[1]}"
+        delivery = await send(url, REQUESTS[method], attempt=attempt, **IMPATIENT["nobody accepts"])
 
     assert_unsent(delivery, attempt)
 
@@ -561,13 +571,17 @@ async def test_what_a_kept_connection_said_unasked_is_no_answer() -> None:
     async def answer_and_say_more(peer: Peer) -> None:
         await peer.request()
         await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await asyncio.sleep(0.05)
+        await was_read.wait()
         await peer.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        said.set()
         await peer.request()
 
+    was_read, said = asyncio.Event(), asyncio.Event()
     async with serving(answer_and_say_more) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
         assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
-        await asyncio.sleep(0.2)
+        was_read.set()
+        await said.wait()
+        await asyncio.sleep(0.1)
         delivery = await transport.send(REQUESTS["POST"])
     assert isinstance(delivery, Replied)
     assert (delivery.answer.status, server.connections) == (200, 2)
@@ -639,7 +653,9 @@ async def test_what_the_service_echoes_of_our_secrets_is_masked() -> None:
     assert_no_secret(delivery, delivery.answer.body, error, error.args)
 
 
-@pytest.mark.parametrize(("read_s", "total_s", "named"), [(0.1, 5.0, "the read time-out"), (5.0, 0.1, "the time-out")])
+@pytest.mark.parametrize(
+    ("read_s", "total_s", "named"), [(0.3, 30.0, "the read time-out"), (30.0, 1.5, "the time-out")]
+)
 async def test_silence_ends_at_the_first_of_the_time_outs(read_s: float, total_s: float, named: str) -> None:
     """One that the other covers is not set at all, and the other still ends it."""
     async with serving(hang) as server:
@@ -661,7 +677,7 @@ async def test_a_compressed_answer_is_read() -> None:
 
 
 async def cancelled(task: asyncio.Task[Delivery], when: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not when():
             await asyncio.sleep(0)
     task.cancel()
@@ -822,5 +838,5 @@ async def test_a_waiter_that_gives_up_does_not_hold_up_the_others() -> None:
     waiters[0].cancel()
     waiters[1].cancel()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await waiters[2]

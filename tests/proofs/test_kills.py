@@ -27,6 +27,7 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.owner import is_gone, this_process
 from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.sandbox import Faults, Sandbox
+from tests.ports import free_port
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
@@ -314,12 +315,6 @@ class Commands:
 
 COMMAND_SPEED: Final = 1_200.0  # an hour is three seconds
 LINES: Final = cases(short=24, full=700)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from tests.live.stores import S3
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
 
 SPEED: Final = 3_600.0
 KEY: Final = "canary-key-Zq81vXp0"
