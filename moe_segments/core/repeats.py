@@ -6,7 +6,7 @@ import gc
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
+from moe_segments.core.seen import SeenHashes, SeenValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Repeats:
         self._reread, self._expected_bytes = reread, expected_bytes
         self._fast_from = fast_from_rows if reread else None
         self._key_bits = key_bits
-        self._seen: SeenValues | SeenHashes | SeenHalves | SeenKeys = SeenValues()
+        self._seen: SeenValues | SeenHashes | SeenKeys = SeenValues()
         if reread is not None:
             self._seen = SeenHashes(reread) if key_bits is None else SeenHashes(reread, key_bits=key_bits)
         self._rows = 0
@@ -72,10 +72,6 @@ class Repeats:
             gc.collect(1)
         if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
             self._go_fast()
-        if isinstance(self._seen, SeenHashes) and self._seen.is_crowded:
-            assert self._reread is not None  # or there were no hashes
-            places, self._seen = self._seen.places, SeenHalves(self._reread)  # lets go of the hashes
-            self._seen.add_again(places)
         return told
 
     def finish(self, most: int) -> Duplicates:
@@ -84,7 +80,7 @@ class Repeats:
 
     def let_go(self) -> Iterator[None]:
         """Forget everything, a little at each step. Nothing can be asked afterwards."""
-        return self._seen.let_go() if isinstance(self._seen, SeenHashes | SeenHalves | SeenValues) else iter(())
+        return self._seen.let_go() if isinstance(self._seen, SeenHashes | SeenValues) else iter(())
 
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
