@@ -11,7 +11,6 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from itertools import compress, count, islice
-from operator import and_
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     Reread = Callable[[int, int], bytes]  # offset, size: those bytes of the source once more
 
-__all__ = ["Duplicates", "Place", "SeenHashes", "SeenValues", "rows_of", "text_of"]
+__all__ = ["Duplicates", "Place", "SeenHashes", "SeenValues", "rest_of", "rows_of", "text_of"]
 
 T = TypeVar("T")
 
@@ -34,6 +33,7 @@ _ROWS_A_STEP: Final = 5_000  # about a millisecond
 _SHOWN_MOST: Final = 10_000
 _HASH_BITS: Final = 60  # an int of 32 bytes; with more it has 48
 _DOUBTFUL_MOST: Final = 4
+_PART_KNOWN: Final = 8  # from this part of a chunk's hashes on it is worth it to add all at once
 _FEW_SUSPECTS: Final = 20_000
 _VALUES_A_SUSPECT: Final = 20
 _OTHERS: Final = bytes.maketrans(b"\0\1", b"\1\0")
@@ -106,21 +106,17 @@ class SeenHashes:
             rows = [row if row.strip(b" \t") else b"" for row in rows]
         mask = self._mask
         hashes = [hash(row) & mask for row in rows]
-        before = len(self._hashes)
-        known = self._hashes.intersection(hashes) if len(self._doubtful) == _DOUBTFUL_MOST else None
-        if known is None or len(known) < len(hashes):
+        if len(self._doubtful) == _DOUBTFUL_MOST:
+            suspects = self._known(hashes)
+        else:
+            before = len(self._hashes)
             self._hashes.update(hashes)
-        grown = len(self._hashes) - before
-        if grown == len(rows) or grown == len(rows) - rows.count(b""):
-            return len(rows), has_empty
-        if known is None:
+            grown = len(self._hashes) - before
+            if grown == len(rows) or grown == len(rows) - rows.count(b""):
+                return len(rows), has_empty
             self._doubtful[len(self.places) - 1] = len(rows)
             suspects = b"\1" * len(rows)
-        else:
-            suspects = _repeated(hashes, known, grown)
-        if has_empty or blank:
-            suspects = bytes(map(and_, suspects, map(bool, rows)))
-        self._suspect(suspects, rows)
+        self._suspect(_without_empty(suspects, rows) if has_empty or blank else suspects, rows)
         return len(rows), has_empty
 
     def finish(self, most: int) -> Duplicates:
@@ -138,7 +134,25 @@ class SeenHashes:
         """Forget the hashes, a few at each step."""
         return _emptied(self._hashes)
 
+    def _known(self, hashes: Sequence[int]) -> bytes:
+        """For each of a chunk's hashes, whether it is there already; all are then."""
+        seen = self._hashes
+        known = seen.intersection(hashes)  # brings them into the processor's cache, many at once
+        if len(known) == len(hashes):
+            return b"\1" * len(hashes)
+        if len(known) > len(hashes) // _PART_KNOWN:
+            before = len(seen)
+            seen.update(hashes)
+            flags = bytes(map(known.__contains__, hashes))
+            if flags.count(0) == len(seen) - before:
+                return flags
+            seen = known  # one that is new is here twice
+        add = seen.add
+        return bytes([value in seen or add(value) is not None for value in hashes])
+
     def _suspect(self, suspects: bytes, rows: Sequence[bytes]) -> None:
+        if 1 not in suspects:
+            return
         self._suspects[len(self.places) - 1] = suspects
         if self._rows is not None:
             self._rows.extend(compress(rows, suspects))
@@ -283,13 +297,14 @@ class SeenValues:
         return has_empty
 
 
-def _repeated(hashes: Sequence[int], known: set[int], grown: int) -> bytes:
-    """For each of a chunk's *hashes*, whether it is *known* or here before; by *grown* are there more than were."""
-    repeated = bytes(map(known.__contains__, hashes))
-    if repeated.count(0) == grown:
-        return repeated
-    add = known.add
-    return bytes([value in known or add(value) is not None for value in hashes])
+def _without_empty(suspects: bytes, rows: Sequence[bytes]) -> bytes:
+    """The flags of a chunk's rows without those of the empty ones."""
+    flags = bytearray(suspects)
+    at = flags.find(1)
+    while at >= 0:
+        flags[at] = bool(rows[at])
+        at = flags.find(1, at + 1)
+    return bytes(flags)
 
 
 def _lines_of(suspects: Mapping[int, bytes], places: Sequence[Place]) -> array[int]:
@@ -316,6 +331,27 @@ def _emptied(values: set[T]) -> Iterator[None]:
     while values:
         deque(islice(take, min(_ROWS_A_STEP, len(values))), maxlen=0)
         yield
+
+
+def rest_of(data: bytes, lines: Sequence[int], first_line: int, *, has_empty: bool) -> tuple[bytes, int]:
+    """Rows with a line feed each, without some of them.
+
+    Args:
+        data: The rows.
+        lines: Of those to leave out, ascending.
+        first_line: The line of the first row.
+        has_empty: The empty ones are to be left out too.
+
+    Returns:
+        What is left, and how many empty rows there were, 0 where that was not asked.
+    """
+    rows, empty = data.split(b"\n"), 0  # and nothing, after the last line feed
+    for line in reversed(lines):
+        del rows[line - first_line]
+    if has_empty:
+        empty = rows.count(b"") - 1
+        rows = [*filter(None, rows), b""]
+    return b"\n".join(rows), empty
 
 
 def text_of(reread: Reread, place: Place) -> bytes:

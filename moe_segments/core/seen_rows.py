@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LONG_BYTES", "PAD_BYTES", "WORD", "Flags", "Numbers", "Rows", "Words", "words_at"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LONG_BYTES", "PAD_BYTES", "WORD", "Flags", "Numbers", "Rows", "Words", "rest_of", "words_at"]
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -85,3 +88,17 @@ def words_at(data: npt.NDArray[np.uint8], places: Numbers, number: int) -> Words
     wide = np.ndarray(data.size - width, dtype=f"V{width}", buffer=data.data, strides=(1,))
     words: Words = wide[places].view("<u8").reshape(-1, number)
     return words
+
+
+def rest_of(data: bytes, lines: Sequence[int], first_line: int, *, has_empty: bool) -> tuple[bytes, int]:
+    """Rows without some of them: what `moe_segments.core.seen.rest_of` says."""
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10) + 1  # noqa: PLR2004 - a line feed
+    is_out = np.zeros(ends.size, dtype=np.bool_)
+    is_out[np.array(lines, dtype=np.int64) - first_line] = True
+    empty = 0
+    if has_empty:
+        is_empty = np.diff(ends, prepend=0) == 1
+        empty = int(np.count_nonzero(is_empty))
+        is_out |= is_empty
+    bounds = np.append(0, ends)[np.flatnonzero(np.diff(is_out, prepend=True, append=True))].tolist()
+    return b"".join([data[begin:end] for begin, end in zip(bounds[::2], bounds[1::2], strict=True)]), empty
