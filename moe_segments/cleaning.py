@@ -112,13 +112,13 @@ async def clean_file(
 
 
 class _Cleaning:
-    """Mends what is poured in and writes it; then, where rows have to go, once more without them."""
+    """Mends what is poured in and writes it; then, where rows have to go, over itself without them."""
 
     def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
         self._name, self._target = origin.name, target
-        self._outputs = [Output(target, may_be_left=True)]
+        self._output = Output(target, may_be_rewritten=True)
         self._mender = Mender(
-            reread=self._outputs[0].reread, attribute_name=attribute_name, expected_bytes=origin.file_bytes
+            reread=self._output.reread, attribute_name=attribute_name, expected_bytes=origin.file_bytes
         )
         self._head: bytes | None = b""  # None once it is known what the file is
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -136,30 +136,26 @@ class _Cleaning:
         """See `Taker`."""
         self._take(b"" if self._head is None else self._begun(), is_last=True)
         for rows in self._mender.finish():
-            self._outputs[0].write(rows)
+            self._output.write(rows)
         if (kept := self._mender.kept()) is not None:
-            self._outputs.append(Output(self._target))
-            for rows in kept:
-                self._outputs[1].write(rows)
-        output = self._outputs[-1]
-        sha256 = output.end()
-        output.sync()
-        output.rename()
+            self._output.rewrite(kept)
+        sha256 = self._output.end()
+        self._output.sync()
+        self._output.rename()
         settled(self._target.parent)
         return CleanReport(
             source=self._name,
             path=self._target,
             rows=self._mender.rows,
             rows_written=self._mender.rows_kept,
-            file_bytes=output.file_bytes,
+            file_bytes=self._output.file_bytes,
             sha256=sha256,
             changes={code: self._mender.counts[code] for code in sorted(self._mender.counts)},
         )
 
     def close(self) -> None:
         """See `Taker`."""
-        for output in self._outputs:
-            output.close()
+        self._output.close()
 
     def _begun(self) -> bytes:
         assert self._head is not None  # as the callers see to
@@ -180,4 +176,4 @@ class _Cleaning:
                 raise PreflightError(self._name, "is damaged UTF-16: export it as UTF-8") from None
         for begin in range(0, len(block), CHUNK_BYTES):
             for rows in self._mender.feed(block[begin : begin + CHUNK_BYTES]):
-                self._outputs[0].write(rows)
+                self._output.write(rows)

@@ -7,9 +7,13 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.sources import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Output", "refuse_same_file", "settled"]
 
@@ -22,16 +26,16 @@ class Output:
         file_bytes: How much was written, bytes.
     """
 
-    def __init__(self, path: Path, *, may_be_left: bool = False) -> None:
+    def __init__(self, path: Path, *, may_be_rewritten: bool = False) -> None:
         """Begin.
 
         Args:
             path: Where it will be.
-            may_be_left: It may well get no name: it is hashed at the end only.
+            may_be_rewritten: It may well not stay as it is: it is hashed at the end only.
         """
         self.path, self.file_bytes = path, 0
         self._sha256 = hashlib.sha256()
-        self._hash_at_end = may_be_left
+        self._hash_at_end = may_be_rewritten
         temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
             self._descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
@@ -58,6 +62,25 @@ class Output:
     def reread(self, offset: int, size: int) -> bytes:
         """Some of what was written."""
         return os.pread(self._descriptor, size, offset)
+
+    def rewrite(self, pieces: Iterable[bytes]) -> None:
+        """Put others in the place of what was written.
+
+        Args:
+            pieces: They may be made of what is read again here, if all of them up to any one have no more bytes than
+                were read for them.
+
+        Raises:
+            PreflightError: It cannot be written.
+        """
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self.file_bytes, self._hash_at_end = 0, False
+        for piece in pieces:
+            self.write(piece)
+        try:
+            os.ftruncate(self._descriptor, self.file_bytes)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
 
     def end(self) -> str:
         """There is no more to write, nor to read. Returns the sha256, in hex."""

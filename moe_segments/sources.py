@@ -76,7 +76,11 @@ def opened(path: Path) -> Iterator[OpenFile]:
         with _opened(path) as file:
             before = os.fstat(file.fileno())
             handle = OpenFile(path, file, _state_of(before), before.st_size)
-            yield handle
+            try:
+                yield handle
+            except Exception:
+                handle.check_unchanged()  # what cannot be read again may fail anywhere
+                raise
             handle.check_unchanged()
     except OSError as error:
         raise PreflightError(str(path), f"cannot be read: {error.strerror or type(error).__name__}") from None

@@ -61,6 +61,7 @@ _CONTROL = "moe_segments/sandbox/control.py"
 
 _CHUNKS = "moe_segments/core/chunks.py"
 _KEYS = "moe_segments/core/seen_fast.py"
+_PROOF = "moe_segments/core/seen_proof.py"
 _VALUES = "moe_segments/core/seen.py"
 _LOOKS = "moe_segments/core/looks.py"
 
@@ -72,6 +73,7 @@ _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
+_DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
@@ -521,34 +523,58 @@ MUTANTS: Final = (
     Mutant(
         "hash-taken-for-proof",
         117,
-        _KEYS,
-        "same[some] = rows.word(number, numbers[some], left) == theirs",
-        "same[some] = True",
-        (f"{_TWIN}",),
+        _PROOF,
+        "if longest <= LONG_BYTES and not differences.any():",
+        "if longest <= LONG_BYTES:",
+        (f"{_TWIN}", f"{_DICT}"),
+    ),
+    Mutant(
+        "rows-told-apart-by-their-beginning-only",
+        117,
+        _PROOF,
+        "begin, size, place = int(starts[at]), int(sizes[at]) + 1, int(places[at])",
+        "begin, size, place = int(starts[at]), LONG_BYTES, int(places[at])",
+        (f"{_DICT}",),
+    ),
+    Mutant(
+        "window-takes-no-notice-of-the-one-before",
+        117,
+        _PROOF,
+        "shown = sorted(shown + self._proved(window, kept, most))[:most]",
+        "shown = (shown + self._proved(window, kept, most))[:most]",
+        (f"{_DICT}",),
     ),
     Mutant(
         "neighbour-across-slices-forgotten",
         117,
         _KEYS,
-        "        before[0] = carried\n",
-        "        before[0] = False\n",
-        (f"{_FILES}a_value_at_the_seam_of_two_slices_is_found",),
+        "            first = lines[-1:]\n            continue\n",
+        "            continue\n",
+        (f"{_DICT}",),
     ),
     Mutant(
         "suspects-taken-for-duplicates",
         117,
         _VALUES,
-        "is_repeat = [first[row] < line for line, row in zip(self._lines, self._rows, strict=True)]",
-        "is_repeat = [first[row] < line + 1 for line, row in zip(self._lines, self._rows, strict=True)]",
+        "is_repeat = [first[row] < line for line, row in zip(lines, rows, strict=True)]",
+        "is_repeat = [first[row] < line + 1 for line, row in zip(lines, rows, strict=True)]",
         (f"{_TWIN}",),
     ),
     Mutant(
-        "second-half-of-the-values-forgotten",
+        "values-taken-for-proved",
         117,
         _VALUES,
-        "        other = _Half(1)\n",
-        "        other = _Half(0)\n",
-        (f"{_RULE}many_duplicates_are_told_like_few",),
+        "            unproved |= values\n",
+        "",
+        (f"{_DICT}",),
+    ),
+    Mutant(
+        "first-of-a-doubtful-chunk-taken-for-a-duplicate",
+        117,
+        _VALUES,
+        "            firsts.update(self._firsts(values))\n",
+        "            deque(self._firsts(values))\n",
+        (f"{_RULE}many_duplicates_are_told_like_few", f"{_DICT}"),
     ),
     Mutant(
         "mended-blanks-at-both-ends-told-twice",
@@ -597,6 +623,14 @@ MUTANTS: Final = (
         "            yield block\n        self.check_unchanged()\n",
         "            yield block\n",
         (f"{_FILES}a_file_that_changes_while_it_is_read_is_refused",),
+    ),
+    Mutant(
+        "change-noticed-only-where-nothing-fails",
+        0,
+        "moe_segments/sources.py",
+        "                handle.check_unchanged()  # what cannot be read again may fail anywhere\n",
+        "",
+        (f"{_FILES}a_file_that_changes_after_it_was_read_once_is_refused",),
     ),
     Mutant(
         "source-known-by-name-only",

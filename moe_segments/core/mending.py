@@ -88,7 +88,6 @@ class Mender:
         self._repeats = Repeats(
             reread=reread, expected_bytes=expected_bytes, fast_from_rows=fast_from_rows, key_bits=key_bits
         )
-        self._reread = reread
         self._with_empty: set[int] = set()  # offsets of what was given
         self._given_bytes = self._given_rows = 0
         self._ends_in_cr = False
@@ -113,7 +112,10 @@ class Mender:
             self._tell(rules.NO_FINAL_NEWLINE)
 
     def kept(self) -> Iterator[bytes] | None:
-        """What was given without its empty rows and its duplicates; None when it has none. Once, after `finish`."""
+        """What was given without its empty rows and its duplicates; None when it has none. Once, after `finish`.
+
+        A piece never has more bytes than were read again before: it may be written over them.
+        """
         lines = self._repeats.finish(0).lines
         self._left_out += len(lines)
         self._tell(rules.DUPLICATE, len(lines))
@@ -131,21 +133,13 @@ class Mender:
         ends = chain((place.first_line for place in places[1:]), (self._given_rows + 1,))
         for place, end_line in zip(places, ends, strict=True):
             end = bisect_left(lines, end_line, begin)
-            data = self._reread(place.offset, place.size)
-            if begin == end and place.offset not in self._with_empty:
-                yield data
-                continue
-            rows = data.split(b"\n")  # and nothing, after the last line feed
-            for line in reversed(lines[begin:end]):
-                del rows[line - place.first_line]
+            has_empty = place.offset in self._with_empty
+            rows, empty = self._repeats.rest_of(place, lines[begin:end], has_empty=has_empty)
+            self._left_out += empty
+            self._tell(rules.EMPTY_ROW, empty)
+            if rows:
+                yield rows
             begin = end
-            if place.offset in self._with_empty:
-                empty = rows.count(b"") - 1
-                self._left_out += empty
-                self._tell(rules.EMPTY_ROW, empty)
-                rows = [*filter(None, rows), b""]
-            if len(rows) > 1:
-                yield b"\n".join(rows)
 
     def _with_feeds(self, block: bytes) -> bytes:
         """The block with every kind of line end made a line feed; a carriage return at its end waits for the next."""

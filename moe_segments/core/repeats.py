@@ -6,7 +6,7 @@ import gc
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
+from moe_segments.core.seen import SeenHashes, SeenValues, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,10 +43,11 @@ class Repeats:
         self._reread, self._expected_bytes = reread, expected_bytes
         self._fast_from = fast_from_rows if reread else None
         self._key_bits = key_bits
-        self._seen: SeenValues | SeenHashes | SeenHalves | SeenKeys = SeenValues()
+        self._seen: SeenValues | SeenHashes | SeenKeys = SeenValues()
         if reread is not None:
             self._seen = SeenHashes(reread) if key_bits is None else SeenHashes(reread, key_bits=key_bits)
         self._rows = 0
+        self._rest_of = rest_of
 
     @property
     def places(self) -> list[Place]:
@@ -72,19 +73,21 @@ class Repeats:
             gc.collect(1)
         if self._fast_from is not None and self._rows_expected(chunk) >= self._fast_from:
             self._go_fast()
-        if isinstance(self._seen, SeenHashes) and self._seen.is_crowded:
-            assert self._reread is not None  # or there were no hashes
-            places, self._seen = self._seen.places, SeenHalves(self._reread)  # lets go of the hashes
-            self._seen.add_again(places)
         return told
 
     def finish(self, most: int) -> Duplicates:
         """All duplicates; the first *most* of them with the first occurrence's line, where it can be read again."""
         return self._seen.finish(most)
 
+    def rest_of(self, place: Place, lines: Sequence[int], *, has_empty: bool) -> tuple[bytes, int]:
+        """A chunk's rows once more, of a source of plain line feeds; see `moe_segments.core.seen.rest_of`."""
+        assert self._reread is not None  # as the caller sees to
+        data = self._reread(place.offset, place.size)
+        return self._rest_of(data, lines, place.first_line, has_empty=has_empty) if lines or has_empty else (data, 0)
+
     def let_go(self) -> Iterator[None]:
         """Forget everything, a little at each step. Nothing can be asked afterwards."""
-        return self._seen.let_go() if isinstance(self._seen, SeenHashes | SeenHalves | SeenValues) else iter(())
+        return self._seen.let_go() if isinstance(self._seen, SeenHashes | SeenValues) else iter(())
 
     def _rows_expected(self, chunk: Chunk) -> float:
         return max(self._rows, self._rows * (self._expected_bytes or 0) / (chunk.offset + chunk.size))
@@ -94,12 +97,14 @@ class Repeats:
         if find_spec("numpy") is None:  # a module that cannot be loaded costs memory until then
             return
         try:
-            from moe_segments.core.seen_fast import SeenKeys  # numpy costs more than a small file
+            from moe_segments.core import seen_rows  # numpy costs more than a small file
+            from moe_segments.core.seen_fast import SeenKeys
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "numpy":
                 raise
             return
         assert self._reread is not None  # or this would never be asked for
         seen = SeenKeys(self._reread) if self._key_bits is None else SeenKeys(self._reread, key_bits=self._key_bits)
+        self._rest_of = seen_rows.rest_of
         places, self._seen = self._seen.places, seen  # lets go of what it kept
         seen.add_again(places)

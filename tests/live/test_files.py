@@ -19,6 +19,8 @@ from aiohttp.test_utils import TestServer
 
 from moe_segments import InputError, PreflightError, QuotaLimits, check_file, clean_file, split_file
 from moe_segments.core.cutting import Cutter, RowTooLong
+from moe_segments.core.preflight import Preflight
+from moe_segments.sources import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -187,6 +189,31 @@ async def test_a_file_that_changes_while_it_is_read_is_refused(how: str, tmp_pat
         with pytest.raises(PreflightError, match="changed while it was read"):
             await action()
     assert names_in(tmp_path) == ["users.csv"]
+
+
+@pytest.mark.parametrize("fast_from_rows", [None, 0])
+@pytest.mark.parametrize("rows", [2, 60_000])
+def test_a_file_that_changes_after_it_was_read_once_is_refused(
+    rows: int, fast_from_rows: int | None, tmp_path: Path
+) -> None:
+    """Duplicates are read again at the end, and need not be where they were any more."""
+    if fast_from_rows == 0:
+        pytest.importorskip("numpy", reason="needs numpy: pip install 'moe-segments[fast]'")
+    path = tmp_path / "users.csv"
+    data = b"".join(b"%08d\n" % number for number in range(rows))
+    for changed in (b"", b"x\n" * rows, b"y" * 2 * len(data)):
+        path.write_bytes(data + data)
+        with pytest.raises(PreflightError, match="changed while it was read"):
+            _check_and_change(path, changed, fast_from_rows)
+
+
+def _check_and_change(path: Path, changed: bytes, fast_from_rows: int | None) -> None:
+    with opened(path) as file:
+        check = Preflight(reread=file.reread, fast_from_rows=fast_from_rows)
+        for block in file.blocks():
+            check.feed(block)
+        path.write_bytes(changed)
+        check.finish()
 
 
 @pytest.mark.asyncio

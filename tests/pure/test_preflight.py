@@ -20,7 +20,7 @@ from moe_segments.core.preflight import Finding, Preflight, PreflightReport
 from moe_segments.core.presigned import expiry_of
 from moe_segments.core.repeats import Repeats
 from moe_segments.core.rules import RULES, Severity
-from moe_segments.core.seen import SeenHalves, SeenHashes, SeenValues
+from moe_segments.core.seen import SeenHashes, SeenValues
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -301,9 +301,9 @@ def test_a_duplicate_is_told_without_its_first_line_where_nothing_can_be_read_ag
     assert [(one.line, one.other_line) for one in preflight.finish().errors] == [(3, None)]
 
 
-@pytest.mark.parametrize("make", [SeenHashes, SeenHalves, lambda _: SeenValues()])
+@pytest.mark.parametrize("make", [SeenHashes, lambda _: SeenValues()])
 def test_lines_of_duplicates_ascend_whenever_they_were_found(
-    make: Callable[[Reread], SeenHashes | SeenHalves | SeenValues],
+    make: Callable[[Reread], SeenHashes | SeenValues],
 ) -> None:
     data = b"a\nb\na\nc\n \nb\n"
     seen = make(lambda offset, size: data[offset : offset + size])
@@ -314,7 +314,7 @@ def test_lines_of_duplicates_ascend_whenever_they_were_found(
 
 
 def test_many_duplicates_are_told_like_few() -> None:
-    """From some number on they are found in another way: by halves of the values, read twice."""
+    """From some number on they are found in another way: so many values at a time, the source read again for each."""
     chance = random.Random(7)
     for distinct in (3, 40, 60_000):
         rows = [b"%d" % (chance.randrange(distinct) * 7) for _ in range(60_000)]
