@@ -42,6 +42,8 @@ _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
+_SEEKING = "moe_segments/seeking.py"
+_UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
@@ -272,7 +274,7 @@ MUTANTS: Final = (
     Mutant(
         "clocks-taken-to-agree",
         6,
-        _SUBMISSION,
+        _SEEKING,
         "        if service_s is None:\n            return reserved_s\n",
         "        if service_s is not None:\n            return reserved_s\n",
         (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
@@ -280,7 +282,7 @@ MUTANTS: Final = (
     Mutant(
         "older-segment-adopted",
         6,
-        _SUBMISSION,
+        _SEEKING,
         "segment.created_time.timestamp() >= oldest_s",
         "segment.created_time.timestamp() >= 0",
         (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
@@ -468,7 +470,7 @@ MUTANTS: Final = (
     Mutant(
         "caller-takes-its-request-along",
         12,
-        "moe_segments/client.py",
+        _UNDER_WAY,
         "            await submission.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
@@ -648,8 +650,8 @@ MUTANTS: Final = (
         "changed-file-keeps-its-quota",
         0,
         _SUBMISSION,
-        "            await self._record(NeverSent(grant.job, grant.attempt, str(error)))\n            return error",
-        "            return error",
+        "            await self._settler.record(NeverSent(grant.job, grant.attempt, str(error)))\n",
+        "",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
@@ -735,7 +737,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-create-not-looked-for",
         6,
-        "moe_segments/client.py",
+        _SEEKING,
         "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
         "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
