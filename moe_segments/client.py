@@ -12,36 +12,20 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from moe_segments.core.events import NeverSent, OwnerGone
-from moe_segments.core.jobs import remembered
-from moe_segments.core.wire_filters import are_other_filters
-from moe_segments.errors import (
-    InputError,
-    MoeSegmentsError,
-    NotSent,
-    OutcomeUnknown,
-)
+from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
-from moe_segments.job import Job
+from moe_segments.job import Job, refuse_other
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
-from moe_segments.journal.owner import is_gone
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.models import (
-    AddUsers,
-    CreateFileSegment,
-    CreateFilterSegment,
-    FileOperation,
-    JobState,
-    RemoveUsers,
-    ReplaceUsers,
-)
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
+from moe_segments.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -50,7 +34,6 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
     from moe_segments.intake import Publish
     from moe_segments.many import Outcome
@@ -60,9 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentsClient"]
 
-_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _MOST_ID_CHARS: Final = 200
-_SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
 class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
@@ -168,8 +149,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             transport=self._transport,
             receiver=self._callbacks,
         )
-        self._tasks: dict[asyncio.Task[None], Submission] = {}
-        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._under_way = UnderWay(
+            self.settings, follower=self.follower, governor=self.governor, submitter=self._submitter
+        )
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -237,24 +219,17 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             if self._callbacks is not None:
                 self._callbacks.bind(self.scope, self.follower)
                 stack.callback(self._callbacks.unbind, self.scope)
-            await self._name_the_lost()
+            await self._under_way.name_the_lost()
             self._open = stack.pop_all()
         return self
 
     async def _open_journal(self) -> None:
-        """Open the journal; one that was moved is known to this host's witness under the name it had before."""
         if self._witness_dir is None:
             await self.follower.open()
             return
-        from moe_segments.journal.succession import recalled, stands_for, succeed  # with its files, comes sqlite3
+        from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
 
-        before = recalled(self._witness_dir, self.scope)
-        await self.follower.open()
-        journal, origins = self.follower.journal, self.follower.state.origins
-        if journal.doubt and before and stands_for(origins, before):
-            await self.follower.close()
-            succeed(self._witness_dir, self.scope, journal.journal_id)
-            await self.follower.open()
+        await open_known(self.follower, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -265,37 +240,10 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent."""
         try:
             await self.governor.close()
-            await self._finish()
+            await self._under_way.finish()
+            await self._intake.close()
         finally:
             await self._open.aclose()
-
-    async def _finish(self) -> None:
-        for task in self._looking.values():
-            task.cancel()
-        await asyncio.gather(*self._looking.values(), return_exceptions=True)
-        for task, submission in self._tasks.items():
-            if not submission.granted:  # it waits between two sends
-                task.cancel()
-                submission.end()  # before its first step it could not say so itself
-        await self._submitter.reader.quiet(self.settings.total_timeout_s + _SETTLING_S)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.settings.total_timeout_s + _SETTLING_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._intake.close()
-
-    async def _name_the_lost(self) -> None:
-        """Jobs whose process died while sending are unknown: named, never sent again in silence."""
-        records = self.follower.state.jobs.records
-        spans_hosts = self.follower.journal.spans_hosts
-        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
-        if lost:
-            await self.follower.record(*lost)
-        recent_us = self.follower.now_us() - round(self.limits.day_s * 1_000_000)
-        for record in tuple(records.values()):
-            if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
-                self._look_for(record.id)
 
     # Jobs
 
@@ -366,7 +314,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         job = self._job(job_id or secrets.token_hex(8), operation)
         record = self.follower.state.jobs.records.get(job.id)
         if record is not None:
-            _refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
+            refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
         if record is not None and not self.follower.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
@@ -375,9 +323,19 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
         await self._prepare(submission, preflight)
-        await self._carry_out(submission)
+        await self._under_way.carry_out(submission)
         job.segment = submission.segment
         return job
+
+    async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
+        """Have a file checked, weighed and published; what can never fit is refused."""
+        operation = submission.operation
+        if not isinstance(operation, FileOperation):
+            return
+        taken = await self._intake.take(operation, preflight)
+        if operation.rows != taken.rows:
+            submission.operation = attrs.evolve(operation, rows=taken.rows)
+        submission.taken = taken
 
     def submit_many(
         self,
@@ -449,58 +407,6 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         if self._loop is not asyncio.get_running_loop():
             raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
 
-    # Carrying out
-
-    async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
-        """Have a file checked, weighed and published; what can never fit is refused."""
-        operation = submission.operation
-        if not isinstance(operation, FileOperation):
-            return
-        taken = await self._intake.take(operation, preflight)
-        if operation.rows != taken.rows:
-            submission.operation = attrs.evolve(operation, rows=taken.rows)
-        submission.taken = taken
-
-    async def _carry_out(self, submission: Submission) -> None:
-        """Run it in a task of its own, so that a caller that goes away loses no outcome."""
-        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
-        self._tasks[task] = submission
-        try:
-            await submission.ended  # rather than the task, which a caller that is cancelled would take along
-            if not task.done():  # it was called off
-                await asyncio.wait([task])
-        except asyncio.CancelledError:
-            task.add_done_callback(self._carried_out)
-            if not submission.granted and not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            raise
-        self._carried_out(task)
-        if task.cancelled():  # by closing, not by the caller
-            raise _closed(submission)
-        task.result()
-
-    def _carried_out(self, task: asyncio.Task[None]) -> None:
-        submission = self._tasks.pop(task)
-        if not task.cancelled():
-            task.exception()  # its caller may be gone; the journal has it
-        record = self.follower.state.jobs.records.get(submission.job_id)
-        if record is not None and record.state == JobState.UNKNOWN and not self.governor.closed:
-            self._look_for(record.id)
-
-    def _look_for(self, job_id: str) -> None:
-        record = self.follower.state.jobs.records[job_id]
-        if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
-            return
-        task = asyncio.get_running_loop().create_task(self._submitter.seek(job_id))
-        self._looking[job_id] = task
-        task.add_done_callback(lambda done: self._looked(done, job_id))
-
-    def _looked(self, task: asyncio.Task[None], job_id: str) -> None:
-        self._looking.pop(job_id, None)
-        if not task.cancelled():
-            task.exception()
-
 
 def _receiver_at(url: str) -> CallbackReceiver:
     from moe_segments.receiver import CallbackReceiver  # most clients are given one, or none
@@ -511,43 +417,3 @@ def _receiver_at(url: str) -> CallbackReceiver:
 def _check_on_unknown(on_unknown: str) -> None:
     if on_unknown not in ("raise", "retry"):
         raise InputError(f"must be 'raise' or 'retry', not {on_unknown!r}", "on_unknown")
-
-
-def _refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:
-    """A job is one operation for ever; what was unknown then, such as the rows, may be known now."""
-    asked = remembered(operation)
-    differing = [
-        field
-        for field in ("op", "name", "cs_id", "file_url", "file")
-        if record.operation.get(field) != asked.get(field)
-    ]
-    if are_other_filters(record.operation.get("filters"), filters):
-        differing.append("filters")
-    if differing:
-        segment = record.operation.get("name") or record.operation.get("cs_id")
-        raise InputError(
-            f"{record.id!r} is another operation already ({record.operation['op']} {segment!r}, which "
-            f"differs in {', '.join(differing)}); choose another identifier",
-            "job_id",
-        )
-
-
-def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
-    """Whether its process died while it was sending, or before it sent again."""
-    on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
-    return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
-
-
-def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
-    """What that makes of it."""
-    if record.state == JobState.RESERVED:
-        return OwnerGone(record.id, record.attempt)
-    return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")
-
-
-def _closed(submission: Submission) -> MoeSegmentsError:
-    if submission.doubt is not None:
-        return submission.doubt
-    if submission.granted:
-        return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
-    return NotSent("the client is closing")

@@ -1,8 +1,8 @@
 """Hold every send until the documented quotas allow it, across tasks, processes and crashes.
 
 Decisions are `core.admission` and `core.ledger`, made inside the journal's own serial step; this module is the queue
-in front of them. One pass decides for everyone who waits, first come first; one timer wakes the queue when the next
-slot can be free. A wait longer than the caller allows is refused at once.
+in front of them, and `waiting` is who stands in it. One pass decides for everyone who waits, first come first; one
+timer wakes the queue when the next slot can be free. A wait longer than the caller allows is refused at once.
 """
 
 from __future__ import annotations
@@ -11,49 +11,30 @@ import asyncio
 import logging
 import math
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import attrs
-
-from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Verdict, admit, cost_of, passed
-from moe_segments.core.events import (
-    ActiveObserved,
-    Claimed,
-    ExternalUsage,
-    NeverSent,
-    Opened,
-    Quarantined,
-    Trusted,
-    Unclaimed,
-)
-from moe_segments.core.plan import starts
-from moe_segments.errors import InputError, JournalError, JournalMoved, MoeSegmentsError, NotSent
-from moe_segments.limits import USERS_PER_DAY, is_whole
-from moe_segments.models import FileOperation
-from moe_segments.operations import listed
-from moe_segments.quota import Grant, LimitUsage, PlannedStart, moment_of, refusal_for, usage_of
+from moe_segments.core.admission import Admitted, Ask, Known, Later, Verdict, admit, passed
+from moe_segments.core.events import NeverSent, Opened, Quarantined, Trusted
+from moe_segments.errors import JournalError, MoeSegmentsError, NotSent
+from moe_segments.quota import Grant, LimitUsage, PlannedStart, refusal_for
+from moe_segments.quota_calls import QuotaCalls
+from moe_segments.waiting import Claims, Ticket, until_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
-    from moe_segments.models import AddUsers, CreateFileSegment, FilterOperation, Operation, RemoveUsers, ReplaceUsers
-
-    AnyFile: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
+    from moe_segments.quota_calls import AnyFile
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
 _SECOND_US: Final = 1_000_000
-_MOST: Final = 10**9  # of anything that is told; more is a mistake
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
-_CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
-_TOLD_AGAIN_S: Final = 5.0  # how often the end of a claim is told to a journal that fails
 _ALONE: Final = frozenset({0})  # the position of one who asks by itself
 _log = logging.getLogger("moe_segments.governor")
 
@@ -73,20 +54,7 @@ class _Still(Enum):
 _Outcome: TypeAlias = "Grant | MoeSegmentsError | _Still | None"
 
 
-class _Ticket:
-    """One who waits."""
-
-    __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "verdict")
-
-    def __init__(
-        self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], verdict: Verdict | None
-    ) -> None:
-        self.ask, self.deadline_s, self.future = ask, deadline_s, future
-        self.fresh, self.verdict = verdict is None, verdict
-        self.claimed_us: int | None = None  # when its claim was last made, journal time
-
-
-class Governor:
+class Governor(QuotaCalls):
     """The quotas of one workspace, decided in its journal.
 
     Args:
@@ -106,7 +74,8 @@ class Governor:
     ) -> None:
         self.limits, self._rows_of = limits, rows_of
         self._follower, self._clock = follower, clock
-        self._queue: list[_Ticket] = []
+        self._queue: list[Ticket] = []
+        self._claims = Claims(follower, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
@@ -114,9 +83,6 @@ class Governor:
         self._is_watching = False
         self._stop_listening: Callable[[], None] | None = None
         self.closed = False
-        self._closing = asyncio.Event()
-        self._releases: dict[asyncio.Task[None], None] = {}
-        self._claim_us = round(_CLAIM_S / limits.scale * _SECOND_US)
 
     async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
         """Take up the journal for a service, noticing when it belongs to another or may have lost history.
@@ -157,118 +123,19 @@ class Governor:
     async def close(self) -> None:
         """Refuse whoever still waits; give back what was granted to nobody."""
         self.closed = True
-        self._closing.set()
+        self._claims.hurry()
         for ticket in self._queue:
-            _fail(ticket, NotSent("the client is closing"))
-            self._unclaim(ticket)
+            ticket.fail(NotSent("the client is closing"))
+            self._claims.end(ticket)
         self._queue.clear()
         self._set_timer(None)
         self._stop_watching()
         if self._passing is not None:
             await asyncio.gather(self._passing, return_exceptions=True)
-        await asyncio.gather(*self._releases, return_exceptions=True)
+        await self._claims.told()
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
-
-    # What users ask
-
-    async def usage(self) -> Mapping[str, LimitUsage]:
-        """Every limit by its name, as the journal stands now.
-
-        Raises:
-            JournalError: The journal cannot be read.
-        """
-        states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
-        return {state.limit: usage_of(state) for state in states}
-
-    async def plan(self, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
-        """When each operation can start if they are submitted now in this order, and which limit binds it.
-
-        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations whose
-        file this client has not checked with `preflight`.
-
-        Raises:
-            InputError: A file operation has no `rows` and was not checked, or something else is no operation.
-            JournalError: The journal cannot be read.
-        """
-        planned = listed(operations)
-        costs = [cost_of(self._weighed(operation), self.limits) for operation in planned]
-        now_us, found = await self._follower.ask(
-            lambda state, now_us: ((), (now_us, list(starts(state.ledger, costs, now_us))))
-        )
-        return [
-            PlannedStart(
-                operation=operation,
-                start=moment_of(start.at_us),
-                limit=start.limit,
-                wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
-            )
-            for operation, start in zip(planned, found, strict=True)
-        ]
-
-    def _weighed(self, operation: Operation | FilterOperation) -> Operation | FilterOperation:
-        if not isinstance(operation, FileOperation) or operation.rows is not None:
-            return operation
-        rows = self._rows_of(operation)
-        if rows is None:
-            raise InputError(f"{operation.name!r} needs its rows to be planned: give them, or check its file", "rows")
-        return attrs.evolve(operation, rows=rows)
-
-    async def record_external(self, *, operations: int = 0, rows: int = 0, at: datetime | None = None) -> None:
-        """Tell the journal what somebody else spent, such as people in the dashboard.
-
-        Args:
-            operations: File-segment operations, from 0.
-            rows: Users uploaded, from 0.
-            at: When, aware; None for now. Usage older than a window no longer counts in it.
-
-        Raises:
-            InputError: A number is negative, or the moment has no zone or lies in the future.
-            JournalError: It could not be written.
-        """
-        _check_amount("operations", operations)
-        _check_amount("rows", rows)
-        if at is not None and at.tzinfo is None:
-            raise InputError("needs a time zone", "at")
-        at_us = None if at is None else round(at.timestamp() * _SECOND_US)
-
-        def question(_: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
-            if at_us is not None and at_us > now_us:
-                raise InputError("lies in the future", "at")
-            return [ExternalUsage(operations, rows, now_us if at_us is None else at_us)], None
-
-        await self._follower.ask(question)
-
-    async def observe_active_segments(self, n: int) -> None:
-        """Tell the journal how many segments of all types are active now, those of this journal included.
-
-        Raises:
-            InputError: *n* is no whole number from 0.
-            JournalError: It could not be written.
-        """
-        _check_amount("n", n)
-        await self._follower.record(ActiveObserved(n))
-
-    async def lift_quarantine(self, *, operations: int = 0, rows: int = 0) -> None:
-        """State what was spent in the last day, and trust the journal for the rest.
-
-        Args:
-            operations: File-segment operations, counted as if spent now.
-            rows: Users uploaded, counted as if spent now.
-
-        Raises:
-            InputError: A number is negative.
-            JournalError: It could not be written.
-        """
-        _check_amount("operations", operations)
-        _check_amount("rows", rows)
-
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
-            reason = state.ledger.quarantine or "stated by the user"
-            return [ExternalUsage(operations, rows, now_us), Trusted(reason)], None
-
-        await self._follower.ask(question)
 
     # What the client asks
 
@@ -299,7 +166,7 @@ class Governor:
                 raise outcome
             if outcome is not _Still.WAITS:
                 return outcome
-        ticket = _Ticket(ask, deadline_s, loop.create_future(), verdict)
+        ticket = Ticket(ask, deadline_s, loop.create_future(), verdict)
         self._queue.append(ticket)
         self._kick()
         try:
@@ -339,69 +206,14 @@ class Governor:
                 late_s,
             )
 
-    def _abandon(self, ticket: _Ticket) -> None:
+    def _abandon(self, ticket: Ticket) -> None:
         if ticket in self._queue:
             self._queue.remove(ticket)
-            self._unclaim(ticket)
+            self._claims.end(ticket)
             self._kick_if_waiting()
             self._rest_if_nobody_waits()
         if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
-            self._release(ticket.future.result())
-
-    def _release(self, grant: Grant | None) -> None:
-        if grant is not None:
-            self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
-
-    def _tell(self, event: NeverSent | Unclaimed) -> None:
-        task = asyncio.get_running_loop().create_task(self._write(event))
-        self._releases[task] = None
-        task.add_done_callback(self._told)
-
-    async def _write(self, event: NeverSent | Unclaimed) -> None:
-        """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
-        now_s = asyncio.get_running_loop().time
-        lapses_s = now_s() + self._claim_us / _SECOND_US
-        while True:
-            try:
-                await self._follower.record(event)
-            except JournalMoved:
-                raise
-            except JournalError:
-                if isinstance(event, NeverSent) or self.closed or now_s() > lapses_s:
-                    raise
-            else:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
-            if any(ticket.ask.job == event.job and ticket.claimed_us is not None for ticket in self._queue):
-                return
-
-    def _told(self, task: asyncio.Task[None]) -> None:
-        self._releases.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("what was called off could not be written down, and lapses by itself: %s", error)
-
-    # Claims, see `core.claims`
-
-    async def _claim(self, now_us: int) -> None:
-        """Say for the first of each size that waits for users, in whichever process, that it was here first."""
-        due_us = now_us - self._claim_us // 2
-        is_due = any(ticket.claimed_us is not None and ticket.claimed_us <= due_us for ticket in self._queue)
-        heads: set[int] = set()
-        claims: list[Claimed] = []
-        for ticket in self._queue:
-            is_head = id(ticket.verdict) not in heads and _waits_for_users(ticket)
-            heads.add(id(ticket.verdict))
-            if is_head if ticket.claimed_us is None else is_due:
-                ticket.claimed_us = now_us
-                claims.append(Claimed(ticket.ask.job, *ticket.ask.cost[:3], self._claim_us))
-        if claims:
-            await self._follower.record(*claims)
-
-    def _unclaim(self, ticket: _Ticket) -> None:
-        if ticket.claimed_us is not None:
-            ticket.claimed_us = None
-            self._tell(Unclaimed(ticket.ask.job))
+            self._claims.release(ticket.future.result())
 
     # Passes
 
@@ -437,8 +249,8 @@ class Governor:
         except Exception as error:  # noqa: BLE001 - handed to each who waits
             self._drop(tickets)
             for ticket in tickets:
-                self._unclaim(ticket)
-                _fail(ticket, error)
+                self._claims.end(ticket)
+                ticket.fail(error)
             return
         for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():
             tickets[position].ask = ask
@@ -450,12 +262,12 @@ class Governor:
         if done:
             self._drop(done)
         try:
-            await self._claim(now_us)
+            await self._claims.claim(now_us)
         except JournalError as error:
             _log.warning("a claim could not be written down, others may pass: %s", error)
         self._sleep(now_us)
 
-    def _question(self, tickets: Sequence[_Ticket]) -> Question[tuple[list[Verdict], int]]:
+    def _question(self, tickets: Sequence[Ticket]) -> Question[tuple[list[Verdict], int]]:
         asks = [ticket.ask for ticket in tickets]
         ahead_for: set[int] = set()
         patient: set[int] = set()
@@ -469,23 +281,23 @@ class Governor:
 
         return question
 
-    def _drop(self, tickets: Sequence[_Ticket]) -> None:
+    def _drop(self, tickets: Sequence[Ticket]) -> None:
         gone = set(map(id, tickets))
-        self._queue = [ticket for ticket in self._queue if id(ticket) not in gone]
+        self._queue[:] = [ticket for ticket in self._queue if id(ticket) not in gone]
 
-    def _deliver(self, ticket: _Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
+    def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
         ticket.fresh, ticket.verdict = False, verdict
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
         if outcome is _Still.WAITS:
             return False
         if isinstance(outcome, MoeSegmentsError):
-            self._unclaim(ticket)
-            _fail(ticket, outcome)
+            self._claims.end(ticket)
+            ticket.fail(outcome)
         elif not ticket.future.done():
             ticket.future.set_result(outcome)
         else:
-            self._release(outcome)
+            self._claims.release(outcome)
         return True
 
     def _outcome(self, verdict: Verdict, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
@@ -507,12 +319,10 @@ class Governor:
         until_s = min(ticket.deadline_s for ticket in self._queue)
         waits_us = [_LONGEST_SLEEP_S * _SECOND_US]
         for verdict in {id(ticket.verdict): ticket.verdict for ticket in self._queue}.values():
-            until_us = _until_us(verdict)
-            if until_us is not None:
-                waits_us.append(until_us - now_us)
-        waits_us += [
-            ticket.claimed_us + self._claim_us // 2 - now_us for ticket in self._queue if ticket.claimed_us is not None
-        ]
+            free_us = until_us(verdict)
+            if free_us is not None:
+                waits_us.append(free_us - now_us)
+        waits_us += [renewal_us - now_us for renewal_us in self._claims.renewals_us()]
         pause_s = min(until_s - asyncio.get_running_loop().time(), min(waits_us) / _SECOND_US)
         self._set_timer(max(0.001, pause_s))
         if not self._is_watching:
@@ -541,32 +351,3 @@ def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:
         f"this journal was kept at speed {opened.scale:g} (windows that many times shorter than documented) and the "
         f"client's speed is {scale:g}; use the same (--speed, QuotaLimits().scaled), or name another journal"
     )
-
-
-def _waits_for_users(ticket: _Ticket) -> bool:
-    """Whether this is what binds it, rather than somebody ahead."""
-    match ticket.verdict:
-        case Later(wait, _):
-            return wait.limit == USERS_PER_DAY and wait.requested == ticket.ask.cost.rows
-        case _:
-            return False
-
-
-def _until_us(verdict: Verdict | None) -> int | None:
-    match verdict:
-        case Later(wait, _):
-            return wait.until_us
-        case Busy(_, until_us):
-            return until_us
-        case _:
-            return None
-
-
-def _fail(ticket: _Ticket, error: Exception) -> None:
-    if not ticket.future.done():
-        ticket.future.set_exception(error)
-
-
-def _check_amount(field: str, amount: object) -> None:
-    if not is_whole(amount) or amount > _MOST:  # type: ignore[operator]  # a whole number by then
-        raise InputError(f"must be a whole number from 0 to {_MOST}, not {amount!r}", field)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.jobs import recalled
+from moe_segments.core.jobs import recalled, remembered
 from moe_segments.core.wire import error_kind
+from moe_segments.core.wire_filters import are_other_filters
 from moe_segments.errors import (
     CallbackTimeout,
     FileProcessingFailed,
@@ -265,6 +266,34 @@ def refusal_of(record: JobRecord) -> Exception:
         error.get("details"),
         record.id,
     )
+
+
+def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:
+    """A job is one operation for ever; what was unknown then, such as the rows, may be known now.
+
+    Args:
+        record: What the journal knows of the job.
+        operation: What is asked for under its identifier.
+        filters: The digest of its filters; None for an operation without.
+
+    Raises:
+        InputError: It is another operation.
+    """
+    asked = remembered(operation)
+    differing = [
+        field
+        for field in ("op", "name", "cs_id", "file_url", "file")
+        if record.operation.get(field) != asked.get(field)
+    ]
+    if are_other_filters(record.operation.get("filters"), filters):
+        differing.append("filters")
+    if differing:
+        segment = record.operation.get("name") or record.operation.get("cs_id")
+        raise InputError(
+            f"{record.id!r} is another operation already ({record.operation['op']} {segment!r}, which "
+            f"differs in {', '.join(differing)}); choose another identifier",
+            "job_id",
+        )
 
 
 def facts_of(value: Accepted) -> dict[str, object]:

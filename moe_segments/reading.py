@@ -63,7 +63,7 @@ class Reader:
         governor: Who gives leave.
         transport: What sends.
         key_fingerprint: The key, as the journal knows it.
-        record: Writes down what cannot be undone, see `Submitter`.
+        record: Writes down what cannot be undone, see `Settler`.
     """
 
     def __init__(

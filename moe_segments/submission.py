@@ -8,65 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import random
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from moe_segments.core.admission import Ask, cost_of
-from moe_segments.core.events import (
-    ActiveObserved,
-    Adopted,
-    Answered,
-    Event,
-    KeyRejected,
-    NeverSent,
-    Throttled,
-    Unknown,
-)
+from moe_segments.core.events import Event, NeverSent, Unknown
 from moe_segments.core.jobs import remembered, segment_keys
-from moe_segments.core.retry import Again, Ending, Step, ending_of, next_step
-from moe_segments.core.wire import (
-    decode_acceptance,
-    encode,
-    error_from,
-    throttle_facts,
-)
-from moe_segments.core.wire_filters import decode_made, encode_filter, filters_digest
-from moe_segments.errors import (
-    AnswerShapeError,
-    ApiError,
-    JournalError,
-    MoeSegmentsError,
-    NotSent,
-    OutcomeUnknown,
-    TooManyRequests,
-)
-from moe_segments.job import facts_of
+from moe_segments.core.retry import Again, Ending, Step, next_step
+from moe_segments.core.wire import encode
+from moe_segments.core.wire_filters import encode_filter, filters_digest
+from moe_segments.errors import MoeSegmentsError, OutcomeUnknown
 from moe_segments.journal.owner import this_process
-from moe_segments.limits import ACTIVE_SEGMENTS
-from moe_segments.models import (
-    Accepted,
-    CreateFileSegment,
-    CreateFilterSegment,
-    FileOperation,
-    JobState,
-    UpdateFilterSegment,
-)
-from moe_segments.quota import moment_of
+from moe_segments.models import CreateFileSegment, CreateFilterSegment, FileOperation, JobState, UpdateFilterSegment
 from moe_segments.reading import Reader
+from moe_segments.settling import LATE, NOT_IN_TIME, Settler
 from moe_segments.tokens import new_token, token_digest
-from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Unsent
+from moe_segments.transport import Attempt, Delivery, Unsent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from moe_segments.core.jobs import JobRecord
-    from moe_segments.core.state import WorkspaceState
-    from moe_segments.core.wire import Answer, Request
+    from moe_segments.core.wire import Request
     from moe_segments.governor import Governor
     from moe_segments.intake import Intake, Taken
     from moe_segments.journal.follower import Follower
@@ -79,16 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Submission", "Submitter"]
 
 _SECOND_US: Final = 1_000_000
-_RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
-_LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
-_KEY_STATUSES: Final = (401, 403)
-_TOO_MANY: Final = 429
 _OF_FILTERS: Final = (CreateFilterSegment, UpdateFilterSegment)
 _MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
-_PAUSES: Final = 60  # parts of an hour: the pause after a 429 that names no shorter and no window of ours
-_NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
-_LATE: Final = NotSent(_NOT_IN_TIME.reason)
-_log = logging.getLogger("moe_segments.client")
 
 
 @attrs.define(eq=False)
@@ -156,6 +110,13 @@ class Submitter:
         self._timeout_us = round(settings.total_timeout_s * _SECOND_US)
         self._fingerprint: str | None = None
         self.sending: set[str] = set()
+        self._settler = Settler(
+            settings,
+            follower=follower,
+            governor=governor,
+            key_fingerprint=self.key_fingerprint,
+            goes_on=self._goes_on,
+        )
         self.reader = Reader(
             credentials,
             settings,
@@ -163,7 +124,7 @@ class Submitter:
             governor=governor,
             transport=transport,
             key_fingerprint=self.key_fingerprint,
-            record=self._record,
+            record=self._settler.record,
         )
 
     # One operation
@@ -188,14 +149,14 @@ class Submitter:
                 await asyncio.sleep(self._pause_after(submission, error, ending))
         except BaseException:
             if submission.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
-                await asyncio.shield(self._record(attrs.evolve(submission.lingers, again=False)))
+                await asyncio.shield(self._settler.record(attrs.evolve(submission.lingers, again=False)))
             raise
         finally:
             submission.end()  # the task's last step: who waits goes on with the next one
 
     def _pause_after(self, submission: Submission, error: MoeSegmentsError, ending: Ending | None) -> float:
         """How long to wait before the next send; raises the error where there is to be none."""
-        if error is _LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
+        if error is LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
             submission.granted = False
             submission.attempts, submission.late = submission.attempts - 1, submission.late + 1
             return 0.0
@@ -225,7 +186,7 @@ class Submitter:
 
     def _goes_on(self, submission: Submission, unsent: Unsent) -> bool:
         """Whether what never left is tried again."""
-        if unsent is _NOT_IN_TIME and submission.late < _MOST_LATE:
+        if unsent is NOT_IN_TIME and submission.late < _MOST_LATE:
             return True
         return isinstance(self._step(submission, Ending.NOT_SENT), Again)
 
@@ -263,17 +224,19 @@ class Submitter:
             delivery = await self._send(grant, request)
         finally:
             self.sending.discard(grant.job)
-        return await self._settle(submission, grant, delivery)
+        return await self._settler.settle(submission, grant, delivery)
 
     async def _changed(self, taken: Taken, grant: Grant) -> MoeSegmentsError | None:
         """Why the file cannot be sent after all: then the reservation is given back."""
         try:
             await self._intake.look_again(taken)
         except MoeSegmentsError as error:
-            await self._record(NeverSent(grant.job, grant.attempt, str(error)))
+            await self._settler.record(NeverSent(grant.job, grant.attempt, str(error)))
             return error
         except BaseException:
-            await self._record(NeverSent(grant.job, grant.attempt, "it was called off before anything was sent"))
+            await self._settler.record(
+                NeverSent(grant.job, grant.attempt, "it was called off before anything was sent")
+            )
             raise
         return None
 
@@ -329,7 +292,7 @@ class Submitter:
         try:
             await self._transport.pace.wait()
             if not self._governor.may_start(grant):
-                return _NOT_IN_TIME
+                return NOT_IN_TIME
             if self.key_fingerprint() in self._follower.state.rejected_keys:
                 return Unsent("the service rejected this key meanwhile")
             self.sending.add(grant.job)
@@ -340,123 +303,8 @@ class Submitter:
                 if attempt.obtained
                 else NeverSent(grant.job, grant.attempt, "the client was closed")
             )
-            await self._record(event)
+            await self._settler.record(event)
             raise
-
-    async def _settle(
-        self, submission: Submission, grant: Grant, delivery: Delivery
-    ) -> tuple[MoeSegmentsError | None, Ending | None]:
-        """Write down how it ended, then say so. A cancellation cannot take it back: see `Follower.record`."""
-        self._governor.report_if_late(grant)
-        try:
-            if isinstance(delivery, Replied):
-                return await self._replied(submission, grant, delivery.answer)
-            if isinstance(delivery, Maybe):
-                return await self._unknown(submission, grant, delivery.reason, None)
-            return await self._unsent(submission, grant, delivery)
-        except JournalError as error:
-            if isinstance(delivery, Unsent):
-                raise
-            said = f"HTTP {delivery.answer.status}" if isinstance(delivery, Replied) else "no answer"
-            problem = f"it was sent, the service said {said}, and that could not be written down: {error}"
-            return OutcomeUnknown(submission.job_id, problem), None
-
-    async def _unsent(self, submission: Submission, grant: Grant, delivery: Unsent) -> tuple[MoeSegmentsError, Ending]:
-        never = NeverSent(grant.job, grant.attempt, delivery.reason, again=self._goes_on(submission, delivery))
-        submission.lingers = never if never.again else None
-        await self._record(never)
-        return _LATE if delivery is _NOT_IN_TIME else NotSent(delivery.reason), Ending.NOT_SENT
-
-    async def _unknown(
-        self, submission: Submission, grant: Grant, reason: str, status: int | None
-    ) -> tuple[MoeSegmentsError, Ending]:
-        await self._record(Unknown(grant.job, grant.attempt, reason, status))
-        return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
-
-    async def _replied(
-        self, submission: Submission, grant: Grant, answer: Answer
-    ) -> tuple[MoeSegmentsError | None, Ending | None]:
-        ending = ending_of(answer.status)
-        if ending is Ending.MAYBE:
-            return await self._unknown(submission, grant, f"the service answered HTTP {answer.status}", answer.status)
-        if ending is not None:
-            return await self._refused(submission, grant, answer), ending
-        job, attempt = grant.job, grant.attempt
-        try:
-            accepted = _accepted(submission, answer)
-        except AnswerShapeError as misfit:
-            await self._record(Answered(job, attempt, answer.status, problem=misfit.problem))
-            return misfit, None
-        await self._record(Answered(job, attempt, answer.status, accepted=facts_of(accepted)))
-        return None, None
-
-    async def _refused(self, submission: Submission, grant: Grant, answer: Answer) -> MoeSegmentsError:
-        job, attempt = grant.job, grant.attempt
-        error = error_from(answer, job_id=job)
-        spends = self._settings.limits.spends(answer.status)
-        refused = Answered(job, attempt, answer.status, error=_remembered_error(error), spends=spends)
-        if answer.status == _TOO_MANY:
-            return await self._throttled(submission, refused, error, answer)
-        rejected = [KeyRejected(self.key_fingerprint(), answer.status)] if answer.status in _KEY_STATUSES else []
-        await self._record(refused, *rejected)
-        return error
-
-    async def _throttled(
-        self, submission: Submission, refused: Answered, error: ApiError, answer: Answer
-    ) -> TooManyRequests:
-        """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
-        facts = throttle_facts(answer, now_s=time.time())
-        wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
-        cost = cost_of(submission.operation, self._settings.limits)
-        pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
-
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
-            if cost.segments and (facts.actual_count is not None or not (cost.operations or cost.call)):
-                count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
-                full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=refused.job)
-                return [refused, *count, full], (full.limit, full.until_us)
-            if not cost.operations and not cost.call:
-                return [refused], (None, now_us + pause_us)
-            full = attrs.evolve(
-                state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us, cost.call), job=refused.job
-            )
-            return [refused, full], (full.limit, full.until_us)
-
-        limit, until_us = await self._follower.ask(question)
-        _log.warning("HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full", limit)
-        return TooManyRequests(
-            error.status,
-            error.title,
-            error.description,
-            error.request_id,
-            error.details,
-            error.job_id,
-            limit,
-            moment_of(until_us),
-        )
-
-    async def _record(self, *events: Event) -> None:
-        """Write down what happened; a journal that fails now is asked a few more times, as nothing can undo a send.
-
-        Raises:
-            JournalError: It could not be written. The reservation goes on counting until its lease.
-        """
-        try:
-            if self._follower.answers_now:
-                self._follower.record_now(events)
-            else:
-                await self._follower.record(*events)
-        except JournalError as error:
-            await asyncio.shield(self._record_again(error, *events))
-
-    async def _record_again(self, error: JournalError, *events: Event) -> None:
-        for pause_s in _RECORD_PAUSES_S:
-            _log.warning("an outcome could not be written down, trying again: %s", error)
-            await asyncio.sleep(pause_s)
-            with suppress(JournalError):
-                await self._follower.record(*events)
-                return
-        await self._follower.record(*events)
 
     def key_fingerprint(self) -> str:
         """The key, salted with the journal's identity and hashed: what the journal may know of it."""
@@ -467,62 +315,3 @@ class Submitter:
     def _hashed_key(self) -> str:
         salted = f"{self._follower.journal.journal_id}/{self._credentials.workspace_id}/{self._credentials.api_key}"
         return hashlib.sha256(salted.encode()).hexdigest()[:32]
-
-    # Looking
-
-    async def seek(self, job_id: str) -> None:
-        """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
-        late_s = self._settings.limits.count_late_s
-        begun_s = asyncio.get_running_loop().time()
-        for part in _LOOK_AT:
-            await asyncio.sleep(begun_s + part * late_s - asyncio.get_running_loop().time())
-            record = self._follower.state.jobs.records.get(job_id)
-            if record is None or record.state != JobState.UNKNOWN:
-                return
-            try:
-                found, service_s = await self.reader.listed(str(record.operation["name"]), max_wait_s=late_s)
-            except MoeSegmentsError as error:
-                _log.info("job %s: looking for its segment failed: %s", job_id, error)
-                continue
-            oldest_s = self._sent_at_s(record, service_s)
-            for segment in found:
-                if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
-                    await self._follower.record(
-                        Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
-                    )
-                    return
-
-    def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
-        """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
-
-        A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
-        clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
-        """
-        attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
-        reserved_s = record.doubt_us / _SECOND_US - attempt_s
-        if service_s is None:
-            return reserved_s
-        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
-
-
-def _accepted(submission: Submission, answer: Answer) -> Accepted:
-    """What a success says; the segment that it shows is the submission's.
-
-    Raises:
-        AnswerShapeError: Not as documented.
-    """
-    operation = submission.operation
-    if isinstance(operation, _OF_FILTERS):
-        segment = submission.segment = decode_made(answer, job_id=submission.job_id)
-        return Accepted(cs_name=segment.name, cs_id=segment.id)
-    return decode_acceptance(answer, operation, job_id=submission.job_id)
-
-
-def _remembered_error(error: ApiError) -> dict[str, object]:
-    kept = {
-        "title": error.title,
-        "description": error.description,
-        "request_id": error.request_id,
-        "details": dict(error.details) or None,
-    }
-    return {name: value for name, value in kept.items() if value is not None}

@@ -47,6 +47,8 @@ _GOVERNOR = "moe_segments/governor.py"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
+_SEEKING = "moe_segments/seeking.py"
+_UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
@@ -279,7 +281,7 @@ MUTANTS: Final = (
     Mutant(
         "clocks-taken-to-agree",
         6,
-        _SUBMISSION,
+        _SEEKING,
         "        if service_s is None:\n            return reserved_s\n",
         "        if service_s is not None:\n            return reserved_s\n",
         (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
@@ -287,7 +289,7 @@ MUTANTS: Final = (
     Mutant(
         "older-segment-adopted",
         6,
-        _SUBMISSION,
+        _SEEKING,
         "segment.created_time.timestamp() >= oldest_s",
         "segment.created_time.timestamp() >= 0",
         (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
@@ -320,8 +322,8 @@ MUTANTS: Final = (
         "claims-of-the-refused-stand",
         16,
         _GOVERNOR,
-        "                self._unclaim(ticket)\n                _fail(ticket, error)",
-        "                _fail(ticket, error)",
+        "                self._claims.end(ticket)\n                ticket.fail(error)",
+        "                ticket.fail(error)",
         (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
     ),
     Mutant(
@@ -360,7 +362,7 @@ MUTANTS: Final = (
         "cancelled-waiter-keeps-its-grant",
         16,
         _GOVERNOR,
-        "            self._release(ticket.future.result())",
+        "            self._claims.release(ticket.future.result())",
         "            pass",
         (f"{_WAITERS}a_waiter_that_is_cancelled_at_any_step_leaves_no_trace",),
     ),
@@ -475,7 +477,7 @@ MUTANTS: Final = (
     Mutant(
         "caller-takes-its-request-along",
         12,
-        "moe_segments/client.py",
+        _UNDER_WAY,
         "            await submission.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
@@ -687,8 +689,8 @@ MUTANTS: Final = (
         "changed-file-keeps-its-quota",
         0,
         _SUBMISSION,
-        "            await self._record(NeverSent(grant.job, grant.attempt, str(error)))\n            return error",
-        "            return error",
+        "            await self._settler.record(NeverSent(grant.job, grant.attempt, str(error)))\n",
+        "",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
@@ -774,7 +776,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-create-not-looked-for",
         6,
-        "moe_segments/client.py",
+        _SEEKING,
         "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
         "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),

@@ -27,12 +27,12 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "file_calls", "filter_calls"),
+            *("reading", "file_calls", "filter_calls", "seeking", "settling", "under_way"),
         )
     },
     {
         "receiver": ("receiver", "tokens", "receiver_app", "receiver_asgi", "receiver_inbox"),
-        "governor": ("governor", "quota"),
+        "governor": ("governor", "quota", "quota_calls", "waiting"),
     },
     {
         "transport": ("transport", "connector"),
@@ -62,7 +62,7 @@ HIDDEN_FROM_SANDBOX: Final = tuple(
     f"{FACE}.{module}"
     for module in (
         *("core.ledger", "core.jobs", "core.plan", "core.admission", "core.state", "core.decisions", "core.gauge"),
-        *("journal", "governor", "quota", "client"),
+        *("journal", "governor", "quota", "quota_calls", "waiting", "client"),
     )
 )
 

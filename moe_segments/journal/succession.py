@@ -16,7 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["recalled", "stands_for", "succeed"]
+    from moe_segments.journal.follower import Follower
+
+__all__ = ["open_known"]
+
+
+async def open_known(follower: Follower, state_dir: Path, scope: str) -> None:
+    """Open the journal of *scope*; one that was moved is known under the name that it had before.
+
+    Raises:
+        JournalError: It cannot be opened, or the witness cannot be read or written.
+    """
+    before = recalled(state_dir, scope)
+    await follower.open()
+    journal, origins = follower.journal, follower.state.origins
+    if journal.doubt and before and stands_for(origins, before):
+        await follower.close()
+        succeed(state_dir, scope, journal.journal_id)
+        await follower.open()
 
 
 def recalled(state_dir: Path, scope: str) -> Sighting | None:

@@ -1,0 +1,157 @@
+"""What people ask and tell of the quotas: usage, plans, what somebody else spent. `Governor` is its heir.
+
+Each is one question to the journal. None waits in line, and none changes what was granted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import attrs
+
+from moe_segments.core.admission import cost_of
+from moe_segments.core.events import ActiveObserved, ExternalUsage, Trusted
+from moe_segments.core.plan import starts
+from moe_segments.errors import InputError
+from moe_segments.limits import is_whole
+from moe_segments.models import FileOperation
+from moe_segments.operations import listed
+from moe_segments.quota import PlannedStart, moment_of, usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from moe_segments.core.events import Event
+    from moe_segments.core.state import WorkspaceState
+    from moe_segments.journal.follower import Follower
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.models import AddUsers, CreateFileSegment, FilterOperation, Operation, RemoveUsers, ReplaceUsers
+    from moe_segments.quota import LimitUsage
+
+    AnyFile: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
+
+__all__ = ["QuotaCalls"]
+
+_SECOND_US: Final = 1_000_000
+_MOST: Final = 10**9  # of anything that is told; more is a mistake
+
+
+class _Governor(Protocol):
+    """What these calls need of the governor that has them."""
+
+    limits: QuotaLimits
+    _follower: Follower
+    _rows_of: Callable[[AnyFile], int | None]
+
+
+class QuotaCalls:
+    """The calls of people and tools rather than of the client."""
+
+    async def usage(self: _Governor) -> Mapping[str, LimitUsage]:
+        """Every limit by its name, as the journal stands now.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
+        return {state.limit: usage_of(state) for state in states}
+
+    async def plan(self: _Governor, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
+        """When each operation can start if they are submitted now in this order, and which limit binds it.
+
+        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations whose
+        file this client has not checked with `preflight`.
+
+        Raises:
+            InputError: A file operation has no `rows` and was not checked, or something else is no operation.
+            JournalError: The journal cannot be read.
+        """
+        planned = listed(operations)
+        costs = [cost_of(_weighed(operation, self._rows_of), self.limits) for operation in planned]
+        now_us, found = await self._follower.ask(
+            lambda state, now_us: ((), (now_us, list(starts(state.ledger, costs, now_us))))
+        )
+        return [
+            PlannedStart(
+                operation=operation,
+                start=moment_of(start.at_us),
+                limit=start.limit,
+                wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
+            )
+            for operation, start in zip(planned, found, strict=True)
+        ]
+
+    async def record_external(
+        self: _Governor, *, operations: int = 0, rows: int = 0, at: datetime | None = None
+    ) -> None:
+        """Tell the journal what somebody else spent, such as people in the dashboard.
+
+        Args:
+            operations: File-segment operations, from 0.
+            rows: Users uploaded, from 0.
+            at: When, aware; None for now. Usage older than a window no longer counts in it.
+
+        Raises:
+            InputError: A number is negative, or the moment has no zone or lies in the future.
+            JournalError: It could not be written.
+        """
+        _check_amount("operations", operations)
+        _check_amount("rows", rows)
+        if at is not None and at.tzinfo is None:
+            raise InputError("needs a time zone", "at")
+        at_us = None if at is None else round(at.timestamp() * _SECOND_US)
+
+        def question(_: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
+            if at_us is not None and at_us > now_us:
+                raise InputError("lies in the future", "at")
+            return [ExternalUsage(operations, rows, now_us if at_us is None else at_us)], None
+
+        await self._follower.ask(question)
+
+    async def observe_active_segments(self: _Governor, n: int) -> None:
+        """Tell the journal how many segments of all types are active now, those of this journal included.
+
+        Raises:
+            InputError: *n* is no whole number from 0.
+            JournalError: It could not be written.
+        """
+        _check_amount("n", n)
+        await self._follower.record(ActiveObserved(n))
+
+    async def lift_quarantine(self: _Governor, *, operations: int = 0, rows: int = 0) -> None:
+        """State what was spent in the last day, and trust the journal for the rest.
+
+        Args:
+            operations: File-segment operations, counted as if spent now.
+            rows: Users uploaded, counted as if spent now.
+
+        Raises:
+            InputError: A number is negative.
+            JournalError: It could not be written.
+        """
+        _check_amount("operations", operations)
+        _check_amount("rows", rows)
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
+            reason = state.ledger.quarantine or "stated by the user"
+            return [ExternalUsage(operations, rows, now_us), Trusted(reason)], None
+
+        await self._follower.ask(question)
+
+
+def _weighed(
+    operation: Operation | FilterOperation, rows_of: Callable[[AnyFile], int | None]
+) -> Operation | FilterOperation:
+    if not isinstance(operation, FileOperation) or operation.rows is not None:
+        return operation
+    rows = rows_of(operation)
+    if rows is None:
+        raise InputError(f"{operation.name!r} needs its rows to be planned: give them, or check its file", "rows")
+    return attrs.evolve(operation, rows=rows)
+
+
+def _check_amount(field: str, amount: object) -> None:
+    if not is_whole(amount) or amount > _MOST:  # type: ignore[operator]  # a whole number by then
+        raise InputError(f"must be a whole number from 0 to {_MOST}, not {amount!r}", field)

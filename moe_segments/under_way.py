@@ -1,0 +1,119 @@
+"""Operations under way in one client, each in a task of its own; and what is left of those whose process is gone.
+
+Whoever submitted may go away at any moment: the task ends all the same, and the journal has its outcome. Closing waits
+for what holds a reservation and calls off the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.core.events import NeverSent, OwnerGone
+from moe_segments.errors import MoeSegmentsError, NotSent, OutcomeUnknown
+from moe_segments.journal.owner import is_gone
+from moe_segments.models import JobState
+from moe_segments.seeking import Seeker
+
+if TYPE_CHECKING:
+    from moe_segments.core.jobs import JobRecord
+    from moe_segments.governor import Governor
+    from moe_segments.journal.follower import Follower
+    from moe_segments.settings import Settings
+    from moe_segments.submission import Submission, Submitter
+
+__all__ = ["UnderWay"]
+
+_SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
+
+
+class UnderWay:
+    """The submissions that one client carries out now.
+
+    Args:
+        settings: How long an answer may take.
+        follower: The journal.
+        governor: Closed before these are finished.
+        submitter: Carries each of them out.
+    """
+
+    def __init__(self, settings: Settings, *, follower: Follower, governor: Governor, submitter: Submitter) -> None:
+        self._follower, self._governor, self._submitter = follower, governor, submitter
+        self._answers_within_s = settings.total_timeout_s + _SETTLING_S
+        self._recent_us = round(settings.limits.day_s * 1_000_000)
+        self._seeker = Seeker(settings, follower=follower, reader=submitter.reader)
+        self._tasks: dict[asyncio.Task[None], Submission] = {}
+
+    async def carry_out(self, submission: Submission) -> None:
+        """Run it in a task of its own, so that a caller that goes away loses no outcome."""
+        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
+        self._tasks[task] = submission
+        try:
+            await submission.ended  # rather than the task, which a caller that is cancelled would take along
+            if not task.done():  # it was called off
+                await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.add_done_callback(self._carried_out)
+            if not submission.granted and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+            raise
+        self._carried_out(task)
+        if task.cancelled():  # by closing, not by the caller
+            raise _closed(submission)
+        task.result()
+
+    def _carried_out(self, task: asyncio.Task[None]) -> None:
+        submission = self._tasks.pop(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone; the journal has it
+        record = self._follower.state.jobs.records.get(submission.job_id)
+        if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
+            self._seeker.look_for(record.id)
+
+    async def finish(self) -> None:
+        """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
+        await self._seeker.stop()
+        for task, submission in self._tasks.items():
+            if not submission.granted:  # it waits between two sends
+                task.cancel()
+                submission.end()  # before its first step it could not say so itself
+        await self._submitter.reader.quiet(self._answers_within_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._answers_within_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def name_the_lost(self) -> None:
+        """Jobs whose process died while sending are unknown: named, never sent again in silence."""
+        records = self._follower.state.jobs.records
+        spans_hosts = self._follower.journal.spans_hosts
+        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
+        if lost:
+            await self._follower.record(*lost)
+        recent_us = self._follower.now_us() - self._recent_us
+        for record in tuple(records.values()):
+            if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
+                self._seeker.look_for(record.id)
+
+
+def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
+    """Whether its process died while it was sending, or before it sent again."""
+    on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
+    return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
+
+
+def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
+    """What that makes of it."""
+    if record.state == JobState.RESERVED:
+        return OwnerGone(record.id, record.attempt)
+    return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")
+
+
+def _closed(submission: Submission) -> MoeSegmentsError:
+    if submission.doubt is not None:
+        return submission.doubt
+    if submission.granted:
+        return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
+    return NotSent("the client is closing")
