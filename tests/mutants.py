@@ -402,8 +402,8 @@ MUTANTS: Final = (
         "missed-batches-ignored",
         2,
         _FOLLOWER,
-        "            self.state.take_back()\n            self._fold(missed)\n",
-        "            self.state.take_back()\n",
+        "        self._fold(missed)\n",
+        "",
         (f"{_CASES}of_two_processes_at_the_last_slot_one_gets_it",),
     ),
     Mutant(

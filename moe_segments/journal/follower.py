@@ -168,11 +168,10 @@ class Follower:
         """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
         self._check_process()
         one: _Asked[T] = _Asked(question, None)
-        loop = self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
 
         def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
-            self._fold(missed)
-            self._read_at = now_us, loop.time()
+            self._hear(missed, now_us)
             _answer(one, self.state, now_us)
             return one.events
 
@@ -376,12 +375,11 @@ class Follower:
         return batch
 
     def _decision_on(self, asked: Sequence[_Asked[object]]) -> Decide:
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
 
         def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
             self.state.take_back()
-            self._fold(missed)
-            self._read_at = now_us, loop.time()
+            self._hear(missed, now_us)
             events: list[Event] = []
             is_shown = True  # whether the state shows all of *events*: reservations are tried on it, nothing else is
             for one in asked:
@@ -394,6 +392,12 @@ class Follower:
             return events
 
         return decide
+
+    def _hear(self, missed: Sequence[Batch], now_us: int) -> None:
+        """What others wrote, and the journal's time, before anything is decided."""
+        assert self._loop is not None  # set by who asks
+        self._fold(missed)
+        self._read_at = now_us, self._loop.time()
 
     def _decided(self, batch: Batch | None) -> None:
         if batch is None:
