@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import secrets
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -311,7 +310,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             self._intake.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
-        job = self._job(job_id or secrets.token_hex(8), operation)
+        job = self._job(job_id or os.urandom(8).hex(), operation)
         record = self.follower.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))

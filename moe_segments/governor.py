@@ -35,14 +35,14 @@ __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
 _SECOND_US: Final = 1_000_000
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ALONE: Final = frozenset({0})  # the position of one who asks by itself
 _log = logging.getLogger("moe_segments.governor")
 
 
 def boot_time_s() -> float:
     """Seconds since the boot, suspend included where the system can tell."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class _Still(Enum):

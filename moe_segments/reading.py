@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
-import secrets
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -143,7 +143,7 @@ class Reader:
 
     def _ask(self, call: str) -> Ask:
         return Ask(
-            job=f"{call}-{secrets.token_hex(8)}",
+            job=f"{call}-{os.urandom(8).hex()}",
             operation={"op": call},
             cost=Cost(call=call),
             keys=(),

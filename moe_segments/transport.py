@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -221,15 +221,12 @@ class Transport:
             return _ended(attempt, _reason(error))
 
     def _url(self, request: Request) -> URL:
-        query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
-        return URL(f"{self._settings.base_url}{request.path}{query}", encoded=True)
+        if not request.query:
+            return _address(self._settings.base_url + request.path)
+        return URL(f"{self._settings.base_url}{request.path}?{urlencode(request.query, quote_via=quote)}", encoded=True)
 
     def _headers(self, request: Request) -> dict[str, str]:
-        return {
-            **request.headers,
-            "User-Agent": _user_agent(),
-            "Authorization": self._authorization,
-        }
+        return {**request.headers, "User-Agent": _user_agent(), "Authorization": self._authorization}
 
     def _scrubbed(self, body: bytes, request: Request) -> bytes:
         """The body without our own secrets: gateways and error pages echo what they were sent."""
@@ -346,6 +343,11 @@ def _reason(error: Exception) -> str:
     text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
     detail = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
     return f"{text} ({type(cause).__name__}{detail})"
+
+
+@lru_cache(maxsize=64)
+def _address(url: str) -> URL:
+    return URL(url, encoded=True)
 
 
 @cache

@@ -129,7 +129,8 @@ class ActiveSegments:
     def _expect(self, row: str, until_us: int | None) -> None:
         if until_us is not None:
             heappush(self._ends, (until_us, row))
-        if len(self._ends) > 2 * (len(self._pending) + len(self._confirmed)) + _SPARE:  # taken back, or moved
+        spare = len(self._ends) - _SPARE
+        if spare > 0 and spare > 2 * (len(self._pending) + len(self._confirmed)):  # taken back, or moved
             self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
     def confirm(self, row: str, until_us: int | None, cs_id: str | None = None) -> None:

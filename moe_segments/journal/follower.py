@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import random
-import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
@@ -104,7 +103,7 @@ class Follower:
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
         self._changed: dict[str | None, None] = {}  # a set in the order of the events, in which waiters wake
         self._jumped = self._stirred = False
-        self._id_prefix, self._ids = f"{secrets.token_hex(8)}-", 0
+        self._id_prefix, self._ids = f"{os.urandom(8).hex()}-", 0
         self._watchers = 0
         self._watch: asyncio.Task[None] | None = None
         self._checkpointed = 0
