@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
-_EMAIL: Final = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+")
+_EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
 _ATTRIBUTE_TYPES: Final = ("string", "double")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
@@ -142,7 +142,7 @@ def problem_of_emails(value: object) -> str | None:
     """What is wrong with a tuple of e-mail addresses, or None. Never repeats one."""
     assert isinstance(value, tuple)
     for position, email in enumerate(value, start=1):
-        if not isinstance(email, str) or not _EMAIL.fullmatch(email):
+        if not isinstance(email, str) or not re.fullmatch(_EMAIL, email):
             return f"address {position} is not an e-mail address"
     return None
 
@@ -218,7 +218,7 @@ def shown_group(group: object) -> str:
 
 def problem_of_optional_email(value: object) -> str | None:
     """What is wrong with an e-mail address that may be left out, or None. Never repeats it."""
-    if value is not None and (not isinstance(value, str) or not _EMAIL.fullmatch(value)):
+    if value is not None and (not isinstance(value, str) or not re.fullmatch(_EMAIL, value)):
         return "must be an e-mail address, or left out"
     return None
 

@@ -27,7 +27,7 @@ __all__ = ["ENVIRONMENT", "Settings", "default_journal_url", "from_environment",
 
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_PLACE: Final = re.compile(r"(s3|gs|az|http)://")  # the rest is checked by `destination`, which is above this room
+_PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
@@ -119,7 +119,7 @@ def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
 
 
 def _publish(_: object, attribute: _Attribute, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _PLACE.match(value)):
+    if value is not None and not (isinstance(value, str) and re.match(_PLACE, value)):
         raise InputError("must be a URL, such as s3://bucket/prefix", attribute.name)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core import snapshot
 from moe_segments.core.claims import Claims
 from moe_segments.core.events import (
     Checkpoint,
@@ -99,6 +98,8 @@ class WorkspaceState:
             case KeyAccepted(fingerprint):
                 self.rejected_keys.pop(fingerprint, None)
             case Checkpoint(state):
+                from moe_segments.core import snapshot  # a young log has none
+
                 snapshot.restore(self, state)
             case Claimed():
                 self.claims.make(event, at_us)
@@ -198,6 +199,8 @@ class WorkspaceState:
 
     def snapshot(self) -> Mapping[str, object]:
         """This state as JSON-ready data, without what is too old to matter."""
+        from moe_segments.core import snapshot  # a short-lived client makes none
+
         self.ledger.prune(self.now_us)
         self.jobs.prune(self.now_us)
         self.claims.prune(self.now_us, self.ledger.rows)

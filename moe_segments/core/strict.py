@@ -43,10 +43,9 @@ MAX_TEXT_CHARS: Final = 300
 MAX_COUNT: Final = 2**40  # more than any file has rows; sums of many still fit 64 bits
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_HTTP_DATE: Final = re.compile(
-    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
-)
-_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
+# Patterns are compiled when they are first needed, which for most programs is never.
+_HTTP_DATE: Final = r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+_NUMBER: Final = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
 
 _Made = TypeVar("_Made", Accepted, FileProcessed, FileFailed, Segment)
 
@@ -148,12 +147,12 @@ def cleaned(text: str) -> str:
 
 def number(text: str | None) -> float | None:
     """The number that a header is, None when it is none."""
-    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+    return float(text) if text is not None and re.fullmatch(_NUMBER, text.strip()) else None
 
 
 def http_date(text: str | None) -> float | None:
     """The moment that a header like Date names, epoch seconds; None when it is none."""
-    if text is None or not (found := _HTTP_DATE.fullmatch(text.strip())) or found[2] not in _MONTHS:
+    if text is None or not (found := re.fullmatch(_HTTP_DATE, text.strip())) or found[2] not in _MONTHS:
         return None
     day, year, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6))
     month = _MONTHS.index(found[2]) + 1

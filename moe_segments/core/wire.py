@@ -116,9 +116,7 @@ _KEPT_HEADERS: Final = frozenset(
 _TIMES: Final = ("created_time", "updated_time")
 _MAX_DETAILS: Final = 32
 # As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
-_QUERIES: Final = re.compile(
-    rb"""(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+""", re.IGNORECASE
-)
+_QUERIES: Final = rb"""(?i)(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+"""
 _SECRET_MIN_CHARS: Final = 16  # shorter parts of a URL are words, and words occur in honest answers
 _MAX_WAIT_S: Final = 32 * 86_400.0  # a longer wait is a misread header
 
@@ -450,7 +448,7 @@ def decode_callback(body: bytes) -> CallbackVerdict:
 
 def unsigned(body: bytes) -> bytes:
     """A callback's bytes without the query of any URL: it may name the file that it could not read, presigned."""
-    return _QUERIES.sub(rb"\1?***", body) if b"?" in body else body
+    return re.sub(_QUERIES, rb"\1?***", body) if b"?" in body else body
 
 
 def _callback(fields: Mapping[str, object]) -> FileProcessed | FileFailed:
