@@ -110,8 +110,9 @@ async def _reply(receiver: CallbackReceiver, request: web.BaseRequest, scope: st
     refused = _refusal(request)
     if refused is not None:
         return refused
+    content = request.content
     try:
-        body = await _body(request)
+        body = content.read_nowait() if content.is_eof() else await _body(content)
     except (web.RequestPayloadError, ConnectionError):
         return BROKEN_OFF
     except TimeoutError:
@@ -123,11 +124,8 @@ def _refusal(request: web.BaseRequest) -> Reply | None:
     return refusal(request.method, request.headers.get("Content-Encoding"), request.content_length or 0)
 
 
-async def _body(request: web.BaseRequest) -> bytes:
+async def _body(content: StreamReader) -> bytes:
     """The body as far as needed to see whether it is too large."""
-    content = request.content
-    if content.is_eof():
-        return content.read_nowait()
     async with asyncio.timeout(BODY_TIMEOUT_S):
         body = bytearray()
         while len(body) <= MAX_BODY_BYTES and not content.at_eof():

@@ -27,7 +27,10 @@ __all__ = ["Inbox", "Refreshes", "lookup"]
 
 MAX_SURPLUS: Final = 20
 _NOBODY: Final = "0" * 64  # compared with when a token is unknown, so that it costs the same
-_NAMES: Final = {kind: tuple(field.name for field in attrs.fields(kind)) for kind in (FileProcessed, FileFailed)}
+_NAMES: Final = {
+    kind: tuple(field.name for field in attrs.fields(kind) if field.name != "extra")
+    for kind in (FileProcessed, FileFailed)
+}
 _UNPARSED: Final = "unparsed"
 _TOLD: Final = {
     True: "the callback of job %s cannot be read; it is kept as it came",
@@ -65,15 +68,15 @@ class Inbox:
             return
         is_readable = event.outcome != _UNPARSED
         if is_readable and record.digest is None and record.id not in self._first:
-            await self._take_first(follower, event)
+            if follower.answers_now:
+                follower.record_now((event,))
+            else:
+                await self._take_first(follower, event)
         else:
             surplus = self._surplus.setdefault(token_sha256, _Surplus())
             await self._take_surplus(follower, event, surplus, record.conflicts)
 
     async def _take_first(self, follower: Follower, event: CallbackReceived) -> None:
-        if follower.answers_now:
-            follower.record_now((event,))
-            return
         self._first.add(event.job)
         try:
             await follower.record(event)
@@ -173,4 +176,5 @@ def _event(job: str, attempt: int, body: bytes) -> CallbackReceived:
 
 
 def _fields(verdict: FileProcessed | FileFailed) -> dict[str, object]:
-    return {name: getattr(verdict, name) for name in _NAMES[type(verdict)]}
+    fields = {name: getattr(verdict, name) for name in _NAMES[type(verdict)]}
+    return fields | {"extra": verdict.extra} if verdict.extra else fields

@@ -238,7 +238,7 @@ async def test_a_failed_file_is_recorded_with_the_services_text(desk: Desk) -> N
     assert await desk.take(FAILED) == 200
 
     assert desk.record.state == JobState.FAILED
-    assert desk.record.result == {**FAILED, "db_name": None, "extra": {}}
+    assert desk.record.result == {**FAILED, "db_name": None}
 
 
 UNFIT: Final[dict[str, bytes]] = {
