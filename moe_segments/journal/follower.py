@@ -47,7 +47,6 @@ Question: TypeAlias = "Callable[[WorkspaceState, int], tuple[Sequence[Event], T]
 _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _CHECKPOINT_EVERY: Final = 2_000  # batches
-_BATCHES_A_JOB: Final = 2  # and so many of each job that a checkpoint holds
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
 # What became of sends that were under way when the log moved: whoever moves it carries that over, too.
 _OF_SENDS: Final = (
@@ -461,7 +460,7 @@ class Follower:
         if written < _CHECKPOINT_EVERY or not self._compacts:
             return False
         # A checkpoint costs as much as there are jobs, so it comes the less often the more there are.
-        return written >= _BATCHES_A_JOB * len(self.state.jobs.records) and self.state.barred is None
+        return written >= len(self.state.jobs.records) and self.state.barred is None
 
     async def _checkpoint_if_due(self) -> None:
         if not self._checkpoint_is_due:
