@@ -159,14 +159,13 @@ class Governor(QuotaCalls):
             raise NotSent("the client is closing")
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        verdict: Verdict | None = None
         if not self._queue and self._passing is None and self._follower.answers_now:
-            outcome, verdict = self._decided_at_once(ask, deadline_s)
+            outcome = self._decided_at_once(ask, deadline_s)
             if isinstance(outcome, MoeSegmentsError):
                 raise outcome
             if outcome is not _Still.WAITS:
                 return outcome
-        ticket = Ticket(ask, deadline_s, loop.create_future(), verdict)
+        ticket = Ticket(ask, deadline_s, loop.create_future())
         self._queue.append(ticket)
         self._kick()
         try:
@@ -175,7 +174,7 @@ class Governor(QuotaCalls):
             self._abandon(ticket)
             raise
 
-    def _decided_at_once(self, ask: Ask, deadline_s: float) -> tuple[_Outcome, Verdict]:
+    def _decided_at_once(self, ask: Ask, deadline_s: float) -> _Outcome:
         """Decide in this step of the loop, when nobody is ahead and the journal need not be waited for."""
         started_s = self._clock()
         asks = (ask,)
@@ -186,7 +185,7 @@ class Governor(QuotaCalls):
             return ((verdict.event,) if isinstance(verdict, Admitted) else ()), (verdict, now_us)
 
         verdict, now_us = self._follower.ask_now(question)
-        return self._outcome(verdict, now_us, started_s, ask, deadline_s), verdict
+        return self._outcome(verdict, now_us, started_s, ask, deadline_s)
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """The request was provably never sent: everything it held is free again."""

@@ -208,10 +208,11 @@ class Job:
             )
         await self.wait_until(lambda record: record.terminal, timeout)
         processed = self._outcome(timeout)
-        self._look_at(processed, self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users)
+        raises = self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users
+        self._look_at(processed, raise_on_zero_users=raises)
         return processed
 
-    def _look_at(self, processed: FileProcessed, raise_on_zero_users: bool) -> None:  # noqa: FBT001 - passed on once, from `result`
+    def _look_at(self, processed: FileProcessed, *, raise_on_zero_users: bool) -> None:
         for warning in self.figures.warnings:
             _log.warning("job %s: %s", self.id, warning)
         if raise_on_zero_users and not processed.user_count and self._record.operation["op"] in _MUST_MATCH:

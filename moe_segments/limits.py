@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import attrs
 
@@ -181,7 +181,7 @@ _CLOCK_SLACK_S = 1.0
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 
-def is_whole(value: object, least: int = 0) -> bool:
+def is_whole(value: object, least: int = 0) -> TypeGuard[int]:
     """Whether *value* is an int, and no bool, from *least*."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 

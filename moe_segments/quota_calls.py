@@ -153,5 +153,5 @@ def _weighed(
 
 
 def _check_amount(field: str, amount: object) -> None:
-    if not is_whole(amount) or amount > _MOST:  # type: ignore[operator]  # a whole number by then
+    if not is_whole(amount) or amount > _MOST:
         raise InputError(f"must be a whole number from 0 to {_MOST}, not {amount!r}", field)

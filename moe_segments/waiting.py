@@ -44,11 +44,10 @@ class Ticket:
 
     __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "verdict")
 
-    def __init__(
-        self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], verdict: Verdict | None
-    ) -> None:
+    def __init__(self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None]) -> None:
         self.ask, self.deadline_s, self.future = ask, deadline_s, future
-        self.fresh, self.verdict = verdict is None, verdict
+        self.fresh = True
+        self.verdict: Verdict | None = None
         self.claimed_us: int | None = None
 
     def fail(self, error: Exception) -> None:

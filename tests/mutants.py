@@ -1200,7 +1200,7 @@ def tested(tree: Path, tests: tuple[str, ...], longest_s: float) -> tuple[int, s
             try:
                 status, end = run.wait(longest_s), ""
             except subprocess.TimeoutExpired:
-                status, end = _FAILED, "FAILED by never ending"
+                status, end = _FAILED, "\nFAILED by never ending"
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(run.pid, signal.SIGKILL)  # and whoever it has left behind

@@ -18,6 +18,7 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 WORD: Final = 8
+_FEED: Final = ord("\n")
 LONG_BYTES: Final = 128  # rows longer than this are few in a chunk, and are looked at one by one
 PAD_BYTES: Final = LONG_BYTES + 2 * WORD  # read beyond the last row, and not minded
 # What to keep of a word of which only so many bytes, from 0, belong to the row.
@@ -51,7 +52,7 @@ class Rows:
         if size is not None:
             starts = np.arange(1, len(text), size + 1)
             return cls(text, data, words, starts, np.full(starts.size, size))
-        feeds = np.flatnonzero(data[: len(text)] == 10)  # noqa: PLR2004 - a line feed
+        feeds = np.flatnonzero(data[: len(text)] == _FEED)
         starts = feeds[:-1] + 1
         return cls(text, data, words, starts, feeds[1:] - starts)
 
@@ -92,7 +93,7 @@ def words_at(data: npt.NDArray[np.uint8], places: Numbers, number: int) -> Words
 
 def rest_of(data: bytes, lines: Sequence[int], first_line: int, *, has_empty: bool) -> tuple[bytes, int]:
     """Rows without some of them: what `moe_segments.core.seen.rest_of` says."""
-    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10) + 1  # noqa: PLR2004 - a line feed
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _FEED) + 1
     is_out = np.zeros(ends.size, dtype=np.bool_)
     is_out[np.array(lines, dtype=np.int64) - first_line] = True
     empty = 0
