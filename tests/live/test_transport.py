@@ -19,6 +19,7 @@ import attrs
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from moe_segments.connector import KeptConnector
 from moe_segments.core import wire
 from moe_segments.errors import InputError
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
@@ -562,6 +563,9 @@ async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
             assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
             while len(server.ended) < server.connections:
                 await asyncio.sleep(0)
+        connector = transport.session.connector
+        assert isinstance(connector, KeptConnector)
+        assert len(connector._served) == 1, "what is closed is not remembered beyond the next one"
     assert (server.connections, len(server.arrivals)) == (3, 3)
 
 

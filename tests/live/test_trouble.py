@@ -206,6 +206,21 @@ async def test_closing_does_not_wait_for_who_sleeps_between_two_sends() -> None:
             await sleeping
 
 
+async def test_closing_tells_who_sleeps_after_a_send_that_never_left() -> None:
+    """The journal hears first that nobody sends it again, which takes some steps of the loop."""
+    limits = QuotaLimits()
+    nobody = Service().server(free_port())
+    await nobody.start_server()
+    async with client_at(nobody, limits=limits) as client:
+        await nobody.close()
+        sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
+        while not any(record.reason for record in client.follower.state.jobs.records.values()):
+            await asyncio.sleep(0.01)
+    with pytest.raises(NotSent):
+        await sleeping
+    assert [record.state for record in client.follower.state.jobs.records.values()] == [JobState.NOT_SENT]
+
+
 async def test_a_receiver_of_its_own_writes_a_doubt_down(tmp_path: Path) -> None:
     """Its first callback would otherwise make the witness forget that history may be lost."""
     path, scope = tmp_path / "q.db", DEMO_CREDENTIALS.scope

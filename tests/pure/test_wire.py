@@ -190,6 +190,15 @@ def test_a_request_names_the_secrets_an_answer_may_echo() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sent", "meant"), [("%2Fabcdefghijklmnop", "/abcdefghijklmnop"), ("a+bcdefghijklmnop", "a bcdefghijklmnop")]
+)
+def test_a_secret_is_named_as_the_service_may_have_decoded_it(sent: str, meant: str) -> None:
+    """Its answer may quote the value rather than the address."""
+    secrets = wire.encode(CREATE, credentials=CREDENTIALS, file_url=f"https://x.example/u.csv?sig={sent}").secrets
+    assert {sent, meant} <= set(secrets)
+
+
 def test_authorization_is_basic_and_not_part_of_the_request() -> None:
     """Added last, by the transport, to one origin."""
     scheme, _, encoded = wire.authorization(CREDENTIALS).partition(" ")
