@@ -1122,12 +1122,22 @@ MUTANTS: Final = (
         _NEEDS_REDIS,
     ),
     Mutant(
-        "a-copy-loses-what-only-the-checkpoint-holds",
+        "a-copy-begins-without-the-state-of-its-source",
         10,
-        "moe_segments/journal/whole.py",
-        "    return [*covered, *([stand_in] if stand_in else []), *rest]",
-        "    return [*covered, *rest]",
-        (f"{_MOVES}a_checkpoint_goes_along_with_what_is_kept_before_it[sqlite-redis-0]",),
+        _MOVING,
+        "    events = (Checkpoint(state), Copied(origins))",
+        "    events = (Copied(origins),)",
+        (f"{_MOVES}all_usage_and_every_job_arrives[sqlite-redis]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-target-is-open-before-everything-is-there",
+        10,
+        _MOVING,
+        "        await _bar(target, there, there.copying or Copying(place_of(source_url), source.journal_id))\n"
+        "        await _fence",
+        "        await _fence",
+        (f"{_MOVES}a_copy_that_is_stopped_anywhere_starts_again_and_ends_the_same[sqlite-redis-after]",),
         _NEEDS_REDIS,
     ),
     Mutant(

@@ -415,7 +415,7 @@ class Stayed:
 
 @attrs.frozen
 class Copying:
-    """What follows is carried over from another log; nothing is decided here before `Copied`.
+    """The start of a migration from another log; nothing is decided before `Copied`.
 
     Attributes:
         place: Where that log is, as it may be shown.
@@ -433,7 +433,7 @@ class Copied:
 
     Attributes:
         origins: The logs that this one stands for, by identity, with the last version that was carried over.
-        postponed_us: How much earlier the other log's clock may be: what it held ends so much later here.
+        postponed_us: How much later everything before it ends; earlier versions of this package set it.
     """
 
     name: ClassVar[str] = "copied"

@@ -393,12 +393,6 @@ class Jobs:
             key = f"id:{cs_id}"
             self.aliases[str(name)], self.aliases[key] = key, str(name)
 
-    def postpone(self, by_us: int) -> None:
-        """Let what is expected of every job be expected so much later."""
-        for record in self.records.values():
-            record.busy_until_us += by_us * bool(record.busy_until_us)
-            record.doubt_us += by_us * bool(record.doubt_us)
-
     # Remembering
 
     def prune(self, now_us: int) -> None:
