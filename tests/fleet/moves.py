@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from moe_segments.core import snapshot
 from moe_segments.core.events import (
@@ -27,14 +30,26 @@ from tests.fleet.postgres_server import shared_postgres
 from tests.fleet.servers import shared_redis
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
     from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal import Journal
 
-__all__ = ["EVERYTHING", "ORIGIN", "TOKEN", "empty_place", "facts", "filled", "log_of", "opened", "reserved"]
+__all__ = [
+    "EVERYTHING",
+    "ORIGIN",
+    "TOKEN",
+    "empty_place",
+    "facts",
+    "filled",
+    "log_of",
+    "opened",
+    "reserved",
+    "stopped_at",
+]
 
+T = TypeVar("T")
 ORIGIN: Final = "https://api-01.moengage.com"
 TOKEN: Final = "ab" * 32
 
@@ -107,3 +122,35 @@ def facts(batches: Sequence[Batch]) -> dict[str, object]:
     return {
         key: value for key, value in taken.items() if key not in ("version", "now_us", "moved", "copying", "origins")
     }
+
+
+class _StoppedAt(Generic[T]):
+    """An awaitable whose task is cancelled where it waits for the *waits*-th time."""
+
+    def __init__(self, waits: int, inner: Coroutine[Any, Any, T]) -> None:
+        self._waits, self._inner = waits, inner
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        task, step = asyncio.current_task(), partial(self._inner.send, None)
+        assert task is not None
+        for wait in itertools.count(1):
+            try:
+                awaited = step()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # what the coroutine returns
+            if wait == self._waits:
+                task.cancel()
+            try:
+                step = partial(self._inner.send, (yield awaited))
+            except BaseException as error:  # noqa: BLE001 - handed on to the coroutine, the cancellation too
+                step = partial(self._inner.throw, error)
+        raise AssertionError("counting never ends")
+
+
+async def stopped_at(waits: int, inner: Coroutine[Any, Any, T]) -> T:
+    """Await *inner*, and cancel the current task where it waits for the *waits*-th time, however fast the machine is.
+
+    Raises:
+        asyncio.CancelledError: It waited that often.
+    """
+    return await _StoppedAt(waits, inner)
