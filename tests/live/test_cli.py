@@ -905,7 +905,8 @@ async def test_filters_come_from_standard_input(shell: Shell) -> None:
     ("text", "problem"),
     [
         (None, "cannot be read"),
-        ('[\n{"a": 1,}]', "filters.json: not JSON, line 2, column 9"),
+        ('[\n{"a" 1}]', "filters.json: not JSON, line 2, column 6"),
+        ('[\n{"a": 1,}]', "filters.json: not JSON, line 2, column "),  # of the comma, or after it before Python 3.13
         ("5", "holds no filters"),
         ('{"a": 1}', "holds no filters"),
         ("[]", "at least one filter"),
