@@ -62,9 +62,8 @@ _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
 _CHUNKS = "moe_segments/core/chunks.py"
-_KEYS = "moe_segments/core/seen_fast.py"
-_PROOF = "moe_segments/core/seen_proof.py"
-_VALUES = "moe_segments/core/seen.py"
+_DUPLICATES = "moe_segments/core/duplicates.py"
+_MENDING = "moe_segments/core/mending.py"
 _LOOKS = "moe_segments/core/looks.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
@@ -74,8 +73,10 @@ _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
-_TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
+_TWIN = "tests/proofs/test_file_rules.py::test_a_report_tells_what_the_slow_twin_tells"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
+_MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
+_COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
@@ -525,81 +526,81 @@ MUTANTS: Final = (
     Mutant(
         "hash-taken-for-proof",
         117,
-        _PROOF,
-        "if longest <= LONG_BYTES and not differences.any():",
-        "if longest <= LONG_BYTES:",
-        (f"{_TWIN}", f"{_DICT}"),
-    ),
-    Mutant(
-        "rows-told-apart-by-their-beginning-only",
-        117,
-        _PROOF,
-        "begin, size, place = int(starts[at]), int(sizes[at]) + 1, int(places[at])",
-        "begin, size, place = int(starts[at]), LONG_BYTES, int(places[at])",
+        _DUPLICATES,
+        "first_line.setdefault(row, line)",
+        "first_line.setdefault(self._hash(row), line)",
         (f"{_DICT}",),
     ),
     Mutant(
-        "window-takes-no-notice-of-the-one-before",
+        "first-occurrence-taken-for-a-duplicate",
         117,
-        _PROOF,
-        "shown = sorted(shown + self._proved(window, kept, most))[:most]",
-        "shown = (shown + self._proved(window, kept, most))[:most]",
+        _DUPLICATES,
+        "if earlier < line and",
+        "if earlier <= line and",
         (f"{_DICT}",),
     ),
     Mutant(
-        "neighbour-across-slices-forgotten",
+        "blank-row-taken-for-a-value",
         117,
-        _KEYS,
-        "            first = lines[-1:]\n            continue\n",
-        "            continue\n",
+        _DUPLICATES,
+        ' and row.strip(b" \\t"):',
+        ":",
         (f"{_DICT}",),
     ),
     Mutant(
-        "suspects-taken-for-duplicates",
+        "some-suspects-not-examined",
         117,
-        _VALUES,
-        "is_repeat = [first[row] < line for line, row in zip(lines, rows, strict=True)]",
-        "is_repeat = [first[row] < line + 1 for line, row in zip(lines, rows, strict=True)]",
-        (f"{_TWIN}",),
+        _DUPLICATES,
+        "                yield suspects\n                suspects = set()\n",
+        "                suspects = set()\n",
+        (f"{_MANY}",),
     ),
     Mutant(
-        "values-taken-for-proved",
+        "duplicates-in-the-order-of-the-passes",
         117,
-        _VALUES,
-        "            unproved |= values\n",
+        _DUPLICATES,
+        "heapq.merge(*(lines for lines, _ in found))",
+        "[line for lines, _ in found for line in lines]",
+        (f"{_MANY}",),
+    ),
+    Mutant(
+        "first-duplicates-of-the-first-pass-only",
+        117,
+        _DUPLICATES,
+        "first=sorted(one for _, first in found for one in first)[:most]",
+        "first=[one for _, first in found for one in first][:most]",
+        (f"{_MANY}",),
+    ),
+    Mutant(
+        "wrong-row-left-out-of-the-copy",
+        0,
+        _MENDING,
+        "for line in reversed(lines[begin:end]):",
+        "for line in lines[begin:end]:",
+        (f"{_COPY}",),
+    ),
+    Mutant(
+        "rows-of-the-copy-read-from-elsewhere",
+        0,
+        _MENDING,
+        "                self._given_bytes += len(data)\n",
         "",
-        (f"{_DICT}",),
+        (f"{_COPY}",),
     ),
     Mutant(
-        "first-of-a-doubtful-chunk-taken-for-a-duplicate",
-        117,
-        _VALUES,
-        "            firsts.update(self._firsts(values))\n",
-        "            deque(self._firsts(values))\n",
-        (f"{_RULE}many_duplicates_are_told_like_few", f"{_DICT}"),
-    ),
-    Mutant(
-        "mended-blanks-at-both-ends-told-twice",
-        0,
-        "moe_segments/core/mending.py",
-        "leading + trailing - both)",
-        "leading + trailing)",
-        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
-    ),
-    Mutant(
-        "rows-taken-to-be-alike",
-        0,
-        "moe_segments/core/mending.py",
-        "                if len(rows) == number:\n",
-        "                if rows:\n",
-        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
+        "capitals-looked-for-beside-other-faults-only",
+        128,
+        _LOOKS,
+        'b"@" in text and text != text.lower():',
+        "suspects and text != text.lower():",
+        (f"{_TWIN}",),
     ),
     Mutant(
         "blanks-at-both-ends-told-twice",
         106,
         _LOOKS,
-        'rest, leading = leads.subn(b"\\n~", text)',
-        "rest, leading = text, len(leads.findall(text))",
+        "if is_trimmed and text != text.strip",
+        "if text != text.strip",
         (f"{_TWIN}",),
     ),
     Mutant(
