@@ -240,7 +240,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent."""
+        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent.
+
+        Raises:
+            InputError: The client was opened in another event loop.
+        """
+        self.follower.check_place()
         try:
             await self.governor.close()
             await self._under_way.finish()
@@ -407,8 +412,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
-        if self._loop is not asyncio.get_running_loop():
-            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
+        self.follower.check_place()
 
 
 def _receiver_at(url: str) -> CallbackReceiver:

@@ -166,6 +166,7 @@ class Governor(QuotaCalls):
         """
         if self.closed:
             raise NotSent("the client is closing")
+        self._follower.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
         is_alone = not self._queue and self._passing is None and self._follower.answers_now
