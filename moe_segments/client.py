@@ -21,6 +21,7 @@ from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
+from moe_segments.pace import Pace
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentsClient"]
 
 _MOST_ID_CHARS: Final = 200
+_RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
 class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
@@ -137,7 +139,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
+        pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
+        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
@@ -146,6 +149,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             governor=self.governor,
             intake=self._intake,
             transport=self._transport,
+            pace=pace,
             receiver=self._callbacks,
         )
         self._under_way = UnderWay(
@@ -236,7 +240,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent."""
+        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent.
+
+        Raises:
+            InputError: The client was opened in another event loop.
+        """
+        self.follower.check_place()
         try:
             await self.governor.close()
             await self._under_way.finish()
@@ -403,8 +412,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
-        if self._loop is not asyncio.get_running_loop():
-            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
+        self.follower.check_place()
 
 
 def _receiver_at(url: str) -> CallbackReceiver:

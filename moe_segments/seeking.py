@@ -70,7 +70,7 @@ class Seeker:
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
-                found, service_s = await self._reader.listed(str(record.operation["name"]), max_wait_s=late_s)
+                found, service_s = await self._reader.look_up(str(record.operation["name"]), max_wait_s=late_s)
             except MoeSegmentsError as error:
                 _log.info("job %s: looking for its segment failed: %s", job_id, error)
                 continue

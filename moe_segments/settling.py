@@ -31,7 +31,7 @@ from moe_segments.job import facts_of
 from moe_segments.limits import ACTIVE_SEGMENTS
 from moe_segments.models import Accepted, CreateFilterSegment, UpdateFilterSegment
 from moe_segments.quota import moment_of
-from moe_segments.transport import Delivery, Maybe, Replied, Unsent
+from moe_segments.transport import NOT_IN_TIME, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from moe_segments.settings import Settings
     from moe_segments.submission import Submission
 
-__all__ = ["LATE", "NOT_IN_TIME", "Settler"]
+__all__ = ["LATE", "Settler"]
 
-NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
 LATE: Final = NotSent(NOT_IN_TIME.reason)
 
 _SECOND_US: Final = 1_000_000

@@ -50,6 +50,7 @@ _SUBMISSION = "moe_segments/submission.py"
 _SEEKING = "moe_segments/seeking.py"
 _UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
+_PACE = "moe_segments/pace.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
@@ -74,6 +75,7 @@ _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _TWIN = "tests/proofs/test_file_rules.py::test_a_report_tells_what_the_slow_twin_tells"
+_PACED = "tests/live/test_pace.py::test_"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
 _MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
 _COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
@@ -437,8 +439,8 @@ MUTANTS: Final = (
         "fence-not-asked",
         7,
         _SUBMISSION,
-        "            if not self._governor.may_start(grant):\n",
-        "            if grant is None:\n",
+        "        if not self._governor.may_start(grant):\n",
+        "        if grant is None:\n",
         (f"{_CASES}a_request_that_is_held_up_past_its_fence_does_not_leave",),
     ),
     Mutant(
@@ -493,11 +495,59 @@ MUTANTS: Final = (
     ),
     Mutant(
         "newcomer-overtakes-the-pace",
-        0,
-        "moe_segments/transport.py",
-        "if not self._waiting and self._limiter.has_capacity():",
+        7,
+        _PACE,
+        "if not self._callers and not self._background and self._limiter.has_capacity():",
         "if self._limiter.has_capacity():",
-        ("tests/live/test_transport.py::test_who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it",),
+        (f"{_PACED}who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it",),
+    ),
+    Mutant(
+        "reserved-long-before-it-can-leave",
+        7,
+        "moe_segments/core/pacing.py",
+        "set(callers[room:] + background",
+        "set(background",
+        (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
+    ),
+    Mutant(
+        "late-one-takes-a-slot",
+        7,
+        _PACE,
+        "            if waiter.may_leave():\n",
+        "            if True:\n",
+        (f"{_PACED}a_key_that_is_rejected_stops_the_line_without_a_slot",),
+    ),
+    Mutant(
+        "look-up-goes-before-callers",
+        7,
+        _PACE,
+        "(self._callers or self._background).popleft()",
+        "(self._background or self._callers).popleft()",
+        (f"{_PACED}a_caller_overtakes_a_look_up_that_waits_for_its_turn",),
+    ),
+    Mutant(
+        "look-ups-are-granted-like-callers",
+        7,
+        "moe_segments/core/pacing.py",
+        "background[int(has_spare and not callers) :]",
+        "background[room:]",
+        (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
+    ),
+    Mutant(
+        "cancelled-turn-is-lost",
+        7,
+        _PACE,
+        "                self._hand_on()\n            raise\n",
+        "                pass\n            raise\n",
+        (f"{_PACED}a_turn_given_in_the_moment_of_a_cancellation_is_handed_on",),
+    ),
+    Mutant(
+        "cancelled-place-keeps-its-room",
+        7,
+        _PACE,
+        "        self.give_up()\n\n    def hold",
+        "        pass\n\n    def hold",
+        (f"{_PACED}a_caller_that_is_cancelled_in_the_pace_costs_no_slot",),
     ),
     Mutant(
         "segments-not-found-by-identifier",

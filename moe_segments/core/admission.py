@@ -35,7 +35,20 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Admitted", "Ask", "Busy", "KeyBad", "Known", "Later", "TooLarge", "Verdict", "admit", "cost_of", "passed"]
+__all__ = [
+    "Admitted",
+    "Ask",
+    "Busy",
+    "KeyBad",
+    "Known",
+    "Later",
+    "Paced",
+    "TooLarge",
+    "Verdict",
+    "admit",
+    "cost_of",
+    "passed",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +136,12 @@ class Known:
     """The journal knows this job already, and it is not to be sent (again)."""
 
 
-Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | Known
+@attrs.frozen
+class Paced:
+    """Its quotas have room; it waits for the pace, without a reservation. See `core.pacing`."""
+
+
+Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | Known | Paced
 _LAST_MOMENT_US: Final = 2**62
 
 

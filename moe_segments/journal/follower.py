@@ -29,7 +29,7 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.state import WorkspaceState
-from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.errors import InputError, JournalAmbiguous, JournalError
 from moe_segments.journal.again import surely
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Follower:
         self._watch: asyncio.Task[None] | None = None
         self._checkpointed = 0
         self._pid = os.getpid()
+        self._home: asyncio.AbstractEventLoop | None = None  # where it was opened
 
     async def open(self) -> None:
         """Open the journal and read it to its end.
@@ -116,7 +117,7 @@ class Follower:
             JournalError: It cannot be used.
         """
         await self.journal.open()
-        self._pid = os.getpid()
+        self._pid, self._home = os.getpid(), asyncio.get_running_loop()
         await self.refresh()
         self._checkpointed = self.state.version
 
@@ -158,6 +159,7 @@ class Follower:
         """
         if self._is_free:
             return self.ask_now(question)
+        self.check_place()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
         self._begin()
@@ -165,7 +167,7 @@ class Follower:
 
     def ask_now(self, question: Question[T]) -> T:
         """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
-        self._check_process()
+        self.check_place()
         one: _Asked[T] = _Asked(question, None)
         self._loop = asyncio.get_running_loop()
 
@@ -198,6 +200,7 @@ class Follower:
         """
         if self._is_free:
             return self.record_now(events)
+        self.check_place()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
@@ -205,7 +208,7 @@ class Follower:
 
     def record_now(self, events: Sequence[Event]) -> int:
         """As `record`, within this step of the loop. Only where `answers_now`."""
-        self._check_process()
+        self.check_place()
         batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
         self._fold(
             [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
@@ -216,6 +219,7 @@ class Follower:
 
     async def refresh(self) -> None:
         """Read what other processes have written meanwhile. Callers at the same time share one read."""
+        self.check_place()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._refreshing.append(future)
         self._begin()
@@ -237,6 +241,7 @@ class Follower:
         Raises:
             JournalMoved: It goes on elsewhere, so nothing new will be heard here.
         """
+        self.check_place()
         if self.state.barred is not None:
             raise self.state.barred
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -276,12 +281,20 @@ class Follower:
 
     # Flushing
 
-    def _check_process(self) -> None:
+    def check_place(self) -> None:
+        """Refuse a call from where this cannot work.
+
+        Raises:
+            JournalError: From a child process that was forked after the journal was opened.
+            InputError: From another event loop than that it was opened in.
+        """
         if os.getpid() != self._pid:
             raise JournalError("this journal was opened before a fork; open a client of its own in the child process")
+        if self._home is not None and self._home is not asyncio.get_running_loop():
+            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
 
     def _begin(self) -> None:
-        self._check_process()
+        self.check_place()
         if self._flush is None:
             self._flush = asyncio.get_running_loop().create_task(self._run())
 
