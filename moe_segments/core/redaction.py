@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ _ESCAPE: Final = r"\\u([0-9a-fA-F]{4})"
 _SEPARATORS: Final = rb"[^0-9A-Za-z_-]+"
 # Bounded, so that no text takes long.
 _EMAIL: Final = r"[^\s\"'<>@:,;(){}\[\]]{1,64}@[^\s\"'<>@:,;(){}\[\]]{1,255}"
+_TOKEN_CHARS: Final = 43
 _RUN: Final = r"(?<![0-9A-Za-z_-])[0-9A-Za-z_-]{43}(?![0-9A-Za-z_-])"  # as long as a token of ours
 
 
@@ -38,14 +40,21 @@ class Redactor:
     def __init__(
         self, token: str, others: Iterable[str] = (), *, is_token: Callable[[str], bool] = lambda _: False
     ) -> None:
-        whole = [secret.encode().lower() for secret in (token, *others) if len(secret) >= _PART_CHARS]
-        parts = [whole[0][at : at + _PART_CHARS] for at in range(len(token) - _PART_CHARS + 1)]
-        self._parts = (*parts, *(whole[1:] if parts else whole))
-        self._whole = tuple(re.sub(_SEPARATORS, b"", secret) for secret in whole)
+        self._token = token.encode().lower()
+        self._others = tuple(secret.encode().lower() for secret in others if len(secret) >= _PART_CHARS)
         self._is_token = is_token
+        self._shortest = min(map(len, (self._token, *self._others)))
+
+    @cached_property
+    def _whole(self) -> tuple[bytes, ...]:
+        """The secrets as they are left when everything between their characters is dropped."""
+        whole = (re.sub(_SEPARATORS, b"", secret) for secret in (self._token, *self._others))
+        return tuple(secret for secret in whole if len(secret) >= _PART_CHARS)
 
     def text(self, text: str) -> str:
         """Return *text* with `MASK` for every secret and e-mail address in it; unescaped, if one was escaped."""
+        if len(text) < _PART_CHARS and "@" not in text:
+            return text
         kept = text
         for _ in range(_LAYERS):
             cut = self._cut(text)
@@ -72,15 +81,21 @@ class Redactor:
     def _cut(self, text: str) -> str:
         data = text.encode("utf-8", "replace")
         lowered = data.lower()
-        found = [span for part in self._parts if part in lowered for span in _spans(part, lowered)]
+        found = [span for secret in self._others for span in _spans(secret, lowered)]
+        if _shares_part(self._token, lowered):
+            found += [span for part in _parts(self._token) for span in _spans(part, lowered)]
         if found:
             text = _without(data, sorted(found)).decode()
         if "@" in text:
             text = re.sub(_EMAIL, MASK, text)
+        if len(text) < _TOKEN_CHARS:
+            return text
         return re.sub(_RUN, lambda run: MASK if self._is_token(run[0]) else run[0], text)
 
     def _is_spread_over(self, text: str) -> bool:
-        """Whether a secret is left when everything between its characters is dropped."""
+        """Whether a secret is there when everything between its characters is dropped."""
+        if len(text) < self._shortest:
+            return False
         compact = re.sub(_SEPARATORS, b"", text.encode("utf-8", "replace")).lower()
         return any(secret in compact for secret in self._whole)
 
@@ -92,6 +107,15 @@ def _unescaped(text: str) -> str:
     if "%" in text:
         text = unquote(text)
     return html.unescape(text) if "&" in text else text
+
+
+def _shares_part(token: bytes, data: bytes) -> bool:
+    shorter, longer = (token, data) if len(token) < len(data) else (data, token)
+    return any(part in longer for part in _parts(shorter))
+
+
+def _parts(text: bytes) -> Iterator[bytes]:
+    return (text[at : at + _PART_CHARS] for at in range(len(text) - _PART_CHARS + 1))
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -504,7 +504,7 @@ def _segment_name(value: object, names: Sequence[str]) -> object:
     name = _number_text(value) or value
     if names and (name is None or (isinstance(name, str) and not name.strip())):
         return names[0]
-    if names and isinstance(name, str) and _same(name) not in {_same(known) for known in names}:
+    if names and isinstance(name, str) and name not in names and _same(name) not in {_same(known) for known in names}:
         raise Mismatch("another segment's name @ $.segment_name")
     return name
 
