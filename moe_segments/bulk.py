@@ -21,6 +21,7 @@ from moe_segments.errors import (
     AnswerShapeError,
     AuthenticationFailed,
     CallbackTimeout,
+    CallbackUnreadable,
     Forbidden,
     InputError,
     JournalError,
@@ -72,7 +73,7 @@ _MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
 _EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
     ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
     ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, AnswerShapeError, CallbackTimeout), EXIT_UNKNOWN),
+    ((OutcomeUnknown, AnswerShapeError, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
 )
 _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.PROCESSED: EXIT_OK,
@@ -81,6 +82,7 @@ _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.FAILED: EXIT_FAILED,
     JobState.REFUSED: EXIT_FAILED,
     JobState.NOT_SENT: EXIT_FAILED,
+    JobState.UNREADABLE: EXIT_UNKNOWN,
 }
 _FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the journal dropped it
 _PLANNED_AT_ONCE: Final = 500
@@ -445,6 +447,8 @@ def _problem_of(record: JobRecord, state: str) -> str | None:
             error = record.error or {}
             told = ": ".join(str(error[part]) for part in ("title", "description") if error.get(part))
             return f"HTTP {record.status} {told}".rstrip()
+        case JobState.UNREADABLE:
+            return f"a callback came that cannot be read ({record.unreadable_reason})"
         case JobState.UNKNOWN | JobState.NOT_SENT:
             return record.reason or "no answer was recorded"
         case _:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from moe_segments.core.wire import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
@@ -220,11 +221,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self.follower)
+                self._callbacks.bind(self.scope, self.follower, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._under_way.name_the_lost()
             self._open = stack.pop_all()
         return self
+
+    def _secrets(self) -> tuple[str, str]:
+        """What no callback may bring into the journal."""
+        return self._credentials.api_key, authorization(self._credentials).removeprefix("Basic ")
 
     async def _open_journal(self) -> None:
         if self._witness_dir is None:

@@ -22,6 +22,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadRequest",
     "CallbackTimeout",
+    "CallbackUnreadable",
     "Conflict",
     "FileProcessingFailed",
     "Forbidden",
@@ -365,7 +366,7 @@ class NoUsersMatched(FileProcessingFailed):
         values_processed: Usable values among them.
     """
 
-    def __init__(self, segment_name: str, request_id: str, values_found: int, values_processed: int) -> None:
+    def __init__(self, segment_name: str, request_id: str | None, values_found: int, values_processed: int) -> None:
         super().__init__(201, "no users matched", request_id)
         self.args = (segment_name, request_id, values_found, values_processed)
         self.segment_name, self.values_found, self.values_processed = segment_name, values_found, values_processed
@@ -391,6 +392,27 @@ class CallbackTimeout(MoeSegmentsError):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: no callback within {_span(self.timeout_s)}; the job goes on"
+
+
+class CallbackUnreadable(MoeSegmentsError):
+    """A callback came that cannot be read, so it is not known how the file's processing ended.
+
+    The callback is kept in the journal, without secrets. A later one that can be read still ends the job.
+
+    Attributes:
+        job_id: The job; `client.job(job_id)` finds it again, also in another process.
+        reason: What did not fit, with its path; never a value of the callback.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id, self.reason = job_id, reason
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id}: a callback came that cannot be read ({self.reason}); "
+            f"'moe-segments jobs {self.job_id}' shows it; look at the segment before you repeat anything"
+        )
 
 
 class JournalError(MoeSegmentsError):

@@ -14,6 +14,7 @@ from moe_segments.core.wire import error_kind
 from moe_segments.core.wire_filters import are_other_filters
 from moe_segments.errors import (
     CallbackTimeout,
+    CallbackUnreadable,
     FileProcessingFailed,
     InputError,
     NotSent,
@@ -192,6 +193,7 @@ class Job:
         Raises:
             FileProcessingFailed: The service could not process the file.
             NoUsersMatched: It did, and the segment that was created or replaced has no user.
+            CallbackUnreadable: A callback came that cannot be read. A later one may still end the job: ask again.
             CallbackTimeout: Nothing within *timeout*. The job goes on.
             OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
             ApiError: The service refused the operation.
@@ -206,7 +208,7 @@ class Job:
                 "`accepted` is all there will be",
                 "callbacks",
             )
-        await self.wait_until(lambda record: record.terminal, timeout)
+        await self.wait_until(lambda record: record.terminal or record.is_unreadable, timeout)
         processed = self._outcome(timeout)
         raises = self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users
         self._look_at(processed, raise_on_zero_users=raises)
@@ -244,6 +246,8 @@ class Job:
                 raise NotSent(record.reason or "it was called off")
             case _:
                 pass
+        if record.is_unreadable:
+            raise CallbackUnreadable(self.id, record.unreadable_reason)
         if self.state == JobState.UNKNOWN:
             raise OutcomeUnknown(self.id, record.reason or "no answer was recorded")
         raise CallbackTimeout(self.id, timeout_s or 0.0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.job import Job
     from moe_segments.models import Operation
     from moe_segments.verdict import Preflight
@@ -178,7 +179,7 @@ class _Many:
         """An unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
-            if awaited and await job.wait_until(lambda record: record.settled, self._timeout_for(job)):
+            if awaited and await job.wait_until(_has_news, self._timeout_for(job)):
                 return await self._result(operation, job)
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
@@ -209,6 +210,10 @@ def _pause_s(error: TooManyRequests, tries: int) -> float:
     """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
     named_s = 0.0 if error.limit or error.ready_at is None else error.ready_at.timestamp() - time.time()
     return max(named_s, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries))
+
+
+def _has_news(record: JobRecord) -> bool:
+    return record.settled or record.is_unreadable
 
 
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)

@@ -197,6 +197,14 @@ MUTANTS: Final = (
         (f"{_PURE}the_callbacks_count_replaces_the_declared_one",),
     ),
     Mutant(
+        "unreadable-callback-ends-the-users",
+        12,
+        _LEDGER,
+        'if row is None or event.outcome == "unparsed":',
+        "if row is None:",
+        (f"{_PURE}a_callback_that_cannot_be_read_frees_nothing",),
+    ),
+    Mutant(
         "callback-refunds-the-operation",
         12,
         _LEDGER,
@@ -569,8 +577,8 @@ MUTANTS: Final = (
         "answered-before-it-is-durable",
         12,
         "moe_segments/receiver.py",
-        "            await self._inbox.take(follower, token_sha256, *record, body)",
-        '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
+        "            await self._inbox.take(follower, token_sha256, record, event)",
+        '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, record, event))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
     ),
     Mutant(

@@ -76,6 +76,7 @@ def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
         "accepted": record.accepted,
         "evidence": None if (found := client.job(record.id).evidence) is None else attrs.asdict(found),
         "result": record.result,
+        "unreadable": record.unread if record.is_unreadable else None,
         "warning": row["warning"],
         "error": row["error"],
     }
@@ -100,5 +101,5 @@ def _moment(at_us: int) -> datetime:
 
 def _text(value: object) -> Text:
     if isinstance(value, dict):
-        return Text(", ".join(f"{name} {part}" for name, part in value.items()))
-    return Text(output.clock_time(value) if isinstance(value, datetime) else str(value))
+        return Text(output.clean(", ".join(f"{name} {part}" for name, part in value.items())))
+    return Text(output.clean(output.clock_time(value) if isinstance(value, datetime) else str(value)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from moe_segments.core import events as told
+from moe_segments.models import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -79,8 +80,9 @@ def _answered(event: told.Answered) -> str:
 
 def _callback(event: told.CallbackReceived) -> str:
     found = "" if event.values_found is None else f", {event.values_found:,} values found"
-    reason = event.body.get("error_message")
-    return f"{_send(event)}: {event.outcome}{found}{f': {reason}' if reason else ''}"
+    reason = event.body.get("error_message") or event.body.get("reason")
+    outcome = JobState.UNREADABLE if event.outcome == "unparsed" else event.outcome
+    return f"{_send(event)}: {outcome}{found}{f': {reason}' if reason else ''}"
 
 
 def _unknown(event: told.Unknown) -> str:

@@ -228,6 +228,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
         yield "some operations were not sent: the same command tries them again"
     if report.counts.get(JobState.UNKNOWN):
         yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
+    if report.counts.get(JobState.UNREADABLE):
+        yield "some callbacks cannot be read: 'moe-segments jobs JOB' shows what came; look at these segments"
     if report.counts.get(JobState.ACCEPTED) and not session.receives:
         yield (
             "no callback can come here, so how processing ended is not known; "

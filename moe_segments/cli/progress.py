@@ -37,9 +37,10 @@ _WORDS: Final[Mapping[str, str]] = {
     JobState.RESERVED: "on its way",
     JobState.ACCEPTED: "being processed",
     JobState.NOT_SENT: "not sent",
+    JobState.UNREADABLE: "with an unreadable callback",
     _SETTLED: "accepted",
 }
-_ENDED: Final = (*JobState.TERMINAL, _SETTLED)
+_ENDED: Final = (*JobState.TERMINAL, JobState.UNREADABLE, _SETTLED)
 
 
 class _Face(Protocol):
@@ -87,6 +88,8 @@ def _counts(client: SegmentsClient, run: str) -> Counter[str]:
 
 
 def _state(record: JobRecord) -> str:
+    if record.is_unreadable:
+        return JobState.UNREADABLE
     return _SETTLED if record.settled and not record.terminal else record.state
 
 

@@ -273,7 +273,7 @@ class CallbackReceived:
         attempt: The send.
         digest: SHA-256 of the body, hex: the same body twice is one callback.
         outcome: "processed", "failed" or "unparsed".
-        body: The decoded fields; for "unparsed" the text as it came under `raw`.
+        body: The decoded fields; for "unparsed" `reason`, and under `raw` the text as it came. Without secrets.
         values_found: Rows the service found, where it said so.
     """
 

@@ -175,7 +175,7 @@ class Ledger(Quotas):
     def _callback(self, event: CallbackReceived, at_us: int) -> None:
         row_id = _row_of(event)
         row = self.rows.get(row_id)
-        if row is None:
+        if row is None or event.outcome == "unparsed":  # which may be about anything, so nothing ends by it
             return
         # The file was processed, so the operation was counted before now, whatever we had to assume until here.
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
@@ -184,9 +184,8 @@ class Ledger(Quotas):
             self.users.release(row.users)
         elif row.users:
             self.users.settle(row.users, at_us, self._rows_found(row.users.weight, event.values_found))
-        if event.outcome != "unparsed":
-            self.active.confirm(row_id, _plus(at_us, row.life_us))
-            del self.rows[row_id]
+        self.active.confirm(row_id, _plus(at_us, row.life_us))
+        del self.rows[row_id]
 
     def _rows_found(self, declared: int, found: int | None) -> int:
         if found is None or (found < declared and not self.limits.callback_lowers_users):

@@ -113,7 +113,8 @@ async def _hanging(request: web.Request) -> web.StreamResponse:
         (_hanging, "time-out"),
         (file_of(b"a\n", status=403), "HTTP 403"),
         (file_of(b"a\n", content_type="text/html"), "text/html"),
-        (file_of(b"a\n", headers={"Content-Encoding": "gzip"}), "compressed"),
+        (file_of(b"a\n", headers={"Content-Encoding": "gzip"}), "compressed, with Content-Encoding 'gzip'"),
+        (file_of(b"a\n", headers={"Content-Encoding": "identity, Zstd"}), "Content-Encoding 'Zstd'"),
         (file_of(b"a\n" * 501), "larger"),
     ],
 )
@@ -133,6 +134,14 @@ async def test_a_url_that_the_service_would_not_take_is_refused(handler: Any, pr
             assert CANARY not in f"{caught.value!r}{caught.value}"
     assert names_in(tmp_path) == ["parts"]
     assert names_in(tmp_path / "parts") == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("coding", ["", " ", "identity", "Identity", "identity, identity", ","])
+async def test_a_file_served_without_a_coding_is_plain_text(coding: str) -> None:
+    """Stores send the header without a value, or with one that says nothing."""
+    async with serving(file_of(b"a\nb\n", headers={"Content-Encoding": coding})) as url:
+        assert (await check_file(f"{url}/users.csv", timeouts=QUICK)).rows == 2
 
 
 @pytest.mark.asyncio

@@ -34,6 +34,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "NoUsersMatched": ("winter", "r1", 3, 2),
     "FileProcessingFailed": (400, "too large", "r1"),
     "CallbackTimeout": ("j1", 3_600.0),
+    "CallbackUnreadable": ("j1", "expected int @ $.user_count"),
     "JournalError": ("is locked",),
     "JournalAmbiguous": ("did not answer",),
     "JournalMoved": ("redis://quota.internal:6379/0",),
