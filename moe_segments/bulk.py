@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
+from moe_segments.core.admission import name_used
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.jobs import remembered
 from moe_segments.errors import (
-    AnswerShapeError,
     AuthenticationFailed,
     CallbackTimeout,
     CallbackUnreadable,
@@ -32,7 +32,10 @@ from moe_segments.errors import (
     TooManyRequests,
 )
 from moe_segments.figures import figures_of
+from moe_segments.job import unknown_of
+from moe_segments.manifest import ManifestError, Mistake
 from moe_segments.models import CreateFileSegment, JobState
+from moe_segments.quota import name_taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.jobs import JobRecord, Jobs
     from moe_segments.core.state import WorkspaceState
+    from moe_segments.errors import NameTaken
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
@@ -52,6 +56,7 @@ __all__ = [
     "check_key",
     "exit_code_of",
     "is_under_way",
+    "refuse_used_names",
     "remaining_entries",
     "row_of",
     "run_bulk",
@@ -73,7 +78,7 @@ _MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
 _EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
     ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
     ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, AnswerShapeError, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
+    ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
 )
 _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.PROCESSED: EXIT_OK,
@@ -213,10 +218,12 @@ async def run_bulk(
 
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
+        ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
     await client.follower.refresh()
+    refuse_used_names(client, manifest, again=again)
     running = _Running(client, manifest, run_id_for(client, manifest, again=again))
     finished = running.is_finished()
     interrupted = False
@@ -255,6 +262,24 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
 def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
     """Whether an earlier call began this run of the manifest and did not end it."""
     return run in client.follower.state.jobs.runs and not _Running(client, manifest, run).is_finished()
+
+
+def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
+    """Refuse to begin a run with creates whose names are used up. In a run that goes on, each ends with its own error.
+
+    Raises:
+        ManifestError: There are such: all of them.
+    """
+    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
+    if running.run in client.follower.state.jobs.runs:
+        return
+    mistakes = tuple(
+        Mistake(entry.line, error.field, error.problem)
+        for entry in manifest.entries
+        if (error := running.name_taken(entry)) is not None
+    )
+    if mistakes:
+        raise ManifestError(manifest.name, mistakes)
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
@@ -317,6 +342,8 @@ class _Running:
         record = self._jobs.records.get(job_id)
         if record is None:
             return self._is_forgotten(job_id)
+        if self.name_taken(self._job_ids[job_id]) is not None:
+            return True
         now_us = self._client.follower.now_us()
         return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
 
@@ -324,7 +351,18 @@ class _Running:
         """Whether this line would still be sent."""
         job_id = f"{self.run}.{entry.line}"
         now_us = self._client.follower.now_us()
-        return not self._is_forgotten(job_id) and self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+        if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
+            return False
+        return self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+
+    def name_taken(self, entry: Entry) -> NameTaken | None:
+        """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
+        job_id, operation = f"{self.run}.{entry.line}", entry.operation
+        now_us = self._client.follower.now_us()
+        if self._is_forgotten(job_id) or not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us):
+            return None
+        used = name_used(self._client.follower.state, operation.op, operation.name, job_id)
+        return None if used is None else name_taken(operation.name, used)
 
     def operations(self) -> dict[str, Operation]:
         """What there is to submit or to ask about, by job."""
@@ -386,7 +424,8 @@ class _Running:
         if record is None:
             operation = entry.operation
             return BulkRow(line=entry.line, op=operation.op, name=operation.name, job_id=job_id, state=_FORGOTTEN)
-        row = row_of(job_id, record, self._client.job(job_id).state, self._errors.get(job_id))
+        error = self._errors.get(job_id) or self.name_taken(entry)
+        row = row_of(job_id, record, self._client.job(job_id).state, error)
         return attrs.evolve(row, line=entry.line)
 
 
@@ -449,7 +488,10 @@ def _problem_of(record: JobRecord, state: str) -> str | None:
             return f"HTTP {record.status} {told}".rstrip()
         case JobState.UNREADABLE:
             return f"a callback came that cannot be read ({record.unreadable_reason})"
-        case JobState.UNKNOWN | JobState.NOT_SENT:
+        case JobState.UNKNOWN:
+            unknown = unknown_of(record)
+            return ": ".join(filter(None, (unknown.reason, unknown.title, unknown.description)))
+        case JobState.NOT_SENT:
             return record.reason or "no answer was recorded"
         case _:
             return None

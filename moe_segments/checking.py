@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.bulk import remaining_entries
+from moe_segments.bulk import refuse_used_names, remaining_entries
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.manifest import ManifestError, Mistake
 from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
@@ -50,11 +50,13 @@ async def check_files(
         The manifest, with the rows of its files counted where they were not declared.
 
     Raises:
-        ManifestError: Files that cannot be read or break a rule: all of them. Nothing was sent.
+        ManifestError: Files that cannot be read or break a rule, or names that are used up: all of them. Nothing was
+            sent.
     """
     if preflight == "off":
         return manifest
     await client.follower.refresh()
+    refuse_used_names(client, manifest, again=again)
     room = asyncio.Semaphore(_AT_ONCE)
     left = {id(entry) for entry in remaining_entries(client, manifest, again=again)}
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from moe_segments.core.admission import name_used
 from moe_segments.core.wire import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
@@ -23,6 +24,7 @@ from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
 from moe_segments.pace import Pace
+from moe_segments.quota import name_taken
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
@@ -314,6 +316,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             The job: accepted, or in whatever state the journal knows it when it was attached.
 
         Raises:
+            NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
@@ -333,12 +336,23 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
         ):
             return job
+        self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
         await self._prepare(submission, preflight)
         await self._under_way.carry_out(submission)
         job.segment = submission.segment
         return job
+
+    def _refuse_used_name(self, operation: Operation | FilterOperation, job_id: str) -> None:
+        """Refuse a create of a used name before its file is read. The journal decides once more when its turn comes."""
+        jobs = self.follower.state.jobs
+        record = jobs.records.get(job_id)
+        if record is not None and record.may_have_worked_at(self.follower.now_us()):
+            return  # what became of it is unknown, and that is what its caller is to hear
+        used = name_used(self.follower.state, operation.op, operation.name, job_id)
+        if used is not None:
+            raise name_taken(str(operation.name), used)
 
     async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
         """Have a file checked, weighed and published; what can never fit is refused."""

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_segments.absent import UNSET, Unset
-from moe_segments.errors import InputError, OutcomeUnknown
+from moe_segments.errors import InputError
 from moe_segments.fields import problem_of_name
+from moe_segments.job import unknown_of
 from moe_segments.limits import is_finite
 from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 
@@ -65,6 +66,7 @@ class FilterSegmentCalls:
 
         Raises:
             InputError: A value breaks a documented rule; nothing was sent.
+            NameTaken: The journal knows that the name is used up; nothing was sent.
             QuotaExceeded: As many segments are active as may be, or the calls of the minute, hour or day are spent.
             Conflict: The name, or the same set of filters, exists: `existing_cs_name`, `existing_cs_id`.
             BadRequest: The service does not take the filters; 413: they are too many or nested too deeply.
@@ -185,7 +187,7 @@ class FilterSegmentCalls:
 async def _made(client: _Client, operation: FilterOperation, max_wait_s: float) -> Segment:
     job = await client.submit(operation, max_wait_s=max_wait_s)
     if job.segment is None:
-        raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+        raise unknown_of(job.record)
     return job.segment
 
 

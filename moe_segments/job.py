@@ -13,6 +13,7 @@ from moe_segments.core.jobs import recalled, remembered
 from moe_segments.core.wire import error_kind
 from moe_segments.core.wire_filters import are_other_filters
 from moe_segments.errors import (
+    AnswerShapeError,
     CallbackTimeout,
     CallbackUnreadable,
     FileProcessingFailed,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.follower import Follower
     from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Evidence", "Job"]
+__all__ = ["Evidence", "Job", "facts_of", "refusal_of", "refuse_other", "unknown_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +61,7 @@ class Evidence:
 
 _FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
 
+_SUCCESSES: Final = range(200, 300)
 _log = logging.getLogger("moe_segments.client")
 _MUST_MATCH: Final = frozenset({CreateFileSegment.op, ReplaceUsers.op})  # after these the segment is empty
 
@@ -219,7 +221,11 @@ class Job:
             _log.warning("job %s: %s", self.id, warning)
         if raise_on_zero_users and not processed.user_count and self._record.operation["op"] in _MUST_MATCH:
             raise NoUsersMatched(
-                processed.segment_name, processed.request_id, processed.values_found, processed.values_processed
+                processed.segment_name,
+                processed.request_id,
+                processed.values_found,
+                processed.values_processed,
+                processed.db_name,
             )
 
     async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
@@ -239,7 +245,13 @@ class Job:
             case JobState.PROCESSED:
                 return FileProcessed(**result)
             case JobState.FAILED:
-                raise FileProcessingFailed(result["status"], result["error_message"], result["request_id"])
+                raise FileProcessingFailed(
+                    result["status"],
+                    result["error_message"],
+                    result["request_id"],
+                    result["segment_name"],
+                    result.get("db_name"),
+                )
             case JobState.REFUSED:
                 raise refusal_of(record)
             case JobState.NOT_SENT:
@@ -249,7 +261,7 @@ class Job:
         if record.is_unreadable:
             raise CallbackUnreadable(self.id, record.unreadable_reason)
         if self.state == JobState.UNKNOWN:
-            raise OutcomeUnknown(self.id, record.reason or "no answer was recorded")
+            raise unknown_of(record)
         raise CallbackTimeout(self.id, timeout_s or 0.0)
 
 
@@ -271,6 +283,15 @@ def refusal_of(record: JobRecord) -> Exception:
         error.get("details"),
         record.id,
     )
+
+
+def unknown_of(record: JobRecord) -> OutcomeUnknown:
+    """The error that a job of unknown outcome is, with what the service answered where it did."""
+    error: Any = record.error or {}  # from the journal, which wrote it from an ApiError
+    reason = record.reason or "no answer was recorded"
+    if record.status is not None and record.status in _SUCCESSES and not record.duplicate_possible:
+        return AnswerShapeError(record.status, reason, record.id)
+    return OutcomeUnknown(record.id, reason, record.status, error.get("title"), error.get("description"))
 
 
 def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 
 from moe_segments.errors import (
-    AnswerShapeError,
     CallbackTimeout,
     JournalError,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
+    SegmentBusy,
     TooManyRequests,
 )
+from moe_segments.job import unknown_of
 from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState
 from moe_segments.operations import check_operation
 
@@ -141,10 +142,10 @@ class _Many:
         try:
             job = await self._submit(job_id, operation)
             return await self._result(operation, job)
-        except (OutcomeUnknown, AnswerShapeError) as error:
-            return await self._evidence(operation, self._client.job(error.job_id or ""), error)
+        except OutcomeUnknown as error:
+            return await self._evidence(operation, self._client.job(error.job_id), error)
         except MoeSegmentsError as error:
-            job_id = getattr(error, "job_id", None)
+            job_id = None if isinstance(error, SegmentBusy) else getattr(error, "job_id", None)  # that is another's
             return Outcome(operation=operation, job=job or (self._client.job(job_id) if job_id else None), error=error)
 
     async def _submit(self, job_id: str | None, operation: Operation) -> Job:
@@ -172,10 +173,10 @@ class _Many:
         if job.record.awaits_callback or job.record.state in JobState.TERMINAL:
             return Outcome(operation=operation, job=job, result=await job.result(self._timeout_for(job)))
         if job.record.state != JobState.ACCEPTED:
-            raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+            raise unknown_of(job.record)
         return Outcome(operation=operation, job=job, result=job.accepted)
 
-    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown | AnswerShapeError) -> Outcome:
+    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
         """An unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
@@ -221,7 +222,7 @@ _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
 
 def _clears_the_way(outcome: Outcome) -> bool:
     """Whether the segment is there and its state known, so that a later operation makes sense."""
-    if isinstance(outcome.error, OutcomeUnknown | AnswerShapeError | JournalError):
+    if isinstance(outcome.error, OutcomeUnknown | JournalError):
         return False
     if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):
         return True

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.admission import Ask, Busy, KeyBad, Later, TooLarge, Verdict
+from moe_segments.core.admission import Ask, Busy, KeyBad, Later, NameUsed, TooLarge, Verdict
 from moe_segments.errors import (
     AuthenticationFailed,
     Forbidden,
     MoeSegmentsError,
+    NameTaken,
     QuotaExceeded,
     QuotaNeverFits,
     SegmentBusy,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from moe_segments.core.decisions import LimitState
     from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Grant", "LimitUsage", "PlannedStart", "moment_of", "refusal_for", "usage_of"]
+__all__ = ["Grant", "LimitUsage", "PlannedStart", "moment_of", "name_taken", "refusal_for", "usage_of"]
 
 _SECOND_US: Final = 1_000_000
 _UNAUTHORIZED: Final = 401
@@ -107,8 +108,15 @@ def refusal_for(verdict: Verdict, now_us: int, patience_s: float, ask: Ask) -> M
             return QuotaNeverFits(never.limit, never.requested, never.capacity)
         case KeyBad(status):
             return _rejected_key(status)
+        case NameUsed():
+            return name_taken(str(ask.operation["name"]), verdict)
         case _:
             return None
+
+
+def name_taken(name: str, used: NameUsed) -> NameTaken:
+    """The error for a create of a name that is used up."""
+    return NameTaken(name, used.job, used.cs_id)
 
 
 def _exceeded(later: Later, now_us: int, patience_s: float) -> QuotaExceeded | None:

@@ -114,7 +114,9 @@ async def _blocks(response: aiohttp.ClientResponse, max_bytes: int, source: str)
 
 def _check_headers(response: aiohttp.ClientResponse, source: str) -> None:
     if 300 <= response.status < 400:  # noqa: PLR2004 - the redirects
-        raise PreflightError(source, "redirects to another address: give the address it ends at")
+        raise PreflightError(
+            source, f"answers HTTP {response.status} and redirects to another address: give the address it ends at"
+        )
     if response.status != 200:  # noqa: PLR2004 - OK
         raise PreflightError(source, f"answers HTTP {response.status}: MoEngage reads it without a login, and so do we")
     if response.content_type.lower() not in FILE_CONTENT_TYPES:

@@ -19,7 +19,8 @@ from moe_segments.core.jobs import remembered, segment_keys
 from moe_segments.core.retry import Again, Ending, Step, next_step
 from moe_segments.core.wire import encode
 from moe_segments.core.wire_filters import encode_filter, filters_digest
-from moe_segments.errors import MoeSegmentsError, OutcomeUnknown
+from moe_segments.errors import MoeSegmentsError, NameTaken
+from moe_segments.job import unknown_of
 from moe_segments.journal.owner import this_process
 from moe_segments.models import CreateFileSegment, CreateFilterSegment, FileOperation, JobState, UpdateFilterSegment
 from moe_segments.reading import MOST_LATE, Reader
@@ -137,9 +138,8 @@ class Submitter:
         Raises:
             QuotaError: Refused locally; nothing was sent.
             NotSent: Provably never sent, after as many tries as the settings allow.
-            OutcomeUnknown: It may have worked.
+            OutcomeUnknown: It may have worked; AnswerShapeError for a success that is not as documented.
             ApiError: The service refused it.
-            AnswerShapeError: A success that is not as documented; the job is unknown.
             JournalError: The journal cannot be used.
         """
         try:
@@ -170,12 +170,12 @@ class Submitter:
         submission.left = False
         return pause_s
 
-    def _doubt_of(self, submission: Submission) -> OutcomeUnknown | None:
+    def _doubt_of(self, submission: Submission) -> MoeSegmentsError | None:
         """That an earlier send may have worked, also one of another process; None when none can have."""
         record = self._follower.state.jobs.records.get(submission.job_id)
         if record is None or record.state != JobState.UNKNOWN:
             return None
-        return OutcomeUnknown(record.id, record.reason or "no answer was recorded")
+        return unknown_of(record)
 
     def _step(self, submission: Submission, ending: Ending) -> Step:
         return next_step(
@@ -220,9 +220,10 @@ class Submitter:
         try:
             grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s), place=place)
         except MoeSegmentsError as refusal:
-            if submission.doubt is None:
+            doubt = submission.doubt or (self._doubt_of(submission) if isinstance(refusal, NameTaken) else None)
+            if doubt is None:
                 raise
-            raise submission.doubt from refusal  # this one was not sent, but the one before it may have worked
+            raise doubt from refusal  # this one was not sent, but the one before it may have worked
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
         submission.lingers = None

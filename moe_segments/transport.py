@@ -180,7 +180,18 @@ class Transport:
                     response.close()
                 return Replied(Answer(response.status, response.headers, self._scrubbed(body, request), complete))
         except Exception as error:  # noqa: BLE001 - whatever it was, the attempt says what is known
-            return _ended(attempt, _reason(error))
+            return _ended(attempt, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """What happened, for people: how long it was waited, and no text of the error itself."""
+        cause = error.cause if isinstance(error, _Dropped) else error
+        text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
+        number = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
+        settings = self._settings
+        told = text.format(
+            connect=settings.connect_timeout_s, read=settings.read_timeout_s, total=settings.total_timeout_s
+        )
+        return f"{told} ({type(cause).__name__}{number})"
 
     def _url(self, request: Request) -> URL:
         if not request.query:
@@ -289,22 +300,15 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ClientProxyConnectionError, "the proxy could not be reached"),
     (aiohttp.ClientHttpProxyError, "the proxy refused to connect"),
     (aiohttp.ClientConnectorError, "the service could not be reached"),
-    (aiohttp.ConnectionTimeoutError, "no connection within the time-out"),
-    (aiohttp.SocketTimeoutError, "no answer within the read time-out"),
-    (TimeoutError, "no answer within the time-out"),
+    (aiohttp.ConnectionTimeoutError, "no connection within the time-out of {connect:g} s"),
+    (aiohttp.SocketTimeoutError, "no answer within the read time-out of {read:g} s"),
+    (TimeoutError, "no answer within the time-out of {total:g} s"),
     (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
     (aiohttp.ClientPayloadError, "the exchange broke off"),
     (aiohttp.ClientResponseError, "what came back is no HTTP"),
     (ConnectionResetError, "the connection was reset before an answer"),
     (OSError, "the connection broke before an answer"),
 )
-
-
-def _reason(error: Exception) -> str:
-    cause = error.cause if isinstance(error, _Dropped) else error
-    text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
-    detail = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
-    return f"{text} ({type(cause).__name__}{detail})"
 
 
 @lru_cache(maxsize=64)

@@ -76,6 +76,7 @@ _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
 _TWIN = "tests/proofs/test_file_rules.py::test_a_report_tells_what_the_slow_twin_tells"
 _PACED = "tests/live/test_pace.py::test_"
+_NAMES = "tests/live/test_used_names.py::test_"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
 _MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
 _COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
@@ -896,6 +897,54 @@ MUTANTS: Final = (
         '    _add_calls(ledger, data.get("calls", {}))',
         "    _add_calls(ledger, {})",
         (_ORACLE,),
+    ),
+    Mutant(
+        "checkpoint-forgets-used-names",
+        0,
+        "moe_segments/core/snapshot.py",
+        '        "names": dict(state.jobs.names),\n',
+        "",
+        ("tests/pure/test_snapshot.py::test_a_used_name_outlives_its_job",),
+    ),
+    Mutant(
+        "own-name-is-anothers",
+        0,
+        _JOBS,
+        "        return None if other == job else other\n",
+        "        return None if other != job else other\n",
+        (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
+    ),
+    Mutant(
+        "conflict-of-filters-uses-the-name",
+        0,
+        _JOBS,
+        'if details.get("existing_cs_name") in (None, name):',
+        "if True:",
+        (f"{_NAMES}filters_that_another_segment_has_leave_the_name_free",),
+    ),
+    Mutant(
+        "used-name-is-not-asked-in-the-journal",
+        0,
+        _ADMISSION,
+        "        if used is not None:\n            return used\n",
+        "",
+        (f"{_NAMES}another_process_hears_of_it_when_it_asks",),
+    ),
+    Mutant(
+        "used-name-waits-its-turn",
+        0,
+        _ADMISSION,
+        " or self._name_used(ask) is not None:",
+        ":",
+        (f"{_NAMES}who_waits_for_quota_hears_of_it_at_once",),
+    ),
+    Mutant(
+        "used-name-is-read-and-published-first",
+        0,
+        "moe_segments/client.py",
+        "        self._refuse_used_name(operation, job.id)\n",
+        "",
+        (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
     ),
     Mutant(
         "read-leaves-a-job",

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final, Literal
 import aiohttp
 import attrs
 
-from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, is_under_way, remaining_entries, run_bulk, run_id_for
+from moe_segments.bulk import (
+    EXIT_OK,
+    EXIT_QUOTA,
+    is_under_way,
+    refuse_used_names,
+    remaining_entries,
+    run_bulk,
+    run_id_for,
+)
 from moe_segments.checking import check_files, refuse_local_files
 from moe_segments.cli import output
 from moe_segments.cli.progress import watching
@@ -246,6 +254,7 @@ async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
     manifest = read_manifest(path)
     async with open_session(common) as session:
         client = session.client
+        refuse_used_names(client, manifest)
         left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
         left = await unless_stopped(_counted(client, left, remote=True), stop)
         starts = await client.governor.plan(left.operations)

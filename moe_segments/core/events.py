@@ -223,6 +223,7 @@ class Unknown:
         attempt: The send.
         reason: What happened.
         status: The HTTP status where there was one.
+        error: title, description, request_id and details of the answer where there was one.
     """
 
     name: ClassVar[str] = "unknown"
@@ -230,6 +231,7 @@ class Unknown:
     attempt: int
     reason: str
     status: int | None = None
+    error: Mapping[str, object] | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen

@@ -43,6 +43,7 @@ def take(state: WorkspaceState) -> Mapping[str, object]:
         "rejected_keys": dict(state.rejected_keys),
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
+        "names": dict(state.jobs.names),
         "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
         "moved": attrs.asdict(state.moved) if state.moved else None,
         "copying": attrs.asdict(state.copying) if state.copying else None,
@@ -55,6 +56,7 @@ def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
     if "format" not in data:
         data = _from_first_format(data)
     state.ledger, state.jobs = _ledger_from(state, data["ledger"]), _jobs_from(state, data["jobs"])
+    _restore_names(state.jobs, data.get("names"))
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = Opened(**data["opened"]) if data["opened"] else None
     state.rejected_keys = dict(data["rejected_keys"])
@@ -249,6 +251,14 @@ def _jobs(jobs: Jobs) -> dict[str, object]:
         "last_sent": dict(jobs.last_sent),
         "runs": [attrs.asdict(run) for run in jobs.runs.values()],
     }
+
+
+def _restore_names(jobs: Jobs, names: Mapping[str, str] | None) -> None:
+    if names is not None:
+        jobs.names = dict(names)
+        return
+    for record in jobs.records.values():  # of a version that kept none
+        jobs.learn_name(record)
 
 
 def _record(record: JobRecord) -> dict[str, object]:

@@ -240,7 +240,7 @@ def _exact_int(value: object, _: object) -> int:
     if type(value) is not int:  # not isinstance: True is not 1
         raise Mismatch("expected int")
     if abs(value) > MAX_COUNT:
-        raise Mismatch("expected int below 2**63")
+        raise Mismatch(f"expected int of at most {MAX_COUNT:,}")
     return value
 
 

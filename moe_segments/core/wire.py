@@ -113,10 +113,20 @@ _ERRORS: Final[Mapping[int, type[ApiError]]] = MappingProxyType(
     }
 )
 _KEPT_HEADERS: Final = frozenset(
-    {"content-type", "date", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+    {
+        "content-type",
+        "date",
+        "location",
+        "retry-after",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+    }
 )
 _COUNTS: Final = ("values_found", "values_processed", "user_count")
 _TIMES: Final = ("created_time", "updated_time")
+_REDIRECTS: Final = range(300, 400)
+_ELSEWHERE: Final = "another address"
 _MAX_DETAILS: Final = 32
 # As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
 _QUERIES: Final = rb"""(?i)(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+"""
@@ -151,7 +161,20 @@ def _size(body: bytes) -> str:
 
 def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
     lowered = ((name.lower(), value) for name, value in headers.items())
-    return {name: value for name, value in lowered if name in _KEPT_HEADERS}
+    kept = {name: value for name, value in lowered if name in _KEPT_HEADERS}
+    if "location" in kept:
+        kept["location"] = _origin(kept["location"])
+    return kept
+
+
+def _origin(location: str) -> str:
+    """Scheme, host and port of an address; what else it holds may be secret."""
+    try:
+        parts = urlsplit(location)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return _ELSEWHERE
+    return cleaned(f"{parts.scheme}://{parts.hostname}{port}") if parts.hostname else _ELSEWHERE
 
 
 @attrs.frozen
@@ -363,7 +386,7 @@ def error_from(answer: Answer, *, job_id: str | None = None) -> ApiError:
     return error_kind(answer.status)(
         answer.status,
         _first_text(body.get("title"), error.get("code"), error.get("type"), inner) or _phrase(answer.status),
-        _first_text(body.get("description"), error.get("message"), body.get("message")),
+        _first_text(body.get("description"), error.get("message"), body.get("message")) or _redirect(answer),
         _first_text(error.get("request_id"), body.get("request_id"), body.get("response_id")),
         _details(error or body),
         job_id,
@@ -409,7 +432,7 @@ def value_of(answer: Answer) -> object:
         Mismatch: It was not, or is no JSON.
     """
     if not answer.body_complete:
-        raise Mismatch("the body broke off or is too long @ $")
+        raise Mismatch(f"the body broke off, or is longer than is read, after {len(answer.body):,} bytes @ $")
     return json_value(answer.body)
 
 
@@ -537,6 +560,14 @@ def _details(error: Mapping[str, object]) -> dict[str, object]:
     return {
         cleaned(name): cleaned(value) if isinstance(value, str) else value for name, value in scalars[:_MAX_DETAILS]
     }
+
+
+def _redirect(answer: Answer) -> str | None:
+    """What helps after a redirect, which is never followed; None for any other answer."""
+    if answer.status not in _REDIRECTS:
+        return None
+    to = answer.header("location") or _ELSEWHERE
+    return f"it redirects to {to}, which is not followed: check base_url and data_center"
 
 
 def _phrase(status: int) -> str:

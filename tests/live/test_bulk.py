@@ -232,8 +232,10 @@ async def test_what_follows_a_refused_create_is_not_sent_and_the_run_has_ended(
     sandbox: Sandbox, url: str, tmp_path: Path
 ) -> None:
     """It would cost a tenth of an hour to hear 404; the next call has nothing left to do."""
+    (tmp_path / "other").mkdir()
+    async with open_client(sandbox, tmp_path / "other") as other:
+        await run_bulk(other, creates(tmp_path, url, 1))
     async with open_client(sandbox, tmp_path) as client:
-        await run_bulk(client, creates(tmp_path, url, 1))
         manifest = manifest_of(tmp_path, f"create,s0,ID,string,{url},30,3", f"add,s0,ID,string,{url},,3")
         report = await run_bulk(client, manifest)
         after = await run_bulk(client, manifest)

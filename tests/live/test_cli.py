@@ -244,10 +244,22 @@ async def test_without_a_receiver_the_summary_says_that_processing_is_not_known(
 
 async def test_a_refused_line_ends_in_exit_code_1(shell: Shell) -> None:
     """With the service's words in the table."""
-    await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url)
+    await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url, "--journal", "sqlite:///other.db")
     result = await shell.run_at_speed("bulk", shell.creates(2))
     assert result.code == 1
     assert "HTTP 409" in result.out
+
+
+async def test_a_used_name_ends_in_exit_code_2_before_anything_is_sent(shell: Shell) -> None:
+    """For each command that would create it, with the job that shows it."""
+    made = await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url, "--json")
+    job_id = json.loads(made.out)["job_id"]
+    for command in ((*CREATE, "s0", "--file-url", shell.url), *((name, shell.creates(2)) for name in ("plan", "bulk"))):
+        result = await shell.run_at_speed(*command)
+        assert (result.code, result.out) == (2, "")
+        assert f"job {job_id}" in result.err
+        assert "Traceback" not in result.err
+    assert shell.sent() == {("create", "s0"): 1}
 
 
 async def test_a_sandbox_run_on_a_named_journal_is_known_the_next_time(shell: Shell) -> None:

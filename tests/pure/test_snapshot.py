@@ -18,6 +18,7 @@ from moe_segments.core.events import (
     Moved,
     Reserved,
     Stayed,
+    Trusted,
     decode,
     encode,
 )
@@ -81,6 +82,32 @@ def test_a_log_that_an_earlier_version_moved_ends_everything_later() -> None:
     assert [list(tape.us) for tape in state.ledger.tapes] == [[u_us + later_us for u_us in us] for us in before]
     assert [hold.bound_us for tape in state.ledger.tapes for hold in tape.holds] == [end + later_us for end in holds]
     assert (state.version, state.origins, state.barred) == (10, {"old": 8}, None)
+
+
+def test_a_used_name_outlives_its_job() -> None:
+    """Jobs are forgotten after 90 days, names are used up for ever."""
+    state = restored()
+    state.fold(Batch(9, "nine", THEN_US + 20 * SECOND, (CallbackReceived("one", 1, "digest", "processed", {}),)))
+    long_after_us = THEN_US + 91 * 86_400 * SECOND
+    state.fold(Batch(10, "ten", long_after_us, (Trusted("test"),)))
+    text = encode([Checkpoint(state.snapshot())])
+    again = WorkspaceState(QuotaLimits())
+    again.fold(Batch(10, "checkpoint-10", long_after_us, decode(text)))
+    assert "one" not in again.jobs.records
+    assert again.jobs.name_used_by("create", "alpha", "new") == "one"
+    assert again.jobs.name_used_by("create_filter", "alpha", "new") == "one"
+    assert again.jobs.name_used_by("add", "alpha", "new") is None
+    assert encode([Checkpoint(again.snapshot())]) == text
+
+
+def test_a_checkpoint_without_names_has_those_of_its_jobs() -> None:
+    """An earlier version wrote none: what its jobs created is used up all the same."""
+    state = restored()
+    state.fold(Batch(9, "nine", THEN_US + 20 * SECOND, (CallbackReceived("one", 1, "digest", "processed", {}),)))
+    data = {name: value for name, value in state.snapshot().items() if name != "names"}
+    again = WorkspaceState(QuotaLimits())
+    again.fold(Batch(9, "checkpoint-9", THEN_US + 20 * SECOND, decode(encode([Checkpoint(data)]))))
+    assert again.jobs.names == state.jobs.names != {}
 
 
 @pytest.mark.parametrize(

@@ -540,7 +540,7 @@ def test_a_callback_may_lack_its_database_and_have_more_fields() -> None:
         (callback(status=201.5), "expected int @ $.status"),
         (callback(status=[201]), "expected int @ $.status"),
         (callback(status=None), "expected int @ $.status"),
-        (callback(status=2**63), "expected int below 2**63 @ $.status"),
+        (callback(status=2**63), "expected int of at most 1,099,511,627,776 @ $.status"),
         (callback(status=200), "expected 201 or an error status @ $.status"),
         (callback(status=600), "expected 201 or an error status @ $.status"),
         (callback(values_found="8O"), "expected int @ $.values_found"),

@@ -55,6 +55,7 @@ from moe_segments import (
     JournalMoved,
     LimitUsage,
     MoeSegmentsError,
+    NameTaken,
     NotFound,
     NotSent,
     NoUsersMatched,
@@ -431,6 +432,8 @@ def answered() -> int:
 
 def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - one case an error
     match error:
+        case NameTaken():
+            return f"{assert_type(error.existing_cs_name, str)}: {assert_type(error.used_by, str)}"
         case InputError():
             return assert_type(error.field, str | None) or assert_type(error.problem, str)
         case PreflightError():
@@ -447,16 +450,19 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return "wait"
         case NotSent():
             return assert_type(error.reason, str)
+        case AnswerShapeError():
+            return f"{assert_type(error.status, int)}: {assert_type(error.problem, str)}"
         case OutcomeUnknown():
+            assert_type(error.status, int | None)
+            assert_type(error.title, str | None)
             return assert_type(error.job_id, str)
         case ApiError():
             return refused(error)
-        case AnswerShapeError():
-            return error.problem
         case NoUsersMatched():
             return f"{assert_type(error.segment_name, str)}: {assert_type(error.values_found, int)}"
         case FileProcessingFailed():
             assert_type(error.request_id, str | None)
+            assert_type(error.db_name, str | None)
             return error.error_message
         case CallbackTimeout():
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
