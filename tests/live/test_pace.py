@@ -329,7 +329,7 @@ async def test_any_pace_is_kept(rate: float, count: int) -> None:
         await asyncio.gather(*(client.submit(archive(number)) for number in range(count)))
         times_s = service.times_s()
         assert len(times_s) == count
-        assert times_s[-1] - times_s[0] <= max(1.05 * count / rate, 0.1)
+        assert times_s[-1] - times_s[0] <= max(1.05 * count / rate, 0.2)
         if rate <= 1_000:
             assert min(after - before for before, after in itertools.pairwise(times_s)) >= 1 / rate - 1e-3
 
