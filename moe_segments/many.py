@@ -14,6 +14,7 @@ from moe_segments.errors import (
     AnswerShapeError,
     CallbackTimeout,
     JournalError,
+    JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -102,6 +103,8 @@ class _Many:
             async for job_id, operation in _each(source):
                 check_operation(operation, "operations")
                 await self._room.acquire()
+                if isinstance(self._failure, JournalReplaced):  # nothing more can be sent
+                    break
                 before = self._last.get(operation.name)
                 task = loop.create_task(self._one(job_id, operation, before))
                 self._last[operation.name] = task
@@ -132,6 +135,8 @@ class _Many:
             self.done.put_nowait(Outcome(operation=operation, error=held_back))
             return False
         outcome = await self._outcome(job_id, operation)
+        if isinstance(outcome.error, JournalReplaced):
+            self._failure = self._failure or outcome.error
         self.done.put_nowait(outcome)
         return _clears_the_way(outcome)
 
@@ -180,6 +185,8 @@ class _Many:
         try:
             if awaited and await job.wait_until(lambda record: record.settled, self._timeout_for(job)):
                 return await self._result(operation, job)
+        except JournalReplaced as lost:
+            self._failure = self._failure or lost
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
         if job.record.state == JobState.ACCEPTED:  # the list showed it; only its callback never came

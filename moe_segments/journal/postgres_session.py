@@ -19,8 +19,8 @@ import attrs
 import psycopg
 from psycopg import conninfo
 
-from moe_segments.errors import InputError, JournalError
-from moe_segments.journal.again import Unreachable
+from moe_segments.errors import InputError, JournalError, JournalUnavailable
+from moe_segments.journal.again import held
 from moe_segments.journal.postgres_problems import explain, is_refusal, unreachable
 from moe_segments.journal.postgres_url import ACCEPTED_RISK
 from moe_segments.journal.postgres_wire import Wire, cut
@@ -125,6 +125,7 @@ class Session:
 
     Attributes:
         place: The server as it may be shown.
+        until_s: Until when the call that goes on tries to reach the server, on the loop's clock; see `hold`.
         is_direct: The server answers itself, with no pooler between; known once there was a connection.
     """
 
@@ -132,22 +133,31 @@ class Session:
         self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
         self._wire: Wire | None = None
+        self._failure: str | None = None  # of the last try to connect
+        self.until_s = 0.0
         self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
         self._let_go()
 
+    def hold(self) -> float:
+        """Return until when a call that is made now tries to reach the server, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self._target.timeout_s
+
     async def ready(self) -> Wire:
         """The connection, made anew where there is none or the old one is dead. Nothing has been asked yet.
 
         Raises:
-            JournalError: There is no server, or none that may keep a journal.
+            JournalUnavailable: The server could not be reached until `until_s`.
+            JournalError: There is no server that may keep a journal.
         """
         if self._wire is not None and self._wire.is_dead:
             self._let_go()
         if self._wire is None:
-            self._wire = await self._new()
+            if self._failure is not None and asyncio.get_running_loop().time() > self.until_s:
+                raise JournalUnavailable(self._failure)  # the calls before this one have tried all the time
+            self._wire = await held(self._new, self.until_s)
         return self._wire
 
     async def row(self, statement: bytes, values: Sequence[object]) -> Row | None:
@@ -197,20 +207,21 @@ class Session:
     async def _new(self) -> Wire:
         connection = await self._attempt()
         if isinstance(connection, JournalError):
+            self._failure = connection.problem
             raise connection
         try:
             with self._greeting(connection):
                 self.is_direct = await self._check(connection)
                 await self._begun(connection)
         except Lost as lost:
-            raise Unreachable(
+            raise JournalUnavailable(
                 f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
                 f"see that it runs and try again ({self.place})"
             ) from None
         except BaseException:
             await connection.close()
             raise
-        self._greeting_s = self._target.timeout_s
+        self._greeting_s, self._failure = self._target.timeout_s, None
         return Wire(connection, self._target.timeout_s, prepares=self.is_direct)
 
     async def _attempt(self) -> psycopg.AsyncConnection | JournalError:
@@ -229,8 +240,8 @@ class Session:
                 f"the journal needs PostgreSQL {_OLDEST // 10_000} or later and this is {server.version // 10_000} "
                 f"({self.place})"
             )
-        if server.is_standby:
-            raise JournalError(
+        if server.is_standby:  # for now: a fail-over may be under way
+            raise JournalUnavailable(
                 f"the journal's server is a standby, which takes no writes ({self.place}): name the primary, or every "
                 "host with target_session_attrs=read-write, in the journal URL"
             )

@@ -36,6 +36,8 @@ FACTS: dict[str, tuple[object, ...]] = {
     "CallbackTimeout": ("j1", 3_600.0),
     "JournalError": ("is locked",),
     "JournalAmbiguous": ("did not answer",),
+    "JournalUnavailable": ("cannot be reached",),
+    "JournalReplaced": ("was put back",),
     "JournalMoved": ("redis://quota.internal:6379/0",),
 }
 

@@ -52,6 +52,8 @@ from moe_segments import (
     JournalAmbiguous,
     JournalError,
     JournalMoved,
+    JournalReplaced,
+    JournalUnavailable,
     LimitUsage,
     MoeSegmentsError,
     NotFound,
@@ -461,6 +463,10 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
         case JournalAmbiguous():
             return f"perhaps: {error.problem}"
+        case JournalUnavailable():
+            return f"later: {error.problem}"
+        case JournalReplaced():
+            return f"start the process again: {error.problem}"
         case JournalMoved():
             return f"start again with {assert_type(error.to, str)}"
         case JournalError():
