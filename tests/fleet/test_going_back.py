@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import shutil
-import subprocess
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 from redis import Redis
 
@@ -29,8 +26,8 @@ from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.witness import Witness, in_state_directory
 from moe_segments.limits import QuotaLimits
-from tests.fleet.postgres_server import PostgresServer, postgres_server
-from tests.fleet.servers import RedisServer, redis_server
+from tests.fleet.postgres_server import PostgresServer
+from tests.fleet.stores import Store, store_of
 from tests.fleet.worlds import FACT, reserve
 
 if TYPE_CHECKING:
@@ -40,63 +37,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
 SCOPE = "W1"
-
-
-@attrs.define
-class Store:
-    """Where a journal lies, and the data behind it.
-
-    Attributes:
-        url: The journal's.
-        data: The directory or the file.
-        copy: Of it.
-        server: What serves it; None for a file.
-    """
-
-    url: str
-    data: Path
-    copy: Path
-    server: RedisServer | PostgresServer | None = None
-
-    def save(self) -> None:
-        """Copy the data."""
-        self.stop()
-        _copied(self.data, self.copy)
-        self.start()
-
-    def go_back(self) -> None:
-        """Come back with the copy."""
-        self.stop()
-        if self.server is None:
-            self.data.write_bytes(self.copy.read_bytes())  # the same file, under whoever has it open
-        else:
-            shutil.rmtree(self.data)
-            _copied(self.copy, self.data)
-        self.start()
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.stop()
-
-    def start(self) -> None:
-        if self.server is not None:
-            self.server.start()
-
-
-def _copied(source: Path, target: Path) -> None:
-    subprocess.run(["cp", "-a", str(source), str(target)], check=True)  # with its owner, too
-
-
-@contextmanager
-def store_of(engine: str, tmp_path: Path) -> Iterator[Store]:
-    if engine == "redis":
-        with redis_server() as redis:
-            yield Store(f"{redis.url}?timeout_s=3", redis.directory / "appendonlydir", tmp_path / "copy", redis)
-    elif engine == "postgres":
-        with postgres_server() as postgres:
-            yield Store(f"{postgres.url}?timeout_s=3", postgres.data, tmp_path / "copy", postgres)
-    else:
-        yield Store(f"sqlite:///{tmp_path / 'quota.db'}", tmp_path / "quota.db", tmp_path / "copy")
 
 
 @pytest.fixture(params=["redis", "postgres", "sqlite"])
