@@ -99,15 +99,22 @@ class HostWitness:
             )
         return None
 
-    def ahead(self, journal_id: str, version: int) -> Sighting | None:
-        """Return what another process of this host has seen of the log after *version*; None when nothing.
+    def ahead(self, known: Sighting) -> Sighting | None:
+        """Return what another process of this host has seen of the log after *known*; None when nothing.
 
         Ask the server for it in the next call: a log that does not hold it has lost history.
+
+        Raises:
+            JournalReplaced: Another process has seen another batch at the version of *known*.
         """
         if self._witness is None or self._is_doubted or self._is_elsewhere:
             return None
         seen = self._witness.latest()
-        if seen is None or seen.journal_id != journal_id or not seen.batch_id or seen.version <= version:
+        if seen is None or seen.journal_id != known.journal_id or not seen.batch_id or seen.version < known.version:
+            return None
+        if seen.version == known.version:
+            if seen.batch_id != known.batch_id:
+                raise _other(known, seen)
             return None
         self._asked = seen
         return seen
@@ -135,7 +142,7 @@ class HostWitness:
         try:
             with self._witness.locked() as is_locked:
                 if is_locked and (was_doubted or self._is_later(found, ids)):
-                    self._witness.write(record_of(found))
+                    self._witness.write(record_of(found), found)
                     self._checked = found
         except OSError as error:
             _LOG.warning("the witness of the journal could not be written: %s", error)
@@ -148,11 +155,7 @@ class HostWitness:
             return True
         held = found.batch_id if seen.version == found.version else ids.get(seen.version)
         if held is not None and seen.batch_id and held != seen.batch_id:
-            raise JournalReplaced(
-                f"the journal at {found.path} was put back and went on from there: another process of this host has "
-                f"seen another version {seen.version} of it; nothing is granted: start every process that uses it "
-                "again, which takes the windows for full"
-            )
+            raise _other(found, seen)
         if seen.version >= found.version:
             return False
         # What was not compared waits for a read that shows it; a read that does not show it has only a checkpoint.
@@ -162,6 +165,14 @@ class HostWitness:
         """Let go of the file. Idempotent."""
         if self._witness is not None:
             self._witness.close()
+
+
+def _other(found: Sighting, seen: Sighting) -> JournalReplaced:
+    return JournalReplaced(
+        f"the journal at {found.path} was put back and went on from there: another process of this host has seen "
+        f"another version {seen.version} of it; nothing is granted: start every process that uses it again, which "
+        "takes the windows for full"
+    )
 
 
 def _is_another_place(seen: Sighting, found: Sighting) -> bool:

@@ -180,7 +180,7 @@ class PostgresLog:
 
     def take_up_what_the_host_has_seen(self) -> None:
         """Ask the server from now on for what another process of this host has seen, where that is more."""
-        seen = self._witness.ahead(self.journal_id, self._tip.version)
+        seen = self._witness.ahead(self._sighting())
         if seen is not None:
             self._tip = _Tip(seen.version, seen.batch_id)
 
@@ -191,7 +191,7 @@ class PostgresLog:
             JournalReplaced: It holds something else.
             JournalAmbiguous: The server could not be asked.
         """
-        if self._witness.ahead(self.journal_id, self._tip.version) is not None:
+        if self._witness.ahead(self._sighting()) is not None:
             try:
                 await self.look(batch.version)
             except JournalUnavailable as error:

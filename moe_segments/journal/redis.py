@@ -338,7 +338,7 @@ class RedisJournal:
         return end > after or end < max(after, tip[0]) or (end == tip[0] and batch_id != tip[1].encode())
 
     def _take_up_what_the_host_has_seen(self) -> None:
-        seen = self._witness.ahead(self.journal_id, self._tip[0])
+        seen = self._witness.ahead(self._sighting())
         if seen is not None:
             self._tip = seen.version, seen.batch_id
 
@@ -349,7 +349,7 @@ class RedisJournal:
             JournalReplaced: It holds something else.
             JournalAmbiguous: The server could not be asked.
         """
-        if self._witness.ahead(self.journal_id, self._tip[0]) is not None:
+        if self._witness.ahead(self._sighting()) is not None:
             try:
                 await self.read(batch.version)
             except JournalUnavailable as error:

@@ -136,8 +136,8 @@ class Witness:
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def write(self, record: bytes) -> None:
-        """Remember *record*, whole: what it held before is covered.
+    def write(self, record: bytes, seen: Sighting | None = None) -> None:
+        """Remember *record*, whole: what it held before is covered. With what it says, it need not be read again.
 
         Raises:
             OSError: The file cannot be written.
@@ -145,6 +145,8 @@ class Witness:
         if self._fd is None:
             self._fd = open_private(self.path)
         _write(self._fd, record)
+        if seen is not None:
+            self._last = record, seen
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import math
 from contextlib import asynccontextmanager
-from threading import Thread
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 from redis import Redis
 
@@ -27,6 +27,8 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.witness import Witness, in_state_directory
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer
+from tests.fleet.proxy import Proxy
+from tests.fleet.redis_worlds import tell
 from tests.fleet.stores import Store, store_of
 from tests.fleet.worlds import FACT, reserve
 
@@ -119,31 +121,23 @@ async def test_a_log_that_was_put_back_and_went_on_stops_who_was_idle(store: Sto
 async def test_a_log_that_moved_under_a_decision_grants_nothing(server: Store, tmp_path: Path) -> None:
     """Between the look at the witness and the commit everything happens: others spend, and the log is put back."""
     state_dir = tmp_path / "state"
-    async with following(server, state_dir) as slow:
-        await slow.ask(reserve("slow"))
+    assert server.server is not None
+    async with Proxy(("127.0.0.1", server.server.port)) as proxy:
+        far = attrs.evolve(server, url=server.url.replace(f":{server.server.port}/", f":{proxy.port}/"))
+        async with following(far, state_dir) as slow:
+            await slow.ask(reserve("slow"))
 
-        def others_spend_and_it_goes_back() -> None:
-            async def spend() -> None:
+            async def others_spend_and_it_goes_back() -> None:
+                proxy.first = None
                 async with following(server, state_dir) as busy:
                     for number in range(3):
                         await busy.ask(reserve(f"busy {number}"))
+                await asyncio.to_thread(cut_to, server, 1)
 
-            asyncio.run(spend())
-            cut_to(server, 1)
-
-        runs: list[int] = []
-
-        def question(state: object, now_us: int) -> object:
-            runs.append(now_us)
-            if len(runs) == 1:
-                thread = Thread(target=others_spend_and_it_goes_back)
-                thread.start()
-                thread.join()
-            return reserve("late")(state, now_us)  # type: ignore[arg-type]  # it is one
-
-        with pytest.raises(JournalReplaced):
-            await slow.ask(question)  # type: ignore[arg-type]  # likewise
-        assert witnessed(state_dir) == 4
+            proxy.first = others_spend_and_it_goes_back
+            with pytest.raises(JournalReplaced):
+                await slow.ask(reserve("late"))
+            assert witnessed(state_dir) == 4
 
 
 def cut_to(store: Store, version: int) -> None:
@@ -156,6 +150,7 @@ def cut_to(store: Store, version: int) -> None:
         log = f"moe-segments:{{{SCOPE}}}:log"
         for entry, _ in admin.xrange(log, f"({version}-0"):
             admin.xdel(log, entry)
+        tell(admin, "XSETID", log, f"{version}-0")
         ((_, last),) = admin.xrange(log, f"{version}-0")
         admin.hset(f"moe-segments:{{{SCOPE}}}:head", mapping={"version": version, "id": last["i"], "at": last["a"]})
 
