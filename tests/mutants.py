@@ -56,7 +56,7 @@ _NEEDS_REDIS = ("redis-server", "valkey-server")
 _POSTGRES = "moe_segments/journal/postgres.py"
 _POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
 _POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
-_POSTGRES_WIRE = "moe_segments/journal/postgres_wire.py"
+_POSTGRES_SESSION = "moe_segments/journal/postgres_session.py"
 _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
@@ -953,12 +953,12 @@ MUTANTS: Final = (
         _NEEDS_POSTGRES,
     ),
     Mutant(
-        "postgres-leaves-a-cancelled-call-to-itself",
+        "postgres-waits-for-an-answer-beyond-its-time-out",
         11,
-        _POSTGRES_WIRE,
-        "await self.connection.cancel_safe(timeout=_CALLING_OFF_S)",
-        "pass",
-        (f"{_ON_POSTGRES}journal.py::test_a_cancelled_call_is_called_off_at_the_server",),
+        _POSTGRES_SESSION,
+        "call_later(timeout_s, cut, connection)",
+        "call_later(timeout_s * 6, cut, connection)",
+        (f"{_ON_POSTGRES}connection.py::test_each_answer_has_the_whole_time_out_and_none_has_more",),
         _NEEDS_POSTGRES,
     ),
     Mutant(

@@ -13,8 +13,7 @@ import random
 import re
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.journal.postgres_session import connected
-from moe_segments.journal.postgres_wire import cut
+from moe_segments.journal.postgres_session import connected, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Event
     from moe_segments.journal import Clock
+    from moe_segments.journal.postgres_session import Row
     from moe_segments.journal.postgres_url import Target
-    from moe_segments.journal.postgres_wire import Row
 
 __all__ = ["PostgresLog", "View"]
 
