@@ -6,8 +6,8 @@ A private server on loopback with the durability it comes with, its data in DIR.
 operation of 20,000 users, one task after another, or 100 tasks at a time that share round trips; once on a fresh
 journal and once beside 10,000 live entries. The floor: one `INSERT` of a row of the same size into a table of the same
 shape, prepared, in autocommit, through psycopg's asyncio connection, as ours is. Beside them a `SELECT 1` through the
-floor's connection; and pyrate-limiter on the same server through psycopg's pool, which promises less: without weight, and with 20,000 users
-each beside a hundred such, where a weight of n is n rows.
+floor's connection; and pyrate-limiter on the same server through psycopg's pool, which promises less: without weight,
+and with 20,000 users each beside a hundred such, where a weight of n is n rows.
 
 The sides take turns in short slices, since a disk has moods. A ratio is of medians over slices. Bounds: one task at
 most 2.5 times the bare insert; 100 tasks at least 9 times its rate.
