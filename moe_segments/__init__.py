@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from moe_segments.errors import JournalAmbiguous as JournalAmbiguous
     from moe_segments.errors import JournalError as JournalError
     from moe_segments.errors import JournalMoved as JournalMoved
+    from moe_segments.errors import JournalReplaced as JournalReplaced
+    from moe_segments.errors import JournalUnavailable as JournalUnavailable
     from moe_segments.errors import MoeSegmentsError as MoeSegmentsError
     from moe_segments.errors import NameTaken as NameTaken
     from moe_segments.errors import NotFound as NotFound
@@ -112,6 +114,8 @@ else:
             "JournalAmbiguous",
             "JournalError",
             "JournalMoved",
+            "JournalReplaced",
+            "JournalUnavailable",
             "MoeSegmentsError",
             "NameTaken",
             "NotFound",

@@ -24,7 +24,10 @@ from moe_segments.errors import (
     CallbackUnreadable,
     Forbidden,
     InputError,
+    JournalAmbiguous,
     JournalError,
+    JournalReplaced,
+    JournalUnavailable,
     MoeSegmentsError,
     OutcomeUnknown,
     PreflightError,
@@ -71,11 +74,15 @@ EXIT_FAILED: Final = 1
 EXIT_INPUT: Final = 2
 EXIT_QUOTA: Final = 3
 EXIT_UNKNOWN: Final = 4
+EXIT_REPLACED: Final = 74  # EX_IOERR of sysexits.h
+EXIT_UNAVAILABLE: Final = 75  # EX_TEMPFAIL
 EXIT_INTERRUPTED: Final = 130
 
 # Which of several lines' codes a run ends with: look first, then mend, then wait, then read.
-_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
+_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_REPLACED, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
 _EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
+    ((JournalReplaced,), EXIT_REPLACED),
+    ((JournalUnavailable, JournalAmbiguous), EXIT_UNAVAILABLE),
     ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
     ((QuotaError, TooManyRequests), EXIT_QUOTA),
     ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
@@ -219,6 +226,7 @@ async def run_bulk(
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
         ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
+        JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()

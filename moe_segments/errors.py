@@ -30,6 +30,8 @@ __all__ = [
     "JournalAmbiguous",
     "JournalError",
     "JournalMoved",
+    "JournalReplaced",
+    "JournalUnavailable",
     "MoeSegmentsError",
     "NameTaken",
     "NoUsersMatched",
@@ -497,6 +499,21 @@ class JournalAmbiguous(JournalError):
     """The journal's answer was lost: what was told may be recorded, or not. Nothing is granted and nothing is sent.
 
     Telling it again is safe: a job is known by its id. What was reserved all the same counts until its lease.
+    """
+
+
+class JournalUnavailable(JournalError):
+    """The journal cannot be reached for now. Nothing was recorded; the same call may work later.
+
+    Operations that wait for quota or for a callback go on waiting.
+    """
+
+
+class JournalReplaced(JournalError):
+    """The log behind an open journal is not the log that was opened: the server or file went back, or was exchanged.
+
+    Fatal: every later call of this client or receiver fails in the same way, and everybody who waits is told at once.
+    Start the process again; the journal is then opened in doubt, and every window is taken for full.
     """
 
 

@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
 from contextlib import ExitStack
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from moe_segments.core.admission import Admitted, Ask, Known, Later, Paced, Verdict, admit, passed
-from moe_segments.core.events import NeverSent, Opened, Quarantined, Trusted
+from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.pacing import PACED, grant_within
-from moe_segments.errors import JournalError, MoeSegmentsError, NotSent
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
+from moe_segments.journal.outage import AWAY
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, refusal_for
 from moe_segments.quota_calls import QuotaCalls
 from moe_segments.waiting import Claims, Ticket, until_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
+T = TypeVar("T")
+
 _SECOND_US: Final = 1_000_000
+_AFTER_OUTAGE_S: Final = 1.0  # between two tries to reach a journal that is away, besides the time each of them takes
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ALONE: Final = frozenset({0})  # the position of one who asks by itself
@@ -257,15 +262,12 @@ class Governor(QuotaCalls):
         if not tickets:
             self._wait_for_room()
             return
-        question = self._question(tickets)
+        question, reserved = _noting(self._question(tickets))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
             verdicts, now_us = await self._follower.ask(question)
-        except Exception as error:  # noqa: BLE001 - handed to each who waits
-            self._drop(tickets)
-            for ticket in tickets:
-                self._claims.end(ticket)
-                ticket.fail(error)
+        except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
+            self._undecided(tickets, error, reserved)
             return
         for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():
             tickets[position].ask = ask
@@ -287,6 +289,37 @@ class Governor(QuotaCalls):
         if self._pace is None or self._pace.room() or any(ticket.fresh for ticket in self._queue):
             return tuple(self._queue)
         return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
+
+    def _undecided(self, tickets: Sequence[Ticket], error: Exception, reserved: Collection[str]) -> None:
+        """Let callers wait on while the journal is away; tell *error* to whoever it ends the wait of.
+
+        Args:
+            tickets: Of the callers.
+            error: Why nothing was decided.
+            reserved: The jobs that may have been reserved all the same, where the answer was lost.
+        """
+        now_s = asyncio.get_running_loop().time()
+        is_away = isinstance(error, JournalUnavailable | JournalAmbiguous)
+        is_lost = isinstance(error, JournalAmbiguous)
+        gone = [
+            ticket
+            for ticket in tickets
+            if not is_away or ticket.deadline_s <= now_s or (is_lost and ticket.ask.job in reserved)
+        ]
+        self._drop(gone)
+        for ticket in gone:
+            self._claims.end(ticket)
+            ticket.fail(error)
+        if not self._queue:
+            return
+        self._follower.outage.warn(
+            AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", len(self._queue), error
+        )
+        pause_s = _AFTER_OUTAGE_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
+        self._set_timer(max(0.001, min(pause_s, min(ticket.deadline_s for ticket in self._queue) - now_s)))
+        if not self._is_watching:
+            self._watching.enter_context(self._follower.watching())
+            self._is_watching = True
 
     def _question(self, tickets: Sequence[Ticket]) -> Question[tuple[list[Verdict], int]]:
         asks = [ticket.ask for ticket in tickets]
@@ -372,6 +405,18 @@ class Governor(QuotaCalls):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._kick_if_waiting)
+
+
+def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
+    """Return *question*, and the jobs that any of its runs reserved."""
+    reserved: set[str] = set()
+
+    def noting(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], T]:
+        events, answer = question(state, now_us)
+        reserved.update(event.job for event in events if isinstance(event, Reserved))
+        return events, answer
+
+    return noting, reserved
 
 
 def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:

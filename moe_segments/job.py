@@ -18,6 +18,8 @@ from moe_segments.errors import (
     CallbackUnreadable,
     FileProcessingFailed,
     InputError,
+    JournalAmbiguous,
+    JournalUnavailable,
     NotSent,
     NoUsersMatched,
     OutcomeUnknown,
@@ -201,9 +203,10 @@ class Job:
             ApiError: The service refused the operation.
             NotSent: It was never sent.
             InputError: No callback can come: it was submitted without a receiver, or has none.
-            JournalError: The journal cannot be read.
+            JournalReplaced: The journal is another one than was opened.
+            JournalError: The journal cannot be read. One that is away for a while is waited for.
         """
-        await self.refresh()
+        await self._refresh_if_reachable()
         if not self._record.awaits_callback and not self._record.terminal and self._record.attempt:
             raise InputError(
                 "no callback can come for this job: it was submitted without a receiver of ours; "
@@ -215,6 +218,14 @@ class Job:
         raises = self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users
         self._look_at(processed, raise_on_zero_users=raises)
         return processed
+
+    async def _refresh_if_reachable(self) -> None:
+        """Read on; a journal that is away is waited for, where the job is known."""
+        try:
+            await self.refresh()
+        except (JournalUnavailable, JournalAmbiguous):
+            if self.id not in self._follower.state.jobs.records:
+                raise
 
     def _look_at(self, processed: FileProcessed, *, raise_on_zero_users: bool) -> None:
         for warning in self.figures.warnings:

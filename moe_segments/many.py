@@ -13,6 +13,7 @@ import attrs
 from moe_segments.errors import (
     CallbackTimeout,
     JournalError,
+    JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -104,6 +105,8 @@ class _Many:
             async for job_id, operation in _each(source):
                 check_operation(operation, "operations")
                 await self._room.acquire()
+                if isinstance(self._failure, JournalReplaced):  # nothing more can be sent
+                    break
                 before = self._last.get(operation.name)
                 task = loop.create_task(self._one(job_id, operation, before))
                 self._last[operation.name] = task
@@ -134,6 +137,8 @@ class _Many:
             self.done.put_nowait(Outcome(operation=operation, error=held_back))
             return False
         outcome = await self._outcome(job_id, operation)
+        if isinstance(outcome.error, JournalReplaced):
+            self._failure = self._failure or outcome.error
         self.done.put_nowait(outcome)
         return _clears_the_way(outcome)
 
@@ -182,6 +187,8 @@ class _Many:
         try:
             if awaited and await job.wait_until(_has_news, self._timeout_for(job)):
                 return await self._result(operation, job)
+        except JournalReplaced as lost:
+            self._failure = self._failure or lost
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
         if job.record.state == JobState.ACCEPTED:  # the list showed it; only its callback never came

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import math
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 from urllib.parse import quote, urlsplit
 
 import attrs
@@ -261,7 +261,7 @@ class CallbackReceiver:
                 event = callback_event(record, attempt, body, names_of(jobs, record), redactor)
             await self._inbox.take(follower, token_sha256, record, event)
         except JournalError as error:
-            _log.warning("a callback could not be stored, the sender is asked to come again: %s", error)
+            _tell(follower, error)
             return NOT_STORED
         return STORED
 
@@ -369,6 +369,27 @@ class CallbackReceiver:
 
     # A journal of its own
 
+    async def until_replaced(self) -> NoReturn:
+        """Wait until one of the receiver's own journals turns out to be another one than was opened.
+
+        End the process then, so that a supervisor starts it again: every callback is answered 503 from now on.
+
+        Raises:
+            JournalReplaced: One of them is.
+            JournalError: It was closed.
+        """
+        waiting = [asyncio.ensure_future(follower.until_replaced()) for follower in self._followers.values()]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for ended in waiting:
+                if ended.done():
+                    await ended
+        finally:
+            for future in waiting:
+                future.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        raise AssertionError("only an error ends it")
+
     async def __aenter__(self) -> Self:
         async with self._entering:
             if self._entered == 0:
@@ -392,6 +413,7 @@ class CallbackReceiver:
                 await follower.open()
                 if follower.state.barred is not None:
                     raise follower.state.barred
+                opening.enter_context(follower.watching())  # so that it is known at once when the journal is replaced
                 opening.callback(self._followers.pop, scope, None)
                 self._followers[scope] = follower
                 if follower.journal.doubt:  # written down before any callback can make the witness forget it
@@ -404,6 +426,14 @@ class CallbackReceiver:
     def _journal_of(self, scope: str) -> Journal:
         assert self._journal is not None
         return open_journal(self._journal, scope) if isinstance(self._journal, str) else self._journal
+
+
+def _tell(follower: Follower | None, error: JournalError) -> None:
+    text = "a callback could not be stored, the sender is asked to come again: %s"
+    if follower is None:
+        _log.warning(text, error)
+    else:
+        follower.outage.warn("callback", text, error, log=_log)
 
 
 def _checked(public_url: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -22,6 +21,8 @@ from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
     JournalError,
+    JournalMoved,
+    JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -188,15 +189,22 @@ class Settler:
                 self._follower.record_now(events)
             else:
                 await self._follower.record(*events)
+        except (JournalMoved, JournalReplaced):  # for good
+            raise
         except JournalError as error:
             await asyncio.shield(self._record_again(error, *events))
 
     async def _record_again(self, error: JournalError, *events: Event) -> None:
         for pause_s in _RECORD_PAUSES_S:
-            _log.warning("an outcome could not be written down, trying again: %s", error)
+            self._follower.outage.warn("outcome", "an outcome could not be written down, trying again: %s", error)
             await asyncio.sleep(pause_s)
-            with suppress(JournalError):
+            try:
                 await self._follower.record(*events)
+            except (JournalMoved, JournalReplaced):
+                raise
+            except JournalError as failed:
+                error = failed
+            else:
                 return
         await self._follower.record(*events)
 

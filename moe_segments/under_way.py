@@ -7,6 +7,7 @@ for what was sent and calls off the rest.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.events import NeverSent, OwnerGone
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UnderWay"]
 
+_log = logging.getLogger("moe_segments.client")
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
@@ -53,7 +55,7 @@ class UnderWay:
             if not task.done():  # it was called off
                 await asyncio.wait([task])
         except asyncio.CancelledError:
-            task.add_done_callback(self._carried_out)
+            task.add_done_callback(self._carried_out_unheard)
             if not submission.left and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -63,10 +65,20 @@ class UnderWay:
             raise _closed(submission)
         task.result()
 
+    def _carried_out_unheard(self, task: asyncio.Task[None]) -> None:
+        """End a submission whose caller is gone: the journal has its outcome, and the log its error."""
+        job_id = self._tasks[task].job_id
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, MoeSegmentsError):
+            _log.warning("job %s: it failed after its caller had gone: %s", job_id, error)
+        elif error is not None:
+            _log.error("job %s: it failed after its caller had gone", job_id, exc_info=error)
+        self._carried_out(task)
+
     def _carried_out(self, task: asyncio.Task[None]) -> None:
         submission = self._tasks.pop(task)
         if not task.cancelled():
-            task.exception()  # its caller may be gone; the journal has it
+            task.exception()  # told to its caller, or logged
         record = self._follower.state.jobs.records.get(submission.job_id)
         if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
             self._seeker.look_for(record.id)

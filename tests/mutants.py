@@ -57,7 +57,7 @@ _NEEDS_REDIS = ("redis-server", "valkey-server")
 _POSTGRES = "moe_segments/journal/postgres.py"
 _POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
 _POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
-_POSTGRES_WIRE = "moe_segments/journal/postgres_wire.py"
+_POSTGRES_SESSION = "moe_segments/journal/postgres_session.py"
 _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
@@ -85,6 +85,7 @@ _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
 _PUBLISHED = "tests/live/test_publisher.py::test_"
 _FLEET = "tests/fleet/test_redis_"
+_BACK = "tests/fleet/test_going_back.py::test_"
 _MOVES = "tests/fleet/test_moving.py::test_"
 _ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
@@ -334,8 +335,8 @@ MUTANTS: Final = (
         "claims-of-the-refused-stand",
         16,
         _GOVERNOR,
-        "                self._claims.end(ticket)\n                ticket.fail(error)",
-        "                ticket.fail(error)",
+        "            self._claims.end(ticket)\n            ticket.fail(error)",
+        "            ticket.fail(error)",
         (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
     ),
     Mutant(
@@ -1060,12 +1061,12 @@ MUTANTS: Final = (
         _NEEDS_POSTGRES,
     ),
     Mutant(
-        "postgres-leaves-a-cancelled-call-to-itself",
+        "postgres-waits-for-an-answer-beyond-its-time-out",
         11,
-        _POSTGRES_WIRE,
-        "await self.connection.cancel_safe(timeout=_CALLING_OFF_S)",
-        "pass",
-        (f"{_ON_POSTGRES}journal.py::test_a_cancelled_call_is_called_off_at_the_server",),
+        _POSTGRES_SESSION,
+        "call_later(timeout_s, cut, connection)",
+        "call_later(timeout_s * 6, cut, connection)",
+        (f"{_ON_POSTGRES}connection.py::test_each_answer_has_the_whole_time_out_and_none_has_more",),
         _NEEDS_POSTGRES,
     ),
     Mutant(
@@ -1090,8 +1091,8 @@ MUTANTS: Final = (
         "postgres-takes-a-lost-answer-for-a-failure",
         11,
         _POSTGRES_LOG,
-        "raise JournalAmbiguous(",
-        "raise JournalError(",
+        "raise JournalAmbiguous(\n                f",
+        "raise JournalError(\n                f",
         (f"{_ON_POSTGRES}faults.py::test_an_answer_that_is_lost_is_said_to_be_and_asking_again_tells",),
         _NEEDS_POSTGRES,
     ),
@@ -1255,6 +1256,49 @@ MUTANTS: Final = (
         "    return seen.version <= origins.get(seen.journal_id, -1)",
         "    return seen.journal_id in origins",
         (f"{_MOVES}a_witness_that_saw_more_than_was_copied_goes_on_doubting",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "an-idle-process-trusts-its-own-memory",
+        10,
+        "moe_segments/journal/host_witness.py",
+        "        if self._witness is None or self._is_doubted or self._is_elsewhere:\n            return None\n",
+        "        return None\n",
+        (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[redis]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "an-idle-process-trusts-its-own-memory-of-a-file",
+        10,
+        "moe_segments/journal/witness.py",
+        "            if seen.version > found.version:\n                what",
+        "            if False:\n                what",
+        (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[sqlite]",),
+    ),
+    Mutant(
+        "a-commit-is-not-compared-with-what-the-host-saw-meanwhile",
+        10,
+        _REDIS,
+        "        if self._witness.ahead(self._sighting()) is not None:\n            try:",
+        "        if False:\n            try:",
+        (f"{_BACK}a_log_that_moved_under_a_decision_grants_nothing[redis]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "waiters-of-a-replaced-journal-wait-on",
+        10,
+        _FOLLOWER,
+        "        for waiters in (*self._waiters.values(), self._ends):\n            _fail(waiters, error)",
+        "        for waiters in ():\n            _fail(waiters, error)",
+        ("tests/live/test_background.py::test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait",),
+    ),
+    Mutant(
+        "an-outage-ends-every-wait",
+        11,
+        "moe_segments/governor.py",
+        "            if not is_away or ticket",
+        "            if True or ticket",
+        (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),
         _NEEDS_REDIS,
     ),
 )

@@ -38,6 +38,8 @@ FACTS: dict[str, tuple[object, ...]] = {
     "CallbackUnreadable": ("j1", "expected int @ $.user_count"),
     "JournalError": ("is locked",),
     "JournalAmbiguous": ("did not answer",),
+    "JournalUnavailable": ("cannot be reached",),
+    "JournalReplaced": ("was put back",),
     "JournalMoved": ("redis://quota.internal:6379/0",),
 }
 

@@ -53,6 +53,8 @@ from moe_segments import (
     JournalAmbiguous,
     JournalError,
     JournalMoved,
+    JournalReplaced,
+    JournalUnavailable,
     LimitUsage,
     MoeSegmentsError,
     NameTaken,
@@ -470,6 +472,10 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return f"{error.job_id}: {assert_type(error.reason, str)}"
         case JournalAmbiguous():
             return f"perhaps: {error.problem}"
+        case JournalUnavailable():
+            return f"later: {error.problem}"
+        case JournalReplaced():
+            return f"start the process again: {error.problem}"
         case JournalMoved():
             return f"start again with {assert_type(error.to, str)}"
         case JournalError():
