@@ -177,9 +177,16 @@ async def existing_journal(url: str, scope: str, *, state_dir: Path | None = Non
     if _is_missing(url):  # opening it would make one
         raise InputError(missing, "journal")
     async with _opened(open_journal(url, scope, state_dir=state_dir)) as journal:
-        if journal.is_new or not await journal.read(0):
+        if journal.is_new or await _is_empty(journal):
             raise InputError(missing, "journal")
         yield journal
+
+
+async def _is_empty(journal: Journal) -> bool:
+    try:
+        return not await journal.read(0)
+    except JournalError:  # so there is something, and whoever reads it is told what is wrong
+        return False
 
 
 def _is_missing(url: str) -> bool:
@@ -341,10 +348,12 @@ def _carried(source: Journal, log: Sequence[Batch], marker: Copying) -> list[Bat
 
 def _barred(batch: Batch, source: Journal, marker: Copying) -> Batch:
     """A checkpoint is renamed, as its name may be taken there, and says that it is not all."""
-    if not isinstance(batch.events[0], Checkpoint):
+    checkpoint = batch.events[0]
+    if not isinstance(checkpoint, Checkpoint):
         return batch
-    state = {**batch.events[0].state, "moved": None, "copying": attrs.asdict(marker)}
-    return attrs.evolve(batch, id=f"{source.journal_id[:12]}-{batch.id}", events=(Checkpoint(state),))
+    state = {**checkpoint.state, "moved": None, "copying": attrs.asdict(marker)}
+    barred = attrs.evolve(checkpoint, state=state)
+    return attrs.evolve(batch, id=f"{source.journal_id[:12]}-{batch.id}", events=(barred,))
 
 
 def _without_moves(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -10,7 +10,6 @@ from moe_segments.core import snapshot
 from moe_segments.core.events import (
     Answered,
     CallbackReceived,
-    Checkpoint,
     Claimed,
     ExternalUsage,
     KeyRejected,
@@ -93,7 +92,7 @@ async def filled(url: str, scope: str, *, checkpoint_at: int = 0, keep_from: int
         if checkpoint_at:
             state = folded(batches[:checkpoint_at])
             kept = batches[keep_from - 1].at_us if keep_from else batches[-1].at_us + 1
-            await journal.checkpoint(checkpoint_at, Checkpoint(state.snapshot()), keep_since_us=kept)
+            await journal.checkpoint(checkpoint_at, state.snapshot(), keep_since_us=kept)
 
 
 async def log_of(url: str, scope: str) -> list[Batch]:
@@ -103,7 +102,6 @@ async def log_of(url: str, scope: str) -> list[Batch]:
 
 def facts(batches: Sequence[Batch]) -> dict[str, object]:
     """What a log says of quota and jobs, whatever place it is at."""
-    taken = dict(snapshot.take(folded(batches)))
-    return {
-        key: value for key, value in taken.items() if key not in ("version", "now_us", "moved", "copying", "origins")
-    }
+    head, parts = snapshot.take(folded(batches))
+    of_the_place = ("version", "now_us", "moved", "copying", "origins")
+    return {key: value for key, value in head.items() if key not in of_the_place} | {"parts": list(parts)}
