@@ -174,9 +174,10 @@ async def existing_journal(url: str, scope: str, *, state_dir: Path | None = Non
     if url == "memory:":
         raise InputError("memory: ends with its process; name the journal that the clients use", "journal")
     missing = f"there is no journal of {scope} at {place_of(url)}: check the URL, the workspace and the data center"
+    found = open_journal(url, scope, state_dir=state_dir)
     if _is_missing(url):  # opening it would make one
         raise InputError(missing, "journal")
-    async with _opened(open_journal(url, scope, state_dir=state_dir)) as journal:
+    async with _opened(found) as journal:
         if journal.is_new or await _is_empty(journal):
             raise InputError(missing, "journal")
         yield journal
