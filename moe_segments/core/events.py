@@ -49,6 +49,7 @@ __all__ = [
     "Unknown",
     "decode",
     "encode",
+    "joined",
     "row_of",
 ]
 
@@ -499,6 +500,12 @@ class Batch:
     id: str
     at_us: int
     events: tuple[Event, ...]
+
+
+def joined(before: Sequence[Batch], more: Sequence[Batch]) -> Sequence[Batch]:
+    """Return what was read, and what was read after it; a checkpoint in *more* that jumps stands for all before it."""
+    jumps = bool(more) and bool(before) and more[0].version != before[-1].version + 1
+    return more if jumps or not before else [*before, *more]
 
 
 _EVENTS: Final[Mapping[str, type[Event]]] = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["checksum", "checksum_sha1"]
+__all__ = ["DIGITS", "checksum", "checksum_sha1"]
 
-_DIGITS: Final = 16
+DIGITS: Final = 16
 _TYPES: Final = frozenset((str, int, type(None)))
 
 
@@ -21,12 +21,12 @@ def checksum(*fields: str | int | None) -> str:
     Raises:
         TypeError: A field is of another type, so it is damaged already.
     """
-    return hashlib.sha256(_lines(fields)).hexdigest()[:_DIGITS]
+    return hashlib.sha256(_lines(fields)).hexdigest()[:DIGITS]
 
 
 def checksum_sha1(*fields: str | int | None) -> str:
     """Do as `checksum` with SHA-1, which is the one that a Redis script has."""
-    return hashlib.sha1(_lines(fields), usedforsecurity=False).hexdigest()[:_DIGITS]
+    return hashlib.sha1(_lines(fields), usedforsecurity=False).hexdigest()[:DIGITS]
 
 
 def _lines(fields: tuple[str | int | None, ...]) -> bytes:
