@@ -44,6 +44,7 @@ _TAPE = "moe_segments/core/tape.py"
 _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
+_WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
@@ -410,6 +411,46 @@ MUTANTS: Final = (
         "            now_us = max(self._tip.at_us, self._clock())\n            events = tuple",
         "            now_us = self._clock()\n            events = tuple",
         ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
+    ),
+    Mutant(
+        "a-damaged-record-is-read",
+        10,
+        "moe_segments/journal/store.py",
+        "        if not is_right:\n",
+        "        if is_right is None:\n",
+        ("tests/proofs/test_damage.py::test_a_damaged_file_is_refused_or_unhurt",),
+    ),
+    Mutant(
+        "a-clock-that-is-not-synchronised-is-believed",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if self.is_synchronised() is not False:\n",
+        "        if self.is_synchronised:\n",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "time-is-caught-up-with-although-something-was-recorded",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if last_at_us < stored.wall_us and stored.lag_us is not None:",
+        "        if stored.lag_us is not None:",
+        (f"{_WITNESS}a_wall_clock_that_is_not_synchronised_frees_nothing",),
+    ),
+    Mutant(
+        "a-lag-is-forgotten-by-the-next-boot",
+        8,
+        "moe_segments/journal/clock.py",
+        "        return max(0, wall_us - now_us) if self.is_synchronised() else 0",
+        "        return 0 * max(wall_us, now_us)",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "a-newer-checkpoint-is-read",
+        4,
+        "moe_segments/core/snapshot.py",
+        "    if not fields.keys() <= _KNOWN[place]:",
+        "    if not fields.keys():",
+        ("tests/pure/test_snapshot.py::test_a_later_version_s_checkpoint_is_refused",),
     ),
     Mutant(
         "missed-batches-ignored",
