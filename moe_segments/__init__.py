@@ -65,8 +65,10 @@ if TYPE_CHECKING:
     from moe_segments.governor import Governor as Governor
     from moe_segments.governor import LimitUsage as LimitUsage
     from moe_segments.governor import PlannedStart as PlannedStart
-    from moe_segments.job import Evidence as Evidence
     from moe_segments.job import Job as Job
+    from moe_segments.job_info import Evidence as Evidence
+    from moe_segments.job_info import JobInfo as JobInfo
+    from moe_segments.job_info import RunInfo as RunInfo
     from moe_segments.limits import QuotaLimits as QuotaLimits
     from moe_segments.many import Outcome as Outcome
     from moe_segments.models import Accepted as Accepted
@@ -143,7 +145,8 @@ else:
             "raw_filter",
         ),
         "moe_segments.governor": ("Governor", "LimitUsage", "PlannedStart"),
-        "moe_segments.job": ("Evidence", "Job"),
+        "moe_segments.job": ("Job",),
+        "moe_segments.job_info": ("Evidence", "JobInfo", "RunInfo"),
         "moe_segments.limits": ("QuotaLimits",),
         "moe_segments.many": ("Outcome",),
         "moe_segments.models": (

@@ -19,19 +19,20 @@ from moe_segments.core.admission import name_used
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.jobs import remembered
 from moe_segments.errors import (
+    ApiError,
     AuthenticationFailed,
     CallbackTimeout,
+    FileProcessingFailed,
     Forbidden,
     InputError,
     JournalError,
     MoeSegmentsError,
+    NotSent,
     OutcomeUnknown,
     PreflightError,
     QuotaError,
     TooManyRequests,
 )
-from moe_segments.figures import figures_of
-from moe_segments.job import unknown_of
 from moe_segments.manifest import ManifestError, Mistake
 from moe_segments.models import CreateFileSegment, JobState
 from moe_segments.quota import name_taken
@@ -44,12 +45,19 @@ if TYPE_CHECKING:
     from moe_segments.core.jobs import JobRecord, Jobs
     from moe_segments.core.state import WorkspaceState
     from moe_segments.errors import NameTaken
+    from moe_segments.job_info import JobInfo
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
     from moe_segments.verdict import Preflight
 
 __all__ = [
+    "EXIT_FAILED",
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "EXIT_OK",
+    "EXIT_QUOTA",
+    "EXIT_UNKNOWN",
     "BulkReport",
     "BulkRow",
     "check_key",
@@ -286,23 +294,23 @@ def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool
     return tuple(entry for entry in manifest.entries if running.may_send(entry))
 
 
-def row_of(job_id: str, record: JobRecord, state: str, error: Exception | None = None) -> BulkRow:
+def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
     """One job as a row, from what the journal knows of it and from what its caller was told."""
-    figures = figures_of(record)
-    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(state, EXIT_UNKNOWN)
+    figures = info.figures
+    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(info.state, EXIT_UNKNOWN)
     return BulkRow(
-        line=record.line or 0,
-        op=str(record.operation.get("op")),
-        name=str(record.operation.get("name") or record.operation.get("cs_id")),
-        job_id=job_id,
-        state=state,
+        line=info.line or 0,
+        op=info.op,
+        name=str(info.segment or info.cs_id),
+        job_id=info.id,
+        state=info.state,
         rows=figures.rows,
         distinct_rows=figures.distinct_rows,
         found=figures.found,
         processed=figures.processed,
         matched=figures.matched,
         warning="; ".join(figures.warnings) or None,
-        error=str(error) if error else _problem_of(record, state),
+        error=str(error) if error else _problem_of(info.error),
         exit_code=code,
     )
 
@@ -423,7 +431,7 @@ class _Running:
             operation = entry.operation
             return BulkRow(line=entry.line, op=operation.op, name=operation.name, job_id=job_id, state=_FORGOTTEN)
         error = self._errors.get(job_id) or self.name_taken(entry)
-        row = row_of(job_id, record, self._client.job(job_id).state, error)
+        row = row_of(self._client.job(job_id).info, error)
         return attrs.evolve(row, line=entry.line)
 
 
@@ -476,18 +484,19 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _problem_of(record: JobRecord, state: str) -> str | None:
-    match state:
-        case JobState.FAILED:
-            return str((record.result or {}).get("error_message"))
-        case JobState.REFUSED:
-            error = record.error or {}
-            told = ": ".join(str(error[part]) for part in ("title", "description") if error.get(part))
-            return f"HTTP {record.status} {told}".rstrip()
-        case JobState.UNKNOWN:
-            unknown = unknown_of(record)
-            return ": ".join(filter(None, (unknown.reason, unknown.title, unknown.description)))
-        case JobState.NOT_SENT:
-            return record.reason or "no answer was recorded"
-        case _:
+def _problem_of(error: MoeSegmentsError | None) -> str | None:
+    """Why a job did not end well, as a row has room for it."""
+    match error:
+        case None:
             return None
+        case FileProcessingFailed():
+            return error.error_message
+        case ApiError():
+            told = ": ".join(text for text in (error.title, error.description) if text)
+            return f"HTTP {error.status} {told}".rstrip()
+        case OutcomeUnknown():
+            return ": ".join(text for text in (error.reason, error.title, error.description) if text)
+        case NotSent():
+            return error.reason
+        case _:
+            return str(error)

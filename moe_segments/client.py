@@ -17,10 +17,11 @@ from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job, refuse_other
+from moe_segments.job_calls import JobCalls
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
 from moe_segments.quota import name_taken
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
     from moe_segments.intake import Publish
     from moe_segments.many import Outcome
@@ -47,7 +49,7 @@ __all__ = ["SegmentsClient"]
 _MOST_ID_CHARS: Final = 200
 
 
-class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -411,6 +413,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
 
     def _is_sending(self, job_id: str) -> bool:
         return job_id in self._submitter.sending
+
+    def _state_of(self, record: JobRecord) -> str:
+        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self.follower.now_us())
 
     def _check_usable(self) -> None:
         if self.governor.closed:

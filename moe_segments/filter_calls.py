@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from moe_segments.absent import UNSET, Unset
 from moe_segments.errors import InputError
 from moe_segments.fields import problem_of_name
-from moe_segments.job import unknown_of
+from moe_segments.job_info import unknown_of
 from moe_segments.limits import is_finite
 from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 

@@ -19,7 +19,7 @@ from moe_segments.errors import (
     SegmentBusy,
     TooManyRequests,
 )
-from moe_segments.job import unknown_of
+from moe_segments.job_info import unknown_of
 from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState
 from moe_segments.operations import check_operation
 

@@ -48,6 +48,7 @@ from moe_segments import (
     Governor,
     InputError,
     Job,
+    JobInfo,
     JobState,
     JournalAmbiguous,
     JournalError,
@@ -71,6 +72,7 @@ from moe_segments import (
     RawFilter,
     RemoveUsers,
     ReplaceUsers,
+    RunInfo,
     Segment,
     SegmentBusy,
     SegmentFilter,
@@ -254,6 +256,25 @@ async def attached(client: SegmentsClient) -> None:
     await job.refresh()
     if job.state in JobState.TERMINAL or job.state == JobState.ACCEPTED:
         assert_type(await job.result(), FileProcessed)
+
+
+async def listed_jobs(client: SegmentsClient, yesterday: datetime) -> None:
+    assert_type(client.jobs(), AsyncIterator[JobInfo])
+    async for info in client.jobs(state={JobState.FAILED}, segment="diwali", run="r1", since=yesterday, limit=10):
+        assert_type(info.id, str)
+        assert_type(info.segment, str | None)
+        assert_type(info.operation, Mapping[str, object])
+        assert_type(info.since, datetime)
+        assert_type(info.accepted, Accepted | None)
+        assert_type(info.result, FileProcessed | FileFailed | None)
+        assert_type(info.evidence, Evidence | None)
+        assert_type(info.figures, FileFigures)
+        assert_type(info.error, MoeSegmentsError | None)
+        assert_type(client.job(info.id).info, JobInfo)
+    async for run in client.runs(run="r1", since=yesterday, limit=1):
+        assert_type(run, RunInfo)
+        assert_type(run.counts, Mapping[str, int])
+        assert_type(run.started, datetime)
 
 
 # Many operations
