@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from moe_segments.files import check_file as check_file
     from moe_segments.files import clean_file as clean_file
     from moe_segments.files import split_file as split_file
+    from moe_segments.filter_calls import payload_from_json as payload_from_json
     from moe_segments.filters import ActionFilter as ActionFilter
     from moe_segments.filters import AttributeFilter as AttributeFilter
     from moe_segments.filters import Filter as Filter
@@ -78,7 +79,9 @@ if TYPE_CHECKING:
     from moe_segments.models import CreateFilterSegment as CreateFilterSegment
     from moe_segments.models import Credentials as Credentials
     from moe_segments.models import FileFailed as FileFailed
+    from moe_segments.models import FileOperation as FileOperation
     from moe_segments.models import FileProcessed as FileProcessed
+    from moe_segments.models import FilterOperation as FilterOperation
     from moe_segments.models import JobState as JobState
     from moe_segments.models import Operation as Operation
     from moe_segments.models import RemoveUsers as RemoveUsers
@@ -128,6 +131,7 @@ else:
         ),
         "moe_segments.figures": ("FileFigures",),
         "moe_segments.files": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
+        "moe_segments.filter_calls": ("payload_from_json",),
         "moe_segments.filters": (
             "ActionFilter",
             "AttributeFilter",
@@ -157,7 +161,9 @@ else:
             "CreateFilterSegment",
             "Credentials",
             "FileFailed",
+            "FileOperation",
             "FileProcessed",
+            "FilterOperation",
             "JobState",
             "Operation",
             "RemoveUsers",

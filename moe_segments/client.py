@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
-    from moe_segments.intake import Publish
+    from moe_segments.intake import AnyFile, Publish
     from moe_segments.many import Outcome
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.verdict import Preflight
 
-__all__ = ["SegmentsClient"]
+__all__ = ["SegmentsClient", "follower_of"]
 
 _MOST_ID_CHARS: Final = 200
 
@@ -82,7 +82,6 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     Attributes:
         governor: Usage, plans, and what to tell it of others' spending.
-        follower: The journal's state, for tools that read jobs and runs.
         limits: The quotas in force.
         scope: What shares one quota: workspace and data center.
 
@@ -140,20 +139,20 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         # A sandbox on this machine leaves no trace in the user's state directory.
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
-        self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
+        self._follower = Follower(engine, self.limits)
+        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
             self.settings,
-            follower=self.follower,
+            follower=self._follower,
             governor=self.governor,
             intake=self._intake,
             transport=self._transport,
             receiver=self._callbacks,
         )
         self._under_way = UnderWay(
-            self.settings, follower=self.follower, governor=self.governor, submitter=self._submitter
+            self.settings, follower=self._follower, governor=self.governor, submitter=self._submitter
         )
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -212,7 +211,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError("a client is opened once; make another one", "client")
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.follower.close)
+            stack.push_async_callback(self._follower.close)
             await self._open_journal()
             await self.governor.open(
                 self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
@@ -220,7 +219,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self.follower)
+                self._callbacks.bind(self.scope, self._follower)
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._under_way.name_the_lost()
             self._open = stack.pop_all()
@@ -228,11 +227,11 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     async def _open_journal(self) -> None:
         if self._witness_dir is None:
-            await self.follower.open()
+            await self._follower.open()
             return
         from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
 
-        await open_known(self.follower, self._witness_dir, self.scope)
+        await open_known(self._follower, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -267,9 +266,20 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             PreflightError: The file cannot be read.
         """
         self._check_usable()
-        if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
-            raise InputError("must be a create, add, remove or replace: others have no file", "operation")
-        return await self._intake.check(operation)
+        return await self._intake.check(_with_file(operation))
+
+    async def count_rows(self, operation: FileOperation) -> int:
+        """Read an operation's file once and count its values, for `rows=`. Nothing else of it is checked.
+
+        Args:
+            operation: A create, add, remove or replace.
+
+        Raises:
+            InputError: It is no file operation.
+            PreflightError: The file cannot be read, is empty, or is not what the service would take.
+        """
+        self._check_usable()
+        return await self._intake.count(_with_file(operation))
 
     @property
     def publishes(self) -> bool:
@@ -316,12 +326,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or os.urandom(8).hex(), operation)
-        record = self.follower.state.jobs.records.get(job.id)
+        record = self._follower.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
-        if record is not None and not self.follower.state.jobs.may_send(
-            job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
+        if record is not None and not self._follower.state.jobs.may_send(
+            job.id, retry_unknown=retry_unknown, now_us=self._follower.now_us()
         ):
             return job
         self._refuse_used_name(operation, job.id)
@@ -334,11 +344,11 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     def _refuse_used_name(self, operation: Operation | FilterOperation, job_id: str) -> None:
         """Refuse a create of a used name before its file is read. The journal decides once more when its turn comes."""
-        jobs = self.follower.state.jobs
+        jobs = self._follower.state.jobs
         record = jobs.records.get(job_id)
-        if record is not None and record.may_have_worked_at(self.follower.now_us()):
+        if record is not None and record.may_have_worked_at(self._follower.now_us()):
             return  # what became of it is unknown, and that is what its caller is to hear
-        used = name_used(self.follower.state, operation.op, operation.name, job_id)
+        used = name_used(self._follower.state, operation.op, operation.name, job_id)
         if used is not None:
             raise name_taken(str(operation.name), used)
 
@@ -394,6 +404,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return outcomes(
             self,
             operations,
+            follower=self._follower,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
@@ -409,13 +420,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return self._job(job_id, None)
 
     def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
-        return Job(job_id, self.follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
+        return Job(job_id, self._follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
 
     def _is_sending(self, job_id: str) -> bool:
         return job_id in self._submitter.sending
 
     def _state_of(self, record: JobRecord) -> str:
-        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self.follower.now_us())
+        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._follower.now_us())
 
     def _check_usable(self) -> None:
         if self.governor.closed:
@@ -424,6 +435,17 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
         if self._loop is not asyncio.get_running_loop():
             raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
+
+
+def follower_of(client: SegmentsClient) -> Follower:
+    """Return the follower of a client's journal, for the rooms of this package above the client; it is not public."""
+    return client._follower  # noqa: SLF001 - of this module's own class
+
+
+def _with_file(operation: FileOperation) -> AnyFile:
+    if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+        raise InputError("must be a create, add, remove or replace: others have no file", "operation")
+    return operation
 
 
 def _receiver_at(url: str) -> CallbackReceiver:

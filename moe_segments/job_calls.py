@@ -32,7 +32,7 @@ _STATES: Final = tuple(state for name, state in vars(JobState).items() if name.i
 class _Client(Protocol):
     """What these calls need of the client that has them."""
 
-    follower: Follower
+    _follower: Follower
 
     def _check_usable(self) -> None: ...
 
@@ -74,7 +74,7 @@ class JobCalls:
         """
         self._check_usable()
         wanted = _Wanted(states=_states(state), segment=segment, run=run, since_us=_since_us(since))
-        return _jobs(self.follower, self._state_of, wanted, _checked_limit(limit))
+        return _jobs(self._follower, self._state_of, wanted, _checked_limit(limit))
 
     def runs(
         self: _Client, *, run: str | None = None, since: datetime | None = None, limit: int | None = None
@@ -91,7 +91,7 @@ class JobCalls:
             JournalError: The journal cannot be read. Raised by the iteration.
         """
         self._check_usable()
-        return _runs(self.follower, self._state_of, run, _since_us(since), _checked_limit(limit))
+        return _runs(self._follower, self._state_of, run, _since_us(since), _checked_limit(limit))
 
 
 @attrs.frozen(kw_only=True)

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
+from moe_segments import JobState
 from moe_segments.cli import output
 from moe_segments.cli.quota import wait_s, waiting_sentence, what_it_waits_for
 from moe_segments.errors import JournalError
-from moe_segments.models import JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.bulk import check_key, row_of
-from moe_segments.cli import output
-from moe_segments.cli.jobs import told_acceptance
-from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
-from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
-from moe_segments.cli.session import open_session
-from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
-from moe_segments.models import (
+from moe_segments import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
@@ -23,17 +16,22 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
+from moe_segments.bulk import check_key, row_of
+from moe_segments.cli import output
+from moe_segments.cli.jobs import told_acceptance
+from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
+    from moe_segments import Job, Operation, SegmentsClient
     from moe_segments.bulk import BulkRow
     from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
     from moe_segments.cli.session import Session
-    from moe_segments.client import SegmentsClient
-    from moe_segments.job import Job
-    from moe_segments.models import Operation
 
 __all__ = ["submit_file", "submit_plain"]
 
