@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from moe_segments.errors import AuthenticationFailed as AuthenticationFailed
     from moe_segments.errors import BadRequest as BadRequest
     from moe_segments.errors import CallbackTimeout as CallbackTimeout
+    from moe_segments.errors import CallbackUnreadable as CallbackUnreadable
     from moe_segments.errors import Conflict as Conflict
     from moe_segments.errors import FileProcessingFailed as FileProcessingFailed
     from moe_segments.errors import Forbidden as Forbidden
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from moe_segments.errors import JournalAmbiguous as JournalAmbiguous
     from moe_segments.errors import JournalError as JournalError
     from moe_segments.errors import JournalMoved as JournalMoved
+    from moe_segments.errors import JournalReplaced as JournalReplaced
+    from moe_segments.errors import JournalUnavailable as JournalUnavailable
     from moe_segments.errors import MoeSegmentsError as MoeSegmentsError
     from moe_segments.errors import NameTaken as NameTaken
     from moe_segments.errors import NotFound as NotFound
@@ -108,6 +111,7 @@ else:
             "AuthenticationFailed",
             "BadRequest",
             "CallbackTimeout",
+            "CallbackUnreadable",
             "Conflict",
             "FileProcessingFailed",
             "Forbidden",
@@ -115,6 +119,8 @@ else:
             "JournalAmbiguous",
             "JournalError",
             "JournalMoved",
+            "JournalReplaced",
+            "JournalUnavailable",
             "MoeSegmentsError",
             "NameTaken",
             "NotFound",

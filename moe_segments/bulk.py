@@ -23,10 +23,14 @@ from moe_segments.errors import (
     ApiError,
     AuthenticationFailed,
     CallbackTimeout,
+    CallbackUnreadable,
     FileProcessingFailed,
     Forbidden,
     InputError,
+    JournalAmbiguous,
     JournalError,
+    JournalReplaced,
+    JournalUnavailable,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -79,14 +83,18 @@ EXIT_FAILED: Final = 1
 EXIT_INPUT: Final = 2
 EXIT_QUOTA: Final = 3
 EXIT_UNKNOWN: Final = 4
+EXIT_REPLACED: Final = 74  # EX_IOERR of sysexits.h
+EXIT_UNAVAILABLE: Final = 75  # EX_TEMPFAIL
 EXIT_INTERRUPTED: Final = 130
 
 # Which of several lines' codes a run ends with: look first, then mend, then wait, then read.
-_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
+_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_REPLACED, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
 _EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
+    ((JournalReplaced,), EXIT_REPLACED),
+    ((JournalUnavailable, JournalAmbiguous), EXIT_UNAVAILABLE),
     ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
     ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, CallbackTimeout), EXIT_UNKNOWN),
+    ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
 )
 _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.PROCESSED: EXIT_OK,
@@ -95,6 +103,7 @@ _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.FAILED: EXIT_FAILED,
     JobState.REFUSED: EXIT_FAILED,
     JobState.NOT_SENT: EXIT_FAILED,
+    JobState.UNREADABLE: EXIT_UNKNOWN,
 }
 _FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the journal dropped it
 _PLANNED_AT_ONCE: Final = 500
@@ -226,6 +235,7 @@ async def run_bulk(
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
         ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
+        JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
@@ -485,7 +495,7 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _problem_of(error: MoeSegmentsError | None) -> str | None:
+def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind
     """Why a job did not end well, as a row has room for it."""
     match error:
         case None:
@@ -497,6 +507,8 @@ def _problem_of(error: MoeSegmentsError | None) -> str | None:
             return f"HTTP {error.status} {told}".rstrip()
         case OutcomeUnknown():
             return ": ".join(text for text in (error.reason, error.title, error.description) if text)
+        case CallbackUnreadable():
+            return f"a callback came that cannot be read ({error.reason})"
         case NotSent():
             return error.reason
         case _:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from moe_segments.core.admission import name_used
+from moe_segments.core.wire import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
@@ -23,6 +24,7 @@ from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
+from moe_segments.pace import Pace
 from moe_segments.quota import name_taken
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentsClient", "follower_of"]
 
 _MOST_ID_CHARS: Final = 200
+_RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
 class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
@@ -140,7 +143,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._follower = Follower(engine, self.limits)
-        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
+        pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
+        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
@@ -149,6 +153,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             governor=self.governor,
             intake=self._intake,
             transport=self._transport,
+            pace=pace,
             receiver=self._callbacks,
         )
         self._under_way = UnderWay(
@@ -219,11 +224,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self._follower)
+                self._callbacks.bind(self.scope, self._follower, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._under_way.name_the_lost()
             self._open = stack.pop_all()
         return self
+
+    def _secrets(self) -> tuple[str, str]:
+        """What no callback may bring into the journal."""
+        return self._credentials.api_key, authorization(self._credentials).removeprefix("Basic ")
 
     async def _open_journal(self) -> None:
         if self._witness_dir is None:
@@ -239,7 +248,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent."""
+        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent.
+
+        Raises:
+            InputError: The client was opened in another event loop.
+        """
+        self._follower.check_place()
         try:
             await self.governor.close()
             await self._under_way.finish()
@@ -433,8 +447,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
-        if self._loop is not asyncio.get_running_loop():
-            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
+        self._follower.check_place()
 
 
 def follower_of(client: SegmentsClient) -> Follower:

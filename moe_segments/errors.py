@@ -22,6 +22,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadRequest",
     "CallbackTimeout",
+    "CallbackUnreadable",
     "Conflict",
     "FileProcessingFailed",
     "Forbidden",
@@ -29,6 +30,8 @@ __all__ = [
     "JournalAmbiguous",
     "JournalError",
     "JournalMoved",
+    "JournalReplaced",
+    "JournalUnavailable",
     "MoeSegmentsError",
     "NameTaken",
     "NoUsersMatched",
@@ -424,7 +427,7 @@ class NoUsersMatched(FileProcessingFailed):
     def __init__(
         self,
         segment_name: str,
-        request_id: str,
+        request_id: str | None,
         values_found: int,
         values_processed: int,
         db_name: str | None = None,
@@ -456,6 +459,27 @@ class CallbackTimeout(MoeSegmentsError):
         return f"job {self.job_id}: no callback within {_span(self.timeout_s)}; the job goes on"
 
 
+class CallbackUnreadable(MoeSegmentsError):
+    """A callback came that cannot be read, so it is not known how the file's processing ended.
+
+    The callback is kept in the journal, without secrets. A later one that can be read still ends the job.
+
+    Attributes:
+        job_id: The job; `client.job(job_id)` finds it again, also in another process.
+        reason: What did not fit, with its path; never a value of the callback.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id, self.reason = job_id, reason
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id}: a callback came that cannot be read ({self.reason}); "
+            f"'moe-segments jobs {self.job_id}' shows it; look at the segment before you repeat anything"
+        )
+
+
 class JournalError(MoeSegmentsError):
     """The journal cannot be used, so nothing is sent.
 
@@ -475,6 +499,21 @@ class JournalAmbiguous(JournalError):
     """The journal's answer was lost: what was told may be recorded, or not. Nothing is granted and nothing is sent.
 
     Telling it again is safe: a job is known by its id. What was reserved all the same counts until its lease.
+    """
+
+
+class JournalUnavailable(JournalError):
+    """The journal cannot be reached for now. Nothing was recorded; the same call may work later.
+
+    Operations that wait for quota or for a callback go on waiting.
+    """
+
+
+class JournalReplaced(JournalError):
+    """The log behind an open journal is not the log that was opened: the server or file went back, or was exchanged.
+
+    Fatal: every later call of this client or receiver fails in the same way, and everybody who waits is told at once.
+    Start the process again; the journal is then opened in doubt, and every window is taken for full.
     """
 
 

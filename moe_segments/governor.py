@@ -10,30 +10,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 import time
 from contextlib import ExitStack
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
-from moe_segments.core.admission import Admitted, Ask, Known, Later, Verdict, admit, passed
-from moe_segments.core.events import NeverSent, Opened, Quarantined, Trusted
-from moe_segments.errors import JournalError, MoeSegmentsError, NotSent
+from moe_segments.core.admission import Admitted, Ask, Known, Later, Paced, Verdict, admit, passed
+from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
+from moe_segments.core.pacing import PACED, grant_within
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
+from moe_segments.journal.outage import AWAY
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, refusal_for
 from moe_segments.quota_calls import QuotaCalls
 from moe_segments.waiting import Claims, Ticket, until_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
+    from moe_segments.pace import Pace, Place
     from moe_segments.quota_calls import AnyFile
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
 
+T = TypeVar("T")
+
 _SECOND_US: Final = 1_000_000
+_AFTER_OUTAGE_S: Final = 1.0  # between two tries to reach a journal that is away, besides the time each of them takes
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ALONE: Final = frozenset({0})  # the position of one who asks by itself
@@ -62,6 +69,7 @@ class Governor(QuotaCalls):
         limits: The quotas.
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
+        pace: What requests go through once they are granted; None where none do.
     """
 
     def __init__(
@@ -71,9 +79,12 @@ class Governor(QuotaCalls):
         *,
         clock: Callable[[], float] = boot_time_s,
         rows_of: Callable[[AnyFile], int | None] = lambda _: None,
+        pace: Pace | None = None,
     ) -> None:
         self.limits, self._rows_of = limits, rows_of
-        self._follower, self._clock = follower, clock
+        self._follower, self._clock, self._pace = follower, clock, pace
+        if pace is not None:
+            pace.on_room = self._kick_if_waiting
         self._queue: list[Ticket] = []
         self._claims = Claims(follower, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
@@ -128,6 +139,8 @@ class Governor(QuotaCalls):
             ticket.fail(NotSent("the client is closing"))
             self._claims.end(ticket)
         self._queue.clear()
+        if self._pace is not None:
+            await self._pace.close()
         self._set_timer(None)
         self._stop_watching()
         if self._passing is not None:
@@ -139,10 +152,11 @@ class Governor(QuotaCalls):
 
     # What the client asks
 
-    async def reserve(self, ask: Ask, *, max_wait_s: float = 0.0) -> Grant | None:
+    async def reserve(self, ask: Ask, *, max_wait_s: float = 0.0, place: Place | None = None) -> Grant | None:
         """Wait for leave to send one request, first come, first served.
 
-        Cancelling it frees the place in line, and gives back what was granted meanwhile.
+        Cancelling it frees the place in line, and gives back what was granted meanwhile. With a *place* in the pace
+        it is granted only when its turn there is near; that wait has no bound.
 
         Returns:
             The grant, durable; None when the journal knows the job and it is not to be sent again.
@@ -157,15 +171,19 @@ class Governor(QuotaCalls):
         """
         if self.closed:
             raise NotSent("the client is closing")
+        self._follower.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        if not self._queue and self._passing is None and self._follower.answers_now:
+        is_alone = not self._queue and self._passing is None and self._follower.answers_now
+        if is_alone and (place is None or place.pace.room(in_background=place.in_background)):
             outcome = self._decided_at_once(ask, deadline_s)
             if isinstance(outcome, MoeSegmentsError):
                 raise outcome
             if outcome is not _Still.WAITS:
+                if place is not None and outcome is not None:
+                    place.hold()
                 return outcome
-        ticket = Ticket(ask, deadline_s, loop.create_future())
+        ticket = Ticket(ask, deadline_s, loop.create_future(), place)
         self._queue.append(ticket)
         self._kick()
         try:
@@ -240,16 +258,16 @@ class Governor(QuotaCalls):
             self._stop_watching()
 
     async def _pass(self) -> None:
-        tickets = tuple(self._queue)
-        question = self._question(tickets)
+        tickets = self._to_be_decided()
+        if not tickets:
+            self._wait_for_room()
+            return
+        question, reserved = _noting(self._question(tickets))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
             verdicts, now_us = await self._follower.ask(question)
-        except Exception as error:  # noqa: BLE001 - handed to each who waits
-            self._drop(tickets)
-            for ticket in tickets:
-                self._claims.end(ticket)
-                ticket.fail(error)
+        except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
+            self._undecided(tickets, error, reserved)
             return
         for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():
             tickets[position].ask = ask
@@ -266,6 +284,43 @@ class Governor(QuotaCalls):
             _log.warning("a claim could not be written down, others may pass: %s", error)
         self._sleep(now_us)
 
+    def _to_be_decided(self) -> tuple[Ticket, ...]:
+        """Everyone who waits; those who wait for the pace alone only when it has room, or somebody new comes."""
+        if self._pace is None or self._pace.room() or any(ticket.fresh for ticket in self._queue):
+            return tuple(self._queue)
+        return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
+
+    def _undecided(self, tickets: Sequence[Ticket], error: Exception, reserved: Collection[str]) -> None:
+        """Let callers wait on while the journal is away; tell *error* to whoever it ends the wait of.
+
+        Args:
+            tickets: Of the callers.
+            error: Why nothing was decided.
+            reserved: The jobs that may have been reserved all the same, where the answer was lost.
+        """
+        now_s = asyncio.get_running_loop().time()
+        is_away = isinstance(error, JournalUnavailable | JournalAmbiguous)
+        is_lost = isinstance(error, JournalAmbiguous)
+        gone = [
+            ticket
+            for ticket in tickets
+            if not is_away or ticket.deadline_s <= now_s or (is_lost and ticket.ask.job in reserved)
+        ]
+        self._drop(gone)
+        for ticket in gone:
+            self._claims.end(ticket)
+            ticket.fail(error)
+        if not self._queue:
+            return
+        self._follower.outage.warn(
+            AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", len(self._queue), error
+        )
+        pause_s = _AFTER_OUTAGE_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
+        self._set_timer(max(0.001, min(pause_s, min(ticket.deadline_s for ticket in self._queue) - now_s)))
+        if not self._is_watching:
+            self._watching.enter_context(self._follower.watching())
+            self._is_watching = True
+
     def _question(self, tickets: Sequence[Ticket]) -> Question[tuple[list[Verdict], int]]:
         asks = [ticket.ask for ticket in tickets]
         ahead_for: set[int] = set()
@@ -273,10 +328,14 @@ class Governor(QuotaCalls):
         for position, ticket in enumerate(tickets):
             if ticket.fresh is (ticket.deadline_s < math.inf):
                 (ahead_for if ticket.fresh else patient).add(position)
+        pace = self._pace
+        paced = [ticket.place.in_background if pace and ticket.place else None for ticket in tickets]
+        room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
             verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)
-            return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (verdicts, now_us)
+            granted, verdicts = grant_within(state, verdicts, now_us, paced, room, has_spare=has_spare)
+            return granted, (verdicts, now_us)
 
         return question
 
@@ -294,6 +353,8 @@ class Governor(QuotaCalls):
             self._claims.end(ticket)
             ticket.fail(outcome)
         elif not ticket.future.done():
+            if ticket.place is not None and outcome is not None:
+                ticket.place.hold()
             ticket.future.set_result(outcome)
         else:
             self._claims.release(outcome)
@@ -310,12 +371,14 @@ class Governor(QuotaCalls):
             return _Still.WAITS
         if isinstance(verdict, Known):
             return None
+        if isinstance(verdict, Paced):
+            return _Still.WAITS
         return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:
             return
-        until_s = min(ticket.deadline_s for ticket in self._queue)
+        until_s = min((ticket.deadline_s for ticket in self._queue if ticket.verdict is not PACED), default=math.inf)
         waits_us = [_LONGEST_SLEEP_S * _SECOND_US]
         for verdict in {id(ticket.verdict): ticket.verdict for ticket in self._queue}.values():
             free_us = until_us(verdict)
@@ -324,9 +387,15 @@ class Governor(QuotaCalls):
         waits_us += [renewal_us - now_us for renewal_us in self._claims.renewals_us()]
         pause_s = min(until_s - asyncio.get_running_loop().time(), min(waits_us) / _SECOND_US)
         self._set_timer(max(0.001, pause_s))
+        self._wait_for_room()
         if not self._is_watching:
             self._watching.enter_context(self._follower.watching())
             self._is_watching = True
+
+    def _wait_for_room(self) -> None:
+        paced = [ticket.place for ticket in self._queue if ticket.place is not None and ticket.verdict is PACED]
+        if self._pace is not None and paced:
+            self._pace.wait_for_room(in_background=all(place.in_background for place in paced))
 
     def _stop_watching(self) -> None:
         self._watching.close()
@@ -336,6 +405,18 @@ class Governor(QuotaCalls):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._kick_if_waiting)
+
+
+def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
+    """Return *question*, and the jobs that any of its runs reserved."""
+    reserved: set[str] = set()
+
+    def noting(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], T]:
+        events, answer = question(state, now_us)
+        reserved.update(event.job for event in events if isinstance(event, Reserved))
+        return events, answer
+
+    return noting, reserved
 
 
 def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.core.jobs import recalled, remembered
 from moe_segments.core.wire_filters import are_other_filters
-from moe_segments.errors import CallbackTimeout, InputError, NoUsersMatched
+from moe_segments.errors import CallbackTimeout, InputError, JournalAmbiguous, JournalUnavailable, NoUsersMatched
 from moe_segments.figures import figures_of
 from moe_segments.job_info import Evidence, acceptance_of, evidence_of, failure_of, info_of
 from moe_segments.models import (
@@ -164,25 +164,35 @@ class Job:
         Raises:
             FileProcessingFailed: The service could not process the file.
             NoUsersMatched: It did, and the segment that was created or replaced has no user.
+            CallbackUnreadable: A callback came that cannot be read. A later one may still end the job: ask again.
             CallbackTimeout: Nothing within *timeout*. The job goes on.
             OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
             ApiError: The service refused the operation.
             NotSent: It was never sent.
             InputError: No callback can come: it was submitted without a receiver, or has none.
-            JournalError: The journal cannot be read.
+            JournalReplaced: The journal is another one than was opened.
+            JournalError: The journal cannot be read. One that is away for a while is waited for.
         """
-        await self.refresh()
+        await self._refresh_if_reachable()
         if not self._record.awaits_callback and not self._record.terminal and self._record.attempt:
             raise InputError(
                 "no callback can come for this job: it was submitted without a receiver of ours; "
                 "`accepted` is all there will be",
                 "callbacks",
             )
-        await self.wait_until(lambda record: record.terminal, timeout)
+        await self.wait_until(lambda record: record.terminal or record.is_unreadable, timeout)
         processed = self._outcome(timeout)
         raises = self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users
         self._look_at(processed, raise_on_zero_users=raises)
         return processed
+
+    async def _refresh_if_reachable(self) -> None:
+        """Read on; a journal that is away is waited for, where the job is known."""
+        try:
+            await self.refresh()
+        except (JournalUnavailable, JournalAmbiguous):
+            if self.id not in self._follower.state.jobs.records:
+                raise
 
     def _look_at(self, processed: FileProcessed, *, raise_on_zero_users: bool) -> None:
         for warning in self.figures.warnings:
@@ -211,7 +221,7 @@ class Job:
         if record.state == JobState.PROCESSED:
             result: Any = record.result  # from the journal, which wrote it from the callback's value
             return FileProcessed(**result)
-        state = record.state_at(self._follower.now_us())
+        state = JobState.UNREADABLE if record.is_unreadable else record.state_at(self._follower.now_us())
         raise failure_of(record, state) or CallbackTimeout(self.id, timeout_s or 0.0)
 
 

@@ -11,6 +11,7 @@ from moe_segments.core.wire import error_kind
 from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
+    CallbackUnreadable,
     FileProcessingFailed,
     MoeSegmentsError,
     NotSent,
@@ -77,6 +78,7 @@ class JobInfo:
         status: The last HTTP status, None before an answer.
         accepted: What the service answered when it took the operation.
         result: What the callback said.
+        unreadable: What came instead of a callback that can be read: its text, and why it cannot; None otherwise.
         evidence: What resolved it although its answer was lost.
         figures: What became of its file's rows.
         error: Why it did not end well, as `Job.result` raises it; None when it did, or has not ended.
@@ -98,6 +100,7 @@ class JobInfo:
     status: int | None
     accepted: Accepted | None
     result: FileProcessed | FileFailed | None
+    unreadable: Mapping[str, object] | None = attrs.field(hash=False)
     evidence: Evidence | None
     figures: FileFigures
     error: MoeSegmentsError | None = attrs.field(eq=False)
@@ -155,6 +158,7 @@ def info_of(record: JobRecord, state: str) -> JobInfo:
         status=record.status,
         accepted=acceptance_of(record),
         result=_result_of(record),
+        unreadable=dict(record.unread) if record.is_unreadable and record.unread is not None else None,
         evidence=evidence_of(record),
         figures=figures_of(record),
         error=failure_of(record, state),
@@ -196,6 +200,8 @@ def failure_of(record: JobRecord, state: str) -> MoeSegmentsError | None:
             return NotSent(record.reason or "it was called off")
         case JobState.UNKNOWN:
             return unknown_of(record)
+        case JobState.UNREADABLE:
+            return CallbackUnreadable(record.id, record.unreadable_reason)
         case _:
             return None
 

@@ -13,6 +13,7 @@ import attrs
 from moe_segments.errors import (
     CallbackTimeout,
     JournalError,
+    JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.job import Job
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Operation
@@ -107,6 +109,8 @@ class _Many:
             async for job_id, operation in _each(source):
                 check_operation(operation, "operations")
                 await self._room.acquire()
+                if isinstance(self._failure, JournalReplaced):  # nothing more can be sent
+                    break
                 before = self._last.get(operation.name)
                 task = loop.create_task(self._one(job_id, operation, before))
                 self._last[operation.name] = task
@@ -137,6 +141,8 @@ class _Many:
             self.done.put_nowait(Outcome(operation=operation, error=held_back))
             return False
         outcome = await self._outcome(job_id, operation)
+        if isinstance(outcome.error, JournalReplaced):
+            self._failure = self._failure or outcome.error
         self.done.put_nowait(outcome)
         return _clears_the_way(outcome)
 
@@ -183,8 +189,10 @@ class _Many:
         """An unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
-            if awaited and await job.wait_until(lambda record: record.settled, self._timeout_for(job)):
+            if awaited and await job.wait_until(_has_news, self._timeout_for(job)):
                 return await self._result(operation, job)
+        except JournalReplaced as lost:
+            self._failure = self._failure or lost
         except MoeSegmentsError as later:
             return Outcome(operation=operation, job=job, error=later)
         if job.record.state == JobState.ACCEPTED:  # the list showed it; only its callback never came
@@ -214,6 +222,10 @@ def _pause_s(error: TooManyRequests, tries: int) -> float:
     """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
     named_s = 0.0 if error.limit or error.ready_at is None else error.ready_at.timestamp() - time.time()
     return max(named_s, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries))
+
+
+def _has_news(record: JobRecord) -> bool:
+    return record.settled or record.is_unreadable
 
 
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.core.events import Adopted
-from moe_segments.errors import MoeSegmentsError
+from moe_segments.errors import JournalAmbiguous, JournalReplaced, JournalUnavailable, MoeSegmentsError
 from moe_segments.models import CreateFileSegment, CreateFilterSegment, JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from moe_segments.core.jobs import JobRecord
     from moe_segments.journal.follower import Follower
     from moe_segments.reading import Reader
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Seeker"]
 
+T = TypeVar("T")
+
+_AFTER_OUTAGE_S: Final = 1.0
 _SECOND_US: Final = 1_000_000
 _LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown create is looked for
@@ -57,8 +64,9 @@ class Seeker:
 
     def _looked(self, task: asyncio.Task[None], job_id: str) -> None:
         self._looking.pop(job_id, None)
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            mistake = None if isinstance(error, MoeSegmentsError) else error
+            _log.error("job %s: the search for its segment ended: %s", job_id, error, exc_info=mistake)
 
     async def _seek(self, job_id: str) -> None:
         """Look for the segment of an unknown create, at growing distances, until it is found or D has passed."""
@@ -70,17 +78,31 @@ class Seeker:
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
-                found, service_s = await self._reader.listed(str(record.operation["name"]), max_wait_s=late_s)
+                name = str(record.operation["name"])
+                listing = partial(self._reader.look_up, name, max_wait_s=late_s)
+                found, service_s = await self._reached(job_id, listing)
+            except JournalReplaced:
+                raise
             except MoeSegmentsError as error:
                 _log.info("job %s: looking for its segment failed: %s", job_id, error)
                 continue
             oldest_s = self._sent_at_s(record, service_s)
             for segment in found:
                 if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
-                    await self._follower.record(
-                        Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
-                    )
+                    adopted = Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
+                    await self._reached(job_id, partial(self._follower.record, adopted))
                     return
+
+    async def _reached(self, job_id: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what *call* returns; repeat it while the journal is away."""
+        while True:
+            try:
+                return await call()
+            except (JournalUnavailable, JournalAmbiguous) as error:
+                self._follower.outage.warn(
+                    f"search {job_id}", "job %s: the search for its segment waits for the journal: %s", job_id, error
+                )
+            await asyncio.sleep(_AFTER_OUTAGE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
 
     def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
         """When the job's last send was reserved, on the service's clock as its `Date` just showed it.

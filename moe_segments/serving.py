@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import FILE_CONTENT_TYPES
@@ -122,8 +123,8 @@ def _check_headers(response: aiohttp.ClientResponse, source: str) -> None:
         raise PreflightError(
             source, f"is served as {response.content_type[:100]!r}: MoEngage takes {', '.join(FILE_CONTENT_TYPES)}"
         )
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise PreflightError(source, "is served compressed: MoEngage takes plain text")
+    if coding := foreign_coding(", ".join(response.headers.getall("Content-Encoding", ()))):
+        raise PreflightError(source, f"is served compressed, with Content-Encoding {coding}: MoEngage takes plain text")
 
 
 def _why(error: Exception) -> str:

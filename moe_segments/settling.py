@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -22,6 +21,8 @@ from moe_segments.errors import (
     AnswerShapeError,
     ApiError,
     JournalError,
+    JournalMoved,
+    JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
@@ -31,7 +32,7 @@ from moe_segments.job import facts_of
 from moe_segments.limits import ACTIVE_SEGMENTS
 from moe_segments.models import Accepted, CreateFilterSegment, UpdateFilterSegment
 from moe_segments.quota import moment_of
-from moe_segments.transport import Delivery, Maybe, Replied, Unsent
+from moe_segments.transport import NOT_IN_TIME, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +46,8 @@ if TYPE_CHECKING:
     from moe_segments.settings import Settings
     from moe_segments.submission import Submission
 
-__all__ = ["LATE", "NOT_IN_TIME", "Settler"]
+__all__ = ["LATE", "Settler"]
 
-NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
 LATE: Final = NotSent(NOT_IN_TIME.reason)
 
 _SECOND_US: Final = 1_000_000
@@ -189,15 +189,22 @@ class Settler:
                 self._follower.record_now(events)
             else:
                 await self._follower.record(*events)
+        except (JournalMoved, JournalReplaced):  # for good
+            raise
         except JournalError as error:
             await asyncio.shield(self._record_again(error, *events))
 
     async def _record_again(self, error: JournalError, *events: Event) -> None:
         for pause_s in _RECORD_PAUSES_S:
-            _log.warning("an outcome could not be written down, trying again: %s", error)
+            self._follower.outage.warn("outcome", "an outcome could not be written down, trying again: %s", error)
             await asyncio.sleep(pause_s)
-            with suppress(JournalError):
+            try:
                 await self._follower.record(*events)
+            except (JournalMoved, JournalReplaced):
+                raise
+            except JournalError as failed:
+                error = failed
+            else:
                 return
         await self._follower.record(*events)
 

@@ -1,12 +1,13 @@
 """Operations under way in one client, each in a task of its own; and what is left of those whose process is gone.
 
 Whoever submitted may go away at any moment: the task ends all the same, and the journal has its outcome. Closing waits
-for what holds a reservation and calls off the rest.
+for what was sent and calls off the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.events import NeverSent, OwnerGone
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UnderWay"]
 
+_log = logging.getLogger("moe_segments.client")
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
@@ -53,8 +55,8 @@ class UnderWay:
             if not task.done():  # it was called off
                 await asyncio.wait([task])
         except asyncio.CancelledError:
-            task.add_done_callback(self._carried_out)
-            if not submission.granted and not task.done():
+            task.add_done_callback(self._carried_out_unheard)
+            if not submission.left and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             raise
@@ -63,10 +65,20 @@ class UnderWay:
             raise _closed(submission)
         task.result()
 
+    def _carried_out_unheard(self, task: asyncio.Task[None]) -> None:
+        """End a submission whose caller is gone: the journal has its outcome, and the log its error."""
+        job_id = self._tasks[task].job_id
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, MoeSegmentsError):
+            _log.warning("job %s: it failed after its caller had gone: %s", job_id, error)
+        elif error is not None:
+            _log.error("job %s: it failed after its caller had gone", job_id, exc_info=error)
+        self._carried_out(task)
+
     def _carried_out(self, task: asyncio.Task[None]) -> None:
         submission = self._tasks.pop(task)
         if not task.cancelled():
-            task.exception()  # its caller may be gone; the journal has it
+            task.exception()  # told to its caller, or logged
         record = self._follower.state.jobs.records.get(submission.job_id)
         if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
             self._seeker.look_for(record.id)
@@ -75,7 +87,7 @@ class UnderWay:
         """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
         await self._seeker.stop()
         for task, submission in self._tasks.items():
-            if not submission.granted:  # it waits between two sends
+            if not submission.left:  # it waits, perhaps between two sends
                 task.cancel()
                 submission.end()  # before its first step it could not say so itself
         await self._submitter.reader.quiet(self._answers_within_s)
@@ -114,6 +126,6 @@ def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
 def _closed(submission: Submission) -> MoeSegmentsError:
     if submission.doubt is not None:
         return submission.doubt
-    if submission.granted:
+    if submission.left:
         return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
     return NotSent("the client is closing")

@@ -32,7 +32,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     },
     {
         "receiver": ("receiver", "tokens", "receiver_app", "receiver_asgi", "receiver_inbox"),
-        "governor": ("governor", "quota", "quota_calls", "waiting"),
+        "governor": ("governor", "pace", "quota", "quota_calls", "waiting"),
     },
     {
         "transport": ("transport", "connector"),

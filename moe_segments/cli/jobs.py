@@ -74,6 +74,7 @@ def _told(info: JobInfo) -> dict[str, object]:
         "accepted": told_acceptance(info.accepted),
         "evidence": None if info.evidence is None else attrs.asdict(info.evidence),
         "result": _told_result(info.result),
+        "unreadable": info.unreadable,
         "warning": row["warning"],
         "error": row["error"],
     }
@@ -106,5 +107,5 @@ def _cells(info: JobInfo) -> Sequence[Text | str]:
 
 def _text(value: object) -> Text:
     if isinstance(value, dict):
-        return Text(", ".join(f"{name} {part}" for name, part in value.items()))
-    return Text(output.clock_time(value) if isinstance(value, datetime) else str(value))
+        return Text(output.clean(", ".join(f"{name} {part}" for name, part in value.items())))
+    return Text(output.clean(output.clock_time(value) if isinstance(value, datetime) else str(value)))

@@ -74,12 +74,12 @@ def _tell_called_off(source: str, common: Common) -> None:
 
 def _of_copy(report: CopyReport, scope: str) -> str:
     if report.was_complete and not report.late:
-        return f"the journal of {scope} is at {report.to} already, with all of its {report.batches} batches"
+        return f"the journal of {scope} is at {report.to} already, with {report.jobs} jobs"
     if report.was_complete:
         return f"{report.late} batches that were written at the old place since then are at {report.to}, too"
     return (
-        f"the journal of {scope} is at {report.to} now, all {report.batches} batches compared; the old place is closed "
-        "and says so to whoever uses it: give the new URL to every process"
+        f"the journal of {scope} is at {report.to} now, {report.jobs} jobs and all usage compared; the old place is "
+        "closed, says so to whoever uses it and keeps the log: give the new URL to every process"
     )
 
 

@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -26,12 +27,12 @@ from moe_segments.cli.progress import watching
 from moe_segments.cli.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
-from moe_segments.errors import InputError
+from moe_segments.errors import InputError, JournalError, JournalReplaced
 from moe_segments.manifest import read_manifest
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.text import Text
@@ -106,7 +107,7 @@ async def _bulk(
             output.note("stopped before anything was sent")
             raise
         output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
-        async with watching(client, run_id, len(manifest.entries)):
+        async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
                 client,
                 manifest,
@@ -118,11 +119,35 @@ async def _bulk(
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
             )
-        quotas = quota_line(await client.governor.usage())
+        quotas = await _quotas(client)
     _show_report(report, common)
     _explain(report, session)
     output.note(quotas)
     return report.exit_code
+
+
+async def _quotas(client: SegmentsClient) -> str:
+    try:
+        return quota_line(await client.governor.usage())
+    except JournalError as error:  # the report counts, and what the quotas are now does not
+        return f"the quotas cannot be read: {error}"
+
+
+@asynccontextmanager
+async def _resumable(run_id: str) -> AsyncIterator[None]:
+    """Say how a run goes on that its journal has ended."""
+    try:
+        yield
+    except JournalReplaced:
+        output.note(
+            f"run {run_id} stopped: the same command resumes it; operations that the journal has lost are sent again"
+        )
+        raise
+    except JournalError:
+        output.note(
+            f"run {run_id} stopped: the same command resumes it when the journal is back; nothing is sent twice"
+        )
+        raise
 
 
 async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
@@ -193,6 +218,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
         yield "some operations were not sent: the same command tries them again"
     if report.counts.get(JobState.UNKNOWN):
         yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
+    if report.counts.get(JobState.UNREADABLE):
+        yield "some callbacks cannot be read: 'moe-segments jobs JOB' shows what came; look at these segments"
     if report.counts.get(JobState.ACCEPTED) and not session.receives:
         yield (
             "no callback can come here, so how processing ended is not known; "

@@ -33,6 +33,7 @@ _WORDS: Final[Mapping[str, str]] = {
     JobState.RESERVED: "on its way",
     JobState.ACCEPTED: "being processed",
     JobState.NOT_SENT: "not sent",
+    JobState.UNREADABLE: "with an unreadable callback",
 }
 
 
@@ -108,7 +109,8 @@ class _Bar:
 
     def update(self, run: RunInfo, full: LimitUsage | None) -> None:
         wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
-        self._progress.update(self._task, completed=run.ended, description=", ".join(_words(run)) + wait)
+        ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
+        self._progress.update(self._task, completed=ended, description=", ".join(_words(run)) + wait)
 
 
 class _Lines:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, exit_code_of
 from moe_segments.cli.output import is_lost, note
-from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
+from moe_segments.errors import (
+    AuthenticationFailed,
+    InputError,
+    JournalAmbiguous,
+    JournalUnavailable,
+    MoeSegmentsError,
+    PreflightError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -86,6 +93,8 @@ def _hint(error: MoeSegmentsError) -> str:
     """What a user of the command line can do, where the error's own sentence cannot know it."""
     if isinstance(error, AuthenticationFailed):
         return "; check MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER"
+    if isinstance(error, JournalUnavailable | JournalAmbiguous):
+        return "; run the same command again later"
     if isinstance(error, PreflightError) and error.report is not None:
         return "; 'moe-segments preflight FILE' shows every line, and mends what can be mended with --fix OUT"
     return ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
-from moe_segments.cli.running import run
+from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_sandbox, real_settings
 from moe_segments.errors import InputError
 from moe_segments.settings import is_loopback
@@ -53,7 +53,8 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
             f"receiving callbacks for {credentials.scope} on port {receiver.port}, known as {receiver.public_url}; "
             "give that address to the other commands as MOE_CALLBACK_URL; Ctrl-C ends it"
         )
-        await stop.wait()
+        with suppress(Stopped):
+            await unless_stopped(receiver.until_replaced(), stop)
     return EXIT_OK
 
 

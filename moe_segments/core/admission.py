@@ -43,6 +43,7 @@ __all__ = [
     "Known",
     "Later",
     "NameUsed",
+    "Paced",
     "TooLarge",
     "Verdict",
     "admit",
@@ -150,7 +151,12 @@ class Known:
     """The journal knows this job already, and it is not to be sent (again)."""
 
 
-Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | NameUsed | Known
+@attrs.frozen
+class Paced:
+    """Its quotas have room; it waits for the pace, without a reservation. See `core.pacing`."""
+
+
+Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | NameUsed | Known | Paced
 _LAST_MOMENT_US: Final = 2**62
 
 

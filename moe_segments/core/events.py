@@ -275,7 +275,7 @@ class CallbackReceived:
         attempt: The send.
         digest: SHA-256 of the body, hex: the same body twice is one callback.
         outcome: "processed", "failed" or "unparsed".
-        body: The decoded fields; for "unparsed" the text as it came under `raw`.
+        body: The decoded fields; for "unparsed" `reason`, and under `raw` the text as it came. Without secrets.
         values_found: Rows the service found, where it said so.
     """
 
@@ -417,7 +417,7 @@ class Stayed:
 
 @attrs.frozen
 class Copying:
-    """What follows is carried over from another log; nothing is decided here before `Copied`.
+    """The start of a migration from another log; nothing is decided before `Copied`.
 
     Attributes:
         place: Where that log is, as it may be shown.
@@ -435,7 +435,7 @@ class Copied:
 
     Attributes:
         origins: The logs that this one stands for, by identity, with the last version that was carried over.
-        postponed_us: How much earlier the other log's clock may be: what it held ends so much later here.
+        postponed_us: How much later everything before it ends; earlier versions of this package set it.
     """
 
     name: ClassVar[str] = "copied"

@@ -52,6 +52,7 @@ KEEP_DAYS: Final = 90  # how long a finished job is remembered
 _CONFLICT: Final = 409
 _TOO_MANY: Final = 429
 _SECOND_US: Final = 1_000_000
+_RAW_CHARS: Final = 4_096  # of a callback that cannot be read; its batch holds all of it
 _KINDS: Final[Mapping[str, type[Operation | FilterOperation]]] = {
     kind.op: kind for kind in (*get_args(Operation), *get_args(FilterOperation))
 }
@@ -114,6 +115,7 @@ class JobRecord:
         digest: The terminal callback's digest.
         conflicts: Later callbacks that said something else.
         unparsed: A callback came that could not be read.
+        unread: Why the last such callback could not be read, and the beginning of it: `reason`, `raw`.
         adopted: The service's list showed its segment.
         adopted_created: When the service created the segment that was found, ISO 8601.
     """
@@ -139,6 +141,7 @@ class JobRecord:
     digest: str | None = None
     conflicts: int = 0
     unparsed: bool = False
+    unread: Mapping[str, object] | None = None
     adopted: bool = False
     adopted_created: str | None = None
 
@@ -152,11 +155,23 @@ class JobRecord:
         """Terminal, or accepted with no callback to wait for."""
         return self.terminal or (self.state == JobState.ACCEPTED and not self.awaits_callback)
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the only callback that came cannot be read."""
+        return self.unparsed and self.state in (JobState.RESERVED, JobState.ACCEPTED, JobState.UNKNOWN)
+
+    @property
+    def unreadable_reason(self) -> str:
+        """Why the callback cannot be read."""
+        return str((self.unread or {}).get("reason") or "it is not as documented")
+
     def state_at(self, now_us: int) -> str:
         """Its state at a time: a send without news is unknown once its attempt must be over."""
-        if self.state == JobState.RESERVED and now_us >= self.doubt_us:
-            return JobState.UNKNOWN
-        return self.state
+        if self.state == JobState.RESERVED and now_us < self.doubt_us:
+            return JobState.RESERVED
+        if self.is_unreadable:
+            return JobState.UNREADABLE
+        return JobState.UNKNOWN if self.state == JobState.RESERVED else self.state
 
     def may_have_worked_at(self, now_us: int) -> bool:
         """Whether a send of it so far may have worked, at a time at which it is to be sent once more."""
@@ -310,6 +325,7 @@ class Jobs:
         record.awaits_callback = event.token_sha256 is not None
         record.busy_until_us = lease_us + (self._allowance_us if record.awaits_callback else 0)
         record.duplicate_possible = event.duplicate_possible
+        record.unparsed, record.unread = False, None  # of an earlier send
         if event.token_sha256 is not None:
             self.tokens[event.token_sha256] = (event.job, event.attempt)
         for key in event.keys:
@@ -403,6 +419,8 @@ class Jobs:
             return
         if event.outcome == "unparsed":
             record.unparsed = True
+            reason, raw = event.body.get("reason"), str(event.body.get("raw") or "")
+            record.unread = {"reason": reason, "raw": raw if len(raw) <= _RAW_CHARS else f"{raw[:_RAW_CHARS]}…"}
             return
         self._enter(record, JobState.PROCESSED if event.outcome == "processed" else JobState.FAILED, at_us)
         record.result, record.digest = event.body, event.digest
@@ -434,12 +452,6 @@ class Jobs:
         if name and cs_id:
             key = f"id:{cs_id}"
             self.aliases[str(name)], self.aliases[key] = key, str(name)
-
-    def postpone(self, by_us: int) -> None:
-        """Let what is expected of every job be expected so much later."""
-        for record in self.records.values():
-            record.busy_until_us += by_us * bool(record.busy_until_us)
-            record.doubt_us += by_us * bool(record.doubt_us)
 
     # Remembering
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state import WorkspaceState
 
-__all__ = ["restore", "take"]
+__all__ = ["postponed", "restore", "take"]
 
 _FORMAT: Final = 2  # of the data; 1 had no number
 _NAMES: Final = tuple(field.name for field in attrs.fields(JobRecord))
 _DEFAULTS: Final = tuple(field.default for field in attrs.fields(JobRecord))
 _VALUES: Final = attrgetter(*_NAMES)
+_HOLDS: Final = ("operations", "users", "called")
 
 
 def take(state: WorkspaceState) -> Mapping[str, object]:
@@ -67,6 +68,61 @@ def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
     state.moved = Moved(**moved) if moved else None
     state.copying = Copying(**copying) if copying else None
     state.origins = dict(data.get("origins", {}))
+
+
+def postponed(data: Mapping[str, Any], by_us: int) -> Mapping[str, Any]:
+    """Return what `take` made with every time later by *by_us*: it was stamped by a clock that is so much behind."""
+    ledger, jobs = data["ledger"], data["jobs"]
+
+    def later(value: int | None) -> int | None:
+        return value and value + by_us  # None and 0 say that there is no such time
+
+    def entries(of: list[list[int]]) -> list[list[int]]:
+        return [[u_us + by_us, weight] for u_us, weight in of]
+
+    def row(fields: Mapping[str, Any]) -> dict[str, Any]:
+        holds = {name: _hold_postponed(fields[name], by_us) for name in _HOLDS if name in fields}
+        return {**fields, "reserved_us": fields["reserved_us"] + by_us, **holds}
+
+    return {
+        **data,
+        "now_us": data["now_us"] + by_us,
+        "claims": {
+            job: [*cost, until_us + by_us, passed_by] for job, (*cost, until_us, passed_by) in data["claims"].items()
+        },
+        "ledger": {
+            **ledger,
+            "entries": [entries(of) for of in ledger["entries"]],
+            "calls": {key: entries(of) for key, of in ledger["calls"].items()},
+            "rows": {row_id: row(fields) for row_id, fields in ledger["rows"].items()},
+            "active": {
+                **ledger["active"],
+                "full_until_us": later(ledger["active"]["full_until_us"]),
+                "leases": [
+                    [of, name, later(until_us), *rest] for of, name, until_us, *rest in ledger["active"]["leases"]
+                ],
+            },
+            "windows": [
+                [limit, later(throttled_us), probing, strikes, later(quarantined_us)]
+                for limit, throttled_us, probing, strikes, quarantined_us in ledger["windows"]
+            ],
+            "external": [[*amounts, at_us + by_us] for *amounts, at_us in ledger["external"]],
+        },
+        "jobs": {
+            **jobs,
+            "records": [
+                record | {name: later(record[name]) for name in ("busy_until_us", "doubt_us") if name in record}
+                for record in jobs["records"]
+            ],
+        },
+    }
+
+
+def _hold_postponed(hold: list[int | None] | None, by_us: int) -> list[int | None] | None:
+    if hold is None:
+        return None
+    weight, *times = hold
+    return [weight, *(None if time is None else time + by_us for time in times)]
 
 
 def _from_first_format(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -40,7 +40,9 @@ class Journal(Protocol):
     Versions count from 1 without gaps. A batch's `at_us` is the engine's clock or the last batch's, whichever
     is later, so time never runs backwards in a log. An appended batch survives the process, and for a durable
     engine the power. An engine that cannot keep this raises `JournalError` and appends nothing; one that cannot
-    tell, since an answer was lost, raises `JournalAmbiguous`, and is asked again with the same batch id.
+    tell, since an answer was lost, raises `JournalAmbiguous`, and is asked again with the same batch id. While its
+    server is away a call tries for a bounded time, then raises `JournalUnavailable`. Once the log is not the one that
+    was opened, as it went back or was exchanged, every call raises `JournalReplaced`, `changed` included.
 
     Attributes:
         journal_id: The log's identity, random, made with it; a copied or new log has another history.

@@ -1,7 +1,7 @@
 """Ask a journal again whose answer was lost, with the same batch id, for a while and no longer.
 
-An engine that cannot tell whether it wrote raises `JournalAmbiguous`; one that cannot reach its server now, and may
-soon, `Unreachable`. Asking again with the same batch id is safe, since a batch is appended once whatever happens, and
+An engine that cannot tell whether it wrote raises `JournalAmbiguous`; one that cannot reach its server for now,
+`JournalUnavailable`. Asking again with the same batch id is safe, since a batch is appended once whatever happens, and
 the answer tells. Meanwhile nothing is granted; what stays unknown is raised, and whatever was written then counts until
 its lease.
 """
@@ -14,30 +14,50 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Unreachable", "surely"]
+__all__ = ["held", "surely"]
 
 T = TypeVar("T")
 
 # Below the send fence, so that what is granted after all may still start.
 _FOR_S: Final = 15.0
 _PAUSES_S: Final = (0.0, 0.05, 0.2, 0.5, 1.0)  # the last one goes on
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
 _log = logging.getLogger("moe_segments.journal")
 
 
-class Unreachable(JournalError):
-    """Nothing was asked, so nothing was recorded; it may work soon."""
+async def held(attempt: Callable[[], Awaitable[T]], until_s: float) -> T:
+    """Return what *attempt* returns; repeat it with a growing pause while the server cannot be reached.
+
+    Args:
+        attempt: Asks nothing of the server before it is connected, so that it can be repeated.
+        until_s: The moment of the last repetition, on the loop's clock.
+
+    Raises:
+        JournalUnavailable: The server could not be reached until then.
+    """
+    time, pause_s = asyncio.get_running_loop().time, _FIRST_PAUSE_S
+    while True:
+        try:
+            return await attempt()
+        except JournalUnavailable:
+            if time() + pause_s > until_s:
+                raise
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def surely(call: Callable[[], Awaitable[T]]) -> T:
+async def surely(call: Callable[[], Awaitable[T]], warn: Callable[[str], None] = _log.warning) -> T:
     """What *call* returns, made again with a growing pause while its outcome is unknown, for 15 seconds.
 
     Args:
         call: One call to an engine, with the same batch id each time.
+        warn: Logs that it is asked again.
 
     Raises:
         JournalAmbiguous: It is still unknown whether anything was written.
@@ -46,7 +66,7 @@ async def surely(call: Callable[[], Awaitable[T]]) -> T:
     try:
         return await call()
     except JournalAmbiguous as error:
-        _log.warning("asking the journal again whether this was written: %s", error)
+        warn(f"asking the journal again whether this was written: {error}")
         lost: JournalError = error
     loop = asyncio.get_running_loop()
     until_s = loop.time() + _FOR_S
@@ -56,6 +76,9 @@ async def surely(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
         try:
             return await call()
-        except (JournalAmbiguous, Unreachable) as error:  # what it says of this call, it does not say of the first
+        except (
+            JournalAmbiguous,
+            JournalUnavailable,
+        ) as error:  # what it says of this call, it does not say of the first
             lost = error
     raise JournalAmbiguous(lost.problem) from lost

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Final
 
-__all__ = ["Bell"]
+__all__ = ["LISTENING_POLL_S", "Bell"]
+
+# How often a log is looked at whose server tells of every append: a safety net, for many processes a light one.
+LISTENING_POLL_S: Final = 5.0
 
 
 class Bell:

@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from moe_segments.core.events import (
     Adopted,
@@ -29,8 +29,9 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.state import WorkspaceState
-from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.errors import InputError, JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.again import surely
+from moe_segments.journal.outage import AWAY, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -46,6 +47,7 @@ Question: TypeAlias = "Callable[[WorkspaceState, int], tuple[Sequence[Event], T]
 
 _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
+_ANSWERS_WITHIN_S: Final = 2.0  # else a journal is taken for away by those who ask how it is
 _CHECKPOINT_EVERY: Final = 2_000  # batches
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
 # What became of sends that were under way when the log moved: whoever moves it carries that over, too.
@@ -88,6 +90,7 @@ class Follower:
     Attributes:
         state: The folded state; read it, never change it.
         journal: The engine.
+        outage: What warns of a journal that cannot be used.
     """
 
     def __init__(self, journal: Journal, limits: QuotaLimits, *, compacts: bool = True) -> None:
@@ -108,6 +111,10 @@ class Follower:
         self._watch: asyncio.Task[None] | None = None
         self._checkpointed = 0
         self._pid = os.getpid()
+        self._home: asyncio.AbstractEventLoop | None = None  # where it was opened
+        self.outage = Outage()
+        self._replaced: JournalReplaced | None = None
+        self._ends: list[asyncio.Future[None]] = []  # of those who wait for nothing else
 
     async def open(self) -> None:
         """Open the journal and read it to its end.
@@ -116,7 +123,7 @@ class Follower:
             JournalError: It cannot be used.
         """
         await self.journal.open()
-        self._pid = os.getpid()
+        self._pid, self._home, self._replaced = os.getpid(), asyncio.get_running_loop(), None
         await self.refresh()
         self._checkpointed = self.state.version
 
@@ -129,7 +136,7 @@ class Follower:
         while self._flush is not None:
             await asyncio.wait([self._flush])
         closed = JournalError("the journal was closed while its news was awaited; open it again and ask for the job")
-        for waiters in self._waiters.values():
+        for waiters in (*self._waiters.values(), self._ends):
             _fail(waiters, closed)
         await self.journal.close()
 
@@ -156,8 +163,10 @@ class Follower:
             JournalError: Nothing is granted. What was decided may have been written all the same, where the engine
                 cannot tell; then it counts until its lease.
         """
+        self._refuse_replaced()
         if self._is_free:
             return self.ask_now(question)
+        self.check_place()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
         self._begin()
@@ -165,7 +174,7 @@ class Follower:
 
     def ask_now(self, question: Question[T]) -> T:
         """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
-        self._check_process()
+        self.check_place()
         one: _Asked[T] = _Asked(question, None)
         self._loop = asyncio.get_running_loop()
 
@@ -196,8 +205,10 @@ class Follower:
         Raises:
             JournalError: It may or may not be written.
         """
+        self._refuse_replaced()
         if self._is_free:
             return self.record_now(events)
+        self.check_place()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
@@ -205,7 +216,7 @@ class Follower:
 
     def record_now(self, events: Sequence[Event]) -> int:
         """As `record`, within this step of the loop. Only where `answers_now`."""
-        self._check_process()
+        self.check_place()
         batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
         self._fold(
             [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
@@ -215,11 +226,67 @@ class Follower:
         return batch.at_us
 
     async def refresh(self) -> None:
-        """Read what other processes have written meanwhile. Callers at the same time share one read."""
+        """Read what other processes have written meanwhile. Callers at the same time share one read.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        self.check_place()
+        self._refuse_replaced()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._refreshing.append(future)
         self._begin()
         await future
+
+    # Health
+
+    async def check(self, timeout_s: float = _ANSWERS_WITHIN_S) -> None:
+        """Return when the journal answers and is the one that was opened. For readiness probes.
+
+        Args:
+            timeout_s: Longest wait for its answer, seconds.
+
+        Raises:
+            JournalError: It does not answer, has moved, or is another one; the message says what helps.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.refresh()
+        except TimeoutError:
+            raise JournalUnavailable(f"the journal did not answer within {timeout_s:g} s") from None
+        if self.state.barred is not None:
+            raise self.state.barred
+
+    async def until_replaced(self) -> NoReturn:
+        """Wait until the journal turns out to be another one than was opened, which is watched meanwhile.
+
+        Raises:
+            JournalReplaced: It is.
+            JournalError: It was closed.
+        """
+        self._refuse_replaced()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.append(future)
+        try:
+            with self.watching():
+                await future
+        finally:
+            self._ends.remove(future)
+        raise AssertionError("only an error ends it")
+
+    def _refuse_replaced(self) -> None:
+        if self._replaced is not None:
+            raise self._replaced
+
+    def _failed(self, error: Exception) -> None:
+        """Note that a call failed. One that says that the journal is another one is the last: tell everybody."""
+        if not isinstance(error, JournalReplaced) or self._replaced is not None:
+            return
+        self._replaced = error
+        _log.error("this process cannot go on with its journal: %s", error)
+        for waiters in (*self._waiters.values(), self._ends):
+            _fail(waiters, error)
+        self._tell_listeners()
 
     # Waking
 
@@ -236,7 +303,10 @@ class Follower:
 
         Raises:
             JournalMoved: It goes on elsewhere, so nothing new will be heard here.
+            JournalReplaced: It is another journal than was opened.
         """
+        self.check_place()
+        self._refuse_replaced()
         if self.state.barred is not None:
             raise self.state.barred
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -266,22 +336,40 @@ class Follower:
                 self._watch = None
 
     async def _watch_journal(self) -> None:
-        while True:
+        """Read on as the journal changes, whatever fails meanwhile, until it is closed or found to be another one."""
+        while self._replaced is None:
             try:
                 if await self.journal.changed(self.state.version, _WATCH_S):
                     await self.refresh()
-            except JournalError as error:
-                _log.warning("the journal cannot be read for changes, trying again: %s", error)
+                self.outage.over()
+            except Exception as error:  # noqa: BLE001 - whoever waits would wait for ever
+                self._failed(error)
+                self._warn_of_outage(error)
                 await asyncio.sleep(_AFTER_FAILURE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
+
+    def _warn_of_outage(self, error: Exception) -> None:
+        if isinstance(error, JournalReplaced):  # which was said
+            return
+        mistake = None if isinstance(error, JournalError) else error
+        kind = "mistake" if mistake else AWAY
+        self.outage.warn(kind, "the journal cannot be read, whoever waits goes on waiting: %s", error, error=mistake)
 
     # Flushing
 
-    def _check_process(self) -> None:
+    def check_place(self) -> None:
+        """Refuse a call from where this cannot work.
+
+        Raises:
+            JournalError: From a child process that was forked after the journal was opened.
+            InputError: From another event loop than that it was opened in.
+        """
         if os.getpid() != self._pid:
             raise JournalError("this journal was opened before a fork; open a client of its own in the child process")
+        if self._home is not None and self._home is not asyncio.get_running_loop():
+            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
 
     def _begin(self) -> None:
-        self._check_process()
+        self.check_place()
         if self._flush is None:
             self._flush = asyncio.get_running_loop().create_task(self._run())
 
@@ -293,8 +381,19 @@ class Follower:
                 await self._flush_refreshing()
                 self._notify()
                 await self._checkpoint_if_due()
+        except Exception as error:  # noqa: BLE001 - whoever asked would wait for ever
+            self.outage.warn("mistake", "a step of the journal failed: %s", error, error=error)
+            self._fail_everybody(error)
         finally:
             self._flush = None
+
+    def _fail_everybody(self, error: Exception) -> None:
+        facts, self._facts = self._facts, []
+        asked, self._asked = self._asked, []
+        refreshing, self._refreshing = self._refreshing, []
+        _fail([future for _, future in facts], error)
+        _fail([one.future for one in asked if one.future], error)
+        _fail(refreshing, error)
 
     @property
     def _is_free(self) -> bool:
@@ -314,11 +413,13 @@ class Follower:
         events = [event for told, _ in facts for event in told]
         batch_id = self._new_id()
         try:
-            batch = await surely(lambda: self.journal.append(events, batch_id=batch_id))
+            batch = await surely(lambda: self.journal.append(events, batch_id=batch_id), self._warn_of_doubt)
             await self._catch_up(batch)
         except Exception as error:  # noqa: BLE001 - handed to each who told
+            self._failed(error)
             _fail([future for _, future in facts], error)
             return
+        self.outage.over()
         for told, future in facts:
             try:
                 self._refuse_if_moved(told)
@@ -348,13 +449,18 @@ class Follower:
         try:
             self._decided(await self._transact(asked))
         except Exception as error:  # noqa: BLE001 - handed to each who asked
+            self._failed(error)
             self.state.take_back()
             _fail([one.future for one in asked if one.future], error)
             return
+        self.outage.over()
         self._asked[:0] = [one for one in asked if not one.answered]
         for one in asked:
             if one.answered:
                 _deliver(one)
+
+    def _warn_of_doubt(self, text: str) -> None:
+        self.outage.warn("doubt", "%s", text)
 
     async def _transact(self, asked: Sequence[_Asked[object]]) -> Batch | None:
         """Decide and append. Where an answer was lost, whoever asked gets the answer of the run that was written."""
@@ -368,7 +474,7 @@ class Follower:
                 lost.append([one.run for one in asked])
                 raise
 
-        batch = await surely(call)
+        batch = await surely(call, self._warn_of_doubt)
         if lost and batch is not None:
             _put_back(asked, lost, batch)
         return batch
@@ -416,8 +522,10 @@ class Follower:
         try:
             self._fold(await self.journal.read(self.state.version))
         except Exception as error:  # noqa: BLE001 - handed to each who asked
+            self._failed(error)
             _fail(refreshing, error)
             return
+        self.outage.over()
         for future in refreshing:
             if not future.done():
                 future.set_result(None)
@@ -442,8 +550,11 @@ class Follower:
         self._jumped = False
         if self._stirred:
             self._stirred = False
-            for listener in tuple(self._listeners):
-                listener()
+            self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
 
     def _wake(self, changed: Iterable[str | None]) -> None:
         # A checkpoint may stand for anything, so whoever waits looks again.
@@ -472,7 +583,8 @@ class Follower:
                 self.state.version, checkpoint, keep_since_us=self.state.now_us - _KEEP_IDS_US
             )
         except JournalError as error:
-            _log.warning("the journal was not compacted, it goes on growing: %s", error)
+            self._failed(error)
+            self.outage.warn("compaction", "the journal was not compacted, it goes on growing: %s", error)
 
 
 def _made_now(call: Coroutine[object, object, T]) -> T:

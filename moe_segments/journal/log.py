@@ -10,6 +10,7 @@ import attrs
 from moe_segments.core import events as told
 from moe_segments.journal.moving import existing_journal
 from moe_segments.journal.whole import whole_log
+from moe_segments.models import JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -125,8 +126,9 @@ def _answered(event: told.Answered) -> str:
 
 def _callback(event: told.CallbackReceived) -> str:
     found = "" if event.values_found is None else f", {event.values_found:,} values found"
-    reason = event.body.get("error_message")
-    return f"{_send(event)}: {event.outcome}{found}{f': {reason}' if reason else ''}"
+    reason = event.body.get("error_message") or event.body.get("reason")
+    outcome = JobState.UNREADABLE if event.outcome == "unparsed" else event.outcome
+    return f"{_send(event)}: {outcome}{found}{f': {reason}' if reason else ''}"
 
 
 def _unknown(event: told.Unknown) -> str:

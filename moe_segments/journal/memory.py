@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from moe_segments.core.events import Batch
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalError, JournalReplaced
 from moe_segments.journal.bell import Bell
 from moe_segments.journal.clock import BootClock
 
@@ -123,7 +123,7 @@ class MemoryJournal:
 
     def _refuse_beyond(self, version: int) -> None:
         if version > self._last_version():
-            raise JournalError(
+            raise JournalReplaced(
                 f"version {version} was asked for and the log in memory ends at {self._last_version()}: "
                 "it is another log than the one that was read; open it again"
             )

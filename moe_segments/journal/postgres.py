@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.core.events import Batch
 from moe_segments.errors import JournalError
-from moe_segments.journal.bell import Bell
+from moe_segments.journal.bell import LISTENING_POLL_S, Bell
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.postgres_listener import Listener
 from moe_segments.journal.postgres_log import PostgresLog, View
@@ -202,12 +202,19 @@ class PostgresJournal:
             self._listener = Listener(self._target, self._log.channel, self._heard)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
-        while max(self._told, self._log.tip) <= after and await self._run(self._log.last_version) <= after:
+        while max(self._told, self._log.tip) <= after:
+            tip = self._log.tip
+            if await self._run(self._log.last_version) > after:
+                if self._listener is not None and self._log.tip > max(self._told, tip):
+                    self._listener.missed()
+                return True
             rest_s = until_s - loop.time()
             if rest_s <= 0:
                 return False
             jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads the polls of many processes
-            await self._bell.heard(min(rest_s, self._poll_s * jitter))
+            is_told = self._listener is not None and self._listener.is_heard
+            poll_s = max(self._poll_s, LISTENING_POLL_S) if is_told else self._poll_s
+            await self._bell.heard(min(rest_s, poll_s * jitter))
         return True
 
     # Calls, one at a time
@@ -215,8 +222,10 @@ class PostgresJournal:
     async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first calls off what goes on."""
         self._check_usable()
+        until_s = self._log.session.hold()  # the wait for the turn included
         async with self._turn:
             self._check_usable()
+            self._log.session.until_s = until_s
             return await work()
 
     def _check_usable(self) -> None:
@@ -230,8 +239,9 @@ class PostgresJournal:
 
     async def _transact(self, after: int, decide: Decide, batch_id: str) -> Batch | None:
         if batch_id in self._ids and (stored := await self._log.stored(batch_id)) is not None:
-            return stored
+            return await self._log.confirmed(stored)
         self._remember(batch_id)
+        self._log.take_up_what_the_host_has_seen()
         is_read = after != self._log.tip
         view = await self._log.look(after) if is_read else self._log.guess()
         for _ in range(_UNLOCKED_TRIES):
@@ -243,9 +253,10 @@ class PostgresJournal:
                 return None
             answer = await self._log.append(events, batch_id, after=after, view=view)
             if isinstance(answer, Batch):
-                return self._told_others(answer)
+                return await self._log.confirmed(self._told_others(answer))
             view, is_read = answer, True
-        return await self._transact_locked(after, decide, batch_id)
+        batch = await self._transact_locked(after, decide, batch_id)
+        return batch and await self._log.confirmed(batch)
 
     async def _transact_locked(self, after: int, decide: Decide, batch_id: str) -> Batch | None:
         """Take the lock, then decide: nobody can be quicker."""

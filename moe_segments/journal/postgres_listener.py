@@ -13,13 +13,12 @@ import random
 import re
 from typing import TYPE_CHECKING, Final
 
-import psycopg
-
-from moe_segments.journal.postgres_session import connected
-from moe_segments.journal.postgres_wire import cut
+from moe_segments.journal.postgres_session import connected, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import psycopg
 
     from moe_segments.journal.postgres_url import Target
 
@@ -37,13 +36,20 @@ class Listener:
         target: Of the server.
         channel: What is listened to, a name without quotation marks.
         heard: Called in the loop with each version that was told, and with 0 when something may have been missed.
+
+    Attributes:
+        is_heard: The connection listens, and nothing was missed since something was heard.
     """
 
     def __init__(self, target: Target, channel: str, heard: Callable[[int], None]) -> None:
         self._target, self._channel, self._heard = target, channel, heard
         self._connection: psycopg.AsyncConnection | None = None
-        self._is_closed = False
+        self._is_closed = self.is_heard = False
         self._task = asyncio.get_running_loop().create_task(self._listen())
+
+    def missed(self) -> None:
+        """Rely on looking again: an append was found that was not told of."""
+        self.is_heard = False
 
     async def close(self) -> None:
         """Hear no more. Idempotent."""
@@ -60,13 +66,17 @@ class Listener:
             try:
                 async with await connected(self._target) as self._connection:
                     await self._begin(self._connection)
-                    failures = 0
+                    failures, self.is_heard = 0, True
                     self._heard(0)
                     async for told in self._connection.notifies():
+                        self.is_heard = True
                         self._heard(int(told.payload) if _VERSION.fullmatch(told.payload) else 0)
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 - looking again finds everything
                 # The command connection says what is wrong, to those who can act on it.
                 _log.debug("the journal's notifications were lost, listening again: %s", type(error).__name__)
+            if self.is_heard:  # who waits looks, now and more often
+                self.is_heard = False
+                self._heard(0)
             self._connection = None
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             failures += 1

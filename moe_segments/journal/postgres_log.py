@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.events import Batch, decode, encode
-from moe_segments.errors import JournalAmbiguous, JournalError
+from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal import postgres_schema as sql
-from moe_segments.journal.again import Unreachable
 from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.postgres_session import Lost, Session
 from moe_segments.journal.witness import Sighting
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Event
     from moe_segments.journal import Clock
+    from moe_segments.journal.postgres_session import Row
     from moe_segments.journal.postgres_url import Target
-    from moe_segments.journal.postgres_wire import Row
 
 __all__ = ["PostgresLog", "View"]
 
@@ -143,13 +142,10 @@ class PostgresLog:
                 f"the journal's witness in {state_dir} cannot be read or made ({error.strerror}): give this user "
                 "access to that directory"
             ) from error
-        await self.last_version()
+        self._tip = await self._end()
         seen = self._witness.seen
         kept = await self._read(sql.ID_AT, seen.version) if seen is not None else None
-        doubt = self._witness.doubt(self._sighting(), is_new=self.is_new, batch_id=kept[0] if kept else None)
-        if doubt is None:
-            self._witness.note(self._sighting())
-        return doubt
+        return self._witness.examine(self._sighting(), is_new=self.is_new, batch_id=kept[0] if kept else None)
 
     async def close(self) -> None:
         """Let go of everything. Idempotent."""
@@ -164,6 +160,7 @@ class PostgresLog:
         Raises:
             JournalError: The server cannot be asked, or its log is not the one that was seen.
         """
+        self.take_up_what_the_host_has_seen()
         row = await self._read(sql.LOOK, min(self._tip.version, after), after)
         assert row is not None
         found, clock_us = row
@@ -171,12 +168,35 @@ class PostgresLog:
 
     async def last_version(self) -> int:
         """The last version there is. The cheapest look."""
-        row = await self._read(sql.LAST)
-        last = _Tip(*row) if row is not None else _Tip()
+        self.take_up_what_the_host_has_seen()
+        last = await self._end()
         if last.version < self._tip.version or (last.version == self._tip.version and last.id != self._tip.id):
             raise self._exchanged(last.version)
-        self._saw(last)
         return last.version
+
+    async def _end(self) -> _Tip:
+        row = await self._read(sql.LAST)
+        return _Tip(*row) if row is not None else _Tip()
+
+    def take_up_what_the_host_has_seen(self) -> None:
+        """Ask the server from now on for what another process of this host has seen, where that is more."""
+        seen = self._witness.ahead(self._sighting())
+        if seen is not None:
+            self._tip = _Tip(seen.version, seen.batch_id)
+
+    async def confirmed(self, batch: Batch) -> Batch:
+        """Return *batch* once the log was found to hold what other processes of this host saw meanwhile.
+
+        Raises:
+            JournalReplaced: It holds something else.
+            JournalAmbiguous: The server could not be asked.
+        """
+        if self._witness.ahead(self._sighting()) is not None:
+            try:
+                await self.look(batch.version)
+            except JournalUnavailable as error:
+                raise JournalAmbiguous(error.problem) from error
+        return batch
 
     async def stored(self, batch_id: str) -> Batch | None:
         """The batch of that id, if the log holds it."""
@@ -206,6 +226,7 @@ class PostgresLog:
 
     async def record(self, events: Sequence[Event], batch_id: str) -> Batch:
         """Append what happened, whatever the version. One round trip; errors as `append`."""
+        self.take_up_what_the_host_has_seen()
         row = await self._write(batch_id, encode(events), None, None)
         answer = self._answer(row, batch_id, events, 0)
         assert isinstance(answer, Batch)
@@ -270,8 +291,8 @@ class PostgresLog:
         await self.session.ready()  # which finds the log's number
         return await self.session.row(self._statement(statement), (self._number, *values))
 
-    def _unanswered(self, lost: Lost) -> Unreachable:
-        return Unreachable(
+    def _unanswered(self, lost: Lost) -> JournalUnavailable:
+        return JournalUnavailable(
             f"{lost.reason} from the journal's server, and nothing was recorded: see that it runs and can be reached, "
             f"then try again ({self.place})"
         )
@@ -325,7 +346,9 @@ class PostgresLog:
         self._time(clock_us)
         match outcome:
             case "added":
-                self._saw(_Tip(version, batch_id, at_us))
+                counts = any(isinstance(event, Reserved | Trusted) for event in events)
+                self._tip = _Tip(version, batch_id, at_us)
+                self._witness.note(self._sighting(), counts=counts)
                 return Batch(version, batch_id, at_us, tuple(events))
             case "stored":
                 return Batch(version, batch_id, at_us, decode(shown))
@@ -342,7 +365,7 @@ class PostgresLog:
             missed.insert(0, Batch(version, f"checkpoint-{version}", at_us, decode(state)))
         begin = missed[0].version if kept is not None else after + 1
         if [batch.version for batch in missed] != list(range(begin, begin + len(missed))):
-            raise JournalError(f"the journal is damaged: batches after version {after} are missing ({self.place})")
+            raise JournalReplaced(f"the journal is damaged: batches after version {after} are missing ({self.place})")
         return View(self._tip.version, missed, max(clock_us, self._tip.at_us))
 
     def _confirm(self, rows: Sequence[Any], after: int) -> None:
@@ -352,7 +375,9 @@ class PostgresLog:
         is_other = 0 <= place < len(rows) and rows[place][1] != self._tip.id
         if is_other or last.version < max(self._tip.version, after):
             raise self._exchanged(last.version, after)
-        self._saw(last)
+        is_news, self._tip = last.version > self._tip.version, last
+        if is_news:
+            self._witness.note(self._sighting(), {row[0]: row[1] for row in rows}, is_ours=False)
 
     def _time(self, clock_us: int) -> int:
         """The clock as the server reads it, kept for `now_us`; or the one given in its place."""
@@ -361,16 +386,11 @@ class PostgresLog:
         self._read_at_us = clock_us, self._boot_us()
         return clock_us
 
-    def _saw(self, tip: _Tip) -> None:
-        if tip.version > self._tip.version:
-            self._tip = tip
-            self._witness.note(self._sighting())
-
     def _sighting(self) -> Sighting:
         return Sighting(self.journal_id, self._tip.version, self.place, self._tip.id)
 
-    def _exchanged(self, version: int, reached: int | None = 0) -> JournalError:
-        return JournalError(
+    def _exchanged(self, version: int, reached: int | None = 0) -> JournalReplaced:
+        return JournalReplaced(
             f"the journal ends at version {version} and version {max(self._tip.version, reached or 0)} was seen of it, "
             "or another history: it was put back, failed over to a server that lagged, or exchanged while it was open; "
             f"nothing was recorded: end every process that uses it, and start again ({self.place})"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import errors
 
-from moe_segments.errors import JournalError
-from moe_segments.journal.again import Unreachable
+from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +62,7 @@ _BY_KIND: Final[Mapping[type[psycopg.Error], str]] = {
     errors.ObjectNotInPrerequisiteState: _ISOLATION,
     errors.QueryCanceled: _CANCELLED,
 }
-_MAY_WORK_SOON: Final = (errors.LockNotAvailable, errors.QueryCanceled)
+_MAY_WORK_SOON: Final = (errors.LockNotAvailable, errors.QueryCanceled, errors.DiskFull, errors.ReadOnlySqlTransaction)
 _FOR_GOOD: Final = frozenset(("28", "3D", "42"))
 _AT_THE_DOOR: Final[Mapping[str, str]] = {
     "28": "see to the user name, the password and pg_hba.conf",
@@ -93,7 +92,9 @@ def explain(error: psycopg.Error, place: str) -> JournalError:
     text = _BY_KIND.get(type(error))
     if text is None:
         text = f"the journal cannot be used; {_NOTHING}: see to the cause and try again"
-    kind = Unreachable if isinstance(error, _MAY_WORK_SOON) else JournalError
+    kind: type[JournalError] = JournalUnavailable if isinstance(error, _MAY_WORK_SOON) else JournalError
+    if text == _GONE:
+        kind = JournalReplaced
     return kind(f"{text} ({place}: {_said(error)})")
 
 
@@ -104,7 +105,7 @@ def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalErro
         said = said.replace(secret, "***")
     code = next((code for words, code in _SAID if words in said), "")
     helps = _AT_THE_DOOR.get(code, _ELSE)
-    kind = JournalError if code in _FOR_GOOD else Unreachable
+    kind = JournalError if code in _FOR_GOOD else JournalUnavailable
     return kind(f"the journal's server cannot be reached, {_NOTHING}: {helps} ({place}: {said})")
 
 

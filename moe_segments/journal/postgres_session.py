@@ -12,26 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NoReturn
+import select
+import socket
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import psycopg
 from psycopg import conninfo
 
-from moe_segments.errors import InputError, JournalError
-from moe_segments.journal.again import Unreachable
+from moe_segments.errors import InputError, JournalError, JournalUnavailable
+from moe_segments.journal.again import held
 from moe_segments.journal.postgres_problems import explain, is_refusal, unreachable
 from moe_segments.journal.postgres_url import ACCEPTED_RISK
-from moe_segments.journal.postgres_wire import Wire, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from moe_segments.journal.postgres_url import Target
-    from moe_segments.journal.postgres_wire import Row
 
-__all__ = ["Lost", "Session", "connected", "place_of"]
+__all__ = ["Lost", "Row", "Session", "connected", "cut", "place_of"]
+
+Row: TypeAlias = "tuple[Any, ...]"  # what a column holds, only its statement tells
 
 _OLDEST: Final = 120_000
 _CONNECT_S: Final = "10"
@@ -113,7 +115,7 @@ async def connected(target: Target) -> psycopg.AsyncConnection:
     given = conninfo.conninfo_to_dict(target.conninfo)
     defaults = {key: value for key, value in _DEFAULTS.items() if key not in given}
     whole = conninfo.make_conninfo(target.conninfo, **defaults)
-    return await psycopg.AsyncConnection.connect(whole, autocommit=True, prepare_threshold=None)
+    return await psycopg.AsyncConnection.connect(whole, autocommit=True)
 
 
 class Session:
@@ -125,43 +127,53 @@ class Session:
 
     Attributes:
         place: The server as it may be shown.
+        until_s: Until when the call that goes on tries to reach the server, on the loop's clock; see `hold`.
         is_direct: The server answers itself, with no pooler between; known once there was a connection.
     """
 
     def __init__(self, target: Target, begun: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
         self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
-        self._wire: Wire | None = None
+        self._connection: psycopg.AsyncConnection | None = None
+        self._failure: str | None = None  # of the last try to connect
+        self.until_s = 0.0
         self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
-        self._let_go()
+        await self._let_go()
 
-    async def ready(self) -> Wire:
-        """The connection, made anew where there is none or the old one is dead. Nothing has been asked yet.
+    def hold(self) -> float:
+        """Return until when a call that is made now tries to reach the server, on the loop's clock."""
+        return asyncio.get_running_loop().time() + self._target.timeout_s
+
+    async def ready(self) -> psycopg.AsyncConnection:
+        """Return the connection, made anew where there is none or the old one is dead. Nothing has been asked yet.
 
         Raises:
-            JournalError: There is no server, or none that may keep a journal.
+            JournalUnavailable: The server could not be reached until `until_s`.
+            JournalError: There is no server that may keep a journal.
         """
-        if self._wire is not None and self._wire.is_dead:
-            self._let_go()
-        if self._wire is None:
-            self._wire = await self._new()
-        return self._wire
+        if self._connection is not None and (self._connection.closed or _has_news(self._connection)):
+            await self._let_go()  # a server that has something to say unasked says goodbye
+        if self._connection is None:
+            if self._failure is not None and asyncio.get_running_loop().time() > self.until_s:
+                raise JournalUnavailable(self._failure)  # the calls before this one have tried all the time
+            self._connection = await held(self._new, self.until_s)
+        return self._connection
 
     async def row(self, statement: bytes, values: Sequence[object]) -> Row | None:
-        """The first row that one statement, a transaction of its own, answers with. One round trip.
+        """Return the first row of the answer to one statement, a transaction of its own. One round trip.
 
         Raises:
             JournalError: There is no server, or it refused.
             Lost: No answer came.
         """
-        wire = await self.ready()
-        try:
-            return await wire.row(statement, values)
-        except psycopg.Error as error:
-            self._fail(error, wire)
+        async with self._answering(await self.ready()) as connection:
+            # As text, so that one prepared statement serves numbers of every size.
+            texts = [None if value is None else str(value) for value in values]
+            cursor = await connection.execute(statement, texts, prepare=True)
+            return await cursor.fetchone()
 
     async def begin(self, statement: bytes, values: Sequence[object]) -> Row | None:
         """Begin a transaction with *statement*; end it with `commit` or `rollback`. Two round trips.
@@ -169,16 +181,16 @@ class Session:
         Not one, in a pipeline: the driver ends that with a flush, at which the server no longer looks whether the
         client falls silent within its transaction.
         """
-        with self._lent(await self.ready()) as connection:
+        async with self._answering(await self.ready()) as connection:
             await connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED")
             cursor = await connection.execute(statement, values)
             return await cursor.fetchone()
 
     async def commit(self, statement: bytes, values: Sequence[object]) -> Row | None:
         """Run *statement* in the open transaction and commit it. One round trip."""
-        if self._wire is None:
+        if self._connection is None:
             raise Lost("the connection was lost within a transaction")
-        with self._lent(self._wire) as connection:
+        async with self._answering(self._connection) as connection:
             async with connection.pipeline():
                 cursor = await connection.execute(statement, values)
                 await connection.execute(b"COMMIT")
@@ -186,32 +198,36 @@ class Session:
 
     async def rollback(self) -> None:
         """Undo the open transaction, if there is one left."""
-        wire = self._wire
-        if wire is None or wire.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+        open_one = self._connection
+        if open_one is None or open_one.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             return
-        with suppress(Lost, JournalError), self._lent(wire) as connection:
-            await connection.execute(b"ROLLBACK")
+        with suppress(Lost, JournalError):
+            async with self._answering(open_one) as connection:
+                await connection.execute(b"ROLLBACK")
             return
-        self._let_go()  # the server ends what a lost connection began
+        await self._let_go()  # the server ends what a lost connection began
 
-    async def _new(self) -> Wire:
+    async def _new(self) -> psycopg.AsyncConnection:
         connection = await self._attempt()
         if isinstance(connection, JournalError):
+            self._failure = connection.problem
             raise connection
         try:
-            with self._greeting(connection):
+            async with self._answering(connection, self._greeting_s):
                 self.is_direct = await self._check(connection)
+                if not self.is_direct:  # the next transaction may run in another session of the server's
+                    connection.prepare_threshold = None
                 await self._begun(connection)
         except Lost as lost:
-            raise Unreachable(
+            raise JournalUnavailable(
                 f"the journal's server went away while it was greeted, nothing was recorded: {lost.reason}; "
                 f"see that it runs and try again ({self.place})"
             ) from None
         except BaseException:
             await connection.close()
             raise
-        self._greeting_s = self._target.timeout_s
-        return Wire(connection, self._target.timeout_s, prepares=self.is_direct)
+        self._greeting_s, self._failure = self._target.timeout_s, None
+        return connection
 
     async def _attempt(self) -> psycopg.AsyncConnection | JournalError:
         # Returned and not raised: the driver's error holds the password, and must not hang on to ours.
@@ -229,8 +245,8 @@ class Session:
                 f"the journal needs PostgreSQL {_OLDEST // 10_000} or later and this is {server.version // 10_000} "
                 f"({self.place})"
             )
-        if server.is_standby:
-            raise JournalError(
+        if server.is_standby:  # for now: a fail-over may be under way
+            raise JournalUnavailable(
                 f"the journal's server is a standby, which takes no writes ({self.place}): name the primary, or every "
                 "host with target_session_attrs=read-write, in the journal URL"
             )
@@ -246,41 +262,54 @@ class Session:
             await connection.execute(b"SET default_transaction_isolation = 'read committed'")
         return is_direct
 
-    @contextmanager
-    def _greeting(self, connection: psycopg.AsyncConnection) -> Iterator[None]:
-        """Give the connection up where no answer comes; tell a lost answer from a refusal."""
-        timer = asyncio.get_running_loop().call_later(self._greeting_s, cut, connection)
+    @asynccontextmanager
+    async def _answering(
+        self, connection: psycopg.AsyncConnection, timeout_s: float | None = None
+    ) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Use *connection* for a call; cut it where no answer comes in time, and tell a lost answer from a refusal.
+
+        Cut, and not cancelled: a cancelled call first asks the server to give it up, and waits until it has.
+        """
+        timeout_s = self._target.timeout_s if timeout_s is None else timeout_s
+        timer = asyncio.get_running_loop().call_later(timeout_s, cut, connection)
         try:
-            yield
+            yield connection
         except psycopg.Error as error:
             if is_refusal(error):
                 raise explain(error, self.place) from error
             is_late = timer.when() <= asyncio.get_running_loop().time()
-            connection.pgconn.finish()
-            raise Lost(_lost(self._greeting_s, is_late=is_late)) from None
+            await self._drop(connection)
+            raise Lost(_lost(timeout_s, is_late=is_late)) from None
+        except asyncio.CancelledError:
+            if connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:  # its answer may still come
+                await self._drop(connection)
+            raise
         finally:
             timer.cancel()
 
-    @contextmanager
-    def _lent(self, wire: Wire) -> Iterator[psycopg.AsyncConnection]:
-        """The connection for the driver's own calls, whose errors are told apart as `row`'s are."""
-        try:
-            with wire.lent() as connection:
-                yield connection
-        except psycopg.Error as error:
-            self._fail(error, wire)
+    async def _let_go(self) -> None:
+        if self._connection is not None:
+            await self._drop(self._connection)
 
-    def _fail(self, error: psycopg.Error, wire: Wire) -> NoReturn:
-        """Raise what *error* means: the server has refused, or the answer was lost, and then the connection is."""
-        if is_refusal(error):
-            raise explain(error, self.place) from error
-        self._let_go()
-        raise Lost(_lost(self._target.timeout_s, is_late=wire.is_late)) from None
+    async def _drop(self, connection: psycopg.AsyncConnection) -> None:
+        if connection is self._connection:
+            self._connection = None
+        await connection.close()
 
-    def _let_go(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+
+def cut(connection: psycopg.AsyncConnection) -> None:
+    """Break it: whoever waits for an answer then reads the end of the stream, encrypted or not."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _has_news(connection: psycopg.AsyncConnection) -> bool:
+    """Whether there is something to read, without waiting for it."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([connection.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _lost(timeout_s: float, *, is_late: bool) -> str:

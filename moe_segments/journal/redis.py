@@ -38,8 +38,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
-from moe_segments.errors import JournalError
-from moe_segments.journal.bell import Bell
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
+from moe_segments.journal.bell import LISTENING_POLL_S, Bell
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.redis_address import address_of
@@ -183,6 +183,7 @@ class RedisJournal:
             JournalError: Nothing was recorded.
         """
         self._check()
+        self._take_up_what_the_host_has_seen()
         missed: Sequence[Batch] = ()
         base, losses, stands, lag_us = after, 0, False, _LAG_US
         events, decided_us = self._foreseen(decide) if after == self._tip[0] else ((), 0)
@@ -193,9 +194,9 @@ class RedisJournal:
             )
             match answer[0]:
                 case b"done":
-                    return self._appended(answer, batch_id, events)
+                    return await self._confirmed(self._appended(answer, batch_id, events))
                 case b"stored":
-                    return _batch(answer[2])
+                    return await self._confirmed(_batch(answer[2]))
                 case b"held":
                     stands, lag_us = True, _LAG_US
                     await self._its_turn(answer[2])
@@ -266,16 +267,23 @@ class RedisJournal:
         self._news.begin()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
-        while max(self._tip[0], self._news.told) <= after:
-            version = await self._link.look(self._keys.head, "version")
-            if version is None or int(version) > after:  # reading says what it means that there is none
+        while True:
+            self._take_up_what_the_host_has_seen()
+            if max(self._tip[0], self._news.told) > after:
+                return True
+            tip = self._tip
+            found = await self._link.look(self._keys.head, "journal", "version", "id")
+            if self._tip != tip:  # an append of this handle came between
+                continue
+            if self._is_news(found, after):
+                self._news.missed()
                 return True
             rest_s = until_s - loop.time()
             if rest_s <= 0:
                 return False
             jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads the polls of many processes
-            await self._bell.heard(min(rest_s, self._poll_s * jitter))
-        return True
+            poll_s = max(self._poll_s, LISTENING_POLL_S) if self._news.are_heard else self._poll_s
+            await self._bell.heard(min(rest_s, poll_s * jitter))
 
     # One step
 
@@ -308,6 +316,7 @@ class RedisJournal:
         wants: bool = False,
     ) -> list[Any]:
         """One run of the script that reads and appends; its answer, when this is the log that is known."""
+        self._take_up_what_the_host_has_seen()
         answer = await self._link.call(
             STEP,
             self._keys.all,
@@ -319,6 +328,33 @@ class RedisJournal:
             raise self._refusal(answer, reached=after)
         self._note_time(int(answer[1]))
         return answer
+
+    def _is_news(self, head: Sequence[bytes | None], after: int) -> bool:
+        """Whether the log goes beyond version *after*, or is not the one that was left; reading says which."""
+        journal_id, version, batch_id = head
+        if journal_id != self.journal_id.encode() or version is None:
+            return True
+        end, tip = int(version), self._tip
+        return end > after or end < max(after, tip[0]) or (end == tip[0] and batch_id != tip[1].encode())
+
+    def _take_up_what_the_host_has_seen(self) -> None:
+        seen = self._witness.ahead(self._sighting())
+        if seen is not None:
+            self._tip = seen.version, seen.batch_id
+
+    async def _confirmed(self, batch: Batch) -> Batch:
+        """Return *batch* once the log was found to hold what other processes of this host saw meanwhile.
+
+        Raises:
+            JournalReplaced: It holds something else.
+            JournalAmbiguous: The server could not be asked.
+        """
+        if self._witness.ahead(self._sighting()) is not None:
+            try:
+                await self.read(batch.version)
+            except JournalUnavailable as error:
+                raise JournalAmbiguous(error.problem) from error
+        return batch
 
     def _known(self) -> tuple[object, ...]:
         return self.journal_id, self._schema, *self._tip
@@ -350,7 +386,7 @@ class RedisJournal:
         tip = (version, entries[-1][1][1].decode()) if entries else self._tip
         if tip != self._tip:
             self._tip = tip
-            self._witness.note(self._sighting(), is_ours=False)
+            self._witness.note(self._sighting(), {_version(one): one[1][1].decode() for one in entries}, is_ours=False)
         self._news.told = version
         return batches
 

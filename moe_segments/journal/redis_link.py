@@ -19,8 +19,7 @@ from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
-from moe_segments.errors import JournalAmbiguous, JournalError
-from moe_segments.journal.again import Unreachable
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
 from moe_segments.journal.redis_durability import WANTED, check_server, parse_info, refuse_or_warn
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError)
+# Refusals that are over when the server has room again: nobody should be sent away for good.
+_FULL: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 # The first word of a refusal that came before anything was done, and may be over soon.
 _PASSING: Final = frozenset(
     {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "MOVED", "NOSCRIPT"}
@@ -49,8 +50,8 @@ _WHAT_TO_DO: Final = {
     "CLUSTERDOWN": "its cluster does not serve this workspace's slot: see to the cluster",
     "WRONGTYPE": "another program uses this journal's keys: give the journal a database of its own",
 }
-_FIRST_PAUSE_S: Final = 0.01
-_LONGEST_PAUSE_S: Final = 0.5
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
 _log = logging.getLogger("moe_segments.journal")
 
 
@@ -67,6 +68,7 @@ class Link:
         self._at = address  # another node, where a cluster has said so
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
+        self._failure: str | None = None  # of the last try to connect
         self._warned = ""
 
     @property
@@ -84,13 +86,13 @@ class Link:
         answer: list[Any] = await self._ask(("EVALSHA", script.sha, len(keys), *keys, *arguments), writes=writes)
         return answer
 
-    async def look(self, key: bytes, field: str) -> bytes | None:
-        """A field of a hash.
+    async def look(self, key: bytes, *fields: str) -> Sequence[bytes | None]:
+        """Return fields of a hash.
 
         Raises:
             JournalError: It cannot be read.
         """
-        found: bytes | None = await self._ask(("HGET", key, field), writes=False)
+        found: Sequence[bytes | None] = await self._ask(("HMGET", key, *fields), writes=False)
         return found
 
     async def subscription(self, channel: bytes) -> AbstractConnection:
@@ -120,16 +122,21 @@ class Link:
             await _drop(connection)
 
     async def _ask(self, command: tuple[Any, ...], *, writes: bool) -> Any:  # an answer is what its script makes it
+        loop = asyncio.get_running_loop()
+        until_s, pause_s = loop.time() + self._address.timeout_s, _FIRST_PAUSE_S  # the wait for the turn included
+        was_lost = False
         async with self._turn:
-            loop = asyncio.get_running_loop()
-            until_s, pause_s = loop.time() + self._address.timeout_s, _FIRST_PAUSE_S
+            if self._connection is None and self._failure is not None and loop.time() > until_s:
+                raise JournalUnavailable(self._failure)  # the calls before this one have tried all the time
             while True:
                 try:
                     connection = self._connection or await self._connected()
                     return await self._exchanged(connection, command, writes=writes)
                 except _Again as again:
-                    if loop.time() + pause_s > until_s:
+                    is_over = loop.time() + pause_s > until_s
+                    if is_over and (was_lost or not again.at_once):  # an answer that was lost is asked for once more
                         raise again.error from None
+                    was_lost = was_lost or again.at_once
                     await asyncio.sleep(0 if again.at_once else pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
                     pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -154,15 +161,15 @@ class Link:
 
     async def _refused(self, code: str, error: exceptions.RedisError) -> Exception:
         if code not in _PASSING:
-            return self._explained(error)
+            return self._explained(error, JournalUnavailable if code in _FULL else JournalError)
         if code == "MOVED":
             self._at = _moved(self._address, str(error))
         await self._let_go()  # the next connection may lead to another server, and loads the scripts
-        return _Again(self._explained(error, Unreachable), at_once=code in {"MOVED", "NOSCRIPT"})
+        return _Again(self._explained(error, JournalUnavailable), at_once=code in {"MOVED", "NOSCRIPT"})
 
     def _lost(self, error: BaseException, *, writes: bool) -> Exception:
         if not writes:
-            return _Again(self._explained(error, Unreachable), at_once=True)
+            return _Again(self._explained(error, JournalUnavailable), at_once=True)
         return JournalAmbiguous(
             f"the journal at {self.place} did not answer ({self._said(error)}): it may have been recorded, or not"
         )
@@ -185,11 +192,13 @@ class Link:
             self._at = self._address
             if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
                 raise self._explained(error) from None
-            raise _Again(self._explained(error, Unreachable)) from None
+            unavailable = self._explained(error, JournalUnavailable)
+            self._failure = unavailable.problem
+            raise _Again(unavailable) from None
         except BaseException:
             await _drop(connection)
             raise
-        self._connection = connection
+        self._connection, self._failure = connection, None
         return connection
 
     async def _greet(self, connection: AbstractConnection) -> None:

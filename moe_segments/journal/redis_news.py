@@ -11,10 +11,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
-from redis import exceptions
-
-from moe_segments.errors import JournalError
-
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
@@ -38,10 +34,11 @@ class News:
 
     Attributes:
         told: The last version that was told; what was read since corrects it.
+        are_heard: The subscription stands, and nothing was missed since something was heard.
     """
 
     def __init__(self, link: Link, channel: bytes, bell: Bell) -> None:
-        self.told = 0
+        self.told, self.are_heard = 0, False
         self._link, self._channel, self._bell = link, channel, bell
         self._listening: asyncio.Task[None] | None = None
 
@@ -49,6 +46,10 @@ class News:
         """Listen from now on. Idempotent."""
         if self._listening is None:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
+
+    def missed(self) -> None:
+        """Rely on looking again: an append was found that was not told of."""
+        self.are_heard = False
 
     async def close(self) -> None:
         """Listen no more. Idempotent."""
@@ -61,11 +62,14 @@ class News:
         while True:
             try:
                 connection = await self._link.subscription(self._channel)
-            except JournalError as error:
+            except Exception as error:  # noqa: BLE001 - looking again finds everything
                 _log.debug("no news of the journal, looking for them: %s", error)
             else:
+                self.are_heard = True
                 self._bell.ring()
                 await self._hear(connection)
+                self.are_heard = False
+                self._bell.ring()
             await asyncio.sleep(_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
 
     async def _hear(self, connection: AbstractConnection) -> None:
@@ -79,10 +83,10 @@ class News:
                 if message is None:
                     await connection.send_command("PING", check_health=False)
                 elif message[0] == b"message":
-                    self.told = max(self.told, int(message[2]))
+                    self.told, self.are_heard = max(self.told, int(message[2])), True
                     self._bell.ring()
                 asked = message is None
-        except (exceptions.RedisError, OSError, EOFError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - likewise
             _log.debug("no news of the journal for a moment: %s", type(error).__name__)
         finally:
             await connection.disconnect(nowait=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalError, JournalReplaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +31,12 @@ def refusal(answer: Sequence[Any], place: str, keys: Keys, *, seen: int, schema:
                 f"{schema}); upgrade moe_segments"
             )
         case b"schema":
-            return JournalError(
+            return JournalReplaced(
                 f"the journal at {place} was brought to another schema by a newer moe_segments while it was open; "
                 "nothing was recorded: upgrade moe_segments and start again"
             )
         case b"damaged":
-            return JournalError(
+            return JournalReplaced(
                 f"the journal at {place} is damaged: some of its keys are gone (an eviction, a deletion?); nothing was "
                 f"recorded: stop every process that uses it, restore it, or delete the keys {keys.pattern}, which has "
                 "the quota taken for spent until a full window has passed"
@@ -47,7 +47,7 @@ def refusal(answer: Sequence[Any], place: str, keys: Keys, *, seen: int, schema:
             what = f"has another version {answer[1]} than was seen of it"
         case _:
             what = "was exchanged for another one" if answer[1] else "is gone (a flush, a fail-over?)"
-    return JournalError(
+    return JournalReplaced(
         f"the journal at {place} {what}: it was put back or exchanged while it was open; nothing was recorded: start "
         "every process that uses it again, which takes the windows for full"
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalError, JournalReplaced
 from moe_segments.journal.clock import Anchor, BootClock
 from moe_segments.journal.files import FileQueue, make_private_directories, make_private_file, refuse_network
 from moe_segments.journal.problems import explain, is_busy
@@ -182,8 +182,12 @@ class SqliteStore:
     def last_version(self, _turn: Turn) -> int:
         """The last version in the file. The cheapest look there is; writes nothing."""
         self._refuse_exchanged()
+        reached = self._witnesses.reached(self._sighting())  # before the file is read, which may go on meanwhile
         rows: list[tuple[int, str, int]] = self._all(_LAST, self._scope)
-        return rows[0][0] if rows else 0
+        last = _Tip(*rows[0]) if rows else _Tip()
+        if last.version < max(reached, self._tip.version) or (last.version == self._tip.version and last != self._tip):
+            raise self._went_back(last, reached)
+        return last.version
 
     def checkpoint(self, turn: Turn, version: int, state: Event, keep_since_us: int) -> None:
         """See `Journal.checkpoint`."""
@@ -229,7 +233,7 @@ class SqliteStore:
             self._place = self._identity()
             self._witnesses = Witnesses(self._path, self._scope, self._options.state_dir)
             self._held.callback(self._witnesses.close)
-            doubt = self._witnesses.examine(self._sighting(), is_new=is_new)
+            doubt = self._witnesses.examine(self._sighting(), is_new=is_new, id_at=self._id_at)
         return Found(self._journal_id, is_new, doubt)
 
     def _find_directory(self) -> None:
@@ -302,7 +306,7 @@ class SqliteStore:
     def _refuse_exchanged(self) -> None:
         # The connection would go on with a file that nobody else sees.
         if self._identity() != self._place:
-            raise JournalError(
+            raise JournalReplaced(
                 f"the journal {self._path} was deleted or exchanged while it was open; nothing was "
                 "recorded: end every process that uses it, put it back if you can, and start again"
             )
@@ -324,7 +328,11 @@ class SqliteStore:
         return batch
 
     def _sighting(self) -> Sighting:
-        return Sighting(self._journal_id, self._tip.version, str(self._path))
+        return Sighting(self._journal_id, self._tip.version, str(self._path), self._tip.id)
+
+    def _id_at(self, version: int) -> str | None:
+        rows = self._all("SELECT id FROM batches WHERE scope = ? AND version = ?", self._scope, version)
+        return rows[0][0] if rows else None
 
     def _stored(self, batch_id: str) -> Batch | None:
         rows = self._all(_BY_ID, self._scope, batch_id)
@@ -353,12 +361,17 @@ class SqliteStore:
         place = self._tip.version - rows[0][0] if rows else -1
         is_other = place >= 0 and rows[place : place + 1] and _Tip(*rows[place][:3]) != self._tip
         if is_other or last.version < max(self._tip.version, reached):
-            raise JournalError(
-                f"the journal {self._path} ends at version {last.version} and version "
-                f"{max(self._tip.version, reached)} was seen of it: it was put back or exchanged while it "
-                "was open; nothing was recorded: end every process that uses it, and start again"
-            )
+            raise self._went_back(last, reached)
+        found = Sighting(self._journal_id, last.version, str(self._path), last.id)
+        self._witnesses.confirm(found, {row[0]: row[1] for row in rows})
         self._tip = last
+
+    def _went_back(self, last: _Tip, reached: int) -> JournalReplaced:
+        return JournalReplaced(
+            f"the journal {self._path} ends at version {last.version} and version "
+            f"{max(self._tip.version, reached)} was seen of it: it was put back or exchanged while it "
+            "was open; nothing was recorded: end every process that uses it, and start again"
+        )
 
     def _all(self, statement: str, *values: object) -> list[Any]:  # what a column holds, only its statement tells
         try:

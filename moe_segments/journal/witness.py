@@ -3,7 +3,7 @@
 A log that was deleted, put back from a copy or exchanged looks perfectly well by itself. Its witnesses do not
 go back with it: one lies beside the journal, one, when there is a state directory, away from it. A witness is
 written inside the journal's queue after each commit and is not synced: it may lag behind after a crash, never
-run ahead.
+run ahead. A witness of one log never goes back, unless the log itself says that its history is in doubt.
 
 One line of JSON in a block of fixed size, written by a single call, with a check sum. What does not check is
 taken for absent, and said so in the log.
@@ -19,17 +19,27 @@ import os
 import re
 import sys
 import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from moe_segments.errors import JournalReplaced
 from moe_segments.journal.files import make_private_directories, open_private
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Sighting", "Witness", "Witnesses", "beside", "in_state_directory", "record_of"]
 
 _LOG: Final = logging.getLogger("moe_segments.journal")
 _BLOCK_BYTES: Final = 512
+_READS: Final = 3
+_LONGEST_BYTES: Final = 64 * _BLOCK_BYTES
 
 
 @attrs.frozen
@@ -71,6 +81,7 @@ class Witness:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
+        self._last: tuple[bytes, Sighting | None] = b"", None
 
     def recall(self) -> Sighting | None:
         """What was seen last; None when nothing was, or nothing that can be read.
@@ -87,8 +98,46 @@ class Witness:
             _LOG.warning("the witness %s is damaged and taken for absent; the next commit writes it anew", self.path)
         return seen
 
-    def write(self, record: bytes) -> None:
-        """Remember *record*, whole: what it held before is covered.
+    def latest(self) -> Sighting | None:
+        """Return what was seen last, by any process; None when nothing was, or nothing that can be read.
+
+        Cheap enough for every call to the journal. Raises nothing: a witness that cannot be read says nothing.
+        """
+        with suppress(OSError):
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_RDWR)
+            for _ in range(_READS):
+                record = _read(self._fd)
+                if record != self._last[0]:
+                    self._last = record, _parsed(record.partition(b"\n")[0])
+                if self._last[1] is not None:
+                    break  # else it may have been read in the middle of a write
+            return self._last[1]
+        return None
+
+    @contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Keep other processes from writing meanwhile. Yields False where one of them is writing just now.
+
+        Never waits: a process that was stopped while it wrote would hold up every other one.
+        """
+        if sys.platform == "win32":
+            yield True
+            return
+        try:
+            if self._fd is None:
+                self._fd = open_private(self.path)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def write(self, record: bytes, seen: Sighting | None = None) -> None:
+        """Remember *record*, whole: what it held before is covered. With what it says, it need not be read again.
 
         Raises:
             OSError: The file cannot be written.
@@ -96,6 +145,8 @@ class Witness:
         if self._fd is None:
             self._fd = open_private(self.path)
         _write(self._fd, record)
+        if seen is not None:
+            self._last = record, seen
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -118,14 +169,16 @@ class Witnesses:
 
     def __init__(self, journal: Path, scope: str, state_dir: Path | None) -> None:
         self._witnesses = [Witness(beside(journal, scope))]
-        self._is_elsewhere = False
+        self._is_elsewhere = self._is_doubted = False
         if state_dir is not None:
             path = in_state_directory(state_dir, scope)
             make_private_directories(path.parent)
             self._witnesses.append(Witness(path))
 
-    def examine(self, found: Sighting, *, is_new: bool) -> str | None:
+    def examine(self, found: Sighting, *, is_new: bool, id_at: Callable[[int], str | None]) -> str | None:
         """Why the log that was found may have lost history; None when nothing speaks against it.
+
+        *id_at* returns the id of a batch of the log by its version; None where it holds that no more.
 
         Without a doubt the witnesses note what was found. With one they stay as they are until the next
         `note`, so that a client that stops here leaves the doubt to the next.
@@ -135,12 +188,47 @@ class Witnesses:
         """
         for witness in self._witnesses:
             seen = witness.recall()
-            doubt = _doubt(seen, found, is_new=is_new) if seen is not None else None
-            if seen is not None and doubt is not None:
+            if seen is None or not seen.version:  # nothing was recorded that could be lost
+                continue
+            doubt = _doubt(seen, found, is_new=is_new, id_at=id_at)
+            if doubt is not None:
+                self._is_doubted = True
                 self._is_elsewhere = _is_another_file(seen.path, found.path)
                 return doubt
         self._note(found)
         return None
+
+    def reached(self, found: Sighting) -> int:
+        """Return the last version of the log that any process of this host has seen; 0 while there is a doubt."""
+        records = () if self._is_doubted else (witness.latest() for witness in self._witnesses)
+        return max((seen.version for seen in records if seen is not None and _is_same_log(seen, found)), default=0)
+
+    def confirm(self, found: Sighting, ids: Mapping[int, str]) -> None:
+        """Check that the open log holds what other processes have seen of it. Call it inside the journal's queue.
+
+        Args:
+            found: The log as it is.
+            ids: Its batches by version, from the last one that this process has seen.
+
+        Raises:
+            JournalReplaced: It has lost something of that.
+        """
+        if self._is_doubted:  # which is said already
+            return
+        for witness in self._witnesses:
+            seen = witness.latest()
+            if seen is None or not _is_same_log(seen, found):
+                continue
+            if seen.version > found.version:
+                what = f"was put back to version {found.version} although version {seen.version} was seen"
+            elif seen.batch_id and ids.get(seen.version, seen.batch_id) != seen.batch_id:
+                what = f"was put back and went on from there: its version {seen.version} changed"
+            else:
+                continue
+            raise JournalReplaced(
+                f"the journal at {found.path} {what} by another process; nothing was recorded: end every process that "
+                "uses it, and start again, which takes the windows for full"
+            )
 
     def note(self, seen: Sighting, *, counts: bool = True) -> None:
         """Remember what was committed. Never fails: the commit stands, and a witness may lag.
@@ -151,7 +239,7 @@ class Witnesses:
                 another path than the known one does not take its place: a path mistyped once casts no doubt on the
                 right one.
         """
-        self._is_elsewhere = self._is_elsewhere and not counts
+        self._is_elsewhere, self._is_doubted = self._is_elsewhere and not counts, False
         try:
             self._note(seen)
         except OSError as error:
@@ -168,9 +256,7 @@ class Witnesses:
             witness.write(record)
 
 
-def _doubt(seen: Sighting, found: Sighting, *, is_new: bool) -> str | None:
-    if not seen.version:  # nothing was recorded that could be lost
-        return None
+def _doubt(seen: Sighting, found: Sighting, *, is_new: bool, id_at: Callable[[int], str | None]) -> str | None:
     known = f"version {seen.version} was seen"
     if seen.path != found.path and _is_another_file(seen.path, found.path):
         return (
@@ -183,7 +269,13 @@ def _doubt(seen: Sighting, found: Sighting, *, is_new: bool) -> str | None:
         return f"the journal at {found.path} was replaced by another one ({known} of the one before)"
     if seen.version > found.version:
         return f"the journal at {found.path} was put back to version {found.version} although {known}"
+    if seen.batch_id and (id_at(seen.version) or seen.batch_id) != seen.batch_id:
+        return f"the journal at {found.path} was put back and went on from there: its version {seen.version} changed"
     return None
+
+
+def _is_same_log(seen: Sighting, found: Sighting) -> bool:
+    return (seen.journal_id, seen.path) == (found.journal_id, found.path)
 
 
 def _is_another_file(one: str, other: str) -> bool:
@@ -199,10 +291,17 @@ if sys.platform == "win32":
         os.lseek(fd, 0, os.SEEK_SET)
         os.write(fd, record)
 
+    def _read(fd: int) -> bytes:
+        os.lseek(fd, 0, os.SEEK_SET)
+        return os.read(fd, _LONGEST_BYTES)
+
 else:
 
     def _write(fd: int, record: bytes) -> None:
         os.pwrite(fd, record, 0)
+
+    def _read(fd: int) -> bytes:
+        return os.pread(fd, _LONGEST_BYTES, 0)
 
 
 _quoted = functools.cache(json.dumps)  # a process has few journals, and each of its commits names one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -101,9 +102,17 @@ async def log_of(url: str, scope: str) -> list[Batch]:
         return await whole_log(journal)
 
 
-def facts(batches: Sequence[Batch]) -> dict[str, object]:
-    """What a log says of quota and jobs, whatever place it is at."""
-    taken = dict(snapshot.take(folded(batches)))
+def facts(batches: Sequence[Batch], later_us: int = 0, *, exact: bool = True) -> dict[str, object]:
+    """Return what a log says of quota and jobs, whatever place it is at.
+
+    Args:
+        batches: The log.
+        later_us: How much later its times are than those it is compared with.
+        exact: Times and all; else the jobs and their states.
+    """
+    taken = json.loads(json.dumps(snapshot.postponed(snapshot.take(folded(batches)), -later_us)))
+    if not exact:
+        return {"jobs": [(record["id"], record["state"]) for record in taken["jobs"]["records"]]}
     return {
         key: value for key, value in taken.items() if key not in ("version", "now_us", "moved", "copying", "origins")
     }

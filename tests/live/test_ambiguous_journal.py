@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
-from moe_segments.errors import JournalAmbiguous, JournalError
-from moe_segments.journal.again import Unreachable
+from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
@@ -61,7 +60,7 @@ class LossyJournal(MemoryJournal):
     def _lose(self) -> str:
         lost = self.lost.pop(0) if self.lost else ""
         if lost == "unreachable":
-            raise Unreachable("nobody there")
+            raise JournalUnavailable("nobody there")
         if lost == "unusable":
             raise JournalError("it was put back")
         return lost

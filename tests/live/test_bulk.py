@@ -322,6 +322,24 @@ async def test_a_wrong_key_is_found_by_one_read_before_any_operation(
 
 
 @pytest.mark.asyncio
+async def test_a_callback_that_cannot_be_read_is_a_line_of_unknown_outcome(
+    sandbox: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """At once and with its reason, also when the run is taken up again; the others are not held up."""
+    manifest = creates(tmp_path, url, 3)
+    async with open_client(sandbox, tmp_path) as client:
+        sandbox.fail_next(FaultKind.GARBAGE_CALLBACK)
+        first, second = await run_bulk(client, manifest), await run_bulk(client, manifest)
+
+    for report in (first, second):
+        assert sorted(states_of(report)) == ["processed", "processed", "unreadable"]
+        assert report.exit_code == 4
+        (row,) = (row for row in report.rows if row.state == "unreadable")
+        assert "a callback came that cannot be read (not JSON @ $)" in str(row.error)
+    assert set(sent_to(sandbox).values()) == {1}
+
+
+@pytest.mark.asyncio
 async def test_a_report_is_json_ready(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
     """With every line and every count."""
     async with open_client(sandbox, tmp_path) as client:
@@ -345,6 +363,7 @@ async def test_a_report_is_json_ready(sandbox: Sandbox, url: str, tmp_path: Path
         (errors.OutcomeUnknown("j", "x"), 4),
         (errors.AnswerShapeError(202, "x"), 4),
         (errors.CallbackTimeout("j", 1.0), 4),
+        (errors.CallbackUnreadable("j", "x"), 4),
         (errors.Conflict(409, "x"), 1),
         (errors.FileProcessingFailed(500, "x"), 1),
         (errors.NotSent("x"), 1),

@@ -20,6 +20,7 @@ from moe_segments import (
     AuthenticationFailed,
     CallbackReceiver,
     CallbackTimeout,
+    CallbackUnreadable,
     Conflict,
     CreateFileSegment,
     Credentials,
@@ -424,6 +425,32 @@ async def test_without_a_callback_in_time_the_job_goes_on(sandbox: Sandbox, url:
             await job.result(timeout=0.1)
         assert caught.value.job_id == job.id
         assert job.state == JobState.ACCEPTED
+
+
+async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_job(
+    sandbox: Sandbox, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not "no callback": one came. What it was is kept, and nobody has to wait for it in vain."""
+    sandbox.fail_next(FaultKind.GARBAGE_CALLBACK)
+    async with client_on(sandbox) as client:
+        job = await client.submit(create(url))
+        with pytest.raises(CallbackUnreadable, match=r"not JSON @ \$.*moe-segments jobs") as caught:
+            await job.result()
+        with pytest.raises(CallbackUnreadable):
+            await job.result()
+        assert (caught.value.job_id, caught.value.reason) == (job.id, "not JSON @ $")
+        assert (job.state, client.job(job.id).state) == (JobState.UNREADABLE, JobState.UNREADABLE)
+        assert job.record.unread == {"reason": "not JSON @ $", "raw": sandbox.workspace.deliveries[-1].body.decode()}
+        assert f"job {job.id}: a callback came that cannot be read (not JSON @ $)" in caplog.text
+
+        told = sandbox.workspace.submissions[-1].ask.callback_url
+        assert told is not None
+        figures = {"values_found": "3", "values_processed": 3.0, "user_count": 3}
+        async with aiohttp.ClientSession() as session, session.post(told, json={"status": 201} | figures) as response:
+            assert response.status == 200
+        done = await job.result(timeout=5)
+        assert (done.segment_name, done.user_count, done.request_id) == ("diwali", 3, None)
+        assert job.state == JobState.PROCESSED
 
 
 async def test_without_a_receiver_a_result_is_refused_at_once(sandbox: Sandbox, url: str) -> None:

@@ -346,7 +346,7 @@ async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
     assert silent.ask.callback_url is not None
     escaped = scene.url.replace("/", "\\/").replace("&", "\\u0026")
     complaint = (
-        f'"segment_name": "s", "request_id": "1", "error_message": "cannot read {scene.url}", "file": "{escaped}"'
+        f'"segment_name": "silent", "request_id": "1", "error_message": "cannot read {scene.url}", "file": "{escaped}"'
     )
     async with aiohttp.ClientSession() as session:
         for url, body in (

@@ -327,6 +327,8 @@ class Oracle:
         return not sent.has_token
 
     def _called(self, sent: Sent, event: CallbackReceived, now_us: int) -> bool:
+        if event.outcome == "unparsed":  # who knows what it is about
+            return False
         self._happened(sent, now_us)
         if event.outcome == "failed":
             self.users = [one for one in self.users if one is not sent.users]
@@ -335,8 +337,6 @@ class Oracle:
             found = event.values_found
             if found is not None and (found > sent.users.weight or self.limits.callback_lowers_users):
                 sent.users.weight = found
-        if event.outcome == "unparsed":
-            return False
         self._confirm(sent, now_us)
         return True
 

@@ -373,6 +373,9 @@ class World:
         if not sent.is_open:
             self.write(CallbackReceived(sent.job, 1, f"again-{found}", "processed", {}, found))
             return
+        if outcome == "unparsed":  # about anything: the service may count as late as without it
+            self.write(CallbackReceived(sent.job, 1, "digest-unparsed", outcome, {}))
+            return
         self._note_gap(sent)
         sent.is_called, sent.late_us = True, min(sent.late_us, self.now_us)
         if not sent.has_gap:
@@ -381,7 +384,7 @@ class World:
         if outcome == "failed":
             sent.is_read, sent.users_us, sent.found = False, None, 0
         elif sent.users_us is None:
-            sent.found = found if outcome == "processed" else sent.declared
+            sent.found = found
             self._count_users(sent)
         counted = sent.found if outcome == "processed" else None
         event = CallbackReceived(sent.job, 1, f"digest-{outcome}", outcome, {}, counted)
@@ -394,9 +397,8 @@ class World:
             sent.ends[1] = at_us
         if outcome == "processed" and (sent.found > sent.weights[1] or self.limits.callback_lowers_users):
             sent.weights[1] = sent.found
-        if outcome != "unparsed":
-            self._keep_segment(sent, at_us, at_us)
-            sent.is_open, sent.known = False, version
+        self._keep_segment(sent, at_us, at_us)
+        sent.is_open, sent.known = False, version
 
     def repeat(self, sent: Sent) -> None:
         """The last outcome is written down a second time."""
@@ -409,8 +411,6 @@ class World:
                 self._learn(sent, at_us, status)
             case Unknown():
                 self._doubt(sent, at_us)
-            case CallbackReceived() if sent.is_open:  # an unreadable one
-                sent.ends[0], sent.ends[1] = min(sent.ends[0], at_us), at_us
             case _:
                 pass
 

@@ -35,8 +35,11 @@ FACTS: dict[str, tuple[object, ...]] = {
     "NoUsersMatched": ("winter", "r1", 3, 2, "db"),
     "FileProcessingFailed": (400, "too large", "r1", "winter", "db"),
     "CallbackTimeout": ("j1", 3_600.0),
+    "CallbackUnreadable": ("j1", "expected int @ $.user_count"),
     "JournalError": ("is locked",),
     "JournalAmbiguous": ("did not answer",),
+    "JournalUnavailable": ("cannot be reached",),
+    "JournalReplaced": ("was put back",),
     "JournalMoved": ("redis://quota.internal:6379/0",),
 }
 

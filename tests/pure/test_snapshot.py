@@ -70,6 +70,20 @@ def test_a_checkpoint_of_this_version_is_the_same_after_a_round_trip() -> None:
     assert encode([Checkpoint(again.snapshot())]) == text
 
 
+def test_a_log_that_an_earlier_version_moved_ends_everything_later() -> None:
+    """It carried the batches over one by one, and told at the end by how much its clock was ahead."""
+    later_us = 600 * SECOND
+    state = restored()
+    before = [list(tape.us) for tape in state.ledger.tapes]
+    holds = [hold.bound_us for tape in state.ledger.tapes for hold in tape.holds]
+    state.fold(Batch(9, "nine", THEN_US + 8 * SECOND, (Copying("sqlite:////old.db", "old"),)))
+    state.fold(Batch(10, "ten", THEN_US + 8 * SECOND, (Copied({"old": 8}, later_us),)))
+
+    assert [list(tape.us) for tape in state.ledger.tapes] == [[u_us + later_us for u_us in us] for us in before]
+    assert [hold.bound_us for tape in state.ledger.tapes for hold in tape.holds] == [end + later_us for end in holds]
+    assert (state.version, state.origins, state.barred) == (10, {"old": 8}, None)
+
+
 def test_a_used_name_outlives_its_job() -> None:
     """Jobs are forgotten after 90 days, names are used up for ever."""
     state = restored()

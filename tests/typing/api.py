@@ -31,6 +31,7 @@ from moe_segments import (
     BadRequest,
     CallbackReceiver,
     CallbackTimeout,
+    CallbackUnreadable,
     CleanReport,
     Conflict,
     CreateFileSegment,
@@ -53,6 +54,8 @@ from moe_segments import (
     JournalAmbiguous,
     JournalError,
     JournalMoved,
+    JournalReplaced,
+    JournalUnavailable,
     LimitUsage,
     MoeSegmentsError,
     NameTaken,
@@ -501,8 +504,14 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return error.error_message
         case CallbackTimeout():
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
+        case CallbackUnreadable():
+            return f"{error.job_id}: {assert_type(error.reason, str)}"
         case JournalAmbiguous():
             return f"perhaps: {error.problem}"
+        case JournalUnavailable():
+            return f"later: {error.problem}"
+        case JournalReplaced():
+            return f"start the process again: {error.problem}"
         case JournalMoved():
             return f"start again with {assert_type(error.to, str)}"
         case JournalError():
