@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from moe_segments.files import check_file as check_file
     from moe_segments.files import clean_file as clean_file
     from moe_segments.files import split_file as split_file
+    from moe_segments.filter_calls import payload_from_json as payload_from_json
     from moe_segments.filters import ActionFilter as ActionFilter
     from moe_segments.filters import AttributeFilter as AttributeFilter
     from moe_segments.filters import Filter as Filter
@@ -68,8 +69,10 @@ if TYPE_CHECKING:
     from moe_segments.governor import Governor as Governor
     from moe_segments.governor import LimitUsage as LimitUsage
     from moe_segments.governor import PlannedStart as PlannedStart
-    from moe_segments.job import Evidence as Evidence
     from moe_segments.job import Job as Job
+    from moe_segments.job_info import Evidence as Evidence
+    from moe_segments.job_info import JobInfo as JobInfo
+    from moe_segments.job_info import RunInfo as RunInfo
     from moe_segments.limits import QuotaLimits as QuotaLimits
     from moe_segments.many import Outcome as Outcome
     from moe_segments.models import Accepted as Accepted
@@ -79,7 +82,9 @@ if TYPE_CHECKING:
     from moe_segments.models import CreateFilterSegment as CreateFilterSegment
     from moe_segments.models import Credentials as Credentials
     from moe_segments.models import FileFailed as FileFailed
+    from moe_segments.models import FileOperation as FileOperation
     from moe_segments.models import FileProcessed as FileProcessed
+    from moe_segments.models import FilterOperation as FilterOperation
     from moe_segments.models import JobState as JobState
     from moe_segments.models import Operation as Operation
     from moe_segments.models import RemoveUsers as RemoveUsers
@@ -132,6 +137,7 @@ else:
         ),
         "moe_segments.figures": ("FileFigures",),
         "moe_segments.files": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
+        "moe_segments.filter_calls": ("payload_from_json",),
         "moe_segments.filters": (
             "ActionFilter",
             "AttributeFilter",
@@ -149,7 +155,8 @@ else:
             "raw_filter",
         ),
         "moe_segments.governor": ("Governor", "LimitUsage", "PlannedStart"),
-        "moe_segments.job": ("Evidence", "Job"),
+        "moe_segments.job": ("Job",),
+        "moe_segments.job_info": ("Evidence", "JobInfo", "RunInfo"),
         "moe_segments.limits": ("QuotaLimits",),
         "moe_segments.many": ("Outcome",),
         "moe_segments.models": (
@@ -160,7 +167,9 @@ else:
             "CreateFilterSegment",
             "Credentials",
             "FileFailed",
+            "FileOperation",
             "FileProcessed",
+            "FilterOperation",
             "JobState",
             "Operation",
             "RemoveUsers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from moe_segments.job import unknown_of
+from moe_segments.job_info import unknown_of
 from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment, RemoveUsers, ReplaceUsers, UnarchiveSegment
 
 if TYPE_CHECKING:

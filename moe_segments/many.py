@@ -20,7 +20,7 @@ from moe_segments.errors import (
     SegmentBusy,
     TooManyRequests,
 )
-from moe_segments.job import unknown_of
+from moe_segments.job_info import unknown_of
 from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState
 from moe_segments.operations import check_operation
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from moe_segments.client import SegmentsClient
     from moe_segments.core.jobs import JobRecord
     from moe_segments.job import Job
+    from moe_segments.journal.follower import Follower
     from moe_segments.models import Operation
     from moe_segments.verdict import Preflight
 
@@ -60,6 +61,7 @@ async def outcomes(
     client: SegmentsClient,
     source: Source,
     *,
+    follower: Follower,
     concurrency: int,
     max_wait_s: float,
     result_timeout_s: float | None,
@@ -67,7 +69,7 @@ async def outcomes(
     preflight: Preflight | None,
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
-    many = _Many(client, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
+    many = _Many(client, follower, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
     feeding = asyncio.get_running_loop().create_task(many.feed(source))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -84,12 +86,14 @@ class _Many:
     def __init__(
         self,
         client: SegmentsClient,
+        follower: Follower,
         max_wait_s: float,
         result_timeout_s: float | None,
         on_unknown: Literal["raise", "retry"],
         preflight: Preflight | None,
         concurrency: int,
     ) -> None:
+        self._follower = follower
         self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
@@ -200,7 +204,7 @@ class _Many:
         busy_us = job.record.busy_until_us
         if self._result_timeout_s is not None or not busy_us:
             return self._timeout_s()
-        left_s = round((busy_us - self._client.follower.now_us()) / 1_000_000, 3)  # to be shown, too
+        left_s = round((busy_us - self._follower.now_us()) / 1_000_000, 3)  # to be shown, too
         return min(self._timeout_s(), max(_LEAST_WAIT_S, left_s))
 
     def _timeout_s(self) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from moe_segments.core.decisions import LimitState
     from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Grant", "LimitUsage", "PlannedStart", "moment_of", "name_taken", "refusal_for", "usage_of"]
+__all__ = ["Grant", "LimitUsage", "PlannedStart", "at", "moment_of", "name_taken", "refusal_for", "usage_of"]
 
 _SECOND_US: Final = 1_000_000
 _UNAUTHORIZED: Final = 401
@@ -129,7 +129,7 @@ def _exceeded(later: Later, now_us: int, patience_s: float) -> QuotaExceeded | N
 
 def _busy(busy: Busy, now_us: int, ask: Ask) -> SegmentBusy:
     until_us = now_us if busy.until_us is None else busy.until_us
-    return SegmentBusy(ask.keys[0], busy.job, _at(until_us), max(0.0, (until_us - now_us) / _SECOND_US))
+    return SegmentBusy(ask.keys[0], busy.job, at(until_us), max(0.0, (until_us - now_us) / _SECOND_US))
 
 
 def _rejected_key(status: int) -> MoeSegmentsError:
@@ -159,10 +159,11 @@ def usage_of(state: LimitState) -> LimitUsage:
 
 def moment_of(at_us: int | None) -> datetime | None:
     """A journal time as aware UTC; None stays None."""
-    return None if at_us is None else _at(at_us)
+    return None if at_us is None else at(at_us)
 
 
-def _at(at_us: int) -> datetime:
+def at(at_us: int) -> datetime:
+    """Return a journal time as aware UTC."""
     try:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
     except OverflowError:  # a segment may expire in millions of years

@@ -20,7 +20,7 @@ from moe_segments.core.retry import Again, Ending, Step, next_step
 from moe_segments.core.wire import encode
 from moe_segments.core.wire_filters import encode_filter, filters_digest
 from moe_segments.errors import MoeSegmentsError, NameTaken
-from moe_segments.job import unknown_of
+from moe_segments.job_info import unknown_of
 from moe_segments.journal.owner import this_process
 from moe_segments.models import CreateFileSegment, CreateFilterSegment, FileOperation, JobState, UpdateFilterSegment
 from moe_segments.reading import MOST_LATE, Reader
