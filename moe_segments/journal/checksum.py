@@ -21,16 +21,20 @@ def checksum(*fields: str | int | None) -> str:
     Raises:
         TypeError: A field is of another type, so it is damaged already.
     """
-    return hashlib.sha256(_lines(fields)).hexdigest()[:DIGITS]
+    return _digest(hashlib.sha256(), fields)
 
 
 def checksum_sha1(*fields: str | int | None) -> str:
     """Do as `checksum` with SHA-1, which is the one that a Redis script has."""
-    return hashlib.sha1(_lines(fields), usedforsecurity=False).hexdigest()[:DIGITS]
+    return _digest(hashlib.sha1(usedforsecurity=False), fields)
 
 
-def _lines(fields: tuple[str | int | None, ...]) -> bytes:
-    for field in fields:
+def _digest(digest: hashlib._Hash, fields: tuple[str | int | None, ...]) -> str:
+    for number, field in enumerate(fields):
         if type(field) not in _TYPES:
             raise TypeError(f"{type(field).__name__} in a journal's record")
-    return "\n".join("" if field is None else str(field) for field in fields).encode("utf-8", "surrogatepass")
+        if number:
+            digest.update(b"\n")
+        if field is not None:
+            digest.update(str(field).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:DIGITS]

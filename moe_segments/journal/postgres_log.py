@@ -36,6 +36,7 @@ __all__ = ["PostgresLog", "View"]
 
 _ANY_US: Final = 2**60
 _LOCK_SHARE: Final = 0.8  # of the time an answer is waited for, so that who waits in vain hears why
+_LONG: Final = 1_000_000  # characters
 _GUESS_US: Final = 1_000_000
 _DRIFT: Final = 10_000  # one part in so many is more than two disciplined clocks drift apart
 
@@ -177,7 +178,10 @@ class PostgresLog:
         row = await self._read(sql.LOOK, min(self._tip.version, after), after)
         assert row is not None
         found, clock_us = row
-        return self._view(found, after, self._time(clock_us))
+        now_us = self._time(clock_us)
+        if len(found) > _LONG:  # with a checkpoint, which took a while to arrive
+            await asyncio.sleep(0)
+        return self._view(found, after, now_us)
 
     async def last_version(self) -> int:
         """The last version there is. The cheapest look."""
@@ -262,7 +266,9 @@ class PostgresLog:
 
     async def compact(self, version: int, state: Event, keep_since_us: int) -> None:
         """See `Journal.checkpoint`."""
-        values = (*self._seen, version, encode([state]), keep_since_us)
+        text = encode([state])
+        await asyncio.sleep(0)  # it is long, and so is sending it
+        values = (*self._seen, version, text, keep_since_us)
         try:
             row = await self.session.row(self._statement(sql.CHECKPOINT), values)
         except Lost as lost:

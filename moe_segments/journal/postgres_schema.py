@@ -48,7 +48,7 @@ __all__ = [
 
 Migration: TypeAlias = "Sequence[str]"
 
-PAGE: Final = 500  # batches in one answer, which are read in a moment; as in `since`'s callers
+PAGE: Final = 250  # batches in one answer, which are read in a moment; as in `since`'s callers
 
 _CLOCK: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -241,7 +241,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             END IF;
             at_us := greatest(clock_us, last_at_us);
             shown := {s}.since(p_scope, least(p_seen, p_after), p_after,
-                CASE WHEN p_events IS NULL THEN NULL ELSE 500 END);
+                CASE WHEN p_events IS NULL THEN NULL ELSE 250 END);
             RETURN 'missed ' || last_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
         END $$""",
         """CREATE OR REPLACE FUNCTION {s}.checkpoint(
@@ -287,7 +287,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 # Both answer with one text, which costs less than a row: the outcome and its numbers, and below them what is shown.
 APPEND: Final = "SELECT {s}.append({log}, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CHECKPOINT: Final = "SELECT {s}.checkpoint({log}, %s, %s, %s, %s, %s)"
-LOOK: Final = "SELECT {s}.since(%s, %s, %s, 500), {clock}"
+LOOK: Final = "SELECT {s}.since(%s, %s, %s, 250), {clock}"
 STORED: Final = "SELECT version, id, at_us, events, checksum FROM {s}.batches WHERE scope = %s AND id = %s"
 LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER BY version DESC LIMIT 1"
 ID_AT: Final = "SELECT id FROM {s}.batches WHERE scope = %s AND version = %s"

@@ -245,10 +245,12 @@ class RedisJournal:
             JournalError: Nothing was changed, or the answer was lost; or the log does not reach *version*.
         """
         self._check()
+        text = encode([state])
+        await asyncio.sleep(0)  # it is long, and so is sending it
         answer = await self._link.call(
             CHECKPOINT,
             self._keys.all,
-            *(*self._known(), version, encode([state]), keep_since_us),
+            *(*self._known(), version, text, keep_since_us),
             writes=True,
         )
         if answer[0] == b"absent":
@@ -383,6 +385,8 @@ class RedisJournal:
 
     async def _all_missed(self, answer: list[Any], after: int) -> Sequence[Batch]:
         """What an answer shows, which is so much at most that it is read in a moment, and what follows it."""
+        if answer[3]:  # a checkpoint is long, and took a while to arrive
+            await asyncio.sleep(0)
         missed = self._missed(answer, after)
         while missed and missed[-1].version < answer[2]:
             await asyncio.sleep(0)

@@ -154,7 +154,7 @@ end
 if events == '' or (decides and tonumber(base) ~= version) then
     local after = tonumber(ARGV[12])
     if after > version then return {'behind', version} end
-    local entries = redis.call('XRANGE', log, math.min(after, tip), '+', 'COUNT', 500)
+    local entries = redis.call('XRANGE', log, math.min(after, tip), '+', 'COUNT', 250)
     local checkpoint = false
     if version > after and not entries[1] then return {'damaged'} end
     if version > after and tonumber(string.match(entries[1][1], '^%d+')) > after + 1 then
