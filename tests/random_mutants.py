@@ -54,7 +54,7 @@ _JOBS: Final = ("tests/pure/test_retry.py", "tests/live/test_client.py", "tests/
 MODULES: Final = {
     "moe_segments/core/ledger.py": _GOVERNED,
     "moe_segments/core/quotas.py": _GOVERNED,
-    "moe_segments/core/tape.py": _GOVERNED,
+    "moe_segments/core/tape.py": ("tests/pure/test_tape.py", *_GOVERNED),
     "moe_segments/core/admission.py": _GOVERNED,
     "moe_segments/core/gauge.py": ("tests/pure/test_gauge.py", *_GOVERNED),
     "moe_segments/core/claims.py": _GOVERNED,
