@@ -49,18 +49,19 @@ LONGEST_S: Final = 300.0  # of one mutant's tests at one stage; nearly all take 
 
 _GOVERNED: Final = ("tests/pure/test_governor.py", "tests/pure/test_ledger_oracle.py", "tests/pure/test_snapshot.py")
 _CALLS: Final = ("tests/live/test_call_quotas.py",)
+_LEDGER: Final = ("tests/pure/test_ledger.py", *_GOVERNED)
 _JOBS: Final = ("tests/pure/test_retry.py", "tests/live/test_client.py", "tests/live/test_every_answer.py")
 # The decision modules, each with the tests that are tried on it first.
 MODULES: Final = {
-    "moe_segments/core/ledger.py": _GOVERNED,
-    "moe_segments/core/quotas.py": _GOVERNED,
-    "moe_segments/core/tape.py": ("tests/pure/test_tape.py", *_GOVERNED),
+    "moe_segments/core/ledger.py": _LEDGER,
+    "moe_segments/core/quotas.py": _LEDGER,
+    "moe_segments/core/tape.py": ("tests/pure/test_tape.py", *_LEDGER),
     "moe_segments/core/admission.py": _GOVERNED,
-    "moe_segments/core/gauge.py": ("tests/pure/test_gauge.py", *_GOVERNED),
+    "moe_segments/core/gauge.py": ("tests/pure/test_gauge.py", *_LEDGER),
     "moe_segments/core/claims.py": _GOVERNED,
-    "moe_segments/core/jobs.py": (*_GOVERNED, *_JOBS),
+    "moe_segments/core/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
     "moe_segments/core/plan.py": _GOVERNED,
-    "moe_segments/core/pools.py": (*_GOVERNED, *_CALLS),
+    "moe_segments/core/pools.py": (*_LEDGER, *_CALLS),
 }
 # What is tried next, a stage at a time: the cheapest first.
 STAGES: Final = (
