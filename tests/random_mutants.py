@@ -19,6 +19,7 @@ import itertools
 import multiprocessing
 import os
 import random
+import resource
 import secrets
 import shutil
 import signal
@@ -46,6 +47,8 @@ MEASURED_AT: Final = 300  # with so many tried the share is measured; fewer are 
 BY_LUCK: Final = 1e-4  # how often a sample may look worse than it is
 AT_ONCE: Final = 2
 LONGEST_S: Final = 300.0  # of one mutant's tests at one stage; nearly all take seconds
+MOST_CPU_S: Final = 120  # of the processor, which a busy machine does not lengthen
+MOST_BYTES: Final = 4 * 2**30
 
 _GOVERNED: Final = ("tests/pure/test_governor.py", "tests/pure/test_ledger_oracle.py", "tests/pure/test_snapshot.py")
 _CALLS: Final = ("tests/live/test_call_quotas.py",)
@@ -217,6 +220,9 @@ def equivalents() -> dict[tuple[str, str, str], str]:
 def _run(tree: str, tests: tuple[str, ...], log: str, *, keeps_bytecode: bool) -> None:
     """In a process of its own: run *tests* of a copy against the copy, and end with pytest's status."""
     os.setsid()
+    # A power of large numbers takes all the memory there is, and no signal interrupts it.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
     with Path(log).open("wb") as said:
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
