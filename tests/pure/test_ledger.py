@@ -258,6 +258,9 @@ def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:
     fold(one, 52, Answered("probe", 1, 202, accepted={}))
     assert (window.strikes, window.probing) == (0, False)
     assert isinstance(one.decide(Cost(1), 52 * S), Granted)
+    for at in (60, 70, 80):  # each when the pause before is over: bursts of their own
+        fold(one, at, Throttled("operations_per_hour", (at + 10) * S))
+    assert (window.strikes, window.probing) == (3, False)
 
 
 def test_which_window_a_429_is_about() -> None:

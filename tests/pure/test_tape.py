@@ -150,6 +150,19 @@ def test_windows_agree_with_a_list_added_up_anew(seed: int) -> None:
         both.agree()
 
 
+@pytest.mark.parametrize(
+    ("silence_us", "now_us", "expected_us"), [(20, 29, 29), (20, 30, 50), (20, 31, 50), (0, 49, 49), (SILENT_US, 0, 50)]
+)
+def test_an_end_is_expected_at_any_moment_until_silence_makes_it_the_bound(
+    silence_us: int, now_us: int, expected_us: int
+) -> None:
+    hold = Hold(1, 50, silence_us)
+    assert hold.expected_us(now_us) == expected_us
+    assert hold.doubt_us == 50 - silence_us
+    hold.postpone(7)
+    assert (hold.bound_us, hold.u_us) == (57, None)
+
+
 def test_asking_for_more_than_is_counted_is_a_mistake() -> None:
     tape = tape_with_windows()
     tape.add(5, 2)
