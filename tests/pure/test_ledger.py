@@ -22,6 +22,7 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.ledger import Ledger
+from moe_segments.core.tape import TRIM_AT
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -331,6 +332,17 @@ def test_rows_that_no_callback_can_change_are_forgotten_after_a_month() -> None:
     assert set(one.rows) == {"old", "young"}
     one.prune(month * S + 1)
     assert set(one.rows) == {"young"}
+
+
+@pytest.mark.parametrize(("entries", "left"), [(TRIM_AT - 1, TRIM_AT - 1), (TRIM_AT, 0)])
+def test_entries_that_no_window_counts_are_dropped_once_they_are_many(entries: int, left: int) -> None:
+    one = ledger()
+    for u_us in range(entries):
+        one.operations.add(u_us, 1)
+        one.pools["get"].tape.add(u_us, 1)
+    one.advance_for_good(DAY * S + entries)
+    assert (len(one.operations.us), len(one.pools["get"].tape.us)) == (left, left)
+    assert used(one, DAY + 1)[:2] == (0, 0)
 
 
 def test_a_limit_of_calls_is_kept_under_the_name_of_its_pool() -> None:
