@@ -285,8 +285,11 @@ class Governor(QuotaCalls):
         self._sleep(now_us)
 
     def _to_be_decided(self) -> tuple[Ticket, ...]:
-        """Everyone who waits; those who wait for the pace alone only when it has room, or somebody new comes."""
-        if self._pace is None or self._pace.room() or any(ticket.fresh for ticket in self._queue):
+        """Return everyone who waits; those who wait for the pace alone only when it has room.
+
+        Until then a newcomer is refused for what is full without them, so that it costs no look at a long line.
+        """
+        if self._pace is None or self._pace.room():
             return tuple(self._queue)
         return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
 
@@ -345,7 +348,7 @@ class Governor(QuotaCalls):
 
     def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
-        ticket.fresh, ticket.verdict = False, verdict
+        ticket.fresh, ticket.verdict = ticket.fresh and verdict is PACED, verdict
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
         if outcome is _Still.WAITS:
             return False

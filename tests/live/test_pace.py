@@ -207,6 +207,27 @@ async def test_who_does_not_fit_behind_those_in_the_pace_is_refused_at_once() ->
 
 
 @in_virtual_time
+async def test_who_comes_later_and_does_not_fit_hears_it_as_soon_as_the_line_moves() -> None:
+    """Asked for one by one: nobody waits for a turn that its quota cannot have, and the time it is told is true."""
+    async with served(limits=LARGE) as (service, client):
+        waiting = []
+        for number in range(320):
+            waiting.append(start(client, creation(number)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await asyncio.sleep(6)
+        refused = [task.exception() for task in waiting if task.done()]
+        refused = [error for error in refused if error is not None]
+        assert len(refused) == 20
+        for error in refused:
+            assert isinstance(error, QuotaExceeded)
+            assert error.limit == "operations_per_hour"
+            assert error.wait_s > 3_600
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(service.arrivals) == 300
+
+
+@in_virtual_time
 async def test_callers_go_before_look_ups_of_lost_creates() -> None:
     """Forty lost creates are looked for at the same moment; archives asked for a little later leave first."""
     journal = MemoryJournal(clock=journal_clock)
