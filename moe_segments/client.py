@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -81,7 +82,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         max_attempts: Sends of one operation at most, where repeating is safe.
         content_type: Content type of file-segment requests.
         poll_s: Longest time between two looks at what other processes wrote.
-        clock: Seconds, which the send fence is measured on; for tests in virtual time.
+        clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
+            time as people's clocks.
 
     Attributes:
         governor: Usage, plans, and what to tell it of others' spending.
@@ -144,7 +146,10 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._follower = Follower(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
-        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace)
+        wall = time.time if clock is boot_time_s else None
+        self.governor = Governor(
+            self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace, wall=wall
+        )
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
@@ -434,7 +439,14 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return self._job(job_id, None)
 
     def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
-        return Job(job_id, self._follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
+        return Job(
+            job_id,
+            self._follower,
+            operation,
+            self._is_sending,
+            raise_on_zero_users=self._raise_on_zero_users,
+            shift_us=self.governor.shift_us,
+        )
 
     def _is_sending(self, job_id: str) -> bool:
         return job_id in self._submitter.sending

@@ -27,6 +27,7 @@ from moe_segments.waiting import Claims, Ticket, until_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
@@ -70,6 +71,7 @@ class Governor(QuotaCalls):
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
         pace: What requests go through once they are granted; None where none do.
+        wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Governor(QuotaCalls):
         clock: Callable[[], float] = boot_time_s,
         rows_of: Callable[[AnyFile], int | None] = lambda _: None,
         pace: Pace | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.limits, self._rows_of = limits, rows_of
         self._follower, self._clock, self._pace = follower, clock, pace
+        self._wall = wall
         if pace is not None:
             pace.on_room = self._kick_if_waiting
         self._queue: list[Ticket] = []
@@ -212,6 +216,18 @@ class Governor(QuotaCalls):
     def may_start(self, grant: Grant) -> bool:
         """Whether the request may still start; past its fence the reservation's end would not cover it."""
         return self._clock() < grant.send_by_s
+
+    def shift_us(self) -> int:
+        """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds."""
+        if self._wall is None:
+            return 0
+        ahead_us = self._wall() * _SECOND_US - self._follower.now_us()
+        return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
+        now_us = self._follower.now_us() + self.shift_us()
+        return moment.timestamp() - now_us / _SECOND_US
 
     def report_if_late(self, grant: Grant) -> None:
         """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
@@ -376,7 +392,8 @@ class Governor(QuotaCalls):
             return None
         if isinstance(verdict, Paced):
             return _Still.WAITS
-        return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
+        patience_s = deadline_s - asyncio.get_running_loop().time()
+        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Still.WAITS
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:

@@ -251,6 +251,6 @@ class Reader:
             error.details,
             None,
             limit,
-            moment_of(until_us),
+            moment_of(until_us, self._governor.shift_us()),
         )
         return told, Ending.THROTTLED, facts.wait_s

@@ -175,7 +175,7 @@ class Settler:
             error.details,
             error.job_id,
             limit,
-            moment_of(until_us),
+            moment_of(until_us, self._governor.shift_us()),
         )
 
     async def record(self, *events: Event) -> None:

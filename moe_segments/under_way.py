@@ -43,7 +43,7 @@ class UnderWay:
         self._follower, self._governor, self._submitter = follower, governor, submitter
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
-        self._seeker = Seeker(settings, follower=follower, reader=submitter.reader)
+        self._seeker = Seeker(settings, follower=follower, governor=governor, reader=submitter.reader)
         self._tasks: dict[asyncio.Task[None], Submission] = {}
 
     async def carry_out(self, submission: Submission) -> None:

@@ -43,10 +43,6 @@ class Listed:
         if row in self.leases:
             self._delay(self.leases[row], by_us)
 
-    def postpone(self, by_us: int) -> None:
-        for lease in self.leases.values():
-            self._delay(lease, by_us)
-
     @staticmethod
     def _delay(lease: Lease, by_us: int) -> None:
         if lease.until_us is not None:
@@ -91,7 +87,6 @@ def test_what_is_indexed_is_what_a_list_says(seed: int) -> None:
             ("free", old),
             ("archive", name, cs_id),
             ("later", old, chance.randrange(9)),
-            ("postpone", chance.randrange(3)),
             ("observe", chance.randrange(9)),
             ("advance", now_us),
             ("advance", now_us),
@@ -146,9 +141,4 @@ def test_full_because_the_service_said_so_lasts_until_it_said() -> None:
     gauge.take("a", "a", None, 20)
     gauge.take("b", "b", None, 70)
     assert [gauge.fits_at_us(over, 10) for over in (-1, 0, 1, 2, 3)] == [50, 50, 50, 70, None]
-    gauge.postpone(5)
-    assert gauge.full_until_us == 55
-    assert gauge.copied().full_until_us == 55
-    quiet = ActiveSegments(10)
-    quiet.postpone(5)
-    assert quiet.full_until_us == 0
+    assert gauge.copied().full_until_us == 50

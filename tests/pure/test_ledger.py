@@ -123,11 +123,17 @@ def test_what_a_callback_found_raises_the_users_and_lowers_them_by_setting(
 
 
 def test_a_callback_before_the_answer_ends_the_operation_too() -> None:
-    """Also one that could not be read, after which the rest is waited for."""
+    one = ledger()
+    fold(one, 0, created())
+    fold(one, 5, CallbackReceived("j", 1, "d", "failed", {}))
+    assert used(one, 5 + HOUR)[0] == 0
+
+
+def test_a_callback_that_cannot_be_read_ends_nothing() -> None:
     one = ledger()
     fold(one, 0, created())
     fold(one, 5, CallbackReceived("j", 1, "d", "unparsed", {}))
-    assert used(one, 5 + HOUR)[0] == 0
+    assert used(one, 5 + HOUR)[0] == 1
     assert "j" in one.rows
     fold(one, 5 + HOUR, CallbackReceived("j", 1, "e", "failed", {}))
     assert used(one, 5 + HOUR) == (0, 1, 0, 1)
@@ -303,25 +309,6 @@ def test_reads_count_in_their_pools_and_end_with_their_answer_or_doubt() -> None
     assert state(one, 1 + LATE + 10, "get_per_minute").used == 1
     assert state(one, LEASE + 10, "get_per_minute").used == 0
     assert "doubted" not in one.rows
-
-
-def test_a_log_that_goes_on_where_the_clock_is_ahead_has_everything_end_later() -> None:
-    one, ahead = ledger(), 500
-    fold(one, 0, created("held"), created("settled"), ExternalUsage(1, 5, -10 * S))
-    fold(one, 1, Reserved("l", 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
-    fold(one, 2, Answered("settled", 1, 202, accepted={}), Throttled("users_per_day", 20 * S))
-    one.advance(3 * S)
-    one.postpone(ahead * S)
-    assert used(one, ahead + 3) == (3, 3, 25, 2)
-    assert state(one, ahead + 3, "operations_per_hour").external == 1
-    assert state(one, ahead + 3, "users_per_day").closed_until_us == (ahead + 20) * S
-    assert one.rows["held"].reserved_us == ahead * S
-    assert used(one, ahead - 10 + HOUR)[0] == 2
-    assert used(one, ahead + 2 + HOUR)[0] == 1
-    assert used(one, ahead + LEASE + HOUR)[0] == 0
-    assert state(one, ahead + LEASE + HOUR, "list_per_minute").used == 0
-    assert used(one, ahead + 2 + LIFE)[3] == 1
-    assert used(one, ahead + LEASE + LIFE)[3] == 0
 
 
 def test_rows_that_no_callback_can_change_are_forgotten_after_a_month() -> None:
