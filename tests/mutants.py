@@ -48,6 +48,7 @@ _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
+_DISPATCHER = "moe_segments/dispatcher.py"
 _SEEKING = "moe_segments/seeking.py"
 _UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
@@ -516,7 +517,7 @@ MUTANTS: Final = (
     Mutant(
         "fence-not-asked",
         7,
-        _SUBMISSION,
+        _DISPATCHER,
         "        if not self._governor.may_start(grant):\n",
         "        if grant is None:\n",
         (f"{_CASES}a_request_that_is_held_up_past_its_fence_does_not_leave",),
@@ -543,14 +544,14 @@ MUTANTS: Final = (
         "unknown-is-repeated",
         6,
         "moe_segments/core/retry.py",
-        "            _CHANGE: _SPENDS_AGAIN,\n",
-        "            _CHANGE: _Rule.BACK_OFF,\n",
+        '_IN_DOUBT: Final = {"list": False,',
+        '_IN_DOUBT: Final = {"add": False, "list": False,',
         (f"{_CASES}a_doubtful_change_is_not_repeated_however_patient_its_caller_is",),
     ),
     Mutant(
         "cancelled-send-is-given-back",
         5,
-        _SUBMISSION,
+        _DISPATCHER,
         "                if attempt.obtained\n",
         "                if attempt.obtained and not attempt.obtained\n",
         (f"{_CASES}a_send_that_is_cut_off_after_its_connection_counts",),
@@ -559,7 +560,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         _UNDER_WAY,
-        "            await submission.ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
@@ -810,16 +811,16 @@ MUTANTS: Final = (
         "changed-while-waiting-taken",
         0,
         _SUBMISSION,
-        "            if (changed := await self._changed(submission.taken, grant)) is not None:",
-        "            if (changed := None) is not None:",
+        "        await intake.look_again(self.taken)\n",
+        "",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
         "changed-file-keeps-its-quota",
         0,
-        _SUBMISSION,
-        "            await self._settler.record(NeverSent(grant.job, grant.attempt, str(error)))\n",
-        "",
+        "moe_segments/recorder.py",
+        "                return cause or NotSent(reason), [never]\n",
+        "                return cause or NotSent(reason), [] if cause else [never]\n",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
@@ -914,8 +915,8 @@ MUTANTS: Final = (
         "filter-create-sent-again",
         6,
         "moe_segments/core/retry.py",
-        '        "create_filter": _CREATE,',
-        '        "create_filter": _READ,',
+        '_IN_DOUBT: Final = {"list": False,',
+        '_IN_DOUBT: Final = {"create_filter": False, "list": False,',
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
     ),
     Mutant(
