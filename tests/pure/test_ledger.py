@@ -136,7 +136,7 @@ def test_a_callback_that_cannot_be_read_ends_nothing() -> None:
     assert used(one, 5 + HOUR)[0] == 1
     assert "j" in one.rows
     fold(one, 5 + HOUR, CallbackReceived("j", 1, "e", "failed", {}))
-    assert used(one, 5 + HOUR) == (0, 1, 0, 1)
+    assert used(one, 5 + HOUR) == (1, 1, 0, 1)
     assert one.rows == {}
 
 
