@@ -137,7 +137,14 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
+        self.governor = Governor(
+            self.follower,
+            self.limits,
+            clock=clock,
+            rows_of=self._intake.rows_of,
+            awaits_callback=lambda operation: self._callbacks is not None and not operation.callback_url,
+            attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
+        )
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,

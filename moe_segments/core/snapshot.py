@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.claims import Claim
-from moe_segments.core.decisions import Cost
+from moe_segments.core.claims import Claims
 from moe_segments.core.events import Copying, ExternalUsage, Moved, Opened, row_of
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["restore", "take"]
 
-_FORMAT: Final = 2  # of the data; 1 had no number
+_FORMAT: Final = 3  # of the data; 1 had no number, 2 knew of claims for users only
+_CLAIMS_OF_ALL: Final = 3
 _NAMES: Final = tuple(field.name for field in attrs.fields(JobRecord))
 _DEFAULTS: Final = tuple(field.default for field in attrs.fields(JobRecord))
 _VALUES: Final = attrgetter(*_NAMES)
@@ -42,7 +42,7 @@ def take(state: WorkspaceState) -> Mapping[str, object]:
         "rejected_keys": dict(state.rejected_keys),
         "ledger": _ledger(state.ledger),
         "jobs": _jobs(state.jobs),
-        "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
+        "claims": state.claims.taken(),
         "moved": attrs.asdict(state.moved) if state.moved else None,
         "copying": attrs.asdict(state.copying) if state.copying else None,
         "origins": dict(state.origins),
@@ -57,10 +57,11 @@ def restore(state: WorkspaceState, data: Mapping[str, Any]) -> None:
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = Opened(**data["opened"]) if data["opened"] else None
     state.rejected_keys = dict(data["rejected_keys"])
-    state.claims.live = {
-        job: Claim(Cost(*cost), until_us, list(passed_by))
-        for job, (*cost, until_us, passed_by) in data.get("claims", {}).items()
-    }
+    state.claims = Claims()
+    if data.get("format", 1) < _CLAIMS_OF_ALL:
+        state.claims.restore_old(data.get("claims", {}))
+    else:
+        state.claims.restore(data["claims"])
     moved, copying = data.get("moved"), data.get("copying")
     state.moved = Moved(**moved) if moved else None
     state.copying = Copying(**copying) if copying else None
