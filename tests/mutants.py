@@ -348,7 +348,7 @@ MUTANTS: Final = (
         _ADMISSION,
         "            schedule.place(claim.demand, job)\n    return list",
         "            pass\n    return list",
-        (f"{_WAITERS}whoever_comes_later_changes_nothing_for_those_before",),
+        (f"{_WAITERS}what_a_governor_says_is_what_it_does",),
     ),
     Mutant(
         "planned-segments-never-expire",
