@@ -148,9 +148,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._follower = Follower(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
-        wall = time.time if clock is boot_time_s else None
         self.governor = Governor(
-            self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace, wall=wall
+            self._follower,
+            self.limits,
+            clock=clock,
+            rows_of=self._intake.rows_of,
+            awaits_callback=lambda operation: self._callbacks is not None and not operation.callback_url,
+            attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
+            pace=pace,
+            wall=time.time if clock is boot_time_s else None,
         )
         self._transport = Transport(credentials, self.settings, session)
         self._submissions = SubmissionFactory(

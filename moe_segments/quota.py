@@ -106,7 +106,7 @@ def refusal_for(
         case Later():
             return _exceeded(verdict, now_us, patience_s, shift_us)
         case Busy():
-            return None if patience_s > 0 else _busy(verdict, now_us, ask, shift_us)
+            return _busy(verdict, now_us, patience_s, ask, shift_us)
         case TooLarge(never):
             return QuotaNeverFits(never.limit, never.requested, never.capacity)
         case KeyBad(status):
@@ -124,16 +124,24 @@ def name_taken(name: str, used: NameUsed) -> NameTaken:
 
 def _exceeded(later: Later, now_us: int, patience_s: float, shift_us: int) -> QuotaExceeded | None:
     wait, start_us = later.wait, later.start_us
-    wait_s = math.inf if start_us is None else max(0.0, (start_us - now_us) / _SECOND_US)
-    if 0 < patience_s >= wait_s:
+    if 0 < patience_s >= _seconds(start_us, now_us):
         return None
-    ready_at = moment_of(start_us, shift_us)
+    if start_us is not None and start_us <= now_us:  # it fits, and could delay others until what is in flight ends
+        start_us = wait.until_us
+    wait_s, ready_at = _seconds(start_us, now_us), moment_of(start_us, shift_us)
     return QuotaExceeded(wait.limit, wait.used, wait.requested, wait.capacity, ready_at, wait_s)
 
 
-def _busy(busy: Busy, now_us: int, ask: Ask, shift_us: int) -> SegmentBusy:
+def _seconds(at_us: int | None, now_us: int) -> float:
+    return math.inf if at_us is None else max(0.0, (at_us - now_us) / _SECOND_US)
+
+
+def _busy(busy: Busy, now_us: int, patience_s: float, ask: Ask, shift_us: int) -> SegmentBusy | None:
     until_us = now_us if busy.until_us is None else busy.until_us
-    return SegmentBusy(ask.keys[0], busy.job, at(until_us + shift_us), max(0.0, (until_us - now_us) / _SECOND_US))
+    wait_s = _seconds(until_us, now_us)
+    if patience_s > 0 and not (busy.in_line and wait_s > patience_s):
+        return None
+    return SegmentBusy(ask.keys[0], busy.job, at(until_us + shift_us), wait_s)
 
 
 def _rejected_key(status: int) -> MoeSegmentsError:

@@ -62,7 +62,16 @@ IMPURE: Final = frozenset(
 HIDDEN_FROM_SANDBOX: Final = tuple(
     f"{FACE}.{module}"
     for module in (
-        *("core.ledger", "core.jobs", "core.plan", "core.admission", "core.state", "core.decisions", "core.gauge"),
+        *(
+            "core.ledger",
+            "core.jobs",
+            "core.plan",
+            "core.profile",
+            "core.admission",
+            "core.state",
+            "core.decisions",
+            "core.gauge",
+        ),
         *("journal", "governor", "quota", "quota_calls", "waiting", "client"),
     )
 )
