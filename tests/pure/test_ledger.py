@@ -122,6 +122,16 @@ def test_what_a_callback_found_raises_the_users_and_lowers_them_by_setting(
     assert used(one, 5)[2] == counted
 
 
+@pytest.mark.parametrize(("op", "counts", "counted"), [("add", False, 30), ("remove", True, 30), ("remove", False, 0)])
+def test_users_found_where_none_were_declared_count_if_such_a_file_counts(
+    op: str, counted: int, *, counts: bool
+) -> None:
+    one = ledger(remove_counts_users=counts)
+    fold(one, 0, Reserved("j", 1, {"op": op, "name": "s"}, 1, 0, 0, ("s",), 3 * S, 7 * S, token_sha256=TOKEN))
+    fold(one, 5, CallbackReceived("j", 1, "d", "processed", {}, values_found=30))
+    assert used(one, 5) == (1, 1, counted, 0)
+
+
 def test_a_callback_before_the_answer_ends_the_operation_too() -> None:
     """Also one that could not be read, after which the rest is waited for."""
     one = ledger()
@@ -322,6 +332,34 @@ def test_a_log_that_goes_on_where_the_clock_is_ahead_has_everything_end_later() 
     assert state(one, ahead + LEASE + HOUR, "list_per_minute").used == 0
     assert used(one, ahead + 2 + LIFE)[3] == 1
     assert used(one, ahead + LEASE + LIFE)[3] == 0
+
+
+def test_what_was_settled_before_its_log_went_on_elsewhere_is_still_found() -> None:
+    """A callback moves the end of a doubt, under the times of the new clock."""
+    one, ahead = ledger(), 500
+    fold(one, 0, created())
+    fold(one, 10, Unknown("j", 1, "lost"))
+    one.advance(12 * S)
+    one.postpone(ahead * S)
+    fold(one, ahead + 15, CallbackReceived("j", 1, "d", "processed", {}))
+    assert used(one, ahead + 15 + HOUR - 0.1)[0] == 1
+    assert used(one, ahead + 15 + HOUR)[0] == 0
+
+
+@pytest.mark.parametrize(("doubted_at", "adopted_at", "counted_from"), [(10, 15, 15), (10, 40, 30), (None, 6, 6)])
+def test_a_filter_segment_that_is_found_was_counted_by_then(
+    doubted_at: float | None, adopted_at: float, counted_from: float
+) -> None:
+    """After a doubt as well as without one; never later than the doubt had it."""
+    one = ledger()
+    create = {"op": "create_filter", "name": "f"}
+    fold(one, 0, Reserved("f", 1, create, 0, 0, 1, ("f",), 3 * S, 7 * S, call="create_filter"))
+    if doubted_at is not None:
+        fold(one, doubted_at, Unknown("f", 1, "lost"))
+    fold(one, adopted_at, Adopted("f", 1, "7"))
+    assert state(one, counted_from + HOUR - 0.1, "list_per_hour").used == 1
+    assert state(one, counted_from + HOUR, "list_per_hour").used == 0
+    assert used(one, 10**7)[3] == 1
 
 
 def test_rows_that_no_callback_can_change_are_forgotten_after_a_month() -> None:
