@@ -146,6 +146,8 @@ def test_full_because_the_service_said_so_lasts_until_it_said() -> None:
     gauge.take("a", "a", None, 20)
     gauge.take("b", "b", None, 70)
     assert [gauge.fits_at_us(over, 10) for over in (-1, 0, 1, 2, 3)] == [50, 50, 50, 70, None]
+    gauge.free("a")
+    assert gauge.fits_at_us(1, 10) == 70
     gauge.postpone(5)
     assert gauge.full_until_us == 55
     assert gauge.copied().full_until_us == 55

@@ -260,6 +260,7 @@ def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:
     for at in (1, 2):
         fold(one, at, Throttled("operations_per_hour", 50 * S, probe=True))
     assert (window.strikes, window.probing, window.throttled_until_us) == (1, True, 50 * S)
+    assert [other for other in one.all_windows() if other.throttled_until_us or other.probing] == [window]
     fold(one, 3, Throttled("operations_per_hour", 40 * S, probe=True))
     assert window.throttled_until_us == 50 * S
     fold(one, 4, Answered("before", 1, 202, accepted={}))
