@@ -187,8 +187,6 @@ class ActiveSegments:
 
     def fits_at_us(self, over: int, now_us: int) -> int | None:
         """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
-        if self.used - over < 0:
-            return None
         if self.full_until_us > now_us and over <= 0:
             return self.full_until_us
         ends = sorted(lease.until_us for lease in self.leases.values() if lease.until_us is not None)

@@ -140,3 +140,18 @@ def test_full_because_the_service_said_so_lasts_until_it_said() -> None:
     gauge.take("a", "a", None, 20)
     gauge.take("b", "b", None, 70)
     assert [gauge.fits_at_us(over, 10) for over in (-1, 0, 1, 2, 3)] == [50, 50, 50, 70, None]
+    gauge.free("a")
+    assert gauge.fits_at_us(1, 10) == 70
+
+
+def test_an_end_that_is_moved_often_is_still_the_last_one() -> None:
+    """What is expected of the earlier ones is tidied up now and then."""
+    gauge = ActiveSegments(10)
+    gauge.take("often", "a", None, 1_000)
+    gauge.take("once", "b", None, 1_100)
+    gauge.take("never", "c", None, None)
+    for _ in range(200):
+        gauge.later("often", 1)
+    for now_us, left in ((1_099, {"often", "once", "never"}), (1_100, {"often", "never"}), (1_200, {"never"})):
+        gauge.advance(now_us)
+        assert gauge.leases.keys() == left

@@ -168,6 +168,10 @@ def test_a_segment_is_one_by_its_name_and_by_its_identifier(other_at: float, *, 
     assert one.may_send("j", retry_unknown=True, now_us=24 * S) is again
 
 
+def test_an_acceptance_without_an_identifier_names_nothing_else() -> None:
+    assert jobs(sent(), accepted()).aliases == {}
+
+
 def test_later_by_as_much_as_it_became_durable_later() -> None:
     one = jobs(sent(), sent("done", name="t"), NeverSent("done", 1, "no connection"), Planned("p", {"op": "add"}))
     one.restamp("j", 4 * S)

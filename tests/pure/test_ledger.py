@@ -122,6 +122,16 @@ def test_what_a_callback_found_raises_the_users_and_lowers_them_by_setting(
     assert used(one, 5)[2] == counted
 
 
+@pytest.mark.parametrize(("op", "counts", "counted"), [("add", False, 30), ("remove", True, 30), ("remove", False, 0)])
+def test_users_found_where_none_were_declared_count_if_such_a_file_counts(
+    op: str, counted: int, *, counts: bool
+) -> None:
+    one = ledger(remove_counts_users=counts)
+    fold(one, 0, Reserved("j", 1, {"op": op, "name": "s"}, 1, 0, 0, ("s",), 3 * S, 7 * S, token_sha256=TOKEN))
+    fold(one, 5, CallbackReceived("j", 1, "d", "processed", {}, values_found=30))
+    assert used(one, 5) == (1, 1, counted, 0)
+
+
 def test_a_callback_before_the_answer_ends_the_operation_too() -> None:
     one = ledger()
     fold(one, 0, created())
@@ -256,6 +266,7 @@ def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:
     for at in (1, 2):
         fold(one, at, Throttled("operations_per_hour", 50 * S, probe=True))
     assert (window.strikes, window.probing, window.throttled_until_us) == (1, True, 50 * S)
+    assert [other for other in one.all_windows() if other.throttled_until_us or other.probing] == [window]
     fold(one, 3, Throttled("operations_per_hour", 40 * S, probe=True))
     assert window.throttled_until_us == 50 * S
     fold(one, 4, Answered("before", 1, 202, accepted={}))
@@ -309,6 +320,22 @@ def test_reads_count_in_their_pools_and_end_with_their_answer_or_doubt() -> None
     assert state(one, 1 + LATE + 10, "get_per_minute").used == 1
     assert state(one, LEASE + 10, "get_per_minute").used == 0
     assert "doubted" not in one.rows
+
+
+@pytest.mark.parametrize(("doubted_at", "adopted_at", "counted_from"), [(10, 15, 15), (10, 40, 30), (None, 6, 6)])
+def test_a_filter_segment_that_is_found_was_counted_by_then(
+    doubted_at: float | None, adopted_at: float, counted_from: float
+) -> None:
+    """After a doubt as well as without one; never later than the doubt had it."""
+    one = ledger()
+    create = {"op": "create_filter", "name": "f"}
+    fold(one, 0, Reserved("f", 1, create, 0, 0, 1, ("f",), 3 * S, 7 * S, call="create_filter"))
+    if doubted_at is not None:
+        fold(one, doubted_at, Unknown("f", 1, "lost"))
+    fold(one, adopted_at, Adopted("f", 1, "7"))
+    assert state(one, counted_from + HOUR - 0.1, "list_per_hour").used == 1
+    assert state(one, counted_from + HOUR, "list_per_hour").used == 0
+    assert used(one, 10**7)[3] == 1
 
 
 def test_rows_that_no_callback_can_change_are_forgotten_after_a_month() -> None:
