@@ -488,8 +488,8 @@ MUTANTS: Final = (
         "deferred-begin",
         2,
         "moe_segments/journal/store.py",
-        'self._until_free("BEGIN IMMEDIATE", turn.until_s)',
-        'self._until_free("BEGIN", turn.until_s)',
+        '(turn)\n            self._until_free("BEGIN IMMEDIATE", turn.until_s)',
+        '(turn)\n            self._until_free("BEGIN", turn.until_s)',
         ("tests/live/test_sqlite_processes.py::test_without_a_queue_sqlite_s_own_lock_keeps_decisions_serial",),
     ),
     Mutant(
