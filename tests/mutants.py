@@ -281,10 +281,10 @@ MUTANTS: Final = (
     Mutant(
         "closed-connection-used-again",
         1,
-        "moe_segments/connector.py",
-        "    return not poll.poll(0)",
-        "    return True",
-        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_kept_connection_that_was_closed",),
+        "moe_segments/transport.py",
+        "TCPConnector(force_close=True)",
+        "TCPConnector()",
+        ("tests/live/test_transport.py::test_nothing_is_sent_on_a_connection_that_was_closed",),
     ),
     Mutant(
         "clocks-taken-to-agree",
@@ -493,9 +493,9 @@ MUTANTS: Final = (
     Mutant(
         "obtained-connection-not-noted",
         1,
-        "moe_segments/connector.py",
-        "                attempt.obtained, attempt.reused = True, reused",
-        "                attempt.reused = reused",
+        "moe_segments/transport.py",
+        "        attempt.obtained = True",
+        "        pass",
         ("tests/live/test_transport.py::test_after_a_connection_and_without_an_answer_it_is_maybe",),
     ),
     Mutant(
