@@ -36,7 +36,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
         "governor": ("governor", "pace", "quota", "quota_calls", "waiting"),
     },
     {
-        "transport": ("transport", "connector"),
+        "transport": ("transport",),
         "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
         "publisher": ("publisher", "publisher_file", "publisher_http", "publisher_stores", "destination"),
     },
