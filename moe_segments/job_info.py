@@ -33,6 +33,7 @@ __all__ = [
     "acceptance_of",
     "evidence_of",
     "failure_of",
+    "has_ended",
     "info_of",
     "unknown_of",
 ]
@@ -151,7 +152,7 @@ def info_of(record: JobRecord, state: str) -> JobInfo:
         since=at(record.since_us),
         attempts=record.attempt,
         awaits_callback=record.awaits_callback,
-        has_ended=record.settled,
+        has_ended=has_ended(record, state),
         duplicate_possible=record.duplicate_possible,
         run=record.run,
         line=record.line,
@@ -163,6 +164,11 @@ def info_of(record: JobRecord, state: str) -> JobInfo:
         figures=figures_of(record),
         error=failure_of(record, state),
     )
+
+
+def has_ended(record: JobRecord, state: str) -> bool:
+    """Return whether nothing more happens to a job by itself; while its answer is read, something does."""
+    return record.settled and state != JobState.SENDING
 
 
 def acceptance_of(record: JobRecord) -> Accepted | None:
