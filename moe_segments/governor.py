@@ -27,6 +27,7 @@ from moe_segments.waiting import Claims, Ticket, until_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
@@ -70,6 +71,7 @@ class Governor(QuotaCalls):
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
         pace: What requests go through once they are granted; None where none do.
+        wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Governor(QuotaCalls):
         clock: Callable[[], float] = boot_time_s,
         rows_of: Callable[[AnyFile], int | None] = lambda _: None,
         pace: Pace | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.limits, self._rows_of = limits, rows_of
         self._follower, self._clock, self._pace = follower, clock, pace
+        self._wall = wall
         if pace is not None:
             pace.on_room = self._kick_if_waiting
         self._queue: list[Ticket] = []
@@ -213,6 +217,18 @@ class Governor(QuotaCalls):
         """Whether the request may still start; past its fence the reservation's end would not cover it."""
         return self._clock() < grant.send_by_s
 
+    def shift_us(self) -> int:
+        """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds."""
+        if self._wall is None:
+            return 0
+        ahead_us = self._wall() * _SECOND_US - self._follower.now_us()
+        return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
+        now_us = self._follower.now_us() + self.shift_us()
+        return moment.timestamp() - now_us / _SECOND_US
+
     def report_if_late(self, grant: Grant) -> None:
         """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
         late_s = self._clock() - grant.lease_s
@@ -285,8 +301,11 @@ class Governor(QuotaCalls):
         self._sleep(now_us)
 
     def _to_be_decided(self) -> tuple[Ticket, ...]:
-        """Everyone who waits; those who wait for the pace alone only when it has room, or somebody new comes."""
-        if self._pace is None or self._pace.room() or any(ticket.fresh for ticket in self._queue):
+        """Return everyone who waits; those who wait for the pace alone only when it has room.
+
+        Until then a newcomer is refused for what is full without them, so that it costs no look at a long line.
+        """
+        if self._pace is None or self._pace.room():
             return tuple(self._queue)
         return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
 
@@ -345,7 +364,7 @@ class Governor(QuotaCalls):
 
     def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
-        ticket.fresh, ticket.verdict = False, verdict
+        ticket.fresh, ticket.verdict = ticket.fresh and verdict is PACED, verdict
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
         if outcome is _Still.WAITS:
             return False
@@ -373,7 +392,8 @@ class Governor(QuotaCalls):
             return None
         if isinstance(verdict, Paced):
             return _Still.WAITS
-        return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
+        patience_s = deadline_s - asyncio.get_running_loop().time()
+        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Still.WAITS
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:

@@ -46,6 +46,8 @@ class _Governor(Protocol):
     _follower: Follower
     _rows_of: Callable[[AnyFile], int | None]
 
+    def shift_us(self) -> int: ...
+
 
 class QuotaCalls:
     """The calls of people and tools rather than of the client."""
@@ -57,7 +59,8 @@ class QuotaCalls:
             JournalError: The journal cannot be read.
         """
         states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
-        return {state.limit: usage_of(state) for state in states}
+        shift_us = self.shift_us()
+        return {state.limit: usage_of(state, shift_us) for state in states}
 
     async def plan(self: _Governor, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
         """When each operation can start if they are submitted now in this order, and which limit binds it.
@@ -80,10 +83,11 @@ class QuotaCalls:
             return (), (now_us, list(starts(state.ledger, costs, now_us)))
 
         now_us, found = await self._follower.ask(question)
+        shift_us = self.shift_us()
         return [
             PlannedStart(
                 operation=operation,
-                start=moment_of(start.at_us),
+                start=moment_of(start.at_us, shift_us),
                 limit=start.limit,
                 wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
             )
@@ -108,7 +112,7 @@ class QuotaCalls:
         _check_amount("rows", rows)
         if at is not None and at.tzinfo is None:
             raise InputError("needs a time zone", "at")
-        at_us = None if at is None else round(at.timestamp() * _SECOND_US)
+        at_us = None if at is None else round(at.timestamp() * _SECOND_US) - self.shift_us()
 
         def question(_: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
             if at_us is not None and at_us > now_us:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
     from moe_segments.core.wire import Request
+    from moe_segments.errors import MoeSegmentsError
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
 
@@ -46,9 +47,11 @@ class Unsent:
 
     Attributes:
         reason: Why, one sentence without secrets.
+        cause: The error that forbids any further try; None where one may help.
     """
 
     reason: str
+    cause: MoeSegmentsError | None = None
 
 
 @attrs.frozen

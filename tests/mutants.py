@@ -44,9 +44,11 @@ _TAPE = "moe_segments/core/tape.py"
 _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
+_WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
+_DISPATCHER = "moe_segments/dispatcher.py"
 _SEEKING = "moe_segments/seeking.py"
 _UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
@@ -412,6 +414,73 @@ MUTANTS: Final = (
         ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
     ),
     Mutant(
+        "a-damaged-record-is-read",
+        10,
+        "moe_segments/journal/store.py",
+        "        if not is_right:\n",
+        "        if is_right is None:\n",
+        ("tests/proofs/test_damage.py::test_a_damaged_file_is_refused_or_unhurt",),
+    ),
+    Mutant(
+        "a-damaged-entry-in-redis-is-read",
+        10,
+        "moe_segments/journal/redis.py",
+        "        if not is_unsealed and found != checksum_sha1(",
+        "        if not is_unsealed and not checksum_sha1(",
+        ("tests/fleet/test_redis_loss.py::test_what_was_changed_is_refused",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-damaged-row-in-postgres-is-read",
+        10,
+        _POSTGRES_LOG,
+        "        if checksum(self._number, *fields) != found:",
+        "        if not checksum(self._number, *fields):",
+        ("tests/fleet/test_postgres_opening.py::test_what_was_changed_is_refused",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "a-page-is-taken-for-the-whole-log",
+        2,
+        _POSTGRES_LOG,
+        "        while not view.is_all:\n",
+        "        while view.is_all is None:\n",
+        ("tests/contract/test_journal_contract.py::test_a_long_log_is_read_whole[postgres]",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "a-clock-that-is-not-synchronised-is-believed",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if self.is_synchronised() is not False:\n",
+        "        if self.is_synchronised:\n",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "time-is-caught-up-with-although-something-was-recorded",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if last_at_us < stored.wall_us and stored.lag_us is not None:",
+        "        if stored.lag_us is not None:",
+        (f"{_WITNESS}a_wall_clock_that_is_not_synchronised_frees_nothing",),
+    ),
+    Mutant(
+        "a-lag-is-forgotten-by-the-next-boot",
+        8,
+        "moe_segments/journal/clock.py",
+        "        return max(0, wall_us - now_us) if self.is_synchronised() else 0",
+        "        return 0 * max(wall_us, now_us)",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "a-newer-checkpoint-is-read",
+        4,
+        "moe_segments/core/snapshot.py",
+        "    if not fields.keys() <= _KNOWN[place]:",
+        "    if not fields.keys():",
+        ("tests/pure/test_snapshot.py::test_a_later_version_s_checkpoint_is_refused",),
+    ),
+    Mutant(
         "missed-batches-ignored",
         2,
         _FOLLOWER,
@@ -448,7 +517,7 @@ MUTANTS: Final = (
     Mutant(
         "fence-not-asked",
         7,
-        _SUBMISSION,
+        _DISPATCHER,
         "        if not self._governor.may_start(grant):\n",
         "        if grant is None:\n",
         (f"{_CASES}a_request_that_is_held_up_past_its_fence_does_not_leave",),
@@ -475,14 +544,14 @@ MUTANTS: Final = (
         "unknown-is-repeated",
         6,
         "moe_segments/core/retry.py",
-        "            _CHANGE: _SPENDS_AGAIN,\n",
-        "            _CHANGE: _Rule.BACK_OFF,\n",
+        '_IN_DOUBT: Final = {"list": False,',
+        '_IN_DOUBT: Final = {"add": False, "list": False,',
         (f"{_CASES}a_doubtful_change_is_not_repeated_however_patient_its_caller_is",),
     ),
     Mutant(
         "cancelled-send-is-given-back",
         5,
-        _SUBMISSION,
+        _DISPATCHER,
         "                if attempt.obtained\n",
         "                if attempt.obtained and not attempt.obtained\n",
         (f"{_CASES}a_send_that_is_cut_off_after_its_connection_counts",),
@@ -491,7 +560,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         _UNDER_WAY,
-        "            await submission.ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
@@ -742,16 +811,16 @@ MUTANTS: Final = (
         "changed-while-waiting-taken",
         0,
         _SUBMISSION,
-        "            if (changed := await self._changed(submission.taken, grant)) is not None:",
-        "            if (changed := None) is not None:",
+        "        await intake.look_again(self.taken)\n",
+        "",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
         "changed-file-keeps-its-quota",
         0,
-        _SUBMISSION,
-        "            await self._settler.record(NeverSent(grant.job, grant.attempt, str(error)))\n",
-        "",
+        "moe_segments/recorder.py",
+        "                return cause or NotSent(reason), [never]\n",
+        "                return cause or NotSent(reason), [] if cause else [never]\n",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
     Mutant(
@@ -846,8 +915,8 @@ MUTANTS: Final = (
         "filter-create-sent-again",
         6,
         "moe_segments/core/retry.py",
-        '        "create_filter": _CREATE,',
-        '        "create_filter": _READ,',
+        '_IN_DOUBT: Final = {"list": False,',
+        '_IN_DOUBT: Final = {"create_filter": False, "list": False,',
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
     ),
     Mutant(

@@ -27,7 +27,8 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "settling", "under_way"),
+            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "recorder", "under_way"),
+            *("calls", "dispatcher"),
         )
     },
     {

@@ -49,6 +49,7 @@ _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _ANSWERS_WITHIN_S: Final = 2.0  # else a journal is taken for away by those who ask how it is
 _CHECKPOINT_EVERY: Final = 2_000  # batches
+_FOLDED_AT_ONCE: Final = 200  # batches, in one step of the loop
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
 # What became of sends that were under way when the log moved: whoever moves it carries that over, too.
 _OF_SENDS: Final = (
@@ -57,6 +58,10 @@ _OF_SENDS: Final = (
 )
 _Run: TypeAlias = "tuple[Sequence[Event], object, bool, Exception | None]"
 _log = logging.getLogger("moe_segments.journal")
+
+
+class _FarBehindError(Exception):
+    """So much was missed that it is read first, in steps that let the loop go on."""
 
 
 class _Asked(Generic[T]):
@@ -438,7 +443,7 @@ class Follower:
             self._fold([batch])
             return
         try:
-            self._fold(await self.journal.read(self.state.version))
+            await self._read_on()
         except JournalError as error:  # it says that nothing was recorded, and means the read
             raise JournalAmbiguous(f"written, but what others wrote before it cannot be read: {error}") from error
 
@@ -468,11 +473,14 @@ class Follower:
         lost: list[list[_Run]] = []
 
         async def call() -> Batch | None:
-            try:
-                return await self.journal.transact(self.state.version, decide, batch_id=batch_id)
-            except JournalAmbiguous:
-                lost.append([one.run for one in asked])
-                raise
+            while True:
+                try:
+                    return await self.journal.transact(self.state.version, decide, batch_id=batch_id)
+                except _FarBehindError:
+                    await self._read_on()
+                except JournalAmbiguous:
+                    lost.append([one.run for one in asked])
+                    raise
 
         batch = await surely(call, self._warn_of_doubt)
         if lost and batch is not None:
@@ -484,6 +492,8 @@ class Follower:
 
         def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
             self.state.take_back()
+            if len(missed) > _FOLDED_AT_ONCE or (missed and _is_long(missed[0])):
+                raise _FarBehindError
             self._hear(missed, now_us)
             events: list[Event] = []
             is_shown = True  # whether the state shows all of *events*: reservations are tried on it, nothing else is
@@ -520,7 +530,7 @@ class Follower:
         if not refreshing:
             return
         try:
-            self._fold(await self.journal.read(self.state.version))
+            await self._read_on()
         except Exception as error:  # noqa: BLE001 - handed to each who asked
             self._failed(error)
             _fail(refreshing, error)
@@ -529,6 +539,15 @@ class Follower:
         for future in refreshing:
             if not future.done():
                 future.set_result(None)
+
+    async def _read_on(self) -> None:
+        """Read and fold what was missed, however much, in steps that let the loop go on."""
+        for number, batch in enumerate(await self.journal.read(self.state.version), 1):
+            for _ in self.state.folding(batch):
+                await asyncio.sleep(0)
+            self._note(batch)
+            if not number % _FOLDED_AT_ONCE:
+                await asyncio.sleep(0)
 
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -577,14 +596,24 @@ class Follower:
         if not self._checkpoint_is_due:
             return
         self._checkpointed = self.state.version
-        checkpoint = Checkpoint(self.state.snapshot())
+        from moe_segments.core.snapshot import checkpoint_of  # a short-lived client makes none
+
+        head, parts = self.state.taking()
+        made = []
+        for part in parts:  # nothing is folded meanwhile: this is within a flush
+            made.append(part)
+            await asyncio.sleep(0)
         try:
             await self.journal.checkpoint(
-                self.state.version, checkpoint, keep_since_us=self.state.now_us - _KEEP_IDS_US
+                self.state.version, checkpoint_of(head, made), keep_since_us=self.state.now_us - _KEEP_IDS_US
             )
         except JournalError as error:
             self._failed(error)
             self.outage.warn("compaction", "the journal was not compacted, it goes on growing: %s", error)
+
+
+def _is_long(batch: Batch) -> bool:
+    return isinstance(batch.events[0], Checkpoint)
 
 
 def _made_now(call: Coroutine[object, object, T]) -> T:

@@ -148,7 +148,8 @@ def _throttled(event: told.Throttled) -> str:
 
 def _checkpoint(event: told.Checkpoint) -> str:
     jobs: Any = event.state.get("jobs", {})  # JSON
-    return f"stands for everything before, {len(jobs.get('records', ()))} jobs"
+    remembers = event.state.get("remembers", len(jobs.get("records", ())))
+    return f"stands for everything before, {remembers} jobs"
 
 
 _SAY: Final[Mapping[type[Event], Callable[[Any], str]]] = {

@@ -7,9 +7,9 @@ Each step is durable before the next. A migration that was interrupted starts ag
 2. Fence the source: `Moved` is appended where the source is serial. Whoever decides there afterwards reads it first and
    raises `JournalMoved`. Outcomes of sends in flight are still written there.
 3. Wait for sends in flight, at the longest until their time-out.
-4. Write the folded state of the source as one batch of the target: a `Checkpoint`, and `Copied`, which lifts the bar
-   and names the log that the target stands for, so that no host's witness doubts it. Where the target's clock is ahead,
-   every time in the checkpoint is later by the difference, so that no quota is free too early.
+4. Write the folded state of the source as one batch of the target: a `Checkpoint` that lifts the bar and names the log
+   that the target stands for, so that no host's witness doubts it. Where the target's clock is ahead, every time in it
+   is later by the difference, so that no quota is free too early.
 5. Read the target back and compare.
 
 Run again after that, it appends what was written to the source since then, under the target's own, later, times.
@@ -146,13 +146,20 @@ async def existing_journal(url: str, scope: str, *, state_dir: Path | None = Non
     if url == "memory:":
         raise InputError("memory: ends with its process; name the journal that the clients use", "journal")
     missing = f"there is no journal of {scope} at {place_of(url)}: check the URL, the workspace and the data center"
-    path = file_of(url)
+    path, found = file_of(url), open_journal(url, scope, state_dir=state_dir)
     if path is not None and not path.is_file():  # opening it would make one
         raise InputError(missing, "journal")
-    async with _opened(open_journal(url, scope, state_dir=state_dir)) as journal:
-        if journal.is_new or not await journal.read(0):
+    async with _opened(found) as journal:
+        if journal.is_new or await _is_empty(journal):
             raise InputError(missing, "journal")
         yield journal
+
+
+async def _is_empty(journal: Journal) -> bool:
+    try:
+        return not await journal.read(0)
+    except JournalError:  # so there is something, and whoever reads it is told what is wrong
+        return False
 
 
 def _target(url: str, scope: str) -> Journal:
@@ -251,10 +258,9 @@ async def _write(
     """
     if found.moved is None:
         raise JournalError(_CALLED_OFF)
-    state = {**snapshot.postponed(snapshot.take(found), postponed_us), "moved": None, "copying": None}
+    made = snapshot.postponed(found.snapshot(), postponed_us)
     origins = {**found.origins, source.journal_id: found.version}
-
-    events = (Checkpoint(state), Copied(origins))
+    events = (attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins}),)
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         if missed:

@@ -26,9 +26,11 @@ from moe_segments import (
 )
 from moe_segments.core.events import Answered, ExternalUsage, Reserved
 from moe_segments.journal import open_journal
+from moe_segments.journal.checksum import checksum
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.moving import call_off, copy_journal
 from moe_segments.journal.place import place_of
+from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.whole import folded
 from moe_segments.models import JobState
 from moe_segments.receiver import token_digest
@@ -426,7 +428,9 @@ async def test_no_quota_is_free_early_where_the_new_clock_is_ahead(behind_s: int
     async with opened(old, scope):
         pass
     with closing(sqlite3.connect(old.removeprefix("sqlite:///"))) as file, file:
+        file.create_function("checksum_of", -1, checksum)
         file.execute("UPDATE scopes SET wall_us = wall_us - ?", (behind_s * 1_000_000,))
+        file.execute(next(statement for statement in MIGRATIONS[1] if statement.startswith("UPDATE scopes")))
     await filled(old, scope)
     async with opened(old, scope) as journal:
         await journal.append([reserved("x"), Answered("x", 1, 202, accepted={})], batch_id="x")

@@ -83,7 +83,7 @@ async def test_what_is_wrong_is_told_with_exit_code_1(tmp_path: Path) -> None:
     code, out, _ = await run("check", url, home=tmp_path)
 
     assert code == 1
-    assert "- between version 2 and version 4 something is missing" in out.splitlines()
+    assert "between version 2 and version 4 something is missing" in out
 
 
 async def test_the_log_has_a_line_for_every_event(tmp_path: Path) -> None:

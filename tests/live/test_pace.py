@@ -27,7 +27,6 @@ from moe_segments import (
     QuotaLimits,
     SegmentsClient,
 )
-from moe_segments.client import follower_of
 from moe_segments.core.events import Reserved
 from moe_segments.filters import attribute
 from moe_segments.journal.memory import MemoryJournal
@@ -207,6 +206,27 @@ async def test_who_does_not_fit_behind_those_in_the_pace_is_refused_at_once() ->
 
 
 @in_virtual_time
+async def test_who_comes_later_and_does_not_fit_hears_it_as_soon_as_the_line_moves() -> None:
+    """Asked for one by one: nobody waits for a turn that its quota cannot have, and the time it is told is true."""
+    async with served(limits=LARGE) as (service, client):
+        waiting = []
+        for number in range(320):
+            waiting.append(start(client, creation(number)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await asyncio.sleep(6)
+        refused = [task.exception() for task in waiting if task.done()]
+        refused = [error for error in refused if error is not None]
+        assert len(refused) == 20
+        for error in refused:
+            assert isinstance(error, QuotaExceeded)
+            assert error.limit == "operations_per_hour"
+            assert error.wait_s > 3_600
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(service.arrivals) == 300
+
+
+@in_virtual_time
 async def test_callers_go_before_look_ups_of_lost_creates() -> None:
     """Forty lost creates are looked for at the same moment; archives asked for a little later leave first."""
     journal = MemoryJournal(clock=journal_clock)
@@ -299,7 +319,7 @@ async def test_closing_ends_those_that_wait_in_the_pace() -> None:
         assert now_s() - begun_s < 1
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         assert sum(isinstance(one, NotSent) for one in ended) == 220 - len(service.arrivals)
-        states = [record.state for record in follower_of(client).state.jobs.records.values()]
+        states = [record.state for record in client._follower.state.jobs.records.values()]
         assert states.count(JobState.ACCEPTED) == len(service.arrivals) == 6
         assert set(states) <= {JobState.ACCEPTED, JobState.NOT_SENT}
 
@@ -330,7 +350,7 @@ async def test_any_pace_is_kept(rate: float, count: int) -> None:
         await asyncio.gather(*(client.submit(archive(number)) for number in range(count)))
         times_s = service.times_s()
         assert len(times_s) == count
-        assert times_s[-1] - times_s[0] <= max(1.05 * count / rate, 0.2)
+        assert times_s[-1] - times_s[0] <= max(1.05 * count / rate, 1)
         if rate <= 1_000:
             assert min(after - before for before, after in itertools.pairwise(times_s)) >= 1 / rate - 1e-3
 
@@ -343,7 +363,7 @@ async def test_a_short_fence_is_kept(latency_s: float) -> None:
     async with served(4, limits=limits, journal=SlowJournal(latency_s)) as (service, client):
         await asyncio.gather(*(client.submit(archive(number)) for number in range(100)))
         assert service.times_s()[-1] <= 1.05 * 100 / 4 + latency_s * 10
-        records = follower_of(client).state.jobs.records.values()
+        records = client._follower.state.jobs.records.values()
         assert {record.attempt for record in records} == {1}  # no reservation grew too old to be used
 
 

@@ -18,7 +18,6 @@ from moe_segments.core.events import (
     Answered,
     Batch,
     CallbackReceived,
-    Checkpoint,
     Event,
     ExternalUsage,
     NeverSent,
@@ -490,7 +489,7 @@ class Case:
         """A checkpoint is taken up by another process, which also knows all that came after it."""
         if not self.version:
             return
-        text = encode([Checkpoint(self.state.snapshot())])
+        text = encode([self.state.snapshot()])
         self.state = WorkspaceState(self.limits)
         self.state.fold(Batch(self.version, "checkpoint", self.now_us, decode(text)))
 
@@ -518,4 +517,4 @@ def test_the_same_seed_is_the_same_case() -> None:
             one.step()
             other.step()
         assert (one.now_us, one.version) == (other.now_us, other.version)
-        assert encode([Checkpoint(one.state.snapshot())]) == encode([Checkpoint(other.state.snapshot())])
+        assert encode([one.state.snapshot()]) == encode([other.state.snapshot()])

@@ -17,7 +17,6 @@ from moe_segments.core.events import (
     Answered,
     Batch,
     CallbackReceived,
-    Checkpoint,
     Event,
     ExternalUsage,
     NeverSent,
@@ -453,7 +452,7 @@ class World:
         """A process writes a checkpoint, and goes on."""
         state = self._caught_up(process)
         if state.version:
-            self.checkpoint = state.version, state.now_us, encode([Checkpoint(state.snapshot())])
+            self.checkpoint = state.version, state.now_us, encode([state.snapshot()])
 
     def spend_elsewhere(self, process: int, operations: int, rows: int) -> None:
         """Somebody in the dashboard looks whether there is room, spends, and says so at once."""
@@ -597,7 +596,7 @@ class World:
 def _check_exact(state: WorkspaceState, cost: Cost, until_us: int) -> None:
     """With nothing in flight a time that is promised is the first at which it fits."""
     twin = WorkspaceState(state.limits)
-    twin.fold(Batch(1, "twin", state.now_us, decode(encode([Checkpoint(state.snapshot())]))))
+    twin.fold(Batch(1, "twin", state.now_us, decode(encode([state.snapshot()]))))
     assert isinstance(twin.ledger.decide(cost, until_us - 1), Wait | Never), "the wait is too long"
     assert isinstance(twin.ledger.decide(cost, until_us), Granted), "the wait is too short"
 
