@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core import rules
 from moe_segments.core.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.duplicates import DuplicateFinder
+from moe_segments.core.invisible import edge_blanks, invisible_characters, without_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Mender", "mended"]
 
 _MINDED: Final = re.compile(rb'[ \t",\x80-\xff]')
-_EDGES: Final = " \t\u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200E)))
 
 
 class Mender:
@@ -166,7 +166,7 @@ def mended(row: bytes) -> tuple[bytes, set[str]]:
     codes: set[str] = set()
     value = _trimmed(row)
     if value != row and value:
-        codes.add(rules.EDGE_BLANKS)
+        codes.update(_trimmed_for(row))
     if value.endswith(b","):
         codes.add(rules.TRAILING_COMMA)
         value = _trimmed(value.rstrip(b", \t"))
@@ -181,4 +181,14 @@ def mended(row: bytes) -> tuple[bytes, set[str]]:
 def _trimmed(row: bytes) -> bytes:
     if row.isascii():
         return row.strip(b" \t")
-    return row.decode("utf-8", "surrogateescape").strip(_EDGES).encode("utf-8", "surrogateescape")
+    return without_invisible(row.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _trimmed_for(row: bytes) -> Iterator[str]:
+    """Yield the rules for which something of a row was trimmed."""
+    text = row.decode("utf-8", "surrogateescape")
+    invisible = invisible_characters(text)
+    if invisible:
+        yield rules.INVISIBLE
+    if edge_blanks(text) or len(without_invisible(text)) < len(text) - len(invisible):
+        yield rules.EDGE_BLANKS

@@ -160,9 +160,10 @@ def _place(finding: Finding, *, mask: bool) -> str:
     if finding.line is None:
         return ""
     other = f" as line {finding.other_line:,}" if finding.other_line is not None else ""
-    if finding.row is None:
-        return f"    line {finding.line:,}{other}"
-    return f"    line {finding.line:,}{other}: |{masked(finding.row) if mask else finding.row}|"
+    title = RULES[finding.code].title
+    said = f" ({finding.message.removeprefix(title).strip()})" if finding.message != title else ""
+    row = f": |{masked(finding.row) if mask else finding.row}|" if finding.row is not None else ""
+    return f"    line {finding.line:,}{other}{said}{row}"
 
 
 def shown(row: bytes) -> str:
