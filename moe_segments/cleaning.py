@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,12 +13,14 @@ from moe_segments.core.mending import Mender
 from moe_segments.core.report import copied_counts
 from moe_segments.core.rules import RULES, UTF16
 from moe_segments.errors import PreflightError
+from moe_segments.fields import checked_path
 from moe_segments.limits import QuotaLimits
 from moe_segments.outputs import Output, refuse_same_file, settled
-from moe_segments.pouring import Web, pour
+from moe_segments.pouring import Web, given_source, pour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import aiohttp
 
@@ -88,7 +89,7 @@ async def clean_file(
     since only the file's owner can tell what they should be: check the copy.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
         to: The copy. It is there whole or not at all; one that exists is replaced, except for the source itself.
         attribute_name: The attribute the values are matched against.
         limits: From a URL or an iterator no more than its `file_bytes` is read.
@@ -105,7 +106,7 @@ async def clean_file(
             written. There is no copy then.
         InputError: *to* is the source.
     """
-    target = Path(to)
+    source, target = given_source(source), checked_path(to, "to")
     refuse_same_file(source, target)
     web = Web(max_bytes=(limits or QuotaLimits()).file_bytes, session=session, timeouts=timeouts, proxy=proxy)
     return await pour(source, lambda origin: _Cleaning(origin, target, attribute_name), web=web, progress=progress)

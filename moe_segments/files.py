@@ -16,7 +16,7 @@ from moe_segments.core.report import Finding, PreflightReport
 from moe_segments.core.rules import EXPIRED_URL, RULES, SHORT_LIVED_URL, TEMPORARY_URL
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.pouring import Origin, Source, Web, pour
+from moe_segments.pouring import Origin, Source, Web, given_source, pour
 from moe_segments.splitting import Part, SplitReport, split_file
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def check_file(
     """Read a file once and say what is wrong with it, exactly.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
         attribute_name: The attribute the values are matched against: a row equal to it is a header.
         attribute_type: "double" wants numbers.
         strict: Special characters are errors.
@@ -81,7 +81,7 @@ async def check_file(
         raise InputError(f'must be "string" or "double", not {attribute_type!r}', "attribute_type")
     if not is_whole(findings_per_rule, 1):
         raise InputError(f"must be a whole number from 1, not {findings_per_rule!r}", "findings_per_rule")
-    limits = limits or QuotaLimits()
+    limits, source = limits or QuotaLimits(), given_source(source)
     whole = tuple(_findings_of_url(source, clock())) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:

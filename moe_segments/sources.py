@@ -20,7 +20,6 @@ __all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "opened"]
 _State: TypeAlias = tuple[int, int, int, int]
 
 BLOCK_BYTES: Final = 98_304
-_MB: Final = 1_000_000
 
 
 @attrs.frozen
@@ -106,5 +105,5 @@ def check_size(file_bytes: int, max_bytes: int, source: str) -> None:
         PreflightError: It is.
     """
     if file_bytes > max_bytes:
-        most = f"{max_bytes / _MB:g} MB"
+        most = f"{max_bytes:,} bytes"
         raise PreflightError(source, f"is larger than {most}, the most MoEngage takes: split it into smaller files")

@@ -13,9 +13,10 @@ from moe_segments.core.cutting import Cutter, RowTooLong
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
 from moe_segments.core.rules import RULES
 from moe_segments.errors import InputError, PreflightError
+from moe_segments.fields import checked_path
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits, is_whole
 from moe_segments.outputs import Output, settled
-from moe_segments.pouring import Web, pour
+from moe_segments.pouring import Web, given_source, pour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ async def split_file(
     They are there all or none.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
         directory: Where the parts go; made when it is not there. It may hold no part of this name from before.
         max_rows: Most rows of a part; by default what a day and a segment take.
         max_bytes: Largest part; by default the largest file.
@@ -145,7 +146,8 @@ async def split_file(
     for field, value in (("max_rows", max_rows), ("max_bytes", max_bytes)):
         if not is_whole(value, 1):
             raise InputError(f"must be a whole number from 1, not {value!r}", field)
-    names = _Names(Path(directory), source)
+    source = given_source(source)
+    names = _Names(checked_path(directory, "directory"), source)
     names.prepare()
     web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
     return await pour(source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress)
