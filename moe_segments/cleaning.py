@@ -15,7 +15,7 @@ from moe_segments.core.rules import RULES, UTF16
 from moe_segments.errors import PreflightError
 from moe_segments.fields import checked_path
 from moe_segments.limits import QuotaLimits
-from moe_segments.outputs import Output, refuse_same_file, settled
+from moe_segments.outputs import Output, refuse_target, settled
 from moe_segments.pouring import Web, given_source, pour
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ async def clean_file(
     to: Path | str,
     *,
     attribute_name: str | None = None,
+    replace: bool = True,
     limits: QuotaLimits | None = None,
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
@@ -90,8 +91,9 @@ async def clean_file(
 
     Args:
         source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
-        to: The copy. It is there whole or not at all; one that exists is replaced, except for the source itself.
+        to: The copy. It is there whole or not at all, and never in place of the source.
         attribute_name: The attribute the values are matched against.
+        replace: Whether a file that exists is replaced by the copy; else that is an error.
         limits: From a URL or an iterator no more than its `file_bytes` is read.
         session: For a URL: lends its connector, and nothing else.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
@@ -104,19 +106,21 @@ async def clean_file(
     Raises:
         PreflightError: The file cannot be read, changed meanwhile, or is compressed or no CSV; or the copy cannot be
             written. There is no copy then.
-        InputError: *to* is the source.
+        InputError: *to* is the source, or exists and *replace* is false.
     """
     source, target = given_source(source), checked_path(to, "to")
-    refuse_same_file(source, target)
+    refuse_target(source, target, replace=replace)
     web = Web(max_bytes=(limits or QuotaLimits()).file_bytes, session=session, timeouts=timeouts, proxy=proxy)
-    return await pour(source, lambda origin: _Cleaning(origin, target, attribute_name), web=web, progress=progress)
+    return await pour(
+        source, lambda origin: _Cleaning(origin, target, attribute_name, replace=replace), web=web, progress=progress
+    )
 
 
 class _Cleaning:
     """Mends what is poured in and writes it; then, where rows have to go, over itself without them."""
 
-    def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
-        self._name, self._target = origin.name, target
+    def __init__(self, origin: Origin, target: Path, attribute_name: str | None, *, replace: bool) -> None:
+        self._name, self._target, self._replace = origin.name, target, replace
         self._output = Output(target)
         self._mender = Mender(reread=self._output.reread, attribute_name=attribute_name)
         self._head: bytes | None = b""  # None once it is known what the file is
@@ -140,7 +144,7 @@ class _Cleaning:
             self._output.rewrite(kept)
         sha256 = self._output.end()
         self._output.sync()
-        self._output.rename()
+        self._output.rename(replaces=self._replace)
         settled(self._target.parent)
         return CleanReport(
             source=self._name,

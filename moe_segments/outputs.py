@@ -14,7 +14,7 @@ from moe_segments.errors import InputError, PreflightError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Output", "refuse_same_file", "settled"]
+__all__ = ["Output", "refuse_target", "settled"]
 
 
 class Output:
@@ -146,17 +146,20 @@ def settled(directory: Path) -> None:
             os.close(descriptor)
 
 
-def refuse_same_file(source: object, target: Path) -> None:
-    """Refuse to write over what is read.
+def refuse_target(source: object, target: Path, *, replace: bool) -> None:
+    """Refuse to write over what is read, or over what is to stay.
 
     Raises:
-        InputError: *target* is the file *source*, by whatever name, or no place for a file.
+        InputError: *target* is the file *source*, by whatever name, or no place for a file, or there and not to be
+            replaced.
     """
     with contextlib.suppress(OSError):
         if isinstance(source, Path) and target.samefile(source):
             raise InputError(f"{target} is the file itself, which is never overwritten: choose another name", "to")
     if target.exists() and not target.is_file():
         raise InputError(f"{target} is there and is no file: choose another name", "to")
+    if target.exists() and not replace:
+        raise InputError(f"{target} is there: choose another name, or allow that it is replaced", "to")
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> PreflightError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, exit_code_of
 from moe_segments.cli.output import is_lost, note
+from moe_segments.core.report import fix_command
 from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def _hint(error: MoeSegmentsError) -> str:
     if isinstance(error, AuthenticationFailed):
         return "; check MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER"
     if isinstance(error, PreflightError) and error.report is not None:
-        return "; 'moe-segments preflight FILE' shows every line, and mends what can be mended with --fix OUT"
+        command = None if "://" in error.source else fix_command(error.source, error.report.counts)
+        return f"; mend it: {command}" if command else "; 'moe-segments preflight FILE' shows every line"
     return ""
 
 

@@ -5,16 +5,18 @@ Findings hold rows of the file, that is identifiers of users: they are left out 
 
 from __future__ import annotations
 
+from pathlib import PurePath
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.rules import CRLF, RULES, Severity
+from moe_segments.core.rules import CRLF, MENDED, RULES, SPLIT, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Finding", "PreflightReport", "copied_counts", "masked", "shown"]
+__all__ = ["Finding", "PreflightReport", "copied_counts", "fix_command", "masked", "shown"]
 
 _ROW_MOST: Final = 120
 _SHAPES: Final = str.maketrans(
@@ -144,6 +146,19 @@ class PreflightReport:
         numbers = [(severity, len({one.code for one in self._of(severity)})) for severity in Severity]
         said = ", ".join(f"{number} {_plural(severity.value, number)}" for severity, number in numbers if number)
         return f"{'ready' if self.ok else 'not ready'}{f' ({said} by rule)' if said else ''}"
+
+
+def fix_command(path: str, counts: Iterable[str]) -> str | None:
+    """Return the command that mends what can be mended in a file without guessing; None when nothing can.
+
+    Args:
+        path: The file.
+        counts: The rules that it breaks.
+    """
+    broken, file = set(counts), PurePath(path)
+    fix = f" --fix {quote(str(file.with_suffix('.clean.csv')))}" if broken & MENDED else ""
+    split = f" --split {quote(str(file.with_suffix('.parts')))}" if broken & SPLIT else ""
+    return f"moe-segments preflight {quote(path)}{fix}{split}" if fix or split else None
 
 
 def _plural(word: str, number: int) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "LETTER_CASE",
     "LONE_CR",
     "LONG_ROW",
+    "MENDED",
     "MORE_COLUMNS",
     "NOT_A_NUMBER",
     "NOT_NFC",
@@ -45,6 +46,7 @@ __all__ = [
     "SEPARATOR",
     "SHORT_LIVED_URL",
     "SPECIAL",
+    "SPLIT",
     "TEMPORARY_URL",
     "TOO_LARGE",
     "TOO_MANY_FOR_A_DAY",
@@ -118,6 +120,15 @@ ODD_LENGTH: Final = "MOE133"
 SCIENTIFIC: Final = "MOE134"
 TEMPORARY_URL: Final = "MOE135"
 EXPIRED_URL: Final = "MOE136"
+
+# What `clean_file` mends without guessing.
+MENDED: Final = frozenset(
+    {
+        *(EMPTY_ROW, TRAILING_COMMA, QUOTES, EDGE_BLANKS, UTF16, LONE_CR, BOM, CRLF, DUPLICATE, LONG_ROW, INVISIBLE),
+    }
+)
+# What `split_file` mends.
+SPLIT: Final = frozenset({TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT})
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _TABLE: Final = (

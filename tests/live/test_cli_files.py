@@ -140,7 +140,7 @@ async def test_a_single_command_shows_the_whole_report(shell: Shell) -> None:
     assert '"x-9"' in result.err
     assert "u-2" not in result.err
     assert "MOE105" in result.err
-    assert "moe-segments preflight FILE" in result.err
+    assert "mend it: moe-segments preflight bad.csv --fix bad.clean.csv" in result.err
 
 
 async def test_a_segment_left_without_users_is_a_failure(shell: Shell) -> None:
