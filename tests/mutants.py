@@ -76,6 +76,9 @@ _CLIENT = "tests/live/test_client.py::test_"
 _TWIN = "tests/proofs/test_file_rules.py::test_a_report_tells_what_the_slow_twin_tells"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
 _MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
+_CLEAN = "tests/proofs/test_file_shape.py::test_a_clean_file_has_no_findings"
+_SHAPE = "tests/proofs/test_file_shape.py"
+_MEANWHILE = "tests/live/test_files.py::test_a_copy_replaces_a_file_only_where_it_may"
 _COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
@@ -602,6 +605,54 @@ MUTANTS: Final = (
         "if is_trimmed and text != text.strip",
         "if text != text.strip",
         (f"{_TWIN}",),
+    ),
+    Mutant(
+        "format-characters-pass",
+        129,
+        "moe_segments/core/invisible.py",
+        ' or unicodedata.category(one) == "Cf"',
+        "",
+        (_TWIN,),
+    ),
+    Mutant(
+        "blanks-behind-invisible-characters-stay",
+        0,
+        "moe_segments/core/invisible.py",
+        "        left = left[len(_leading_blanks(left)) :]\n",
+        "",
+        (_COPY,),
+    ),
+    Mutant(
+        "realm-taken-for-a-column",
+        131,
+        "moe_segments/core/shape.py",
+        " and len(different) >= _MOSTLY * values",
+        "",
+        (_CLEAN,),
+    ),
+    Mutant(
+        "count-past-a-power-of-ten-taken-for-a-mistake",
+        133,
+        "moe_segments/core/shape.py",
+        "if not row.startswith(prefix[:2]) or",
+        "if",
+        (_CLEAN,),
+    ),
+    Mutant(
+        "header-taken-for-a-value-of-another-length",
+        133,
+        "moe_segments/core/shape.py",
+        "if not (has_header and one[0] == 1)",
+        "if one",
+        (_SHAPE,),
+    ),
+    Mutant(
+        "copy-replaces-what-came-meanwhile",
+        0,
+        "moe_segments/cleaning.py",
+        "replaces=self._replace",
+        "replaces=True",
+        (_MEANWHILE,),
     ),
     Mutant(
         "carriage-return-in-the-value",

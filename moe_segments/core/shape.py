@@ -280,11 +280,7 @@ def _values_needed(row: bytes, usual: Sequence[bytes]) -> float:
     if is_counted_up or b"-" in usual[0] or any(tail.startswith(b"0") for tail in tails):
         return _LEAST_OF_FIXED
     if not row.startswith(prefix[:2]) or row.startswith(b"+"):
-        return math.inf  # another series, another country
-    longer = len(row) - len(usual[0])
-    low, high = (tails, [row[begin:]]) if longer == 1 else ([row[begin:]], tails)
-    if abs(longer) == 1 and low[0].startswith(b"9") and all(tail.startswith(b"1") for tail in high):
-        return math.inf  # counted up past 9, 99, 999
+        return math.inf  # another series or country, or counted up past 9, 99, 999
     return 10 * next(size for size, letters in _ALPHABETS if not b"".join(tails).translate(None, letters))
 
 

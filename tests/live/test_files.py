@@ -729,3 +729,23 @@ async def test_one_byte_too_many_is_told_to_the_byte(tmp_path: Path) -> None:
     limits = QuotaLimits(file_bytes=4)
     with pytest.raises(PreflightError, match="larger than 4 bytes, the most MoEngage takes"):
         await check_file(blocks(b"a\nb\nc\n", 2), limits=limits)
+
+
+@pytest.mark.asyncio
+async def test_a_copy_replaces_a_file_only_where_it_may(tmp_path: Path) -> None:
+    """Also one that comes while the copy is made."""
+    target = tmp_path / "clean.csv"
+    target.write_bytes(b"precious\n")
+    with pytest.raises(InputError, match="is there"):
+        await clean_file(b"a\n", target, replace=False)
+    target.unlink()
+
+    def comes_meanwhile(_: int, __: int | None) -> None:
+        target.write_bytes(b"precious\n")
+
+    with pytest.raises(PreflightError, match="File exists"):
+        await clean_file(b"a\n", target, replace=False, progress=comes_meanwhile)
+    assert target.read_bytes() == b"precious\n"
+    assert names_in(tmp_path) == ["clean.csv"]
+    assert (await clean_file(b"a\n", target)).rows_written == 1
+    assert target.read_bytes() == b"a\n"

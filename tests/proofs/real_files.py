@@ -38,7 +38,7 @@ BASE62: Final = string.ascii_letters + string.digits
 
 
 def _numbered(chance: random.Random) -> Iterator[str]:
-    begin = chance.choice((1, 7, 90, 995, 1_000, 9_980, 99_990, 123_456, 9_999_990))
+    begin = chance.choice((1, 7, 90, 98, 995, 999, 1_000, 9_980, 9_998, 99_999, 123_456, 9_999_990))
     yield from (str(begin + number) for number in range(10**9))
 
 
