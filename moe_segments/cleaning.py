@@ -31,7 +31,7 @@ __all__ = ["CleanReport", "clean_file"]
 
 @attrs.frozen(kw_only=True)
 class CleanReport:
-    """What was written, and what was changed on the way.
+    """A report on a cleaned copy.
 
     Attributes:
         source: What was read: a path, or a URL without its query.
@@ -52,14 +52,14 @@ class CleanReport:
     changes: Mapping[str, int] = attrs.field(converter=copied_counts, hash=False)
 
     def as_text(self) -> str:
-        """The report for people, several lines."""
+        """Return the report for people, several lines."""
         head = f"{self.path}: {self.rows_written:,} of {self.rows:,} rows, {self.file_bytes:,} bytes"
         return "\n".join(
             (head, *(f"  {number:,} x {code} {RULES[code].title}" for code, number in self.changes.items()))
         )
 
     def as_json(self) -> dict[str, object]:
-        """The report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`."""
         return {
             "source": self.source,
             "path": str(self.path),
@@ -117,7 +117,7 @@ async def clean_file(
 
 
 class _Cleaning:
-    """Mends what is poured in and writes it; then, where rows have to go, over itself without them."""
+    """A writer of the mended copy, which is written over itself where rows have to go."""
 
     def __init__(self, origin: Origin, target: Path, attribute_name: str | None, *, replace: bool) -> None:
         self._name, self._target, self._replace = origin.name, target, replace
@@ -127,7 +127,7 @@ class _Cleaning:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, block: bytes) -> None:
-        """See `Taker`."""
+        """Take the next bytes."""
         if self._head is not None:
             self._head += block
             if len(self._head) < HEAD_BYTES:
@@ -136,7 +136,7 @@ class _Cleaning:
         self._take(block, is_last=False)
 
     def finish(self) -> CleanReport:
-        """See `Taker`."""
+        """Complete the copy and return the report."""
         self._take(b"" if self._head is None else self._begun(), is_last=True)
         for rows in self._mender.finish():
             self._output.write(rows)
@@ -157,7 +157,7 @@ class _Cleaning:
         )
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Close the copy; remove it if it is not complete."""
         self._output.close()
 
     def _begun(self) -> bytes:

@@ -102,18 +102,18 @@ async def check_file(
 
 
 class _Checking:
-    """Checks what is poured in."""
+    """A check of what is poured in."""
 
     def __init__(self, check: Preflight, origin: Origin, whole: Sequence[tuple[str, str]]) -> None:
         self._check, self._origin, self._whole = check, origin, whole
         self.feed = check.feed
 
     def finish(self) -> PreflightReport:
-        """See `Taker`."""
+        """Return the report."""
         return self._check.finish(etag=self._origin.etag, whole=self._whole)
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Do nothing: nothing is open."""
 
 
 def _findings_of_url(url: str, now_s: float) -> Iterator[tuple[str, str]]:

@@ -51,11 +51,11 @@ class Output:
             raise _unwritable(self.path, error) from None
 
     def reread(self, offset: int, size: int) -> bytes:
-        """Some of what was written."""
+        """Return some of what was written."""
         return os.pread(self._descriptor, size, offset)
 
     def rewrite(self, pieces: Iterable[bytes]) -> None:
-        """Put others in the place of what was written.
+        """Replace what was written.
 
         Args:
             pieces: They may be made of what is read again here, if all of them up to any one have no more bytes than
@@ -74,7 +74,7 @@ class Output:
             raise _unwritable(self.path, error) from None
 
     def end(self) -> str:
-        """There is no more to write, nor to read. Returns the sha256, in hex."""
+        """Close the file and return its sha256, in hex."""
         self._close()
         return self._sha256.hexdigest()
 
@@ -114,7 +114,7 @@ class Output:
         self._temporary = None
 
     def close(self) -> None:
-        """Let go of it; what has not got its name is gone."""
+        """Close the file; remove it if it was not renamed."""
         self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):

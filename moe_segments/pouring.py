@@ -38,7 +38,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """What is known of a file before its first byte.
+    """Facts about a file that are known before its first byte.
 
     Attributes:
         name: A path, or a URL without its query.
@@ -55,7 +55,7 @@ class Origin:
 
 @attrs.frozen(kw_only=True)
 class Web:
-    """How a URL is read.
+    """Settings for reading a URL.
 
     Attributes:
         max_bytes: Largest file, bytes; a stream's too.
@@ -106,16 +106,16 @@ def _instead_of(source: object) -> str:
 
 
 class Taker(Protocol[T_co]):
-    """What a file is poured into. Its methods are called one after another, in any thread."""
+    """A receiver of the bytes of a file. Its methods are called one after another, in any thread."""
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes."""
 
     def finish(self) -> T_co:
-        """There are no more: the result."""
+        """Return the result; there are no more bytes."""
 
     def close(self) -> None:
-        """Let go of everything, finished or not."""
+        """Release everything, finished or not."""
 
 
 async def pour(
@@ -143,7 +143,7 @@ async def pour(
     """
     if isinstance(source, Path | bytes):
         stop = threading.Event()
-        return await _whole(_pour_here, source, make, progress, stop, call_off=stop.set)
+        return await _whole(_pour_here, source, make, progress, stop, cancel=stop.set)
     if not isinstance(source, str):
         return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
     from moe_segments.serving import file_timeouts, serving_of  # only a URL needs aiohttp
@@ -161,7 +161,7 @@ async def pour(
 
 
 class _Stopped(Exception):
-    """Whoever asked is gone."""
+    """The caller was cancelled."""
 
 
 def _pour_here(
@@ -237,19 +237,19 @@ async def _pour_stream(
         return await _whole(finish)
 
 
-async def _whole(work: Callable[..., T], *arguments: Any, call_off: Callable[[], None] = lambda: None) -> T:
-    """Do *work* in a thread; it has ended when this has, even when the caller goes away: what it uses is closed.
+async def _whole(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
+    """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
 
     Args:
         work: What to do.
         arguments: What it is given.
-        call_off: Called when the caller goes away, so that it ends soon.
+        cancel: Called when the caller is cancelled, so that the work ends soon.
     """
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        call_off()
+        cancel()
         await asyncio.wait([working])
         if not working.cancelled():
             working.exception()  # nobody is there to hear of it

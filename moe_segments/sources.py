@@ -37,7 +37,7 @@ class OpenFile:
     file_bytes: int
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, once.
+        """Yield its bytes, once.
 
         Raises:
             PreflightError: It is not any more what it was when it was opened.
@@ -51,11 +51,11 @@ class OpenFile:
         self.check_unchanged()
 
     def reread(self, offset: int, size: int) -> bytes:
-        """Some of its bytes once more."""
+        """Return some of its bytes once more."""
         return os.pread(self._file.fileno(), size, offset)
 
     def check_unchanged(self) -> None:
-        """Refuse a file that changed meanwhile: nobody knows then what was read.
+        """Refuse a file that changed while it was read.
 
         Raises:
             PreflightError: Its size, its time or the file behind its name is not what it was.

@@ -35,7 +35,7 @@ _DIGITS: Final = 3
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """One part of a file.
+    """A part of a file.
 
     Attributes:
         path: Where it is.
@@ -50,13 +50,13 @@ class Part:
     sha256: str
 
     def as_json(self) -> dict[str, object]:
-        """The part as data for `json.dumps`."""
+        """Return the part as data for `json.dumps`."""
         return {"path": str(self.path), "rows": self.rows, "file_bytes": self.file_bytes, "sha256": self.sha256}
 
 
 @attrs.frozen(kw_only=True)
 class SplitReport:
-    """What a file was cut into.
+    """A report on the parts of a file.
 
     Attributes:
         source: What was read: a path, or a URL without its query.
@@ -76,11 +76,11 @@ class SplitReport:
 
     @property
     def rows(self) -> int:
-        """Rows of all parts."""
+        """Number of rows of all parts."""
         return sum(part.rows for part in self.parts)
 
     def as_text(self) -> str:
-        """The report for people, several lines."""
+        """Return the report for people, several lines."""
         number = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
         head = f"{self.source}: {number} of at most {self.max_rows:,} rows and {self.max_bytes:,} bytes"
         changes = [
@@ -91,7 +91,7 @@ class SplitReport:
         return "\n".join((head, *changes, *parts))
 
     def as_json(self) -> dict[str, object]:
-        """The report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`."""
         return {
             "source": self.source,
             "rows": self.rows,
@@ -154,7 +154,7 @@ async def split_file(
 
 
 class _Names:
-    """What the parts are called."""
+    """Names of the parts."""
 
     def __init__(self, directory: Path, source: Source) -> None:
         name = ""
@@ -168,7 +168,7 @@ class _Names:
         self.directory = directory
 
     def of(self, number: int) -> Path:
-        """The path of part *number*, from 0."""
+        """Return the path of part *number*, from 0."""
         return self.directory / f"{self._stem}-{number + 1:0{_DIGITS}}{self._suffix}"
 
     def prepare(self) -> None:
@@ -197,7 +197,7 @@ class _Names:
 
 
 class _Splitting:
-    """Cuts what is poured in and writes it."""
+    """A writer of the parts."""
 
     def __init__(self, origin: Origin, names: _Names, max_rows: int, max_bytes: int) -> None:
         self._name, self._names = origin.name, names
@@ -209,7 +209,7 @@ class _Splitting:
         self._head = b""
 
     def feed(self, block: bytes) -> None:
-        """See `Taker`."""
+        """Take the next bytes."""
         if len(self._head) < HEAD_BYTES:
             self._head += block[: HEAD_BYTES - len(self._head)]
         try:
@@ -219,7 +219,7 @@ class _Splitting:
             raise PreflightError(self._name, "has a row that fits into no part: are the line ends missing?") from None
 
     def finish(self) -> SplitReport:
-        """See `Taker`."""
+        """Complete the parts and return the report."""
         try:
             for number, data, rows in self._cutter.finish():
                 self._write(number, data, rows)
@@ -240,7 +240,7 @@ class _Splitting:
         )
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Close the parts; remove them if they are not complete."""
         for output in self._outputs:
             output.close()
 

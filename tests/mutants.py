@@ -602,8 +602,8 @@ MUTANTS: Final = (
         "blanks-at-both-ends-told-twice",
         106,
         _LOOKS,
-        "if is_trimmed and text != text.strip",
-        "if text != text.strip",
+        "if is_trimmed and edge_blanks(text):",
+        "if edge_blanks(text):",
         (f"{_TWIN}",),
     ),
     Mutant(
@@ -684,7 +684,7 @@ MUTANTS: Final = (
         "moe_segments/sources.py",
         "                handle.check_unchanged()  # what cannot be read again may fail anywhere\n",
         "",
-        (f"{_FILES}a_file_that_changes_after_it_was_read_once_is_refused",),
+        (f"{_FILES}a_change_is_told_rather_than_what_comes_of_it",),
     ),
     Mutant(
         "source-known-by-name-only",

@@ -27,7 +27,7 @@ _MINDED: Final = re.compile(rb'[ \t",\x80-\xff]')
 
 
 class Mender:
-    """Takes blocks of bytes, gives mended rows in their order; then says which of them to leave out.
+    """A mender of rows, which gives them in their order and at the end leaves out the duplicates.
 
     What is given has to be kept where it can be read again: duplicates are still in it, and are known only at the end.
 
@@ -45,7 +45,7 @@ class Mender:
         chunk_bytes: int = CHUNK_BYTES,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
     ) -> None:
-        """Begin.
+        """Begin with no rows.
 
         Args:
             reread: Gives bytes of what was given once more, by offset and size.
@@ -103,7 +103,7 @@ class Mender:
             begin = end
 
     def _with_feeds(self, block: bytes) -> bytes:
-        """The block with every kind of line end made a line feed; a carriage return at its end waits for the next."""
+        """Return the block with plain line feeds; a carriage return at its end waits for the next block."""
         if self._ends_in_cr:
             block = b"\r" + block
         self._ends_in_cr = block.endswith(b"\r")
@@ -154,7 +154,7 @@ class Mender:
 
 
 def mended(row: bytes) -> tuple[bytes, set[str]]:
-    """A row as it should be.
+    """Return a row as it should be, and what was mended.
 
     Args:
         row: Without its line end.

@@ -1,4 +1,4 @@
-"""The file rules over blocks of bytes: feed a file as it comes, get an exact verdict. Pure: no clock, no I/O.
+"""Check a file by all rules: take its blocks as they come, return an exact verdict. Pure: no clock, no I/O.
 
     check = Preflight(source="users.csv", reread=reread)
     for block in blocks:
@@ -37,7 +37,7 @@ ROWS_CHECKED_MOST: Final = 25_000_000
 
 
 class Preflight:
-    """One check of one file."""
+    """A check of one file."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Preflight:
         longest_row_bytes: int = LONGEST_ROW_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """Begin.
+        """Begin a check.
 
         Args:
             reread: Returns bytes of the source once more, by offset and size.
@@ -82,7 +82,7 @@ class Preflight:
 
     @property
     def file_bytes(self) -> int:
-        """How many bytes were fed so far."""
+        """Number of bytes taken so far."""
         return self._bytes
 
     def feed(self, block: bytes) -> None:
@@ -96,7 +96,7 @@ class Preflight:
             self._take(self._chunker.feed(view[begin : begin + self._chunk_bytes]))
 
     def finish(self, *, etag: str | None = None, whole: Iterable[tuple[str, str]] = ()) -> PreflightReport:
-        """The report on what was fed; nothing may be fed afterwards.
+        """Return the report on all that was taken; called once, at the end.
 
         Args:
             etag: The entity tag the file was served with.

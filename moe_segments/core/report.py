@@ -1,4 +1,4 @@
-"""What a preflight found, as values: findings with line and row, exact counts, the verdict; as text and as data.
+"""Report what a preflight found: findings with line and row, exact counts, the verdict; as text and as data.
 
 Findings hold rows of the file, that is identifiers of users: they are left out of every `repr`, and masked on request.
 """
@@ -25,13 +25,13 @@ _SHAPES: Final = str.maketrans(
 
 
 def copied_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """A copy that the caller's later changes do not reach."""
+    """Return a copy that later changes of the caller do not reach."""
     return dict(counts)
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One place where a file breaks a rule.
+    """A place where a file breaks a rule.
 
     Attributes:
         code: The rule, a key of `moe_segments.core.rules.RULES`.
@@ -51,7 +51,7 @@ class Finding:
     row: str | None = attrs.field(default=None, repr=False)
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """The finding as data for `json.dumps`; with *mask* letters and digits of the row are replaced."""
+        """Return the finding as data for `json.dumps`; with *mask* letters and digits of the row are replaced."""
         row = masked(self.row) if mask and self.row is not None else self.row
         return {
             "code": self.code,
@@ -65,7 +65,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class PreflightReport:
-    """What was found in one file. `ok` is the verdict.
+    """A report on one file. `ok` is the verdict.
 
     Attributes:
         source: What was checked: a path, or a URL without its query.
@@ -89,21 +89,21 @@ class PreflightReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing in it is an error."""
+        """True when no finding is an error."""
         return not self.errors
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that are errors; the first ones of each rule."""
+        """Findings that are errors, the first ones of each rule."""
         return self._of(Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings that are warnings; the first ones of each rule."""
+        """Findings that are warnings, the first ones of each rule."""
         return self._of(Severity.WARNING)
 
     def as_text(self, *, mask: bool = False) -> str:
-        """The report for people, several lines.
+        """Return the report for people, several lines.
 
         Args:
             mask: Replace letters and digits of the rows shown, so that no identifier is seen.
@@ -111,7 +111,7 @@ class PreflightReport:
         return "\n".join(self._lines(mask=mask))
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """The report as data for `json.dumps`; *mask* as for `as_text`."""
+        """Return the report as data for `json.dumps`; *mask* as for `as_text`."""
         return {
             "source": self.source,
             "ok": self.ok,
@@ -125,7 +125,7 @@ class PreflightReport:
         }
 
     def without_rows(self) -> PreflightReport:
-        """The same report without any value of the file, to be kept or sent elsewhere."""
+        """Return the same report without any value of the file, to be kept or sent elsewhere."""
         return attrs.evolve(self, findings=tuple(attrs.evolve(finding, row=None) for finding in self.findings))
 
     def _of(self, severity: Severity) -> tuple[Finding, ...]:
@@ -182,14 +182,14 @@ def _place(finding: Finding, *, mask: bool) -> str:
 
 
 def shown(row: bytes) -> str:
-    """A row as text that a terminal shows as it is: cut, and everything that is not printable escaped."""
+    """Return a row as text that a terminal can show: cut, with everything escaped that is not printable."""
     text = row[: 4 * _ROW_MOST].decode("utf-8", "backslashreplace")
     text = "".join(one if one.isprintable() else _escaped(one) for one in text[:_ROW_MOST])
     return text if len(row) <= _ROW_MOST else f"{text[:_ROW_MOST]}…"
 
 
 def masked(row: str) -> str:
-    """A row's shape: letters become x or X, digits 9, everything else that is no ASCII a dot."""
+    """Return the shape of a row: letters become x or X, digits 9, everything else that is no ASCII a dot."""
     return "".join(one if one.isascii() or one == "…" else "·" for one in row.translate(_SHAPES))
 
 

@@ -1,4 +1,4 @@
-"""The rules of a file of users, as data: code, severity, one line. A code means the same for ever.
+"""List the rules of a file of users, as data: code, severity, one line. A code never changes its meaning.
 
 The service documents few of them; each rule's section in docs/preflight.md says where it comes from and what to do.
 """
@@ -60,7 +60,7 @@ __all__ = [
 
 
 class Severity(StrEnum):
-    """What a finding means for the file."""
+    """Severity of a finding for the file."""
 
     ERROR = "error"  # the service would refuse the file, or lose rows of it
     WARNING = "warning"  # it may
@@ -69,7 +69,7 @@ class Severity(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """One rule.
+    """A rule of a file.
 
     Attributes:
         code: Stable name, MOE101 and so on.

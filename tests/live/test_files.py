@@ -749,3 +749,18 @@ async def test_a_copy_replaces_a_file_only_where_it_may(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["clean.csv"]
     assert (await clean_file(b"a\n", target)).rows_written == 1
     assert target.read_bytes() == b"a\n"
+
+
+@pytest.mark.asyncio
+async def test_a_change_is_told_rather_than_what_comes_of_it(tmp_path: Path) -> None:
+    """A file written anew while it is read seems to have no line ends, say."""
+    path = tmp_path / "users.csv"
+    path.write_bytes(b"a\n" * 1_000_000)
+
+    def written_anew(done: int, _: int | None) -> None:
+        if done < 500_000:
+            with path.open("r+b") as file:
+                file.write(b"x" * 2_000_000)
+
+    with pytest.raises(PreflightError, match="changed while it was read"):
+        await split_file(path, tmp_path / "parts", progress=written_anew)
