@@ -530,8 +530,8 @@ MUTANTS: Final = (
         "hash-taken-for-proof",
         117,
         _DUPLICATES,
-        "first_line.setdefault(row, line)",
-        "first_line.setdefault(self._hash(row), line)",
+        ".setdefault(row, line)",
+        ".setdefault(self._hash(row), line)",
         (f"{_DICT}",),
     ),
     Mutant(
