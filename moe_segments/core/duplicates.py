@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DuplicateFinder", "Duplicates", "Place"]
 
 _PARTS: Final = 256
+_SLICE: Final = 50_000
 _LINES: Final = "I"  # 4 bytes a duplicate
 _VALUES_LEAST, _VALUES_MOST = 100_000, 500_000  # of suspects compared in one pass over the source
 
@@ -109,10 +110,15 @@ class DuplicateFinder:
         self._append.clear()
         while self._parts:
             part = self._parts.pop()
-            hashes = set(part)
+            hashes: set[int] = set()
+            for keys in _slices(part):
+                hashes.update(keys)
             distinct += len(hashes)
             if len(hashes) < len(part):
-                repeated.append(array("q", (key for key, times in Counter(part).items() if times > 1)))
+                times: Counter[int] = Counter()
+                for keys in _slices(part):
+                    times.update(keys)
+                repeated.append(array("q", (key for key, number in times.items() if number > 1)))
         suspects: set[int] = set()
         for hashes_of_part in repeated:
             suspects.update(hashes_of_part)
@@ -140,3 +146,8 @@ class DuplicateFinder:
         while first_lines:
             first_lines.pop()  # one by one: to free them all at once takes long
         return lines, first
+
+
+def _slices(part: array[int]) -> Iterator[array[int]]:
+    """Yield an array in pieces: one value in every row makes a part as long as the file."""
+    return (part[at : at + _SLICE] for at in range(0, len(part), _SLICE))
