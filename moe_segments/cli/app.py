@@ -319,8 +319,7 @@ def preflight(
     Exit codes: 0 ready, warnings included; 1 a file has errors; 2 one cannot be read, or an option is wrong.
 
     Args:
-        files: CSVs of one value a line: paths, or the public URLs that the service will read. A manifest stands for
-            the files that it names.
+        files: Paths or public URLs of CSVs with one value a line; a manifest stands for the files that it names.
         attribute_name: User attribute that the values are matched against; a row equal to it is a header.
         attribute_type: Its type; double wants numbers.
         strict: Special characters are errors, as one of the service's documents has it.

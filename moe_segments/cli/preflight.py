@@ -15,7 +15,7 @@ from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
 from moe_segments.core.report import fix_command
-from moe_segments.core.rules import SPLIT
+from moe_segments.core.rules import MENDED, SPLIT
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files import check_file, clean_file, split_file
 from moe_segments.manifest import read_manifest
@@ -238,7 +238,8 @@ def _show(target: _Target, result: _Result) -> None:
     elif isinstance(target.source, Path) and target.wanted.fix is None:
         command = fix_command(str(target.source), result.report.counts)
         if command is not None:
-            output.say(f"  mend it: {command}")
+            is_all = {finding.code for finding in result.report.errors} <= MENDED | SPLIT
+            output.say(f"  {'mend it' if is_all else 'mend a part of it'}: {command}")
 
 
 @contextmanager
