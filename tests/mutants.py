@@ -642,8 +642,8 @@ MUTANTS: Final = (
         "header-taken-for-a-value-of-another-length",
         133,
         "moe_segments/core/shape.py",
-        "if not (has_header and one[0] == 1)",
-        "if one",
+        "if one[0] != but",
+        "if one[0] != 0",
         (_SHAPE,),
     ),
     Mutant(

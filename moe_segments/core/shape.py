@@ -132,7 +132,7 @@ class FileShape:
     """A judge of the shape of a file, which takes its rows chunk by chunk and counts the first row apart."""
 
     def __init__(self, *, is_double: bool) -> None:
-        self._first = b""
+        self._first, self._first_line = b"", 0
         self._lengths = Lengths()
         self._separators = {separator: _Share(_holds(separator)) for separator in _SEPARATORS}
         self._left_of_bar: set[bytes] = set()
@@ -145,10 +145,11 @@ class FileShape:
     def add(self, rows: Sequence[bytes], first_line: int) -> None:
         """Take the rows of the next chunk."""
         self._lengths.add(rows, first_line)
-        values = list(filter(None, rows)) if b"" in rows else rows
-        if not self._first and values:
-            self._first, values = values[0], values[1:]
+        if not self._first:
+            at = next((at for at, row in enumerate(rows) if row.strip()), len(rows) - 1)
+            self._first, self._first_line, rows = rows[at].strip(), first_line + at, rows[at + 1 :]
             self._unlike = dict(_ways_to_be_unlike(self._first))
+        values = list(filter(None, rows)) if b"" in rows else rows
         self._values += len(values)
         for share in (*self._separators.values(), *self._numbers.values(), *self._unlike.values()):
             share.add(values)
@@ -168,13 +169,13 @@ class FileShape:
         yield from self._of_separators()
         header = self._unlike_first()
         if header is not None:
-            yield ShapeFinding(code=rules.UNLIKE_FIRST, message=header, line=1, row=self._first)
-        yield from self._lengths.findings(has_header=header is not None)
+            yield ShapeFinding(code=rules.UNLIKE_FIRST, message=header, line=self._first_line, row=self._first)
+        yield from self._lengths.findings(but=0 if header is None else self._first_line)
 
     def _of_separators(self) -> Iterator[ShapeFinding]:
         if _SEPARATOR_ROW.fullmatch(self._first):
             message = "the first row is for spreadsheets only"
-            yield ShapeFinding(code=rules.SEPARATOR, message=message, line=1, row=self._first)
+            yield ShapeFinding(code=rules.SEPARATOR, message=message, line=self._first_line, row=self._first)
         for separator, share in self._separators.items():
             if not share.is_reached_with(self._first):
                 continue
@@ -252,14 +253,14 @@ class Lengths:
         several = [length for length, number in self._counts.items() if number > _ODD_MOST + 1]
         self._is_uniform = len(several) <= 1 and len(self._counts) <= _ODD_MOST + 2
 
-    def findings(self, *, has_header: bool) -> Iterator[ShapeFinding]:
-        """Yield the rows of another length; the first row is none of them where it is a header."""
+    def findings(self, *, but: int) -> Iterator[ShapeFinding]:
+        """Yield the rows of another length, except for the line *but*, which is a header."""
         if not self._is_uniform or not self._counts:
             return
         length, number = self._counts.most_common(1)[0]
         usual = [row for _, row in self._examples[length]]
         odd = [one for other, some in self._examples.items() if other != length for one in some]
-        odd = [one for one in odd if not (has_header and one[0] == 1)]
+        odd = [one for one in odd if one[0] != but]
         if not 0 < len(odd) <= _ODD_MOST or not usual:
             return
         for line, row in odd:

@@ -125,6 +125,12 @@ def test_a_header_is_found_above_rows_of_which_one_is_odd() -> None:
     assert told(["somebody", "nobody", *EMAILS[:4]], "MOE132") == []
 
 
+def test_a_header_below_empty_rows_is_told_with_its_line() -> None:
+    assert told(["", " ", "customer_id", *CODES], "MOE132") == [3]
+    assert told(["", "customer_id", *CODES], "MOE133") == []
+    assert told(["", "sep=;", *CODES], "MOE131") == [2]
+
+
 @pytest.mark.parametrize(
     ("rows", "odd"),
     [
