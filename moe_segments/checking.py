@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -144,8 +146,22 @@ async def _report(
     return report, list(_mistakes(line, field, operation, report))
 
 
+def _what_helps(operation: AnyFile, report: PreflightReport) -> str:
+    """Return which file it is about, for which segment, and the command that mends it."""
+    if operation.file is None:
+        return f"segment {operation.name}, {report.source}"
+    path = operation.file
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    command = report.fix_command(str(path))
+    return f"segment {operation.name}, " + (f"mend it: {command}" if command else str(path))
+
+
 def _mistakes(line: int, field: str, operation: AnyFile, report: PreflightReport) -> Iterator[Mistake]:
-    for sentence in broken_rules(report):
+    sentences = broken_rules(report)
+    for sentence in sentences[:-1]:
         yield Mistake(line, field, sentence)
+    for sentence in sentences[-1:]:
+        yield Mistake(line, field, f"{sentence}; {_what_helps(operation, report)}")
     if problem := problem_of_rows(operation.rows, report):
         yield Mistake(line, "rows", problem)

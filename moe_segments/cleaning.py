@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,12 +13,14 @@ from moe_segments.core.mending import Mender
 from moe_segments.core.report import copied_counts
 from moe_segments.core.rules import RULES, UTF16
 from moe_segments.errors import PreflightError
+from moe_segments.fields import checked_path
 from moe_segments.limits import QuotaLimits
-from moe_segments.outputs import Output, refuse_same_file, settled
-from moe_segments.pouring import Web, pour
+from moe_segments.outputs import Output, refuse_target, settled
+from moe_segments.pouring import Web, given_source, pour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import aiohttp
 
@@ -30,7 +31,7 @@ __all__ = ["CleanReport", "clean_file"]
 
 @attrs.frozen(kw_only=True)
 class CleanReport:
-    """What was written, and what was changed on the way.
+    """A report on a cleaned copy.
 
     Attributes:
         source: What was read: a path, or a URL without its query.
@@ -51,14 +52,14 @@ class CleanReport:
     changes: Mapping[str, int] = attrs.field(converter=copied_counts, hash=False)
 
     def as_text(self) -> str:
-        """The report for people, several lines."""
+        """Return the report for people, several lines."""
         head = f"{self.path}: {self.rows_written:,} of {self.rows:,} rows, {self.file_bytes:,} bytes"
         return "\n".join(
             (head, *(f"  {number:,} x {code} {RULES[code].title}" for code, number in self.changes.items()))
         )
 
     def as_json(self) -> dict[str, object]:
-        """The report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`."""
         return {
             "source": self.source,
             "path": str(self.path),
@@ -75,6 +76,7 @@ async def clean_file(
     to: Path | str,
     *,
     attribute_name: str | None = None,
+    replace: bool = True,
     limits: QuotaLimits | None = None,
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
@@ -88,9 +90,10 @@ async def clean_file(
     since only the file's owner can tell what they should be: check the copy.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
-        to: The copy. It is there whole or not at all; one that exists is replaced, except for the source itself.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
+        to: The copy. It is there whole or not at all, and never in place of the source.
         attribute_name: The attribute the values are matched against.
+        replace: Whether a file that exists is replaced by the copy; else that is an error.
         limits: From a URL or an iterator no more than its `file_bytes` is read.
         session: For a URL: lends its connector, and nothing else.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
@@ -103,26 +106,28 @@ async def clean_file(
     Raises:
         PreflightError: The file cannot be read, changed meanwhile, or is compressed or no CSV; or the copy cannot be
             written. There is no copy then.
-        InputError: *to* is the source.
+        InputError: *to* is the source, or exists and *replace* is false.
     """
-    target = Path(to)
-    refuse_same_file(source, target)
+    source, target = given_source(source), checked_path(to, "to")
+    refuse_target(source, target, replace=replace)
     web = Web(max_bytes=(limits or QuotaLimits()).file_bytes, session=session, timeouts=timeouts, proxy=proxy)
-    return await pour(source, lambda origin: _Cleaning(origin, target, attribute_name), web=web, progress=progress)
+    return await pour(
+        source, lambda origin: _Cleaning(origin, target, attribute_name, replace=replace), web=web, progress=progress
+    )
 
 
 class _Cleaning:
-    """Mends what is poured in and writes it; then, where rows have to go, over itself without them."""
+    """A writer of the mended copy, which is written over itself where rows have to go."""
 
-    def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
-        self._name, self._target = origin.name, target
+    def __init__(self, origin: Origin, target: Path, attribute_name: str | None, *, replace: bool) -> None:
+        self._name, self._target, self._replace = origin.name, target, replace
         self._output = Output(target)
         self._mender = Mender(reread=self._output.reread, attribute_name=attribute_name)
         self._head: bytes | None = b""  # None once it is known what the file is
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, block: bytes) -> None:
-        """See `Taker`."""
+        """Take the next bytes."""
         if self._head is not None:
             self._head += block
             if len(self._head) < HEAD_BYTES:
@@ -131,7 +136,7 @@ class _Cleaning:
         self._take(block, is_last=False)
 
     def finish(self) -> CleanReport:
-        """See `Taker`."""
+        """Complete the copy and return the report."""
         self._take(b"" if self._head is None else self._begun(), is_last=True)
         for rows in self._mender.finish():
             self._output.write(rows)
@@ -139,7 +144,7 @@ class _Cleaning:
             self._output.rewrite(kept)
         sha256 = self._output.end()
         self._output.sync()
-        self._output.rename()
+        self._output.rename(replaces=self._replace)
         settled(self._target.parent)
         return CleanReport(
             source=self._name,
@@ -152,7 +157,7 @@ class _Cleaning:
         )
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Close the copy; remove it if it is not complete."""
         self._output.close()
 
     def _begun(self) -> bytes:

@@ -192,13 +192,38 @@ def tuple_of(value: object) -> object:
 
 
 def path_of(value: object) -> object:
-    """Text as a path; anything else as it is, for the validator to judge."""
-    return Path(value) if isinstance(value, str) else value
+    """Return text, or what stands for a path, as a path; anything else as it is, for the validator to judge."""
+    return Path(value) if isinstance(value, str) or hasattr(value, "__fspath__") else value
 
 
 def problem_of_optional_path(value: object) -> str | None:
-    """What is wrong with a path that may be left out, or None."""
-    return None if value is None or isinstance(value, Path) else "must be a path"
+    """Return what is wrong with a path that may be left out, or None."""
+    return None if value is None else problem_of_path(value)
+
+
+def problem_of_path(value: object) -> str | None:
+    """Return what is wrong with a path, or None; tell what to use instead of what was meant."""
+    if isinstance(value, Path):
+        return None
+    kind = type(value).__name__
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return f"must be the path of one file, not a {kind}: call once for each file; write values to a file first"
+    if hasattr(value, "read"):
+        return "must be a path, not an open file: give its name"
+    return "must be a path, not None" if value is None else f"must be a path, not of type {kind}"
+
+
+def checked_path(value: object, field: str) -> Path:
+    """Return a path given as such, or as text.
+
+    Raises:
+        InputError: It is none.
+    """
+    value = path_of(value)
+    if problem := problem_of_path(value):
+        raise InputError(problem, field)
+    assert isinstance(value, Path)
+    return value
 
 
 def optional_group(value: Any) -> Any:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from moe_segments.cleaning import CleanReport, clean_file
 from moe_segments.core.preflight import FINDINGS_PER_RULE, Preflight
-from moe_segments.core.presigned import expiry_of
+from moe_segments.core.presigned import expiry_of, has_temporary_credentials
 from moe_segments.core.report import Finding, PreflightReport
-from moe_segments.core.rules import SHORT_LIVED_URL
+from moe_segments.core.rules import EXPIRED_URL, RULES, SHORT_LIVED_URL, TEMPORARY_URL
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.pouring import Origin, Source, Web, pour
+from moe_segments.pouring import Origin, Source, Web, given_source, pour
 from moe_segments.splitting import Part, SplitReport, split_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import aiohttp
 
@@ -57,7 +57,7 @@ async def check_file(
     """Read a file once and say what is wrong with it, exactly.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
         attribute_name: The attribute the values are matched against: a row equal to it is a header.
         attribute_type: "double" wants numbers.
         strict: Special characters are errors.
@@ -81,8 +81,8 @@ async def check_file(
         raise InputError(f'must be "string" or "double", not {attribute_type!r}', "attribute_type")
     if not is_whole(findings_per_rule, 1):
         raise InputError(f"must be a whole number from 1, not {findings_per_rule!r}", "findings_per_rule")
-    limits = limits or QuotaLimits()
-    whole = _short_life(source, clock()) if isinstance(source, str) else ()
+    limits, source = limits or QuotaLimits(), given_source(source)
+    whole = tuple(_findings_of_url(source, clock())) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:
         assert origin.reread is not None  # asked for below
@@ -102,22 +102,27 @@ async def check_file(
 
 
 class _Checking:
-    """Checks what is poured in."""
+    """A check of what is poured in."""
 
     def __init__(self, check: Preflight, origin: Origin, whole: Sequence[tuple[str, str]]) -> None:
         self._check, self._origin, self._whole = check, origin, whole
         self.feed = check.feed
 
     def finish(self) -> PreflightReport:
-        """See `Taker`."""
+        """Return the report."""
         return self._check.finish(etag=self._origin.etag, whole=self._whole)
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Do nothing: nothing is open."""
 
 
-def _short_life(url: str, now_s: float) -> Sequence[tuple[str, str]]:
+def _findings_of_url(url: str, now_s: float) -> Iterator[tuple[str, str]]:
+    if has_temporary_credentials(url):
+        yield TEMPORARY_URL, RULES[TEMPORARY_URL].title
     expires_s = expiry_of(url)
     if expires_s is None or expires_s - now_s >= _LEAST_LIFE_S:
-        return ()
-    return ((SHORT_LIVED_URL, f"expires in {max(0.0, expires_s - now_s) / 3_600:.1f} h of at least 24 h"),)
+        return
+    if expires_s <= now_s:
+        yield EXPIRED_URL, f"expired {(now_s - expires_s) / 3_600:,.1f} h ago, by its own date"
+    else:
+        yield SHORT_LIVED_URL, f"expires in {(expires_s - now_s) / 3_600:.1f} h of at least 24 h"

@@ -14,7 +14,7 @@ from moe_segments.errors import InputError, PreflightError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Output", "refuse_same_file", "settled"]
+__all__ = ["Output", "refuse_target", "settled"]
 
 
 class Output:
@@ -51,11 +51,11 @@ class Output:
             raise _unwritable(self.path, error) from None
 
     def reread(self, offset: int, size: int) -> bytes:
-        """Some of what was written."""
+        """Return some of what was written."""
         return os.pread(self._descriptor, size, offset)
 
     def rewrite(self, pieces: Iterable[bytes]) -> None:
-        """Put others in the place of what was written.
+        """Replace what was written.
 
         Args:
             pieces: They may be made of what is read again here, if all of them up to any one have no more bytes than
@@ -74,7 +74,7 @@ class Output:
             raise _unwritable(self.path, error) from None
 
     def end(self) -> str:
-        """There is no more to write, nor to read. Returns the sha256, in hex."""
+        """Close the file and return its sha256, in hex."""
         self._close()
         return self._sha256.hexdigest()
 
@@ -114,7 +114,7 @@ class Output:
         self._temporary = None
 
     def close(self) -> None:
-        """Let go of it; what has not got its name is gone."""
+        """Close the file; remove it if it was not renamed."""
         self._close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
@@ -146,17 +146,20 @@ def settled(directory: Path) -> None:
             os.close(descriptor)
 
 
-def refuse_same_file(source: object, target: Path) -> None:
-    """Refuse to write over what is read.
+def refuse_target(source: object, target: Path, *, replace: bool) -> None:
+    """Refuse to write over what is read, or over what is to stay.
 
     Raises:
-        InputError: *target* is the file *source*, by whatever name, or no place for a file.
+        InputError: *target* is the file *source*, by whatever name, or no place for a file, or there and not to be
+            replaced.
     """
     with contextlib.suppress(OSError):
         if isinstance(source, Path) and target.samefile(source):
             raise InputError(f"{target} is the file itself, which is never overwritten: choose another name", "to")
     if target.exists() and not target.is_file():
         raise InputError(f"{target} is there and is no file: choose another name", "to")
+    if target.exists() and not replace:
+        raise InputError(f"{target} is there: choose another name, or allow that it is replaced", "to")
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> PreflightError:

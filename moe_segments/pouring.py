@@ -10,33 +10,35 @@ import asyncio
 import os
 import tempfile
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
+from moe_segments.errors import InputError
 from moe_segments.fields import url_without_query
 from moe_segments.sources import BLOCK_BYTES, check_size, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, Callable, Iterator
 
     import aiohttp
 
     Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
 
-__all__ = ["Origin", "Source", "Taker", "Web", "pour"]
+__all__ = ["Origin", "Source", "Taker", "Web", "given_source", "pour"]
 
-Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"
+Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"  # text is a URL if it has ://, else a path
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """What is known of a file before its first byte.
+    """Facts about a file that are known before its first byte.
 
     Attributes:
         name: A path, or a URL without its query.
@@ -53,7 +55,7 @@ class Origin:
 
 @attrs.frozen(kw_only=True)
 class Web:
-    """How a URL is read.
+    """Settings for reading a URL.
 
     Attributes:
         max_bytes: Largest file, bytes; a stream's too.
@@ -68,17 +70,52 @@ class Web:
     proxy: str | None = None
 
 
+def given_source(source: object) -> Source:
+    """Return what a file is to be read from; text that is no URL becomes a path.
+
+    Raises:
+        InputError: It is nothing that can be read; with what to use instead.
+    """
+    if isinstance(source, str) and "://" in source:
+        if source.lower().startswith("file://"):
+            raise InputError("must be a path without file:// in front of it", "source")
+        return source
+    if isinstance(source, str) and not source.strip():
+        raise InputError("must be a path or a URL, not blank text", "source")
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return path.expanduser() if str(path).startswith("~/") else path
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "__aiter__"):
+        return cast("AsyncIterable[bytes]", source)
+    raise InputError(f"must be a path, bytes, an async iterator of blocks or a URL, {_instead_of(source)}", "source")
+
+
+def _instead_of(source: object) -> str:
+    kind = type(source).__name__
+    if hasattr(source, "to_csv"):
+        return f"not a {kind}: give source.to_csv(index=False, header=False).encode()"
+    if hasattr(source, "read"):
+        return "not an open file: give its path, or the bytes that it reads"
+    if isinstance(source, dict):
+        return "not a dict: give the values as bytes"
+    if isinstance(source, Iterable):
+        return f'not a {kind}: for several files call once for each; for values give "\\n".join(values).encode()'
+    return "not None" if source is None else f"not of type {kind}"
+
+
 class Taker(Protocol[T_co]):
-    """What a file is poured into. Its methods are called one after another, in any thread."""
+    """A receiver of the bytes of a file. Its methods are called one after another, in any thread."""
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes."""
 
     def finish(self) -> T_co:
-        """There are no more: the result."""
+        """Return the result; there are no more bytes."""
 
     def close(self) -> None:
-        """Let go of everything, finished or not."""
+        """Release everything, finished or not."""
 
 
 async def pour(
@@ -104,9 +141,9 @@ async def pour(
     Raises:
         PreflightError: It cannot be read to its end; or what the taker says.
     """
-    if isinstance(source, Path | bytes | bytearray | memoryview):
+    if isinstance(source, Path | bytes):
         stop = threading.Event()
-        return await _whole(_pour_here, source, make, progress, stop, call_off=stop.set)
+        return await _whole(_pour_here, source, make, progress, stop, cancel=stop.set)
     if not isinstance(source, str):
         return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
     from moe_segments.serving import file_timeouts, serving_of  # only a URL needs aiohttp
@@ -124,7 +161,7 @@ async def pour(
 
 
 class _Stopped(Exception):
-    """Whoever asked is gone."""
+    """The caller was cancelled."""
 
 
 def _pour_here(
@@ -137,7 +174,7 @@ def _pour_here(
             blocks = file.blocks()
             origin = Origin(name=str(source), reread=file.reread, file_bytes=file.file_bytes)
         else:
-            data = bytes(source)
+            data = source
             blocks = _cut(data)
             origin = Origin(
                 name="the bytes", reread=lambda offset, size: data[offset : offset + size], file_bytes=len(data)
@@ -200,19 +237,19 @@ async def _pour_stream(
         return await _whole(finish)
 
 
-async def _whole(work: Callable[..., T], *arguments: Any, call_off: Callable[[], None] = lambda: None) -> T:
-    """Do *work* in a thread; it has ended when this has, even when the caller goes away: what it uses is closed.
+async def _whole(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
+    """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
 
     Args:
         work: What to do.
         arguments: What it is given.
-        call_off: Called when the caller goes away, so that it ends soon.
+        cancel: Called when the caller is cancelled, so that the work ends soon.
     """
     working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        call_off()
+        cancel()
         await asyncio.wait([working])
         if not working.cancelled():
             working.exception()  # nobody is there to hear of it

@@ -10,14 +10,13 @@ import asyncio
 import re
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from moe_segments.destination import MOST_EXPIRY_S, Destination, checked_expiry_s
 from moe_segments.errors import PreflightError
-from moe_segments.fields import url_without_query
+from moe_segments.fields import checked_path, url_without_query
 from moe_segments.limits import QuotaLimits
 from moe_segments.publisher_file import examine
 from moe_segments.publisher_http import fetch_once, put_file
@@ -25,6 +24,7 @@ from moe_segments.publisher_stores import Secrets, open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["PublishedFile", "publish"]
 
@@ -83,7 +83,7 @@ async def publish(
         InputError: *to* or *expires_s* cannot be used, or the extra `storage` is not installed.
         PreflightError: The file cannot be read or changed, the store refuses it, or it cannot be fetched.
     """
-    path, options = Path(path), Secrets(options or {})
+    path, options = checked_path(path, "path"), Secrets(options or {})
     destination = to if isinstance(to, Destination) else Destination.parse(to)
     wanted_s = checked_expiry_s(next((s for s in (expires_s, destination.expires_s) if s is not None), MOST_EXPIRY_S))
     most = QuotaLimits().file_bytes if max_bytes is None else max_bytes

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["blocks_of", "changed", "examine"]
 
 _BLOCK_BYTES: Final = 1 << 20
-_MB: Final = 1_000_000
 
 
 def examine(path: Path, max_bytes: int) -> tuple[str, int]:
@@ -34,9 +33,7 @@ def examine(path: Path, max_bytes: int) -> tuple[str, int]:
                 digest.update(block)
                 file_bytes += len(block)
                 if file_bytes > max_bytes:
-                    raise PreflightError(
-                        str(path), f"is larger than {max_bytes / _MB:g} MB: split it into smaller files"
-                    )
+                    raise PreflightError(str(path), f"is larger than {max_bytes:,} bytes: split it into smaller files")
     except OSError as error:
         raise PreflightError(str(path), f"cannot be read: {error.strerror or type(error).__name__}") from None
     except ValueError:

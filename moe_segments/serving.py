@@ -6,13 +6,15 @@ authentication. No redirect is followed: often it leads to a login page, which h
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import attrs
 from yarl import URL
 
+from moe_segments.core.presigned import expiry_of, has_temporary_credentials
 from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.fields import problem_of_url, url_without_query
@@ -29,6 +31,17 @@ __all__ = ["Served", "file_timeouts", "serving_of"]
 _FILE_TOTAL_S: Final = 3_600.0  # 150 MB at 40 KB/s
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 30.0
+_NO_LOGIN: Final = "MoEngage reads it without a login, and so do we"
+_REFUSED: Final = frozenset({400, 401, 403})  # by stores, for a signature that has expired
+_STATUSES: Final = {
+    204: "the host has no content to send: upload the file there first",
+    206: "the host sends a part of the file only, without being asked to: MoEngage takes the whole file with HTTP 200",
+    401: f"the host wants a login: {_NO_LOGIN}; presign the URL or make the file public",
+    403: f"the host refuses to give the file: {_NO_LOGIN}; presign the URL, or allow MoEngage's addresses and ours",
+    404: "the host has no file at this address",
+    410: "the file is gone from this address",
+    429: "the file's host has had too many requests, which is no limit of MoEngage's: try again later",
+}
 
 
 def file_timeouts(settings: Settings | None = None) -> aiohttp.ClientTimeout:
@@ -113,18 +126,37 @@ async def _blocks(response: aiohttp.ClientResponse, max_bytes: int, source: str)
 
 
 def _check_headers(response: aiohttp.ClientResponse, source: str) -> None:
-    if 300 <= response.status < 400:  # noqa: PLR2004 - the redirects
-        raise PreflightError(
-            source, f"answers HTTP {response.status} and redirects to another address: give the address it ends at"
-        )
     if response.status != 200:  # noqa: PLR2004 - OK
-        raise PreflightError(source, f"answers HTTP {response.status}: MoEngage reads it without a login, and so do we")
+        raise PreflightError(source, _problem_of_status(response))
     if response.content_type.lower() not in FILE_CONTENT_TYPES:
         raise PreflightError(
             source, f"is served as {response.content_type[:100]!r}: MoEngage takes {', '.join(FILE_CONTENT_TYPES)}"
         )
     if coding := foreign_coding(", ".join(response.headers.getall("Content-Encoding", ()))):
         raise PreflightError(source, f"is served compressed, with Content-Encoding {coding}: MoEngage takes plain text")
+
+
+def _problem_of_status(response: aiohttp.ClientResponse) -> str:
+    status = response.status
+    if 300 <= status < 400:  # noqa: PLR2004 - the redirects
+        return "redirects to another address: give the address it ends at"
+    said = _STATUSES.get(status) or ("the host is in trouble: try again later" if status >= 500 else _NO_LOGIN)  # noqa: PLR2004
+    if status in _REFUSED:
+        said += _of_signature(str(response.url))
+    if status == 429 and (wait := response.headers.get("Retry-After", "")).isdecimal():  # noqa: PLR2004
+        said += f"; the host asks to wait {int(wait[:9]):,} s"
+    return f"answers HTTP {status}: {said}"
+
+
+def _of_signature(url: str) -> str:
+    """Return what a presigned URL that was refused says of itself, never repeating it."""
+    expires_s = expiry_of(url)
+    if expires_s is not None:
+        with suppress(OverflowError, ValueError, OSError):
+            until = datetime.fromtimestamp(expires_s, UTC)
+            verb = "expired" if until <= datetime.now(UTC) else "expires"
+            return f"; its signature {verb} on {until:%Y-%m-%d at %H:%M} UTC"
+    return "; it was signed with temporary credentials" if has_temporary_credentials(url) else ""
 
 
 def _why(error: Exception) -> str:

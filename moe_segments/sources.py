@@ -20,7 +20,6 @@ __all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "opened"]
 _State: TypeAlias = tuple[int, int, int, int]
 
 BLOCK_BYTES: Final = 98_304
-_MB: Final = 1_000_000
 
 
 @attrs.frozen
@@ -38,7 +37,7 @@ class OpenFile:
     file_bytes: int
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, once.
+        """Yield its bytes, once.
 
         Raises:
             PreflightError: It is not any more what it was when it was opened.
@@ -52,11 +51,11 @@ class OpenFile:
         self.check_unchanged()
 
     def reread(self, offset: int, size: int) -> bytes:
-        """Some of its bytes once more."""
+        """Return some of its bytes once more."""
         return os.pread(self._file.fileno(), size, offset)
 
     def check_unchanged(self) -> None:
-        """Refuse a file that changed meanwhile: nobody knows then what was read.
+        """Refuse a file that changed while it was read.
 
         Raises:
             PreflightError: Its size, its time or the file behind its name is not what it was.
@@ -106,5 +105,5 @@ def check_size(file_bytes: int, max_bytes: int, source: str) -> None:
         PreflightError: It is.
     """
     if file_bytes > max_bytes:
-        most = f"{max_bytes / _MB:g} MB"
+        most = f"{max_bytes:,} bytes"
         raise PreflightError(source, f"is larger than {most}, the most MoEngage takes: split it into smaller files")

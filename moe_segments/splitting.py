@@ -13,9 +13,10 @@ from moe_segments.core.cutting import Cutter, RowTooLong
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
 from moe_segments.core.rules import RULES
 from moe_segments.errors import InputError, PreflightError
+from moe_segments.fields import checked_path
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits, is_whole
 from moe_segments.outputs import Output, settled
-from moe_segments.pouring import Web, pour
+from moe_segments.pouring import Web, given_source, pour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ _DIGITS: Final = 3
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """One part of a file.
+    """A part of a file.
 
     Attributes:
         path: Where it is.
@@ -49,13 +50,13 @@ class Part:
     sha256: str
 
     def as_json(self) -> dict[str, object]:
-        """The part as data for `json.dumps`."""
+        """Return the part as data for `json.dumps`."""
         return {"path": str(self.path), "rows": self.rows, "file_bytes": self.file_bytes, "sha256": self.sha256}
 
 
 @attrs.frozen(kw_only=True)
 class SplitReport:
-    """What a file was cut into.
+    """A report on the parts of a file.
 
     Attributes:
         source: What was read: a path, or a URL without its query.
@@ -75,11 +76,11 @@ class SplitReport:
 
     @property
     def rows(self) -> int:
-        """Rows of all parts."""
+        """Number of rows of all parts."""
         return sum(part.rows for part in self.parts)
 
     def as_text(self) -> str:
-        """The report for people, several lines."""
+        """Return the report for people, several lines."""
         number = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
         head = f"{self.source}: {number} of at most {self.max_rows:,} rows and {self.max_bytes:,} bytes"
         changes = [
@@ -90,7 +91,7 @@ class SplitReport:
         return "\n".join((head, *changes, *parts))
 
     def as_json(self) -> dict[str, object]:
-        """The report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`."""
         return {
             "source": self.source,
             "rows": self.rows,
@@ -120,7 +121,7 @@ async def split_file(
     They are there all or none.
 
     Args:
-        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
         directory: Where the parts go; made when it is not there. It may hold no part of this name from before.
         max_rows: Most rows of a part; by default what a day and a segment take.
         max_bytes: Largest part; by default the largest file.
@@ -145,14 +146,15 @@ async def split_file(
     for field, value in (("max_rows", max_rows), ("max_bytes", max_bytes)):
         if not is_whole(value, 1):
             raise InputError(f"must be a whole number from 1, not {value!r}", field)
-    names = _Names(Path(directory), source)
+    source = given_source(source)
+    names = _Names(checked_path(directory, "directory"), source)
     names.prepare()
     web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
     return await pour(source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress)
 
 
 class _Names:
-    """What the parts are called."""
+    """Names of the parts."""
 
     def __init__(self, directory: Path, source: Source) -> None:
         name = ""
@@ -166,7 +168,7 @@ class _Names:
         self.directory = directory
 
     def of(self, number: int) -> Path:
-        """The path of part *number*, from 0."""
+        """Return the path of part *number*, from 0."""
         return self.directory / f"{self._stem}-{number + 1:0{_DIGITS}}{self._suffix}"
 
     def prepare(self) -> None:
@@ -195,7 +197,7 @@ class _Names:
 
 
 class _Splitting:
-    """Cuts what is poured in and writes it."""
+    """A writer of the parts."""
 
     def __init__(self, origin: Origin, names: _Names, max_rows: int, max_bytes: int) -> None:
         self._name, self._names = origin.name, names
@@ -207,7 +209,7 @@ class _Splitting:
         self._head = b""
 
     def feed(self, block: bytes) -> None:
-        """See `Taker`."""
+        """Take the next bytes."""
         if len(self._head) < HEAD_BYTES:
             self._head += block[: HEAD_BYTES - len(self._head)]
         try:
@@ -217,7 +219,7 @@ class _Splitting:
             raise PreflightError(self._name, "has a row that fits into no part: are the line ends missing?") from None
 
     def finish(self) -> SplitReport:
-        """See `Taker`."""
+        """Complete the parts and return the report."""
         try:
             for number, data, rows in self._cutter.finish():
                 self._write(number, data, rows)
@@ -238,7 +240,7 @@ class _Splitting:
         )
 
     def close(self) -> None:
-        """See `Taker`."""
+        """Close the parts; remove them if they are not complete."""
         for output in self._outputs:
             output.close()
 

@@ -90,6 +90,9 @@ _PACED = "tests/live/test_pace.py::test_"
 _NAMES = "tests/live/test_used_names.py::test_"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
 _MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
+_CLEAN = "tests/proofs/test_file_shape.py::test_a_clean_file_has_no_findings"
+_SHAPE = "tests/proofs/test_file_shape.py"
+_MEANWHILE = "tests/live/test_files.py::test_a_copy_replaces_a_file_only_where_it_may"
 _COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
@@ -729,8 +732,8 @@ MUTANTS: Final = (
         "hash-taken-for-proof",
         117,
         _DUPLICATES,
-        "first_line.setdefault(row, line)",
-        "first_line.setdefault(self._hash(row), line)",
+        ".setdefault(row, line)",
+        ".setdefault(self._hash(row), line)",
         (f"{_DICT}",),
     ),
     Mutant(
@@ -801,9 +804,57 @@ MUTANTS: Final = (
         "blanks-at-both-ends-told-twice",
         106,
         _LOOKS,
-        "if is_trimmed and text != text.strip",
-        "if text != text.strip",
+        "if is_trimmed and edge_blanks(text):",
+        "if edge_blanks(text):",
         (f"{_TWIN}",),
+    ),
+    Mutant(
+        "format-characters-pass",
+        129,
+        "moe_segments/core/invisible.py",
+        ' or unicodedata.category(one) == "Cf"',
+        "",
+        (_TWIN,),
+    ),
+    Mutant(
+        "blanks-behind-invisible-characters-stay",
+        0,
+        "moe_segments/core/invisible.py",
+        "        left = left[len(_leading_blanks(left)) :]\n",
+        "",
+        (_COPY,),
+    ),
+    Mutant(
+        "realm-taken-for-a-column",
+        131,
+        "moe_segments/core/shape.py",
+        " and len(different) >= _MOSTLY * values",
+        "",
+        (_CLEAN,),
+    ),
+    Mutant(
+        "count-past-a-power-of-ten-taken-for-a-mistake",
+        133,
+        "moe_segments/core/shape.py",
+        "if not row.startswith(prefix[:2]) or",
+        "if",
+        (_CLEAN,),
+    ),
+    Mutant(
+        "header-taken-for-a-value-of-another-length",
+        133,
+        "moe_segments/core/shape.py",
+        "if one[0] != but",
+        "if one[0] != 0",
+        (_SHAPE,),
+    ),
+    Mutant(
+        "copy-replaces-what-came-meanwhile",
+        0,
+        "moe_segments/cleaning.py",
+        "replaces=self._replace",
+        "replaces=True",
+        (_MEANWHILE,),
     ),
     Mutant(
         "carriage-return-in-the-value",
@@ -835,7 +886,7 @@ MUTANTS: Final = (
         "moe_segments/sources.py",
         "                handle.check_unchanged()  # what cannot be read again may fail anywhere\n",
         "",
-        (f"{_FILES}a_file_that_changes_after_it_was_read_once_is_refused",),
+        (f"{_FILES}a_change_is_told_rather_than_what_comes_of_it",),
     ),
     Mutant(
         "source-known-by-name-only",

@@ -302,49 +302,50 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 
 @app.command
 def preflight(
-    file: str,
-    /,
-    *,
+    *files: str,
     attribute_name: str | None = None,
     attribute_type: Literal["string", "double"] = "string",
     strict: bool = False,
     fix: Path | None = None,
+    force: bool = False,
     split: Path | None = None,
     max_rows: int | None = None,
     findings: int = 20,
     mask: bool = False,
     json: bool = False,
 ) -> int:
-    """Check a file of users before it is uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
+    """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
 
-    Exit codes: 0 ready, warnings included; 1 the file has errors; 2 it cannot be read, or an option is wrong.
+    Exit codes: 0 ready, warnings included; 1 a file has errors; 2 one cannot be read, or an option is wrong.
 
     Args:
-        file: A CSV of one value a line: a path, or the public URL that the service will read.
+        files: Paths or public URLs of CSVs with one value a line; a manifest stands for the files that it names.
         attribute_name: User attribute that the values are matched against; a row equal to it is a header.
         attribute_type: Its type; double wants numbers.
         strict: Special characters are errors, as one of the service's documents has it.
-        fix: Write a cleaned copy here, and judge that one.
-        split: Write parts within the limits into this directory, of the copy where there is one.
+        fix: Write a cleaned copy here, and judge that one. It takes one file.
+        force: The cleaned copy may replace a file.
+        split: Write parts within the limits into this directory, of the copy where there is one. It takes one file.
         max_rows: Most rows of a part; by default what a day takes.
         findings: How many findings of each rule are shown; all are counted.
         mask: Show the shape of rows instead of the rows.
         json: One JSON document on standard output, everything else on standard error.
     """
-    from moe_segments.cli.preflight import Wanted, preflight_file
+    from moe_segments.cli.preflight import Wanted, preflight_files
 
     wanted = Wanted(
         attribute_name=attribute_name,
         attribute_type=attribute_type,
         strict=strict,
         fix=fix,
+        force=force,
         split=split,
         max_rows=max_rows,
         findings=findings,
         mask=mask,
         json=json,
     )
-    return preflight_file(file, wanted)
+    return preflight_files(files, wanted)
 
 
 @app.command

@@ -125,7 +125,7 @@ class FileOptions:
         file_url: Public URL of a CSV with one value a line, at most 150 MB.
         file: A local CSV instead; it is published first, see --publish.
         rows: How many values the file has, an upper bound; else it is read and counted.
-        email: Who is told of the result by e-mail; may be given several times.
+        email: Address that MoEngage mails the result to, without a receiver too; may be given several times.
     """
 
     attribute_name: str

@@ -1,7 +1,8 @@
-"""The command `preflight`: the verdict on a file, and on request a cleaned copy and parts. Nothing is uploaded."""
+"""The command `preflight`: the verdict on files, and on request a cleaned copy and parts. Nothing is uploaded."""
 
 from __future__ import annotations
 
+import csv
 import sys
 import time
 from contextlib import contextmanager
@@ -10,23 +11,29 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
+from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
-from moe_segments.cli.running import run, unless_stopped
-from moe_segments.errors import InputError
+from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.errors import InputError, PreflightError
 from moe_segments.files import check_file, clean_file, split_file
+from moe_segments.manifest import read_manifest
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.progress import Progress, TaskID
 
     from moe_segments.files import CleanReport, PreflightReport, SplitReport
 
-__all__ = ["Wanted", "preflight_file"]
+__all__ = ["Wanted", "preflight_files"]
 
 _SHOWN_AFTER_S: Final = 0.5
+_OPTIONS: Final = {"to": "--fix", "directory": "--split"}
+_HEADER_BYTES: Final = 4_096
+_MANIFEST_COLUMNS: Final = frozenset({"op", "name"})
+_JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +45,7 @@ class Wanted:
         attribute_type: Its type.
         strict: Special characters are errors.
         fix: Where to write a cleaned copy, which is what the verdict is about then.
+        force: The copy may replace a file.
         split: Where to write parts.
         max_rows: Most rows of a part.
         findings: How many findings of each rule are shown.
@@ -49,6 +57,7 @@ class Wanted:
     attribute_type: Literal["string", "double"]
     strict: bool
     fix: Path | None
+    force: bool
     split: Path | None
     max_rows: int | None
     findings: int
@@ -56,18 +65,135 @@ class Wanted:
     json: bool
 
 
-def preflight_file(file: str, wanted: Wanted) -> int:
-    """Check a file. Returns the exit code: 0 ready, 1 it has errors, 2 it cannot be read or an option is wrong."""
-    return run(lambda stop: _preflight(file, wanted, stop), options={"to": "--fix", "directory": "--split"})
+@attrs.frozen(kw_only=True)
+class _Target:
+    """One file to check.
+
+    Attributes:
+        source: A path, or a URL.
+        wanted: What to do with it.
+        manifest: The manifest that names it, and the line; None where the command line does.
+        segment: The segment it is for.
+    """
+
+    source: Path | str
+    wanted: Wanted
+    manifest: tuple[str, int] | None = None
+    segment: str | None = None
 
 
-async def _preflight(file: str, wanted: Wanted, stop: asyncio.Event) -> int:
-    _check_options(wanted)
-    source: Path | str = file if "://" in file else Path(file)
+@attrs.frozen(kw_only=True)
+class _Result:
+    """What was found and done.
+
+    Attributes:
+        report: The verdict.
+        cleaned: The copy, if one was wanted.
+        parts: The parts, if they were wanted and could be made.
+    """
+
+    report: PreflightReport
+    cleaned: CleanReport | None
+    parts: SplitReport | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the file, or each of its parts, may be uploaded."""
+        return self.report.ok or self.parts is not None
+
+    def as_json(self, *, mask: bool) -> dict[str, object]:
+        """Everything as data."""
+        done = {"fixed": self.cleaned and self.cleaned.as_json(), "split": self.parts and self.parts.as_json()}
+        return {**self.report.as_json(mask=mask), **done}
+
+
+def preflight_files(files: Sequence[str], wanted: Wanted) -> int:
+    """Check files, and those of manifests. Return the exit code: 0 ready, 1 errors, 2 unreadable or a wrong option."""
+    return run(lambda stop: _preflight(files, wanted, stop), options=_OPTIONS)
+
+
+async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) -> int:
+    _check_options(files, wanted)
+    targets = [target for file in files for target in _targets(file, wanted)]
+    is_one = len(targets) == 1 and targets[0].manifest is None
+    if len(targets) > 1 and (wanted.fix or wanted.split):
+        raise InputError("takes one file, since it writes one copy", "--fix" if wanted.fix else "--split")
+    if not targets:
+        output.note("moe-segments: the manifest names no file")
+    codes, documents = [EXIT_OK], []
+    for target in targets:
+        place = _place_of(target)
+        try:
+            result = await _result(target, stop)
+        except PreflightError as error:
+            if is_one:
+                raise
+            codes.append(tell(error, _OPTIONS))
+            documents.append({**place, "source": error.source, "ok": False, "error": error.problem})
+            continue
+        codes.append(EXIT_OK if result.is_ready else EXIT_FAILED)
+        documents.append({**place, **result.as_json(mask=wanted.mask)})
+        if not wanted.json:
+            _show(target, result)
+    if wanted.json:
+        output.document(documents[0] if is_one else {"ok": max(codes) == EXIT_OK, "files": documents})
+    return max(codes)
+
+
+def _check_options(files: Sequence[str], wanted: Wanted) -> None:
+    if not files:
+        raise InputError("needs a file: a path, a URL or a manifest", "preflight")
+    if wanted.findings < 1:
+        raise InputError(f"must be a whole number from 1, not {wanted.findings}", "--findings")
+    if wanted.max_rows is not None and wanted.split is None:
+        raise InputError("says how many rows a part has, and no --split DIR is given", "--max-rows")
+    if wanted.max_rows is not None and wanted.max_rows < 1:
+        raise InputError(f"must be a whole number from 1, not {wanted.max_rows}", "--max-rows")
+    if wanted.fix is not None and wanted.fix.is_file() and not wanted.force:
+        raise InputError(f"{wanted.fix} is there: choose another name, or replace it with --force", "--fix")
+
+
+def _targets(file: str, wanted: Wanted) -> Iterator[_Target]:
+    """Yield a file, or those that a manifest names."""
+    if "://" in file or not _is_manifest(Path(file)):
+        yield _Target(source=file if "://" in file else Path(file), wanted=wanted)
+        return
+    manifest = read_manifest(Path(file))
+    for entry in manifest.entries:
+        operation = entry.operation
+        if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+            continue
+        attribute_type: Literal["string", "double"] = "double" if operation.attribute_type == "double" else "string"
+        yield _Target(
+            source=operation.file or operation.file_url or "",
+            wanted=attrs.evolve(wanted, attribute_name=operation.attribute_name, attribute_type=attribute_type),
+            manifest=(file, entry.line),
+            segment=operation.name,
+        )
+
+
+def _is_manifest(path: Path) -> bool:
+    """Tell whether a file's first row is the header of a manifest."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_BYTES) if path.is_file() else b""
+    except (OSError, ValueError):
+        return False
+    first = head.decode("utf-8-sig", "replace").partition("\n")[0]
+    if path.suffix.lower() in _JSON_LINES:
+        return first.lstrip().startswith("{")
+    columns = next(csv.reader([first]), [])
+    return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
+
+
+async def _result(target: _Target, stop: asyncio.Event) -> _Result:
+    source, wanted = target.source, target.wanted
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
-            work = clean_file(source, wanted.fix, attribute_name=wanted.attribute_name, progress=told)
+            work = clean_file(
+                source, wanted.fix, attribute_name=wanted.attribute_name, replace=wanted.force, progress=told
+            )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
     with _progress("checking") as told:
@@ -87,37 +213,31 @@ async def _preflight(file: str, wanted: Wanted, stop: asyncio.Event) -> int:
         with _progress("splitting") as told:
             work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
             parts = await unless_stopped(work_of_parts, stop)
-    _show(report, cleaned, parts, wanted)
-    if wanted.split is not None and parts is None:
+    elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
         output.note(f"moe-segments: not split: every part would have these errors; mend them first, {how}")
-    return EXIT_OK if report.ok or parts is not None else EXIT_FAILED
+    return _Result(report=report, cleaned=cleaned, parts=parts)
 
 
-def _check_options(wanted: Wanted) -> None:
-    if wanted.findings < 1:
-        raise InputError(f"must be a whole number from 1, not {wanted.findings}", "--findings")
-    if wanted.max_rows is not None and wanted.split is None:
-        raise InputError("says how many rows a part has, and no --split DIR is given", "--max-rows")
-    if wanted.max_rows is not None and wanted.max_rows < 1:
-        raise InputError(f"must be a whole number from 1, not {wanted.max_rows}", "--max-rows")
+def _place_of(target: _Target) -> dict[str, object]:
+    if target.manifest is None:
+        return {}
+    return {"manifest": target.manifest[0], "line": target.manifest[1], "segment": target.segment}
 
 
-def _show(report: PreflightReport, cleaned: CleanReport | None, parts: SplitReport | None, wanted: Wanted) -> None:
-    if wanted.json:
-        output.document(
-            {
-                **report.as_json(mask=wanted.mask),
-                "fixed": cleaned and cleaned.as_json(),
-                "split": parts and parts.as_json(),
-            }
-        )
-        return
-    if cleaned is not None:
-        output.say(cleaned.as_text())
-    output.say(report.as_text(mask=wanted.mask))
-    if parts is not None:
-        output.say(parts.as_text())
+def _show(target: _Target, result: _Result) -> None:
+    if target.manifest is not None:
+        output.say(f"{target.manifest[0]}, line {target.manifest[1]}, segment {target.segment}:")
+    if result.cleaned is not None:
+        output.say(result.cleaned.as_text())
+    output.say(result.report.as_text(mask=target.wanted.mask))
+    if result.parts is not None:
+        output.say(result.parts.as_text())
+    elif isinstance(target.source, Path) and target.wanted.fix is None:
+        command = result.report.fix_command(str(target.source))
+        if command is not None:
+            is_all = result.report.can_be_mended
+            output.say(f"  {'mend it' if is_all else 'mend a part of it'}: {command}")
 
 
 @contextmanager

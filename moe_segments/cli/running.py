@@ -96,7 +96,8 @@ def _hint(error: MoeSegmentsError) -> str:
     if isinstance(error, JournalUnavailable | JournalAmbiguous):
         return "; run the same command again later"
     if isinstance(error, PreflightError) and error.report is not None:
-        return "; 'moe-segments preflight FILE' shows every line, and mends what can be mended with --fix OUT"
+        command = None if "://" in error.source else error.report.fix_command(error.source)
+        return f"; mend it: {command}" if command else "; 'moe-segments preflight FILE' shows every line"
     return ""
 
 

@@ -25,7 +25,7 @@ BOM_BYTES: Final = b"\xef\xbb\xbf"
 
 @attrs.frozen
 class Chunk:
-    """Some whole rows, none of them longer than the cap.
+    """A chunk of whole rows, none of them longer than the cap.
 
     Attributes:
         text: A line feed, then each row with one at its end; see `between_feeds`.
@@ -56,13 +56,13 @@ class LongRow:
 
 
 def between_feeds(rows: bytes) -> bytes:
-    """Rows of a source as a chunk's text: between line feeds, a carriage return before one left out."""
+    """Return rows of a source as the text of a chunk: between line feeds, without a carriage return before one."""
     text = b"\n" + rows if rows.endswith(b"\n") else b"\n" + rows + b"\n"
     return text.replace(b"\r\n", b"\n") if b"\r" in text else text
 
 
 class Chunker:
-    """Takes blocks, gives chunks.
+    """A cutter of blocks into chunks.
 
     Attributes:
         has_bom: The source began with a byte order mark, which is in no chunk.

@@ -1,4 +1,4 @@
-"""Where to cut blocks of bytes so that each part has whole rows, at most so many of them and so many bytes. Pure."""
+"""Cut blocks of bytes into parts of whole rows, each within a number of rows and of bytes. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LONGEST_BYTES: Final = 1_048_576  # a row that long is none: the line ends are 
 
 
 class RowTooLong(Exception):
-    """One row alone is larger than a part may be, or than a megabyte."""
+    """A row alone is larger than a part may be, or than a megabyte."""
 
 
 class Cutter:
-    """Takes blocks, gives pieces, each with the number of the part it belongs to, from 0.
+    """A cutter of blocks into pieces, each with the number of its part, from 0.
 
     Attributes:
         has_bom: The file began with a byte order mark, which is in no part.
@@ -58,7 +58,7 @@ class Cutter:
         yield from self._cut(data[:end])
 
     def finish(self) -> Iterator[tuple[int, bytes, int]]:
-        """The rest."""
+        """Return the rest, as `feed` does."""
         if self._at_start:
             self.has_bom = self._kept.startswith(BOM_BYTES)
             self._kept = self._kept.removeprefix(BOM_BYTES)
@@ -93,7 +93,7 @@ class Cutter:
 
 
 def _after_rows(data: bytes, begin: int, end: int, rows: int) -> int:
-    """The position after *rows* line feeds from *begin* on, of which there are more before *end*."""
+    """Return the position after *rows* line feeds from *begin* on; there are more of them before *end*."""
     while rows and end - begin > _SMALL_BYTES:
         middle = (begin + end) // 2
         here = data.count(b"\n", begin, middle)

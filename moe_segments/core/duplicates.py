@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["DuplicateFinder", "Duplicates", "Place"]
 
 _PARTS: Final = 256
+_SLICE: Final = 50_000
 _LINES: Final = "I"  # 4 bytes a duplicate
-_VALUES_AT_ONCE: Final = 100_000
+_VALUES_LEAST, _VALUES_MOST = 100_000, 500_000  # of suspects compared in one pass over the source
 
 
 @attrs.frozen
@@ -109,14 +110,19 @@ class DuplicateFinder:
         self._append.clear()
         while self._parts:
             part = self._parts.pop()
-            hashes = set(part)
+            hashes: set[int] = set()
+            for keys in _slices(part):
+                hashes.update(keys)
             distinct += len(hashes)
             if len(hashes) < len(part):
-                repeated.append(array("q", (key for key, times in Counter(part).items() if times > 1)))
+                times: Counter[int] = Counter()
+                for keys in _slices(part):
+                    times.update(keys)
+                repeated.append(array("q", (key for key, number in times.items() if number > 1)))
         suspects: set[int] = set()
         for hashes_of_part in repeated:
             suspects.update(hashes_of_part)
-            if len(suspects) > max(_VALUES_AT_ONCE, distinct // 3):
+            if len(suspects) > min(max(_VALUES_LEAST, distinct // 3), _VALUES_MOST):
                 yield suspects
                 suspects = set()
         if suspects:
@@ -124,16 +130,24 @@ class DuplicateFinder:
 
     def _duplicates_among(self, suspects: set[int], most: int) -> tuple[array[int], list[tuple[int, bytes, int]]]:
         """Read the source again; return the lines of the duplicates with these hashes, and the first *most* in full."""
-        first_line: dict[bytes, int] = {}
+        first_lines: list[dict[bytes, int]] = [{} for _ in range(_PARTS)]
         lines = array(_LINES)
         first: list[tuple[int, bytes, int]] = []
         for place in self.places:
             rows = between_feeds(self._reread(place.offset, place.size))[1:-1].split(b"\n")
-            for index in compress(count(), map(suspects.__contains__, map(self._hash, rows))):
+            hashes = list(map(self._hash, rows))
+            for index in compress(count(), map(suspects.__contains__, hashes)):
                 line, row = place.first_line + index, rows[index]
-                earlier = first_line.setdefault(row, line)
+                earlier = first_lines[hashes[index] % _PARTS].setdefault(row, line)
                 if earlier < line and row.strip(b" \t"):
                     lines.append(line)
                     if len(first) < most:
                         first.append((line, row, earlier))
+        while first_lines:
+            first_lines.pop()  # one by one: to free them all at once takes long
         return lines, first
+
+
+def _slices(part: array[int]) -> Iterator[array[int]]:
+    """Yield an array in pieces: one value in every row makes a part as long as the file."""
+    return (part[at : at + _SLICE] for at in range(0, len(part), _SLICE))

@@ -48,7 +48,7 @@ _MOSTLY: Final = 0.7
 
 
 def foreign_format(head: bytes) -> tuple[str, str] | None:
-    """What a file is that begins with *head*, when it is no CSV of UTF-8.
+    """Return what a file is that begins with *head*, when it is no CSV of UTF-8.
 
     Args:
         head: Its first `HEAD_BYTES` bytes, or all of them.
@@ -71,7 +71,7 @@ def foreign_format(head: bytes) -> tuple[str, str] | None:
 
 
 def utf16_codec(head: bytes) -> str | None:
-    """The codec of a file of UTF-16 or UTF-32, with or without a byte order mark; None when it is neither."""
+    """Return the codec of a file of UTF-16 or UTF-32, with or without a byte order mark; None when it is neither."""
     for mark, _, codec in _UTF_MARKS:
         if head.startswith(mark):
             return codec

@@ -13,6 +13,8 @@ from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core import rules
+from moe_segments.core.invisible import code_points, edge_blanks, invisible_characters
+from moe_segments.core.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,13 +33,11 @@ _CHARACTERS: Final = (
     (rules.CONTROL, re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")),
     (rules.SPECIAL, re.compile(rb"[!#$%&'()*/:;<=>?\[\\\]^`{|}~\x80-\xff]")),
 )
-_WIDE_BLANKS: Final = "\u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(
-    map(chr, range(0x2000, 0x200E))
-)
 _ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff]")
 _NUMBER: Final = re.compile(rb"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 _SHEET_NUMBER: Final = re.compile(rb"[+-]?[0-9](?:[.,][0-9]++)?[eE]\+[0-9]{2,3}")
 _INTEGER: Final = re.compile(rb"[+-]?0*+([0-9]++)(?:\.0*+)?")
+_NAMED: Final = frozenset({rules.INVISIBLE, rules.EDGE_BLANKS})
 _LARGEST_EXACT: Final = 2**53
 _LARGEST_EXACT_DIGITS: Final = 16
 
@@ -60,7 +60,8 @@ class RowScanner:
         self._tell_headers(text, rows, first_line)
         for index in sorted(self._suspects(text, rows)):
             for code in self._broken(rows[index]):
-                self._tally.add(code, first_line + index, rows[index])
+                message = _named(code, rows[index]) if code in _NAMED else None
+                self._tally.add(code, first_line + index, rows[index], message=message)
 
     def _tell_headers(self, text: bytes, rows: Sequence[bytes], first_line: int) -> None:
         name = self._name
@@ -111,12 +112,21 @@ class RowScanner:
 
 def _broken_by_text(text: str, *, is_trimmed: bool) -> Iterator[str]:
     """Yield the rules that a row breaks by characters beyond ASCII."""
-    if is_trimmed and text != text.strip(_WIDE_BLANKS):
+    if is_trimmed and edge_blanks(text):
         yield rules.EDGE_BLANKS
+    if invisible_characters(text):
+        yield rules.INVISIBLE
     if _ESCAPED_BYTE.search(text):
         yield rules.BAD_UTF8
     if not unicodedata.is_normalized("NFC", text):
         yield rules.NOT_NFC
+
+
+def _named(code: str, row: bytes) -> str | None:
+    """Return a message that names the characters nobody can see; None where the rule's title says enough."""
+    text = row.decode("utf-8", "surrogateescape")
+    characters = invisible_characters(text) if code == rules.INVISIBLE else edge_blanks(text).strip(" \t")
+    return f"{RULES[code].title} {code_points(characters)}" if characters else None
 
 
 def _has_capital_in_address(row: bytes) -> bool:

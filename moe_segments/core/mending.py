@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core import rules
 from moe_segments.core.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.duplicates import DuplicateFinder
+from moe_segments.core.invisible import edge_blanks, invisible_characters, without_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Mender", "mended"]
 
 _MINDED: Final = re.compile(rb'[ \t",\x80-\xff]')
-_EDGES: Final = " \t\u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200E)))
 
 
 class Mender:
-    """Takes blocks of bytes, gives mended rows in their order; then says which of them to leave out.
+    """A mender of rows, which gives them in their order and at the end leaves out the duplicates.
 
     What is given has to be kept where it can be read again: duplicates are still in it, and are known only at the end.
 
@@ -45,7 +45,7 @@ class Mender:
         chunk_bytes: int = CHUNK_BYTES,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
     ) -> None:
-        """Begin.
+        """Begin with no rows.
 
         Args:
             reread: Gives bytes of what was given once more, by offset and size.
@@ -103,7 +103,7 @@ class Mender:
             begin = end
 
     def _with_feeds(self, block: bytes) -> bytes:
-        """The block with every kind of line end made a line feed; a carriage return at its end waits for the next."""
+        """Return the block with plain line feeds; a carriage return at its end waits for the next block."""
         if self._ends_in_cr:
             block = b"\r" + block
         self._ends_in_cr = block.endswith(b"\r")
@@ -154,7 +154,7 @@ class Mender:
 
 
 def mended(row: bytes) -> tuple[bytes, set[str]]:
-    """A row as it should be.
+    """Return a row as it should be, and what was mended.
 
     Args:
         row: Without its line end.
@@ -166,7 +166,7 @@ def mended(row: bytes) -> tuple[bytes, set[str]]:
     codes: set[str] = set()
     value = _trimmed(row)
     if value != row and value:
-        codes.add(rules.EDGE_BLANKS)
+        codes.update(_trimmed_for(row))
     if value.endswith(b","):
         codes.add(rules.TRAILING_COMMA)
         value = _trimmed(value.rstrip(b", \t"))
@@ -181,4 +181,14 @@ def mended(row: bytes) -> tuple[bytes, set[str]]:
 def _trimmed(row: bytes) -> bytes:
     if row.isascii():
         return row.strip(b" \t")
-    return row.decode("utf-8", "surrogateescape").strip(_EDGES).encode("utf-8", "surrogateescape")
+    return without_invisible(row.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _trimmed_for(row: bytes) -> Iterator[str]:
+    """Yield the rules for which something of a row was trimmed."""
+    text = row.decode("utf-8", "surrogateescape")
+    invisible = invisible_characters(text)
+    if invisible:
+        yield rules.INVISIBLE
+    if edge_blanks(text) or len(without_invisible(text)) < len(text) - len(invisible):
+        yield rules.EDGE_BLANKS

@@ -1,4 +1,4 @@
-"""The file rules over blocks of bytes: feed a file as it comes, get an exact verdict. Pure: no clock, no I/O.
+"""Check a file by all rules: take its blocks as they come, return an exact verdict. Pure: no clock, no I/O.
 
     check = Preflight(source="users.csv", reread=reread)
     for block in blocks:
@@ -20,6 +20,7 @@ from moe_segments.core.duplicates import DuplicateFinder
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
 from moe_segments.core.looks import RowScanner
 from moe_segments.core.report import Finding, PreflightReport
+from moe_segments.core.shape import FileShape
 from moe_segments.core.tally import Tally
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 
@@ -33,11 +34,10 @@ __all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "Pr
 
 FINDINGS_PER_RULE: Final = 20
 ROWS_CHECKED_MOST: Final = 25_000_000
-_MB: Final = 1_000_000
 
 
 class Preflight:
-    """One check of one file."""
+    """A check of one file."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Preflight:
         longest_row_bytes: int = LONGEST_ROW_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """Begin.
+        """Begin a check.
 
         Args:
             reread: Returns bytes of the source once more, by offset and size.
@@ -71,6 +71,7 @@ class Preflight:
         self._rows_most = rows_checked_most
         self._tally = Tally(findings_per_rule, strict=strict)
         self._scanner = RowScanner(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
+        self._shape = FileShape(is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
         self._chunk_bytes = chunk_bytes
         self._duplicates = DuplicateFinder(reread)
@@ -81,7 +82,7 @@ class Preflight:
 
     @property
     def file_bytes(self) -> int:
-        """How many bytes were fed so far."""
+        """Number of bytes taken so far."""
         return self._bytes
 
     def feed(self, block: bytes) -> None:
@@ -90,15 +91,12 @@ class Preflight:
         self._bytes += len(block)
         if len(self._head) < HEAD_BYTES:
             self._head += block[: HEAD_BYTES - len(self._head)]
-        if len(block) <= self._chunk_bytes:
-            self._take(self._chunker.feed(block))
-            return
         view = memoryview(block)
         for begin in range(0, len(block), self._chunk_bytes):
             self._take(self._chunker.feed(view[begin : begin + self._chunk_bytes]))
 
     def finish(self, *, etag: str | None = None, whole: Iterable[tuple[str, str]] = ()) -> PreflightReport:
-        """The report on what was fed; nothing may be fed afterwards.
+        """Return the report on all that was taken; called once, at the end.
 
         Args:
             etag: The entity tag the file was served with.
@@ -112,6 +110,9 @@ class Preflight:
             self._tally.count(rules.DUPLICATE, more)
         distinct = self._rows - self._left_out - self._tally.counts.get(rules.EMPTY_ROW, 0) - len(duplicates.lines)
         self._whole_file(distinct)
+        for found in self._shape.findings():
+            if found.code != rules.UNLIKE_FIRST or rules.HEADER not in self._tally.counts:
+                self._tally.add(found.code, found.line, found.row, message=found.message)
         for code, message in whole:
             self._tally.add(code, message=message)
         findings = self._tally.findings()
@@ -148,6 +149,7 @@ class Preflight:
             if chunk.first_crlf is not None:
                 self._tally.add(rules.CRLF, first_line + chunk.first_crlf)
             self._tally.count(rules.CRLF, chunk.crlf - (chunk.first_crlf is not None))
+        self._shape.add(rows, first_line)
         self._duplicates.add(chunk, rows, first_line)
         self._rows += len(rows)
 
@@ -180,9 +182,7 @@ class Preflight:
         if self._chunker.is_open and not self._foreign:
             tell(rules.NO_FINAL_NEWLINE)
         if self._bytes > self._limits.file_bytes:
-            tell(
-                rules.TOO_LARGE, message=f"{self._bytes / _MB:,.1f} MB of at most {self._limits.file_bytes / _MB:g} MB"
-            )
+            tell(rules.TOO_LARGE, message=f"{self._bytes:,} bytes of at most {self._limits.file_bytes:,}")
         a_day = self._limits.users_per_day - self._limits.headroom.get(USERS_PER_DAY, 0)
         if self._rows > a_day:
             tell(rules.TOO_MANY_FOR_A_DAY, message=f"{self._rows:,} rows of at most {a_day:,}")

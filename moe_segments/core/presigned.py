@@ -1,15 +1,23 @@
-"""When a presigned URL ends to work, read from the URL itself: S3 and compatible stores, GCS, Azure."""
+"""Read from a presigned URL when it stops working, and with what it was signed: S3 and the like, GCS, Azure. Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["expiry_of"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["expiry_of", "has_temporary_credentials"]
+
+_TOKENS: Final = ("x-amz-security-token", "x-oss-security-token", "security-token", "x-cos-security-token", "skoid")
+_KEYS: Final = ("x-amz-credential", "awsaccesskeyid", "ossaccesskeyid", "x-oss-credential")
+_TEMPORARY_KEYS: Final = ("ASIA", "STS.")
 
 
 def expiry_of(url: str) -> float | None:
-    """The moment a presigned URL expires.
+    """Return the moment a presigned URL expires.
 
     Args:
         url: Any URL.
@@ -17,17 +25,32 @@ def expiry_of(url: str) -> float | None:
     Returns:
         Epoch seconds; None when it does not say so, or says it in a way that is not understood.
     """
-    given = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
-    for vendor in ("x-amz", "x-goog"):
+    given = _query_of(url)
+    for vendor in ("x-amz", "x-goog", "x-oss"):
         if f"{vendor}-expires" in given:
             begin, length_s = _moment(given.get(f"{vendor}-date", "")), _whole(given[f"{vendor}-expires"])
             return None if begin is None or length_s is None else begin + length_s
-    if "expires" in given and ("signature" in given or "sig" in given):
+    if "expires" in given and not given.keys().isdisjoint(("signature", "sig", "key-pair-id")):
         expires = _whole(given["expires"])
         return None if expires is None else float(expires)
     if "se" in given and "sig" in given:
-        return _moment(given["se"])
+        ends = [moment for name in ("se", "ske") if (moment := _moment(given.get(name, ""))) is not None]
+        return min(ends, default=None)
     return None
+
+
+def has_temporary_credentials(url: str) -> bool:
+    """Tell whether a URL was signed with credentials that expire by themselves, maybe before the URL does."""
+    given = _query_of(url)
+    is_token = any(given.get(name) for name in _TOKENS)
+    return is_token or any(given.get(name, "").startswith(_TEMPORARY_KEYS) for name in _KEYS)
+
+
+def _query_of(url: str) -> Mapping[str, str]:
+    try:
+        return {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    except ValueError:
+        return {}
 
 
 def _whole(text: str) -> int | None:

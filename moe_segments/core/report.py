@@ -1,22 +1,17 @@
-"""What a preflight found, as values: findings with line and row, exact counts, the verdict; as text and as data.
+"""Report what a preflight found: findings with line and row, exact counts, the verdict; as text and as data.
 
 Findings hold rows of the file, that is identifiers of users: they are left out of every `repr`, and masked on request.
 """
 
 from __future__ import annotations
 
+from pathlib import PurePath
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.rules import (
-    CRLF,
-    RULES,
-    TOO_LARGE,
-    TOO_MANY_FOR_A_DAY,
-    TOO_MANY_FOR_A_SEGMENT,
-    Severity,
-)
+from moe_segments.core.rules import CRLF, MENDED, RULES, SPLIT, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,16 +25,13 @@ _SHAPES: Final = str.maketrans(
 
 
 def copied_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """A copy that the caller's later changes do not reach."""
+    """Return a copy that later changes of the caller do not reach."""
     return dict(counts)
-
-
-_MENDED_BY_SPLITTING: Final = frozenset({TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT})
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One place where a file breaks a rule.
+    """A place where a file breaks a rule.
 
     Attributes:
         code: The rule, a key of `moe_segments.core.rules.RULES`.
@@ -59,7 +51,7 @@ class Finding:
     row: str | None = attrs.field(default=None, repr=False)
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """The finding as data for `json.dumps`; with *mask* letters and digits of the row are replaced."""
+        """Return the finding as data for `json.dumps`; with *mask* letters and digits of the row are replaced."""
         row = masked(self.row) if mask and self.row is not None else self.row
         return {
             "code": self.code,
@@ -73,7 +65,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class PreflightReport:
-    """What was found in one file. `ok` is the verdict.
+    """A report on one file. `ok` is the verdict.
 
     Attributes:
         source: What was checked: a path, or a URL without its query.
@@ -97,26 +89,42 @@ class PreflightReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing in it is an error."""
+        """True when no finding is an error."""
         return not self.errors
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that are errors; the first ones of each rule."""
+        """Findings that are errors, the first ones of each rule."""
         return self._of(Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings that are warnings; the first ones of each rule."""
+        """Findings that are warnings, the first ones of each rule."""
         return self._of(Severity.WARNING)
 
     @property
     def only_too_large(self) -> bool:
-        """Whether nothing but its size is an error, so that splitting the file is enough."""
-        return {finding.code for finding in self.errors} <= _MENDED_BY_SPLITTING
+        """Return whether nothing but its size is an error, so that splitting the file is enough."""
+        return {finding.code for finding in self.errors} <= SPLIT
+
+    @property
+    def can_be_mended(self) -> bool:
+        """Return whether cleaning and splitting the file removes every error."""
+        return {finding.code for finding in self.errors} <= MENDED | SPLIT
+
+    def fix_command(self, path: str) -> str | None:
+        """Return the command that mends what can be mended in a file without guessing; None when nothing can.
+
+        Args:
+            path: The file.
+        """
+        broken, file = set(self.counts), PurePath(path)
+        fix = f" --fix {quote(str(file.with_suffix('.clean.csv')))}" if broken & MENDED else ""
+        split = f" --split {quote(str(file.with_suffix('.parts')))}" if broken & SPLIT else ""
+        return f"moe-segments preflight {quote(path)}{fix}{split}" if fix or split else None
 
     def as_text(self, *, mask: bool = False) -> str:
-        """The report for people, several lines.
+        """Return the report for people, several lines.
 
         Args:
             mask: Replace letters and digits of the rows shown, so that no identifier is seen.
@@ -124,7 +132,7 @@ class PreflightReport:
         return "\n".join(self._lines(mask=mask))
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """The report as data for `json.dumps`; *mask* as for `as_text`."""
+        """Return the report as data for `json.dumps`; *mask* as for `as_text`."""
         return {
             "source": self.source,
             "ok": self.ok,
@@ -138,7 +146,7 @@ class PreflightReport:
         }
 
     def without_rows(self) -> PreflightReport:
-        """The same report without any value of the file, to be kept or sent elsewhere."""
+        """Return the same report without any value of the file, to be kept or sent elsewhere."""
         return attrs.evolve(self, findings=tuple(attrs.evolve(finding, row=None) for finding in self.findings))
 
     def _of(self, severity: Severity) -> tuple[Finding, ...]:
@@ -175,20 +183,21 @@ def _place(finding: Finding, *, mask: bool) -> str:
     if finding.line is None:
         return ""
     other = f" as line {finding.other_line:,}" if finding.other_line is not None else ""
-    if finding.row is None:
-        return f"    line {finding.line:,}{other}"
-    return f"    line {finding.line:,}{other}: |{masked(finding.row) if mask else finding.row}|"
+    title = RULES[finding.code].title
+    said = f" ({finding.message.removeprefix(title).strip()})" if finding.message != title else ""
+    row = f": |{masked(finding.row) if mask else finding.row}|" if finding.row is not None else ""
+    return f"    line {finding.line:,}{other}{said}{row}"
 
 
 def shown(row: bytes) -> str:
-    """A row as text that a terminal shows as it is: cut, and everything that is not printable escaped."""
+    """Return a row as text that a terminal can show: cut, with everything escaped that is not printable."""
     text = row[: 4 * _ROW_MOST].decode("utf-8", "backslashreplace")
     text = "".join(one if one.isprintable() else _escaped(one) for one in text[:_ROW_MOST])
     return text if len(row) <= _ROW_MOST else f"{text[:_ROW_MOST]}…"
 
 
 def masked(row: str) -> str:
-    """A row's shape: letters become x or X, digits 9, everything else that is no ASCII a dot."""
+    """Return the shape of a row: letters become x or X, digits 9, everything else that is no ASCII a dot."""
     return "".join(one if one.isascii() or one == "…" else "·" for one in row.translate(_SHAPES))
 
 

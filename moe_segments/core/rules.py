@@ -1,4 +1,4 @@
-"""The rules of a file of users, as data: code, severity, one line. A code means the same for ever.
+"""List the rules of a file of users, as data: code, severity, one line. A code never changes its meaning.
 
 The service documents few of them; each rule's section in docs/preflight.md says where it comes from and what to do.
 """
@@ -26,23 +26,33 @@ __all__ = [
     "EDGE_BLANKS",
     "EMPTY_FILE",
     "EMPTY_ROW",
+    "EXPIRED_URL",
+    "FLOATS",
     "HEADER",
+    "INVISIBLE",
     "LETTER_CASE",
     "LONE_CR",
     "LONG_ROW",
+    "MENDED",
     "MORE_COLUMNS",
     "NOT_A_NUMBER",
     "NOT_NFC",
     "NO_FINAL_NEWLINE",
+    "ODD_LENGTH",
     "QUOTES",
     "ROWS_NOT_CHECKED",
     "RULES",
+    "SCIENTIFIC",
+    "SEPARATOR",
     "SHORT_LIVED_URL",
     "SPECIAL",
+    "SPLIT",
+    "TEMPORARY_URL",
     "TOO_LARGE",
     "TOO_MANY_FOR_A_DAY",
     "TOO_MANY_FOR_A_SEGMENT",
     "TRAILING_COMMA",
+    "UNLIKE_FIRST",
     "UTF16",
     "Rule",
     "Severity",
@@ -50,7 +60,7 @@ __all__ = [
 
 
 class Severity(StrEnum):
-    """What a finding means for the file."""
+    """Severity of a finding for the file."""
 
     ERROR = "error"  # the service would refuse the file, or lose rows of it
     WARNING = "warning"  # it may
@@ -59,7 +69,7 @@ class Severity(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """One rule.
+    """A rule of a file.
 
     Attributes:
         code: Stable name, MOE101 and so on.
@@ -102,6 +112,23 @@ ROWS_NOT_CHECKED: Final = "MOE125"
 SHORT_LIVED_URL: Final = "MOE126"
 NOT_NFC: Final = "MOE127"
 LETTER_CASE: Final = "MOE128"
+INVISIBLE: Final = "MOE129"
+FLOATS: Final = "MOE130"
+SEPARATOR: Final = "MOE131"
+UNLIKE_FIRST: Final = "MOE132"
+ODD_LENGTH: Final = "MOE133"
+SCIENTIFIC: Final = "MOE134"
+TEMPORARY_URL: Final = "MOE135"
+EXPIRED_URL: Final = "MOE136"
+
+# What `clean_file` mends without guessing.
+MENDED: Final = frozenset(
+    {
+        *(EMPTY_ROW, TRAILING_COMMA, QUOTES, EDGE_BLANKS, UTF16, LONE_CR, BOM, CRLF, DUPLICATE, LONG_ROW, INVISIBLE),
+    }
+)
+# What `split_file` mends.
+SPLIT: Final = frozenset({TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT})
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _TABLE: Final = (
@@ -143,6 +170,19 @@ _TABLE: Final = (
     (SHORT_LIVED_URL, _WARNING, "URL expires within a day", "MoEngage may fetch it hours later: presign it for longer"),
     (NOT_NFC, _WARNING, "characters not composed (NFC)", "it looks like the composed form and does not equal it"),
     (LETTER_CASE, _WARNING, "e-mail with capital letters", "it matches only a user stored with the same letters"),
+    (INVISIBLE, _ERROR, "invisible character", "the value looks right and matches nobody: --fix removes it"),
+    (FLOATS, _ERROR, "whole numbers exported as decimals", "1001.0 is not 1001: export the column as text"),
+    (SEPARATOR, _ERROR, "columns with another separator", "MoEngage takes one value a line: keep one column"),
+    (UNLIKE_FIRST, _WARNING, "first row looks like a header", "it is taken as a value: delete the row"),
+    (ODD_LENGTH, _WARNING, "value of another length", "it may be cut off, or have lost a zero: look at it"),
+    (SCIENTIFIC, _ERROR, "numbers in scientific notation", "a spreadsheet cut the digits off: export as text"),
+    (
+        TEMPORARY_URL,
+        _WARNING,
+        "URL signed with temporary credentials",
+        "it stops working when they expire, whatever its own date: sign it with a permanent key",
+    ),
+    (EXPIRED_URL, _ERROR, "URL has expired", "MoEngage cannot fetch the file: sign a new URL"),
 )
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(

@@ -92,6 +92,8 @@ async def test_all_that_is_wrong_with_a_manifests_files_is_said_before_anything_
     assert "bulk.csv has 7 mistakes; nothing was sent" in result.err
     assert "line 3, file: MOE105 double quotes (line 2)" in result.err
     assert "line 4, rows: is 2 and the file has 3" in result.err
+    assert "delete it; segment b, mend it: moe-segments preflight " in result.err
+    assert "bad.csv --fix " in result.err
     assert result.err.count("MOE117 duplicate") == 2
     assert "u-2" not in result.err
 
@@ -140,7 +142,7 @@ async def test_a_single_command_shows_the_whole_report(shell: Shell) -> None:
     assert '"x-9"' in result.err
     assert "u-2" not in result.err
     assert "MOE105" in result.err
-    assert "moe-segments preflight FILE" in result.err
+    assert "mend it: moe-segments preflight bad.csv --fix bad.clean.csv" in result.err
 
 
 async def test_a_segment_left_without_users_is_a_failure(shell: Shell) -> None:

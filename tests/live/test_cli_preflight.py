@@ -140,3 +140,66 @@ async def test_what_takes_long_shows_a_bar_on_a_terminal_only(tmp_path: Path) ->
     assert b"checking" in shown
     assert piped == ""
     assert (await on_a_terminal(quick))[2] == b""
+
+
+async def test_a_copy_does_not_replace_another_file_unless_told_to(tmp_path: Path) -> None:
+    """Neither before the work nor, were it to come meanwhile, after it."""
+    path, there = tmp_path / "users.csv", tmp_path / "there.csv"
+    path.write_bytes(b'"a"\n')
+    there.write_bytes(b"precious\n")
+    code, out, err = await preflight(path, "--fix", there)
+    assert (code, out, there.read_bytes()) == (2, "", b"precious\n")
+    assert "--force" in err
+    code, _, _ = await preflight(path, "--fix", there, "--force")
+    assert (code, there.read_bytes()) == (0, b"a\n")
+
+
+async def test_several_files_are_checked_and_the_worst_decides(tmp_path: Path) -> None:
+    """One that cannot be read does not hide the others; each is told with the command that mends it."""
+    good, bad, gone = tmp_path / "good.csv", tmp_path / "my bad.csv", tmp_path / "gone.csv"
+    good.write_bytes(b"a\n")
+    bad.write_bytes(b'"a"\n')
+    code, out, err = await preflight(good, bad)
+    assert (code, err) == (1, "")
+    assert f"{good}: ready" in out
+    assert f"mend it: moe-segments preflight '{bad}' --fix '{tmp_path / 'my bad.clean.csv'}'" in out
+    code, out, err = await preflight(gone, bad, "--json")
+    told = json.loads(out)
+    assert code == 2
+    assert str(gone) in err
+    assert not told["ok"]
+    assert [file["ok"] for file in told["files"]] == [False, False]
+    code, _, err = await preflight(good, bad, "--fix", tmp_path / "fixed.csv")
+    assert code == 2
+    assert "--fix: takes one file" in err
+
+
+async def test_a_manifest_stands_for_its_files(tmp_path: Path) -> None:
+    """Each is told with line and segment, and judged by its own attribute."""
+    (tmp_path / "vip.csv").write_bytes(b"ID\na\n\n")
+    (tmp_path / "scores.csv").write_bytes(b"1\nx\n")
+    manifest = tmp_path / "bulk.csv"
+    manifest.write_text(
+        "op,name,attribute_name,attribute_type,expiry_time,file\n"
+        "create,vip,ID,string,30,vip.csv\n"
+        "archive,old,,,,\n"
+        "add,scores,score,double,,scores.csv\n",
+        encoding="utf-8",
+    )
+    code, out, err = await preflight(manifest)
+    assert (code, err) == (1, "")
+    assert f"{manifest}, line 2, segment vip:\n{tmp_path / 'vip.csv'}: not ready" in out
+    assert "MOE116 warning" in out
+    assert f"--fix {tmp_path / 'vip.clean.csv'}" in out
+    assert f"{manifest}, line 4, segment scores:" in out
+    assert "MOE119 error" in out
+    told = json.loads((await preflight(manifest, "--json"))[1])
+    assert [(file["line"], file["segment"]) for file in told["files"]] == [(2, "vip"), (4, "scores")]
+
+
+async def test_a_manifest_with_mistakes_exits_2(tmp_path: Path) -> None:
+    manifest = tmp_path / "bulk.jsonl"
+    manifest.write_text('{"op": "create", "name": "vip", "file": "gone.csv"}\n', encoding="utf-8")
+    code, out, err = await preflight(manifest)
+    assert (code, out) == (2, "")
+    assert "line 1, file" in err

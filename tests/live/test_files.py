@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import random
 import threading
@@ -15,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from moe_segments import InputError, PreflightError, QuotaLimits, check_file, clean_file, split_file
+from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, check_file, clean_file, publish, split_file
 from moe_segments.core.cutting import Cutter, RowTooLong
 from moe_segments.core.preflight import Preflight
 from moe_segments.sources import opened
@@ -166,7 +167,7 @@ async def test_a_file_too_large_is_told_on_disk_and_cut_off_on_the_way(tmp_path:
     path.write_bytes(b"a\n" * 6)
 
     assert "MOE121" in (await check_file(path, limits=limits)).counts
-    with pytest.raises(PreflightError, match="larger than 1e-05 MB"):
+    with pytest.raises(PreflightError, match="larger than 10 bytes"):
         await check_file(blocks(b"a\n" * 6), limits=limits)
 
 
@@ -239,7 +240,7 @@ async def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="attribute_type"):
         await check_file(b"a\n", attribute_type="int")  # type: ignore[arg-type]
     with pytest.raises(PreflightError, match="must begin with https"):
-        await check_file("users.csv")
+        await check_file("ftp://files.example.com/users.csv")
 
 
 @pytest.mark.asyncio
@@ -612,3 +613,163 @@ async def test_many_files_are_checked_at_once(tmp_path: Path) -> None:
     reports = await asyncio.gather(*(check_file(path) for path in paths))
     assert [report.rows for report in reports] == list(range(1, 9))
     assert [report.counts.get("MOE117", 0) for report in reports] == list(range(8))
+
+
+# What is given
+
+
+@pytest.mark.asyncio
+async def test_a_path_may_be_text(tmp_path: Path) -> None:
+    """In all three, and in the home directory."""
+    source = tmp_path / "users.csv"
+    source.write_bytes(b"a\nb\n")
+    assert (await check_file(str(source))).source == str(source)
+    assert (await clean_file(str(source), str(tmp_path / "clean.csv"))).rows_written == 2
+    parts = await split_file(str(source), str(tmp_path / "parts"), max_rows=1)
+    assert [part.path.name for part in parts.parts] == ["users-001.csv", "users-002.csv"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("source", "helps"),
+    [
+        (["a", "b"], 'not a list: for several files call once for each; for values give "\\n".join'),
+        (("a.csv", "b.csv"), "not a tuple: for several files call once for each"),
+        ({"a", "b"}, "not a set"),
+        ({"a": 1}, "not a dict"),
+        (iter([b"a"]), "not a list_iterator"),
+        (io.BytesIO(b"a\n"), "not an open file: give its path"),
+        (io.StringIO("a\n"), "not an open file"),
+        (None, "not None"),
+        (7, "not of type int"),
+        ("", "blank text"),
+        ("file:///users.csv", "without file://"),
+    ],
+)
+async def test_what_is_no_file_is_told_what_to_use(source: Any, helps: str, tmp_path: Path) -> None:
+    """The same sentence wherever a file is due."""
+    for call in (check_file(source), clean_file(source, tmp_path / "to.csv"), split_file(source, tmp_path)):
+        with pytest.raises(InputError) as caught:
+            await call
+        assert helps in caught.value.problem
+        assert caught.value.field == "source"
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_path_is_told_what_to_use(tmp_path: Path) -> None:
+    """Of where to write, of what to publish, and of an operation's file."""
+    several: Any = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for call, field in (
+        (clean_file(b"a\n", several), "to"),
+        (split_file(b"a\n", several), "directory"),
+        (publish(several, "s3://bucket"), "path"),
+    ):
+        with pytest.raises(InputError, match="the path of one file, not a list: call once for each file") as caught:
+            await call
+        assert caught.value.field == field
+    with pytest.raises(InputError, match="file: must be the path of one file, not a list"):
+        AddUsers(name="n", attribute_name="ID", attribute_type="string", file=several)
+
+
+# What a host answers
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "query", "helps"),
+    [
+        (204, "", "no content to send"),
+        (206, "", "a part of the file only"),
+        (401, "", "wants a login"),
+        (403, "", "refuses to give the file: MoEngage reads it without a login"),
+        (403, "?X-Amz-Date=20201123T000000Z&X-Amz-Expires=3600", "its signature expired on 2020-11-23 at 01:00 UTC"),
+        (400, "?se=2020-11-23&sig=s", "its signature expired on 2020-11-23 at 00:00 UTC"),
+        (403, "?X-Amz-Security-Token=t", "it was signed with temporary credentials"),
+        (404, "", "no file at this address"),
+        (410, "", "gone"),
+        (429, "", "no limit of MoEngage's: try again later; the host asks to wait 30 s"),
+        (503, "", "the host is in trouble"),
+        (301, "", "redirects to another address"),
+        (418, "", "without a login"),
+    ],
+)
+async def test_each_answer_of_the_files_host_has_its_sentence(status: int, query: str, helps: str) -> None:
+    """Without the query, which may hold a signature."""
+
+    async def handler(_: web.Request) -> web.Response:
+        headers = {"Retry-After": "30", "Location": "/login"}
+        return web.Response(status=status, headers=headers, content_type="text/csv")
+
+    async with serving(handler) as url:
+        with pytest.raises(PreflightError) as caught:
+            await check_file(f"{url}{query}")
+    assert helps in caught.value.problem
+    assert str(status) in caught.value.problem or status == 301
+    assert "X-Amz" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_an_expired_and_a_temporary_url_are_named() -> None:
+    """By what the URL itself says, also where its host has not noticed."""
+    query = "X-Amz-Date=20261123T000000Z&X-Amz-Expires=3600&X-Amz-Security-Token=t&X-Amz-Credential=ASIAX%2F2026"
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=b"a\n", content_type="text/csv")
+
+    async with serving(handler) as url:
+        report = await check_file(f"{url}?{query}", clock=lambda: 1_795_402_800.0)
+        fresh = await check_file(f"{url}?{query}", clock=lambda: 1_795_392_000.0)
+    assert set(report.counts) == {"MOE135", "MOE136"}
+    assert "expired 2.0 h ago" in report.as_text()
+    assert not report.ok
+    assert set(fresh.counts) == {"MOE126", "MOE135"}
+    assert fresh.ok
+
+
+@pytest.mark.asyncio
+async def test_one_byte_too_many_is_told_to_the_byte(tmp_path: Path) -> None:
+    """150.0 MB of at most 150 MB help nobody."""
+    path = tmp_path / "users.csv"
+    with path.open("wb") as file:
+        file.truncate(150_000_001)
+    report = await check_file(path)
+    assert "150,000,001 bytes of at most 150,000,000" in report.as_text()
+    limits = QuotaLimits(file_bytes=4)
+    with pytest.raises(PreflightError, match="larger than 4 bytes, the most MoEngage takes"):
+        await check_file(blocks(b"a\nb\nc\n", 2), limits=limits)
+
+
+@pytest.mark.asyncio
+async def test_a_copy_replaces_a_file_only_where_it_may(tmp_path: Path) -> None:
+    """Also one that comes while the copy is made."""
+    target = tmp_path / "clean.csv"
+    target.write_bytes(b"precious\n")
+    with pytest.raises(InputError, match="is there"):
+        await clean_file(b"a\n", target, replace=False)
+    target.unlink()
+
+    def comes_meanwhile(_: int, __: int | None) -> None:
+        target.write_bytes(b"precious\n")
+
+    with pytest.raises(PreflightError, match="File exists"):
+        await clean_file(b"a\n", target, replace=False, progress=comes_meanwhile)
+    assert target.read_bytes() == b"precious\n"
+    assert names_in(tmp_path) == ["clean.csv"]
+    assert (await clean_file(b"a\n", target)).rows_written == 1
+    assert target.read_bytes() == b"a\n"
+
+
+@pytest.mark.asyncio
+async def test_a_change_is_told_rather_than_what_comes_of_it(tmp_path: Path) -> None:
+    """A file written anew while it is read seems to have no line ends, say."""
+    path = tmp_path / "users.csv"
+    path.write_bytes(b"a\n" * 1_000_000)
+
+    def written_anew(done: int, _: int | None) -> None:
+        if done < 500_000:
+            with path.open("r+b") as file:
+                file.write(b"x" * 2_000_000)
+
+    with pytest.raises(PreflightError, match="changed while it was read"):
+        await split_file(path, tmp_path / "parts", progress=written_anew)

@@ -117,7 +117,7 @@ async def test_a_file_too_large_is_refused_with_what_helps(tmp_path: Path) -> No
 
     assert await count(path, max_bytes=MB) == 1
     error = await refused(path, max_bytes=MB - 1)
-    assert str(error).startswith(f"{path}: is larger than 0.999999 MB")
+    assert str(error).startswith(f"{path}: is larger than 999,999 bytes")
     assert "split" in error.problem
 
 

@@ -19,7 +19,8 @@ __all__ = ["Told", "random_file", "told_by_rows"]
 Told = dict[str, list[tuple[int, int | None]]]  # code to each line that breaks it, and the other line
 
 PLAIN: Final = set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@.+-_")
-WIDE_BLANKS: Final = "\u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200E)))
+WIDE_BLANKS: Final = "\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+FILLERS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 SPREADSHEET: Final = re.compile(r"[+-]?[0-9]([.,][0-9]+)?[eE]\+[0-9]{2,3}")
 INTEGER: Final = re.compile(r"[+-]?([0-9]+)(\.0*)?")
@@ -69,6 +70,7 @@ def codes_of(value: bytes, name: str | None, *, is_double: bool, is_first: bool)
         "MOE119": lambda: is_double and bool(value.strip(b" \t")) and not _is_number(_latin(value)),
         "MOE120": lambda: _is_damaged(_latin(value), is_double=is_double),
         "MOE127": lambda: not _is_composed(value),
+        "MOE129": lambda: bool(invisible_in(value.decode("utf-8", "surrogateescape"))),
         "MOE128": lambda: b"@" in value and any(65 <= byte <= 90 for byte in value),
     }
     return (code for code, is_broken in broken.items() if is_broken())
@@ -79,6 +81,20 @@ def _has_edge_blanks(value: bytes) -> bool:
         return False
     ends = [wide.encode() for wide in WIDE_BLANKS]
     return value != value.strip(b" \t") or any(value.startswith(end) or value.endswith(end) for end in ends)
+
+
+def invisible_in(text: str) -> list[int]:
+    """Where a value has an invisible character; joiners between two characters that they join are none."""
+    found = []
+    for at, one in enumerate(text):
+        if one in "\u200c\u200d":
+            around = [unicodedata.category(text[beside]) for beside in (at - 1, at + 1) if 0 <= beside < len(text)]
+            kinds = {"Mn", "Mc", "Lo", "Lm", "So", "Sk"}
+            if len(around) < 2 or not kinds.issuperset(around) or text[at - 1].isascii() or text[at + 1].isascii():
+                found.append(at)
+        elif unicodedata.category(one) == "Cf" or one in FILLERS:
+            found.append(at)
+    return found
 
 
 def _has_c1(value: bytes) -> bool:
@@ -138,6 +154,8 @@ GOOD: Final = (
 BAD: Final = (
     *(b"", b" ", b"\t", b" a", b"a ", b"\ta\t", b"a b", b"a,", b"a,b", b",", b",,", b"a, ", b", ,a", b'"a"', b'"'),
     *(b"a\x00b", b"\x7f", b"a\tb", b"a\rb", b"\r", b"a#bc", b"(1)", b"\xff", b"a\xc3", b"\xc3\xa9", b"e\xcc\x81"),
+    *("नि\u200dश".encode(), "a\u200db".encode(), "\u202aa\u202c".encode(), "a\u00ad".encode(), "\u3164".encode()),
+    *("\u200e\u2003a".encode(), "می\u200cخ".encode(), "👩\u200d👩\u200d".encode(), "\u2066 a".encode()),
     *(b"\xc2\xa0a", b"a\xe2\x80\x8b", b"\xef\xbb\xbfa", b"\xc2\x85", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80"),
     *(b"Joe@X.com", b"joe@X", b"J@x", b"ID", b"id", b'"ID"', b"IDX", b"1.2E+14", b"1,2E+14", b"9e+99", b"1_000"),
     *(b"nan", b"inf", b"-1", b"+1.5", b".5", b"5.", b"1e400", b"1e300", b"0x1", b"9007199254740992"),

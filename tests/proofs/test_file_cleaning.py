@@ -7,7 +7,7 @@ from typing import Final
 
 from moe_segments.core.mending import Mender
 from tests.proofs import cases, say
-from tests.proofs.file_oracle import WIDE_BLANKS, random_file
+from tests.proofs.file_oracle import WIDE_BLANKS, invisible_in, random_file
 
 FILES: Final = cases(300, 3_000)
 SEED: Final = 20_261_124
@@ -37,7 +37,10 @@ def cleaned_slowly(data: bytes, name: str | None) -> list[bytes]:
 
 
 def _stripped(row: bytes) -> bytes:
-    return row.decode("utf-8", "surrogateescape").strip(EDGES).encode("utf-8", "surrogateescape")
+    text = row.decode("utf-8", "surrogateescape").strip(EDGES)
+    while invisible := invisible_in(text):
+        text = "".join(one for at, one in enumerate(text) if at not in invisible).strip(EDGES)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def cleaned(data: bytes, chance: random.Random, name: str | None) -> tuple[bytes, Mender]:

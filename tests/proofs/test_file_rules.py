@@ -18,7 +18,7 @@ FILES: Final = cases(300, 3_000)
 SEED: Final = 20_261_123
 MOST: Final = 5
 LONGEST: Final = (40, 300)
-OF_THE_FILE: Final = ("MOE101", "MOE113", "MOE115")
+OF_THE_FILE: Final = ("MOE101", "MOE113", "MOE115", "MOE130", "MOE131", "MOE132", "MOE133", "MOE134")
 
 
 def checked(data: bytes, chance: random.Random, **options: object) -> PreflightReport:

@@ -14,8 +14,9 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from moe_segments.core.mending import mended
 from moe_segments.core.preflight import Finding, Preflight, PreflightReport
-from moe_segments.core.presigned import expiry_of
+from moe_segments.core.presigned import expiry_of, has_temporary_credentials
 from moe_segments.core.rules import RULES, Severity
 from moe_segments.limits import QuotaLimits
 
@@ -68,6 +69,14 @@ BROKEN: Final[dict[str, tuple[bytes, list[int | None]]]] = {
     "MOE126": (b"a\n", [None]),
     "MOE127": (b"e\xcc\x81\n\xc3\xa9\n", [1]),
     "MOE128": (b"joe@x.com\nJoe@x.com\njoe@X.com\nJOE\n", [2, 3]),
+    "MOE129": ("a\n\u202aa\nb\u00adc\nd\u200e\n\u2066\n".encode(), [2, 3, 4, 5]),
+    "MOE130": (b"1001.0\n1002.0\n1003.0\n", [None]),
+    "MOE131": (b"u1;Anna\nu2;Ben\n", [None]),
+    "MOE132": (b"email\nanna@x.com\nben@x.com\n", [1]),
+    "MOE133": (b"".join(b"C%04d\n" % one for one in range(1, 30)) + b"C003\n", [30]),
+    "MOE134": (b"1.23E+14\n1.24E+14\n", [None]),
+    "MOE135": (b"a\n", [None]),
+    "MOE136": (b"a\n", [None]),
 }
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "MOE116": {"attribute_name": "ID"},
@@ -77,7 +86,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "MOE122": {"limits": QuotaLimits(users_per_day=3)},
     "MOE125": {"rows_checked_most": 0},
 }
-ELSEWHERE: Final = ("MOE123", "MOE126")  # too large for here; of a URL
+ELSEWHERE: Final = ("MOE123", "MOE126", "MOE135", "MOE136")  # too large for here; of a URL
 
 
 def test_every_rule_is_tried_here() -> None:
@@ -390,6 +399,9 @@ def test_every_rule_has_a_section_in_the_docs(code: str) -> None:
         ("AWSAccessKeyId=A&Signature=s&Expires=1795392000", 1_795_392_000.0),
         ("se=2026-11-23T00%3A00%3A00Z&sig=s&sp=r", 1_795_392_000.0),
         ("se=2026-11-23&sig=s", 1_795_392_000.0),
+        ("se=2026-11-30&skoid=o&ske=2026-11-23&sig=s", 1_795_392_000.0),
+        ("Expires=1795392000&Signature=s&Key-Pair-Id=K", 1_795_392_000.0),
+        ("x-oss-date=20261123T000000Z&x-oss-expires=3600&x-oss-signature=s", 1_795_395_600.0),
         ("Expires=1795392000", None),
         ("X-Amz-Date=yesterday&X-Amz-Expires=3600", None),
         ("X-Amz-Date=20261123T000000Z&X-Amz-Expires=soon", None),
@@ -399,3 +411,57 @@ def test_every_rule_has_a_section_in_the_docs(code: str) -> None:
 )
 def test_the_expiry_of_a_presigned_url(query: str, expires_s: float | None) -> None:
     assert expiry_of(f"https://files.example.com/users.csv?{query}") == expires_s
+
+
+@pytest.mark.parametrize(
+    ("query", "is_temporary"),
+    [
+        ("X-Amz-Credential=ASIAXYZ%2F20261123%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Signature=s", True),
+        ("X-Amz-Credential=AKIAXYZ%2F20261123&X-Amz-Security-Token=t", True),
+        ("AWSAccessKeyId=ASIAXYZ&Signature=s&Expires=1795392000", True),
+        ("AWSAccessKeyId=AKIAXYZ&Signature=s&Expires=1795392000&x-amz-security-token=t", True),
+        ("OSSAccessKeyId=STS.NX&Signature=s&security-token=t", True),
+        ("skoid=o&ske=2026-11-23&sig=s", True),
+        ("X-Amz-Credential=AKIAXYZ%2F20261123&X-Amz-Signature=s", False),
+        ("sv=2026&se=2026-11-23&sig=s", False),
+        ("name=ASIA", False),
+        ("", False),
+    ],
+)
+def test_temporary_credentials_are_known_by_their_token_or_key(query: str, *, is_temporary: bool) -> None:
+    assert has_temporary_credentials(f"https://files.example.com/users.csv?{query}") is is_temporary
+
+
+# Characters that nobody can see
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "name"),
+    [
+        ("\u202aa", "MOE129", "U+202A LEFT-TO-RIGHT EMBEDDING"),
+        ("a\u2066b", "MOE129", "U+2066 LEFT-TO-RIGHT ISOLATE"),
+        ("a\u200e", "MOE129", "U+200E LEFT-TO-RIGHT MARK"),
+        ("a\u00adb", "MOE129", "U+00AD SOFT HYPHEN"),
+        ("a\u200bb", "MOE129", "U+200B ZERO WIDTH SPACE"),
+        ("a\U000e0041", "MOE129", "U+E0041 TAG LATIN CAPITAL LETTER A"),
+        ("a\u3164", "MOE129", "U+3164 HANGUL FILLER"),
+        ("\u00a0a", "MOE106", "U+00A0 NO-BREAK SPACE"),
+        ("a\u3000", "MOE106", "U+3000 IDEOGRAPHIC SPACE"),
+        ("a\u2028", "MOE106", "U+2028 LINE SEPARATOR"),
+        ("a\u180eb", "MOE129", "U+180E MONGOLIAN VOWEL SEPARATOR"),
+    ],
+)
+def test_a_character_that_nobody_sees_is_named_by_its_code_point(row: str, code: str, name: str) -> None:
+    """In the message and in the report's text, and cleaned away."""
+    report = check(f"{row}\n".encode())
+    assert [one.message for one in report.findings if one.code == code] == [f"{RULES[code].title} {name}"]
+    assert name in report.as_text()
+    assert mended(row.encode())[0] == "".join(one for one in row if one in "ab").encode()
+    assert code in mended(row.encode())[1]
+
+
+@pytest.mark.parametrize("row", ["\u0645\u06cc\u200c\u062e\u0648", "क\u094d\u200dष", "👩\u200d👧"])
+def test_a_joiner_that_a_script_needs_is_part_of_the_value(row: str) -> None:
+    """Persian, Devanagari, emoji."""
+    assert "MOE129" not in check(f"{row}\n".encode()).counts
+    assert mended(row.encode()) == (row.encode(), set())
