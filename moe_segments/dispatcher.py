@@ -85,11 +85,11 @@ class Dispatcher:
         ask, request = call.prepare()  # what cannot be built must not have reserved anything
         with self._pace.place(in_background=call.in_background) as place:
             grant = await self._reserved(call, ask, place)
-            call.lingers = None
             if grant is None:  # the journal knows the job; out of order, a repeat leaves it as doubtful as it was
                 if call.doubt is not None:
                     raise call.doubt
                 return None
+            call.lingers = None
             delivery = await self._sent(call, ask, request, place, grant)
         pause_s, ending = self._pause_s(call, delivery), ending_of_delivery(delivery)
         error = await self._recorder.settle(call, ask.cost, grant, delivery, again=pause_s is not None)
