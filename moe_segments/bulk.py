@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
-    from moe_segments.verdict import Preflight
+    from moe_segments.preflight_policy import Preflight
 
 __all__ = [
     "EXIT_FAILED",

@@ -15,16 +15,16 @@ from moe_segments.client import follower_of
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.manifest import ManifestError, Mistake
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
-from moe_segments.verdict import broken_rules, doubtful_rules, problem_of_rows
+from moe_segments.preflight_policy import broken_rules, doubtful_rules, problem_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from moe_segments.client import SegmentsClient
     from moe_segments.core.report import PreflightReport
-    from moe_segments.intake import AnyFile
+    from moe_segments.file_preparer import AnyFile
     from moe_segments.manifest import Entry, Manifest
-    from moe_segments.verdict import Preflight
+    from moe_segments.preflight_policy import Preflight
 
 __all__ = ["check_files", "count_rows", "refuse_local_files"]
 

@@ -31,8 +31,8 @@ from moe_segments.quota import name_taken
 from moe_segments.recorder import OutcomeRecorder
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import SubmissionFactory
+from moe_segments.tasks import CallTasks
 from moe_segments.transport import Transport
-from moe_segments.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
-    from moe_segments.intake import AnyFile, Publish
+    from moe_segments.file_preparer import AnyFile, Publish
     from moe_segments.many import Outcome
     from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.preflight_policy import Preflight
     from moe_segments.receiver import CallbackReceiver
-    from moe_segments.verdict import Preflight
 
 __all__ = ["SegmentsClient", "follower_of"]
 
@@ -138,9 +138,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             proxy=proxy,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
-        from moe_segments.intake import Intake  # with the first client, not with the package
+        from moe_segments.file_preparer import FilePreparer  # with the first client, not with the package
 
-        self._intake = Intake(self.settings, publish, preflight)
+        self._file_preparer = FilePreparer(self.settings, publish, preflight)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
@@ -152,7 +152,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             self._follower,
             self.limits,
             clock=clock,
-            rows_of=self._intake.rows_of,
+            rows_of=self._file_preparer.rows_of,
             awaits_callback=lambda operation: self._callbacks is not None and not operation.callback_url,
             attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
             pace=pace,
@@ -160,7 +160,11 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         )
         self._transport = Transport(credentials, self.settings, session)
         self._submissions = SubmissionFactory(
-            credentials, self.settings, follower=self._follower, intake=self._intake, receiver=self._callbacks
+            credentials,
+            self.settings,
+            follower=self._follower,
+            file_preparer=self._file_preparer,
+            receiver=self._callbacks,
         )
         self._dispatcher = Dispatcher(
             self.settings,
@@ -170,7 +174,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             transport=self._transport,
             recorder=OutcomeRecorder(credentials, self.settings, follower=self._follower, governor=self.governor),
         )
-        self._under_way = UnderWay(
+        self._call_tasks = CallTasks(
             credentials,
             self.settings,
             follower=self._follower,
@@ -244,7 +248,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             if self._callbacks is not None:
                 self._callbacks.bind(self.scope, self._follower, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
-            await self._under_way.name_the_lost()
+            await self._call_tasks.mark_orphaned_jobs()
             self._open = stack.pop_all()
         return self
 
@@ -274,8 +278,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._follower.check_place()
         try:
             await self.governor.close()
-            await self._under_way.finish()
-            await self._intake.close()
+            await self._call_tasks.finish()
+            await self._file_preparer.close()
         finally:
             await self._open.aclose()
 
@@ -298,7 +302,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             PreflightError: The file cannot be read.
         """
         self._check_usable()
-        return await self._intake.check(_with_file(operation))
+        return await self._file_preparer.check(_with_file(operation))
 
     async def count_rows(self, operation: FileOperation) -> int:
         """Read an operation's file once and count its values, for `rows=`. Nothing else of it is checked.
@@ -311,12 +315,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             PreflightError: The file cannot be read, is empty, or is not what the service would take.
         """
         self._check_usable()
-        return await self._intake.count(_with_file(operation))
+        return await self._file_preparer.count(_with_file(operation))
 
     @property
     def publishes(self) -> bool:
         """Whether it can take local files."""
-        return self._intake.publishes
+        return self._file_preparer.publishes
 
     async def submit(
         self,
@@ -354,7 +358,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         check_wait(max_wait_s)
         _check_on_unknown(on_unknown)
         if preflight is not None:
-            self._intake.check_mode(preflight)
+            self._file_preparer.check_mode(preflight)
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or os.urandom(8).hex(), operation)
@@ -368,13 +372,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             return job
         self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
-        taken = None
+        prepared = None
         if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
-            taken = await self._intake.take(operation, preflight)
-            if operation.rows != taken.rows:
-                operation = attrs.evolve(operation, rows=taken.rows)
-        submission = self._submissions.make(operation, job.id, deadline_s, taken, retry_unknown=retry_unknown)
-        await self._under_way.carry_out(submission)
+            prepared = await self._file_preparer.prepare(operation, preflight)
+            if operation.rows != prepared.rows:
+                operation = attrs.evolve(operation, rows=prepared.rows)
+        submission = self._submissions.make(operation, job.id, deadline_s, prepared, retry_unknown=retry_unknown)
+        await self._call_tasks.carry_out(submission)
         job.segment = submission.segment
         return job
 
@@ -424,7 +428,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
         if preflight is not None:
-            self._intake.check_mode(preflight)
+            self._file_preparer.check_mode(preflight)
         from moe_segments.many import outcomes  # for those who submit many
 
         return outcomes(

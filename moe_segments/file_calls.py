@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from moe_segments.job import Job
     from moe_segments.models import Accepted, FilterOperation, Operation
-    from moe_segments.verdict import Preflight
+    from moe_segments.preflight_policy import Preflight
 
 __all__ = ["FileSegmentCalls"]
 

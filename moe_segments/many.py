@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from moe_segments.job import Job
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Operation
-    from moe_segments.verdict import Preflight
+    from moe_segments.preflight_policy import Preflight
 
 __all__ = ["Outcome", "outcomes"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_segments.core.wire import Answer, Request
-    from moe_segments.intake import Intake, Taken
+    from moe_segments.file_preparer import FilePreparer, PreparedFile
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.receiver import CallbackReceiver
@@ -39,7 +39,7 @@ class SubmissionFactory:
         credentials: Who calls.
         settings: Limits, time-outs and content type.
         follower: The journal, whose identity salts the key.
-        intake: Looks at a file again that had to wait.
+        file_preparer: Looks at a file again that had to wait.
         receiver: Where callbacks go; None: nowhere.
     """
 
@@ -49,11 +49,11 @@ class SubmissionFactory:
         settings: Settings,
         *,
         follower: Follower,
-        intake: Intake,
+        file_preparer: FilePreparer,
         receiver: CallbackReceiver | None,
     ) -> None:
         self.credentials, self.settings = credentials, settings
-        self.follower, self.intake, self.receiver = follower, intake, receiver
+        self.follower, self.file_preparer, self.receiver = follower, file_preparer, receiver
         self.owner = this_process()
 
     def make(
@@ -61,7 +61,7 @@ class SubmissionFactory:
         operation: Operation | FilterOperation,
         job_id: str,
         deadline_s: float,
-        taken: Taken | None = None,
+        prepared: PreparedFile | None = None,
         *,
         retry_unknown: bool = False,
     ) -> Submission:
@@ -69,7 +69,7 @@ class SubmissionFactory:
         return Submission(
             self,
             operation,
-            taken,
+            prepared,
             op=operation.op,
             job_id=job_id,
             deadline_s=deadline_s,
@@ -90,14 +90,14 @@ class Submission(Call):
     Attributes:
         made_by: What it shares with others of its client.
         operation: What to do.
-        taken: Its file, ready to be sent; None for an operation without a file.
+        prepared: Its file, ready to be sent; None for an operation without a file.
         segment: What a filter-segment operation was answered with.
         token: The address of its callback; None when no callback of ours can come. Another for each send.
     """
 
     made_by: SubmissionFactory
     operation: Operation | FilterOperation
-    taken: Taken | None = None
+    prepared: PreparedFile | None = None
     segment: Segment | None = None
     token: str | None = attrs.field(default=None, repr=False)
 
@@ -109,10 +109,10 @@ class Submission(Call):
 
     async def look_again(self) -> Request | None:
         """See `Call`. A file that had to wait is the one that was checked, and its address may be signed anew."""
-        intake = self.made_by.intake
-        if self.taken is None or intake.is_fresh(self.taken):
+        files = self.made_by.file_preparer
+        if self.prepared is None or files.is_fresh(self.prepared):
             return None
-        await intake.look_again(self.taken)
+        await files.look_again(self.prepared)
         return self._request()
 
     def read(self, answer: Answer) -> Mapping[str, object]:
@@ -126,7 +126,7 @@ class Submission(Call):
         operation, settings, made_by = self.operation, self.made_by.settings, self.made_by
         assert self.job_id is not None
         known = remembered(operation)
-        if self.taken is not None and (facts := self.taken.facts) is not None:
+        if self.prepared is not None and (facts := self.prepared.facts) is not None:
             known["checked"] = facts
         if (digest := made_by.filters_digest(operation, self.job_id)) is not None:
             known["filters"] = digest
@@ -154,7 +154,7 @@ class Submission(Call):
         return encode(
             operation,
             credentials=made_by.credentials,
-            file_url=None if self.taken is None else self.taken.file_url,
+            file_url=None if self.prepared is None else self.prepared.file_url,
             callback_url=callback_url,
             content_type=made_by.settings.content_type,
         )

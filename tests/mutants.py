@@ -49,9 +49,9 @@ _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
 _DISPATCHER = "moe_segments/dispatcher.py"
-_SEEKING = "moe_segments/seeking.py"
-_UNDER_WAY = "moe_segments/under_way.py"
-_INTAKE = "moe_segments/intake.py"
+_RECONCILER = "moe_segments/reconciler.py"
+_TASKS = "moe_segments/tasks.py"
+_FILE_PREPARER = "moe_segments/file_preparer.py"
 _PACE = "moe_segments/pace.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
@@ -308,7 +308,7 @@ MUTANTS: Final = (
     Mutant(
         "clocks-taken-to-agree",
         6,
-        _SEEKING,
+        _RECONCILER,
         "        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)",
         "        return reserved_s",
         (f"{_CLIENT}an_unknown_create_is_found_however_wrong_a_clock_is",),
@@ -316,7 +316,7 @@ MUTANTS: Final = (
     Mutant(
         "older-segment-adopted",
         6,
-        _SEEKING,
+        _RECONCILER,
         "segment.created_time.timestamp() >= oldest_s",
         "segment.created_time.timestamp() >= 0",
         (f"{_CLIENT}a_segment_that_was_there_before_is_not_taken_for_ours",),
@@ -603,7 +603,7 @@ MUTANTS: Final = (
     Mutant(
         "caller-takes-its-request-along",
         12,
-        _UNDER_WAY,
+        _TASKS,
         "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
@@ -908,7 +908,7 @@ MUTANTS: Final = (
     Mutant(
         "preflight-ignored",
         0,
-        "moe_segments/verdict.py",
+        "moe_segments/preflight_policy.py",
         'if not report.ok and mode == "error":',
         'if not report.ok and mode == "off":',
         (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
@@ -916,17 +916,17 @@ MUTANTS: Final = (
     Mutant(
         "published-before-it-is-judged",
         0,
-        _INTAKE,
-        "            judge(report, mode, has_told=has_told)\n",
+        _FILE_PREPARER,
+        "            enforce(report, mode, has_told=has_told)\n",
         "            if operation.file is not None:\n"
         "                await self._published(operation.file, report)\n"
-        "            judge(report, mode, has_told=has_told)\n",
+        "            enforce(report, mode, has_told=has_told)\n",
         (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
     ),
     Mutant(
         "changed-file-taken",
         0,
-        _INTAKE,
+        _FILE_PREPARER,
         "        return seen.etag != etag.removeprefix",
         "        return seen.etag == etag.removeprefix",
         (f"{_TAKEN}what_was_checked_is_what_is_sent",),
@@ -935,7 +935,7 @@ MUTANTS: Final = (
         "changed-while-waiting-taken",
         0,
         _SUBMISSION,
-        "        await intake.look_again(self.taken)\n",
+        "        await files.look_again(self.prepared)\n",
         "",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
     ),
@@ -950,7 +950,7 @@ MUTANTS: Final = (
     Mutant(
         "fewer-rows-declared-than-there-are",
         0,
-        "moe_segments/verdict.py",
+        "moe_segments/preflight_policy.py",
         "if declared is None or declared >= report.rows:",
         "if declared is None or declared <= report.rows:",
         (f"{_TAKEN}more_rows_than_declared_are_refused_and_an_upper_bound_is_kept",),
@@ -966,7 +966,7 @@ MUTANTS: Final = (
     Mutant(
         "address-that-ends-while-it-waits",
         0,
-        _INTAKE,
+        _FILE_PREPARER,
         "        if published.expires_at is not None and published.expires_at < least:",
         "        if published.expires_at is None:",
         (f"{_TAKEN}an_address_that_would_end_too_soon_is_signed_anew",),
@@ -1030,7 +1030,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-create-not-looked-for",
         6,
-        _SEEKING,
+        _RECONCILER,
         "_LOOKED_FOR: Final = (CreateFileSegment.op, CreateFilterSegment.op)",
         "_LOOKED_FOR: Final = (CreateFileSegment.op,)",
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),

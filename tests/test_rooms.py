@@ -26,8 +26,8 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"face": ()},
     {
         "client": (
-            *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "recorder", "under_way"),
+            *("client", "figures", "file_preparer", "job", "many", "submission", "preflight_policy"),
+            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "reconciler", "recorder", "tasks"),
             *("calls", "dispatcher"),
         )
     },

@@ -583,12 +583,12 @@ async def test_closing_lets_go_of_who_had_not_begun(sandbox: Sandbox, url: str) 
     async with client_on(sandbox) as client:
         task = asyncio.ensure_future(client.submit(create(url, rows=3), preflight="off"))
         await asyncio.sleep(0)
-        assert client._under_way._tasks
+        assert client._call_tasks._tasks
         await client.aclose()
         async with asyncio.timeout(5):
             with pytest.raises(NotSent, match="closing"):
                 await task
-        assert not client._under_way._tasks
+        assert not client._call_tasks._tasks
     assert not sandbox.workspace.requests
 
 

@@ -73,8 +73,8 @@ from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered, CallbackReceived, Event, OwnerGone, Unknown
 from moe_segments.dispatcher import Dispatcher
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
+from moe_segments.file_preparer import FilePreparer
 from moe_segments.governor import Governor, Grant
-from moe_segments.intake import Intake
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
@@ -392,7 +392,7 @@ async def dispatch(
     )
     follower, governor = process.follower, process.governor
     submissions = SubmissionFactory(
-        credentials, settings, follower=follower, intake=Intake(settings, None, "off"), receiver=None
+        credentials, settings, follower=follower, file_preparer=FilePreparer(settings, None, "off"), receiver=None
     )
     dispatcher = Dispatcher(
         settings,

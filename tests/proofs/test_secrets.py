@@ -484,7 +484,7 @@ async def test_no_secret_of_a_store_is_shown_or_kept_anywhere(
             job = await client.submit(scene.operation("works", file=file, **fields))
             scene.shows(await job.result(timeout=10), job, job.operation, job.record, job.figures, client)
             await scene.fails("a bad file", client.submit(scene.operation("bad", file=bad, **fields)))
-            scene.shows(await client.preflight(scene.operation("bad", file=bad, **fields)), client._intake)
+            scene.shows(await client.preflight(scene.operation("bad", file=bad, **fields)), client._file_preparer)
             sent = client.submit(scene.operation("sent", file=bad, **fields), preflight="warn", max_wait_s=5)
             scene.shows(await sent)
         await what_publishing_says(scene, s3, file)

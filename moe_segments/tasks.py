@@ -15,7 +15,7 @@ from moe_segments.errors import MoeSegmentsError, NotSent, OutcomeUnknown, Serve
 from moe_segments.journal.owner import is_gone
 from moe_segments.models import JobState
 from moe_segments.reading import Reader
-from moe_segments.seeking import Seeker
+from moe_segments.reconciler import Reconciler
 
 if TYPE_CHECKING:
     from moe_segments.calls import Call
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
 
-__all__ = ["UnderWay"]
+__all__ = ["CallTasks"]
 
 _log = logging.getLogger("moe_segments.client")
 _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its outcome down
 
 
-class UnderWay:
-    """The calls that one client carries out now.
+class CallTasks:
+    """The tasks of one client's calls.
 
     Args:
         credentials: Who calls.
@@ -59,7 +59,7 @@ class UnderWay:
         self.reader = Reader(credentials, settings, self.carry_out)
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
-        self._seeker = Seeker(settings, follower=follower, governor=governor, reader=self.reader)
+        self._reconciler = Reconciler(settings, follower=follower, governor=governor, reader=self.reader)
         self._tasks: dict[asyncio.Task[None], Call] = {}
 
     async def carry_out(self, call: Call) -> None:
@@ -97,11 +97,11 @@ class UnderWay:
             task.exception()  # told to its caller, or logged
         record = self._follower.state.jobs.records.get(call.job_id or "")
         if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
-            self._seeker.look_for(record.id)
+            self._reconciler.look_for(record.id)
 
     async def finish(self) -> None:
         """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
-        await self._seeker.stop()
+        await self._reconciler.stop()
         for task, call in self._tasks.items():
             if not call.left:  # it waits, perhaps between two sends
                 task.cancel()
@@ -112,8 +112,8 @@ class UnderWay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def name_the_lost(self) -> None:
-        """Jobs whose process died while sending are unknown: named, never sent again in silence."""
+    async def mark_orphaned_jobs(self) -> None:
+        """Record jobs as unknown whose process died while it was sending: they are never sent again in silence."""
         records = self._follower.state.jobs.records
         spans_hosts = self._follower.journal.spans_hosts
         lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
@@ -122,7 +122,7 @@ class UnderWay:
         recent_us = self._follower.now_us() - self._recent_us
         for record in tuple(records.values()):
             if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
-                self._seeker.look_for(record.id)
+                self._reconciler.look_for(record.id)
 
 
 def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:

@@ -1,4 +1,4 @@
-"""What becomes of a file before its operation may be sent: checked, weighed, published, and found to be the same still.
+"""Prepare the file of an operation: check, weigh and publish it, and see that it is the same when it is sent.
 
 Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
 file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
@@ -21,7 +21,7 @@ from moe_segments.core.admission import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.verdict import checked_preflight, judge, problem_of_rows
+from moe_segments.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from moe_segments.core.report import PreflightReport
     from moe_segments.destination import Destination
     from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+    from moe_segments.preflight_policy import Preflight
     from moe_segments.publisher import PublishedFile
     from moe_segments.publisher_http import Glance
     from moe_segments.settings import Settings
-    from moe_segments.verdict import Preflight
 
-__all__ = ["AnyFile", "Checked", "Intake", "Publish", "Taken"]
+__all__ = ["AnyFile", "Checked", "FilePreparer", "PreparedFile", "Publish"]
 
 Publish: TypeAlias = "str | Callable[[Path], Awaitable[str | PublishedFile]]"
 AnyFile: TypeAlias = "CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers"
@@ -60,7 +60,7 @@ class Checked:
 
 
 @attrs.define(eq=False)
-class Taken:
+class PreparedFile:
     """A file that may be sent.
 
     Attributes:
@@ -88,8 +88,8 @@ class Taken:
         return {"rows": self.checked.report.rows, "distinct_rows": self.checked.report.distinct_rows}
 
 
-class Intake:
-    """Takes in the files of one client.
+class FilePreparer:
+    """The preparation of one client's files: check, weigh, publish, look again.
 
     Args:
         settings: Limits, time-outs and proxy.
@@ -110,7 +110,7 @@ class Intake:
 
     @property
     def publishes(self) -> bool:
-        """Whether local files can be taken."""
+        """Whether local files can be prepared."""
         return self._publish is not None
 
     @staticmethod
@@ -146,7 +146,7 @@ class Intake:
         known = self._known.get(_key_of(operation))
         return None if known is None else known.report.rows
 
-    async def take(self, operation: AnyFile, preflight: Preflight | None) -> Taken:
+    async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
         """Make a file ready: check it, weigh it, publish it where it is a local one.
 
         Raises:
@@ -158,40 +158,42 @@ class Intake:
         _check_there(operation)
         if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
             self._check_weight(operation)
-            return Taken(operation, operation.rows, operation.file_url, None, None, asyncio.get_running_loop().time())
+            return PreparedFile(
+                operation, operation.rows, operation.file_url, None, None, asyncio.get_running_loop().time()
+            )
         async with self._room:
-            return await self._taken(operation, mode)
+            return await self._prepared(operation, mode)
 
-    async def _taken(self, operation: AnyFile, mode: Preflight) -> Taken:
+    async def _prepared(self, operation: AnyFile, mode: Preflight) -> PreparedFile:
         has_told = bool(self._known) and _key_of(operation) in self._known
         checked = None if mode == "off" else await self._check_of(operation, mode)
         report = None if checked is None else checked.report
         rows = await self._weighed(operation, report)
         self._check_weight(operation if rows == operation.rows else attrs.evolve(operation, rows=rows))
         if report is not None:
-            judge(report, mode, has_told=has_told)
+            enforce(report, mode, has_told=has_told)
         published = None if operation.file is None else await self._published(operation.file, report)
         file_url = published.url if published is not None else operation.file_url
         assert file_url is not None  # the model sees to it
-        return Taken(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
+        return PreparedFile(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
 
     @staticmethod
-    def is_fresh(taken: Taken) -> bool:
+    def is_fresh(prepared: PreparedFile) -> bool:
         """Whether it was looked at so lately that it need not be looked at again before it is sent."""
-        return asyncio.get_running_loop().time() - taken.looked_s < _FRESH_S
+        return asyncio.get_running_loop().time() - prepared.looked_s < _FRESH_S
 
-    async def look_again(self, taken: Taken) -> None:
+    async def look_again(self, prepared: PreparedFile) -> None:
         """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
 
         Raises:
             PreflightError: It changed, or is no longer there.
         """
         loop = asyncio.get_running_loop()
-        if taken.operation.file is not None:
-            await self._look_at_published(taken, taken.operation.file)
-        elif taken.checked is not None:
-            await self._look_at_url(taken.file_url, taken.checked)
-        taken.looked_s = loop.time()
+        if prepared.operation.file is not None:
+            await self._look_at_published(prepared, prepared.operation.file)
+        elif prepared.checked is not None:
+            await self._look_at_url(prepared.file_url, prepared.checked)
+        prepared.looked_s = loop.time()
 
     # Checking
 
@@ -323,9 +325,9 @@ class Intake:
 
         return (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
 
-    async def _look_at_published(self, taken: Taken, file: Path) -> None:
+    async def _look_at_published(self, prepared: PreparedFile, file: Path) -> None:
         """What is in a bucket stays and its address does not; what a function of the caller's serves may change."""
-        published = taken.published
+        published = prepared.published
         assert published is not None  # a local file is always published
         if callable(self._publish):
             await self._look_at_file(file, published.sha256)
@@ -333,8 +335,10 @@ class Intake:
 
         least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
         if published.expires_at is not None and published.expires_at < least:
-            taken.published = await self._published(file, None if taken.checked is None else taken.checked.report)
-            taken.file_url = taken.published.url
+            prepared.published = await self._published(
+                file, None if prepared.checked is None else prepared.checked.report
+            )
+            prepared.file_url = prepared.published.url
 
     async def _look_at_url(self, url: str, checked: Checked) -> None:
         """Compare an address with what was read there. No answer in time is no evidence, so it is let pass."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.report import Finding, PreflightReport
 
-__all__ = ["Preflight", "broken_rules", "checked_preflight", "doubtful_rules", "judge", "problem_of_rows"]
+__all__ = ["Preflight", "broken_rules", "checked_preflight", "doubtful_rules", "enforce", "problem_of_rows"]
 
 Preflight: TypeAlias = Literal["error", "warn", "off"]
 _MODES: Final[tuple[Preflight, ...]] = ("error", "warn", "off")
@@ -49,7 +49,7 @@ def doubtful_rules(report: PreflightReport) -> tuple[str, ...]:
     return _sentences(report, report.warnings)
 
 
-def judge(report: PreflightReport, mode: Preflight, *, has_told: bool) -> None:
+def enforce(report: PreflightReport, mode: Preflight, *, has_told: bool) -> None:
     """Let a file pass, or not.
 
     Args:

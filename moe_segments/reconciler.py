@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from moe_segments.reading import Reader
     from moe_segments.settings import Settings
 
-__all__ = ["Seeker"]
+__all__ = ["Reconciler"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ _LOOK_AT: Final = (1 / 180, 1 / 15, 1.0)  # parts of D after which an unknown cr
 _log = logging.getLogger("moe_segments.client")
 
 
-class Seeker:
-    """Looks for one client, each job in a task of its own.
+class Reconciler:
+    """The search for one client's lost creates, each in a task of its own.
 
     Args:
         settings: How long a send can take, and D.
