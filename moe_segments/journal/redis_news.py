@@ -12,7 +12,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
+    from redis.asyncio.client import PubSub
 
     from moe_segments.journal.bell import Bell
     from moe_segments.journal.redis_link import Link
@@ -61,32 +61,27 @@ class News:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await self._link.subscription(self._channel)
+                async with self._link.subscription(self._channel) as subscription:
+                    self.are_heard = True
+                    self._bell.ring()
+                    await self._hear(subscription)
             except Exception as error:  # noqa: BLE001 - looking again finds everything
-                _log.debug("no news of the journal, looking for them: %s", error)
-            else:
-                self.are_heard = True
-                self._bell.ring()
-                await self._hear(connection)
+                _log.debug("no news of the journal for a moment, looking for them: %s", error)
+            if self.are_heard:
                 self.are_heard = False
                 self._bell.ring()
             await asyncio.sleep(_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
 
-    async def _hear(self, connection: AbstractConnection) -> None:
+    async def _hear(self, subscription: PubSub) -> None:
         """Ring for each version, until the connection ends or two silences follow one another."""
-        try:
-            asked = False
-            while True:
-                message = await connection.read_response(timeout=_SILENCE_S)
-                if message is None and asked:
-                    return
-                if message is None:
-                    await connection.send_command("PING", check_health=False)
-                elif message[0] == b"message":
-                    self.told, self.are_heard = max(self.told, int(message[2])), True
-                    self._bell.ring()
-                asked = message is None
-        except Exception as error:  # noqa: BLE001 - likewise
-            _log.debug("no news of the journal for a moment: %s", type(error).__name__)
-        finally:
-            await connection.disconnect(nowait=True)
+        asked = False
+        while True:
+            message = await subscription.get_message(timeout=_SILENCE_S)
+            if message is None and asked:
+                return
+            if message is None:
+                await subscription.ping()
+            elif message["type"] == "message":
+                self.told, self.are_heard = max(self.told, int(message["data"])), True
+                self._bell.ring()
+            asked = message is None
