@@ -148,7 +148,7 @@ class Target:
 
 
 def _reserved(job: str, token: str) -> Reserved:
-    operation = {"op": "add", "name": job, "rows": 48_210}
+    operation = {"op": "add", "name": "diwali_2026", "rows": 48_210}
     return Reserved(job, 1, operation, operations=1, rows=48_210, keys=(job,), token_sha256=token_digest(token))
 
 

@@ -6,265 +6,195 @@ the service is `moe_segments.sandbox`, help for tests is `moe_segments.testing`.
 
 from __future__ import annotations
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    # What type checkers know. `as` makes each name public to them.
+    __all__: list[str]
     __version__: str
-    from moe_segments.absent import UNSET
-    from moe_segments.client import SegmentsClient
-    from moe_segments.core.report import Finding, PreflightReport
-    from moe_segments.core.wire import Answer
-    from moe_segments.errors import (
-        AnswerShapeError,
-        ApiError,
-        AuthenticationFailed,
-        BadRequest,
-        CallbackTimeout,
-        Conflict,
-        FileProcessingFailed,
-        Forbidden,
-        InputError,
-        JournalAmbiguous,
-        JournalError,
-        JournalMoved,
-        JournalReplaced,
-        JournalUnavailable,
-        MoeSegmentsError,
-        NotFound,
-        NotSent,
-        NoUsersMatched,
-        OutcomeUnknown,
-        PreflightError,
-        QuotaError,
-        QuotaExceeded,
-        QuotaNeverFits,
-        SegmentBusy,
-        ServerError,
-        TooManyRequests,
-    )
-    from moe_segments.figures import FileFigures
-    from moe_segments.files import CleanReport, SplitReport, check_file, clean_file, split_file
-    from moe_segments.filters import (
-        ActionFilter,
-        AttributeFilter,
-        Filter,
-        FilterGroup,
-        RawFilter,
-        SegmentFilter,
-        TimeRange,
-        all_of,
-        any_of,
-        attribute,
-        did,
-        did_not,
-        in_segment,
-        raw_filter,
-    )
-    from moe_segments.governor import Governor, LimitUsage, PlannedStart
-    from moe_segments.job import Evidence, Job
-    from moe_segments.limits import QuotaLimits
-    from moe_segments.many import Outcome
-    from moe_segments.models import (
-        Accepted,
-        AddUsers,
-        ArchiveSegment,
-        CreateFileSegment,
-        CreateFilterSegment,
-        Credentials,
-        FileFailed,
-        FileProcessed,
-        JobState,
-        Operation,
-        RemoveUsers,
-        ReplaceUsers,
-        Segment,
-        UnarchiveSegment,
-        UpdateFilterSegment,
-    )
-    from moe_segments.publisher import PublishedFile, publish
-    from moe_segments.receiver import CallbackReceiver
+    from moe_segments.absent import UNSET as UNSET
+    from moe_segments.client import SegmentsClient as SegmentsClient
+    from moe_segments.core.report import Finding as Finding
+    from moe_segments.core.report import PreflightReport as PreflightReport
+    from moe_segments.core.wire import Answer as Answer
+    from moe_segments.errors import AnswerShapeError as AnswerShapeError
+    from moe_segments.errors import ApiError as ApiError
+    from moe_segments.errors import AuthenticationFailed as AuthenticationFailed
+    from moe_segments.errors import BadRequest as BadRequest
+    from moe_segments.errors import CallbackTimeout as CallbackTimeout
+    from moe_segments.errors import CallbackUnreadable as CallbackUnreadable
+    from moe_segments.errors import Conflict as Conflict
+    from moe_segments.errors import FileProcessingFailed as FileProcessingFailed
+    from moe_segments.errors import Forbidden as Forbidden
+    from moe_segments.errors import InputError as InputError
+    from moe_segments.errors import JournalAmbiguous as JournalAmbiguous
+    from moe_segments.errors import JournalError as JournalError
+    from moe_segments.errors import JournalMoved as JournalMoved
+    from moe_segments.errors import JournalReplaced as JournalReplaced
+    from moe_segments.errors import JournalUnavailable as JournalUnavailable
+    from moe_segments.errors import MoeSegmentsError as MoeSegmentsError
+    from moe_segments.errors import NameTaken as NameTaken
+    from moe_segments.errors import NotFound as NotFound
+    from moe_segments.errors import NotSent as NotSent
+    from moe_segments.errors import NoUsersMatched as NoUsersMatched
+    from moe_segments.errors import OutcomeUnknown as OutcomeUnknown
+    from moe_segments.errors import PreflightError as PreflightError
+    from moe_segments.errors import QuotaError as QuotaError
+    from moe_segments.errors import QuotaExceeded as QuotaExceeded
+    from moe_segments.errors import QuotaNeverFits as QuotaNeverFits
+    from moe_segments.errors import SegmentBusy as SegmentBusy
+    from moe_segments.errors import ServerError as ServerError
+    from moe_segments.errors import TooManyRequests as TooManyRequests
+    from moe_segments.figures import FileFigures as FileFigures
+    from moe_segments.files import CleanReport as CleanReport
+    from moe_segments.files import SplitReport as SplitReport
+    from moe_segments.files import check_file as check_file
+    from moe_segments.files import clean_file as clean_file
+    from moe_segments.files import split_file as split_file
+    from moe_segments.filter_calls import payload_from_json as payload_from_json
+    from moe_segments.filters import ActionFilter as ActionFilter
+    from moe_segments.filters import AttributeFilter as AttributeFilter
+    from moe_segments.filters import Filter as Filter
+    from moe_segments.filters import FilterGroup as FilterGroup
+    from moe_segments.filters import RawFilter as RawFilter
+    from moe_segments.filters import SegmentFilter as SegmentFilter
+    from moe_segments.filters import TimeRange as TimeRange
+    from moe_segments.filters import all_of as all_of
+    from moe_segments.filters import any_of as any_of
+    from moe_segments.filters import attribute as attribute
+    from moe_segments.filters import did as did
+    from moe_segments.filters import did_not as did_not
+    from moe_segments.filters import in_segment as in_segment
+    from moe_segments.filters import raw_filter as raw_filter
+    from moe_segments.governor import Governor as Governor
+    from moe_segments.governor import LimitUsage as LimitUsage
+    from moe_segments.governor import PlannedStart as PlannedStart
+    from moe_segments.job import Job as Job
+    from moe_segments.job_info import Evidence as Evidence
+    from moe_segments.job_info import JobInfo as JobInfo
+    from moe_segments.job_info import RunInfo as RunInfo
+    from moe_segments.limits import QuotaLimits as QuotaLimits
+    from moe_segments.many import Outcome as Outcome
+    from moe_segments.models import Accepted as Accepted
+    from moe_segments.models import AddUsers as AddUsers
+    from moe_segments.models import ArchiveSegment as ArchiveSegment
+    from moe_segments.models import CreateFileSegment as CreateFileSegment
+    from moe_segments.models import CreateFilterSegment as CreateFilterSegment
+    from moe_segments.models import Credentials as Credentials
+    from moe_segments.models import FileFailed as FileFailed
+    from moe_segments.models import FileOperation as FileOperation
+    from moe_segments.models import FileProcessed as FileProcessed
+    from moe_segments.models import FilterOperation as FilterOperation
+    from moe_segments.models import JobState as JobState
+    from moe_segments.models import Operation as Operation
+    from moe_segments.models import RemoveUsers as RemoveUsers
+    from moe_segments.models import ReplaceUsers as ReplaceUsers
+    from moe_segments.models import Segment as Segment
+    from moe_segments.models import UnarchiveSegment as UnarchiveSegment
+    from moe_segments.models import UpdateFilterSegment as UpdateFilterSegment
+    from moe_segments.publisher import PublishedFile as PublishedFile
+    from moe_segments.publisher import publish as publish
+    from moe_segments.receiver import CallbackReceiver as CallbackReceiver
+else:
+    # What runs. A type checker that saw `__getattr__` would take any misspelt name for a public one.
+    from importlib import import_module as _import_module
 
-# Where each public name lives. Imported when first used, so that `--help`, a sandbox or a value costs no HTTP client.
-_HOMES = {
-    "moe_segments.absent": ("UNSET",),
-    "moe_segments.client": ("SegmentsClient",),
-    "moe_segments.core.report": ("Finding", "PreflightReport"),
-    "moe_segments.core.wire": ("Answer",),
-    "moe_segments.errors": (
-        "AnswerShapeError",
-        "ApiError",
-        "AuthenticationFailed",
-        "BadRequest",
-        "CallbackTimeout",
-        "Conflict",
-        "FileProcessingFailed",
-        "Forbidden",
-        "InputError",
-        "JournalAmbiguous",
-        "JournalError",
-        "JournalMoved",
-        "JournalReplaced",
-        "JournalUnavailable",
-        "MoeSegmentsError",
-        "NoUsersMatched",
-        "NotFound",
-        "NotSent",
-        "OutcomeUnknown",
-        "PreflightError",
-        "QuotaError",
-        "QuotaExceeded",
-        "QuotaNeverFits",
-        "SegmentBusy",
-        "ServerError",
-        "TooManyRequests",
-    ),
-    "moe_segments.figures": ("FileFigures",),
-    "moe_segments.files": (
-        "CleanReport",
-        "SplitReport",
-        "check_file",
-        "clean_file",
-        "split_file",
-    ),
-    "moe_segments.filters": (
-        "ActionFilter",
-        "AttributeFilter",
-        "Filter",
-        "FilterGroup",
-        "RawFilter",
-        "SegmentFilter",
-        "TimeRange",
-        "all_of",
-        "any_of",
-        "attribute",
-        "did",
-        "did_not",
-        "in_segment",
-        "raw_filter",
-    ),
-    "moe_segments.governor": (
-        "Governor",
-        "LimitUsage",
-        "PlannedStart",
-    ),
-    "moe_segments.job": ("Evidence", "Job"),
-    "moe_segments.limits": ("QuotaLimits",),
-    "moe_segments.many": ("Outcome",),
-    "moe_segments.models": (
-        "Accepted",
-        "AddUsers",
-        "ArchiveSegment",
-        "CreateFileSegment",
-        "CreateFilterSegment",
-        "Credentials",
-        "FileFailed",
-        "FileProcessed",
-        "JobState",
-        "Operation",
-        "RemoveUsers",
-        "ReplaceUsers",
-        "Segment",
-        "UnarchiveSegment",
-        "UpdateFilterSegment",
-    ),
-    "moe_segments.publisher": ("PublishedFile", "publish"),
-    "moe_segments.receiver": ("CallbackReceiver",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+    # Where each public name lives. It is imported when first used: `--help`, a sandbox or a value needs no HTTP client.
+    _HOMES = {
+        "moe_segments.absent": ("UNSET",),
+        "moe_segments.client": ("SegmentsClient",),
+        "moe_segments.core.report": ("Finding", "PreflightReport"),
+        "moe_segments.core.wire": ("Answer",),
+        "moe_segments.errors": (
+            "AnswerShapeError",
+            "ApiError",
+            "AuthenticationFailed",
+            "BadRequest",
+            "CallbackTimeout",
+            "CallbackUnreadable",
+            "Conflict",
+            "FileProcessingFailed",
+            "Forbidden",
+            "InputError",
+            "JournalAmbiguous",
+            "JournalError",
+            "JournalMoved",
+            "JournalReplaced",
+            "JournalUnavailable",
+            "MoeSegmentsError",
+            "NameTaken",
+            "NotFound",
+            "NotSent",
+            "NoUsersMatched",
+            "OutcomeUnknown",
+            "PreflightError",
+            "QuotaError",
+            "QuotaExceeded",
+            "QuotaNeverFits",
+            "SegmentBusy",
+            "ServerError",
+            "TooManyRequests",
+        ),
+        "moe_segments.figures": ("FileFigures",),
+        "moe_segments.files": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
+        "moe_segments.filter_calls": ("payload_from_json",),
+        "moe_segments.filters": (
+            "ActionFilter",
+            "AttributeFilter",
+            "Filter",
+            "FilterGroup",
+            "RawFilter",
+            "SegmentFilter",
+            "TimeRange",
+            "all_of",
+            "any_of",
+            "attribute",
+            "did",
+            "did_not",
+            "in_segment",
+            "raw_filter",
+        ),
+        "moe_segments.governor": ("Governor", "LimitUsage", "PlannedStart"),
+        "moe_segments.job": ("Job",),
+        "moe_segments.job_info": ("Evidence", "JobInfo", "RunInfo"),
+        "moe_segments.limits": ("QuotaLimits",),
+        "moe_segments.many": ("Outcome",),
+        "moe_segments.models": (
+            "Accepted",
+            "AddUsers",
+            "ArchiveSegment",
+            "CreateFileSegment",
+            "CreateFilterSegment",
+            "Credentials",
+            "FileFailed",
+            "FileOperation",
+            "FileProcessed",
+            "FilterOperation",
+            "JobState",
+            "Operation",
+            "RemoveUsers",
+            "ReplaceUsers",
+            "Segment",
+            "UnarchiveSegment",
+            "UpdateFilterSegment",
+        ),
+        "moe_segments.publisher": ("PublishedFile", "publish"),
+        "moe_segments.receiver": ("CallbackReceiver",),
+    }
+    _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "UNSET",
-    "Accepted",
-    "ActionFilter",
-    "AddUsers",
-    "Answer",
-    "AnswerShapeError",
-    "ApiError",
-    "ArchiveSegment",
-    "AttributeFilter",
-    "AuthenticationFailed",
-    "BadRequest",
-    "CallbackReceiver",
-    "CallbackTimeout",
-    "CleanReport",
-    "Conflict",
-    "CreateFileSegment",
-    "CreateFilterSegment",
-    "Credentials",
-    "Evidence",
-    "FileFailed",
-    "FileFigures",
-    "FileProcessed",
-    "FileProcessingFailed",
-    "Filter",
-    "FilterGroup",
-    "Finding",
-    "Forbidden",
-    "Governor",
-    "InputError",
-    "Job",
-    "JobState",
-    "JournalAmbiguous",
-    "JournalError",
-    "JournalMoved",
-    "JournalReplaced",
-    "JournalUnavailable",
-    "LimitUsage",
-    "MoeSegmentsError",
-    "NoUsersMatched",
-    "NotFound",
-    "NotSent",
-    "Operation",
-    "Outcome",
-    "OutcomeUnknown",
-    "PlannedStart",
-    "PreflightError",
-    "PreflightReport",
-    "PublishedFile",
-    "QuotaError",
-    "QuotaExceeded",
-    "QuotaLimits",
-    "QuotaNeverFits",
-    "RawFilter",
-    "RemoveUsers",
-    "ReplaceUsers",
-    "Segment",
-    "SegmentBusy",
-    "SegmentFilter",
-    "SegmentsClient",
-    "ServerError",
-    "SplitReport",
-    "TimeRange",
-    "TooManyRequests",
-    "UnarchiveSegment",
-    "UpdateFilterSegment",
-    "all_of",
-    "any_of",
-    "attribute",
-    "check_file",
-    "clean_file",
-    "did",
-    "did_not",
-    "in_segment",
-    "publish",
-    "raw_filter",
-    "split_file",
-]
+    __all__ = list(_HOME_OF)
 
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+            return version("moe-segments")
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(_import_module(home), name)
+        return value
 
-        return version("moe-segments")
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(_import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
+from moe_segments.client import follower_of
+from moe_segments.core.admission import name_used
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.jobs import remembered
 from moe_segments.errors import (
-    AnswerShapeError,
+    ApiError,
     AuthenticationFailed,
     CallbackTimeout,
+    CallbackUnreadable,
+    FileProcessingFailed,
     Forbidden,
     InputError,
     JournalAmbiguous,
@@ -28,13 +32,15 @@ from moe_segments.errors import (
     JournalReplaced,
     JournalUnavailable,
     MoeSegmentsError,
+    NotSent,
     OutcomeUnknown,
     PreflightError,
     QuotaError,
     TooManyRequests,
 )
-from moe_segments.figures import figures_of
+from moe_segments.manifest import ManifestError, Mistake
 from moe_segments.models import CreateFileSegment, JobState
+from moe_segments.quota import name_taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -43,17 +49,26 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.jobs import JobRecord, Jobs
     from moe_segments.core.state import WorkspaceState
+    from moe_segments.errors import NameTaken
+    from moe_segments.job_info import JobInfo
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.many import Outcome
     from moe_segments.models import Operation
     from moe_segments.verdict import Preflight
 
 __all__ = [
+    "EXIT_FAILED",
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "EXIT_OK",
+    "EXIT_QUOTA",
+    "EXIT_UNKNOWN",
     "BulkReport",
     "BulkRow",
     "check_key",
     "exit_code_of",
     "is_under_way",
+    "refuse_used_names",
     "remaining_entries",
     "row_of",
     "run_bulk",
@@ -79,7 +94,7 @@ _EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
     ((JournalUnavailable, JournalAmbiguous), EXIT_UNAVAILABLE),
     ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
     ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, AnswerShapeError, CallbackTimeout), EXIT_UNKNOWN),
+    ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
 )
 _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.PROCESSED: EXIT_OK,
@@ -88,6 +103,7 @@ _EXIT_OF_STATES: Final[Mapping[str, int]] = {
     JobState.FAILED: EXIT_FAILED,
     JobState.REFUSED: EXIT_FAILED,
     JobState.NOT_SENT: EXIT_FAILED,
+    JobState.UNREADABLE: EXIT_UNKNOWN,
 }
 _FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the journal dropped it
 _PLANNED_AT_ONCE: Final = 500
@@ -218,11 +234,13 @@ async def run_bulk(
 
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
+        ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
         JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
-    await client.follower.refresh()
+    await follower_of(client).refresh()
+    refuse_used_names(client, manifest, again=again)
     running = _Running(client, manifest, run_id_for(client, manifest, again=again))
     finished = running.is_finished()
     interrupted = False
@@ -249,7 +267,7 @@ async def run_bulk(
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
     """The run that `run_bulk` would take up: the manifest's last one, or with *again* and that one ended, the next."""
-    jobs, base = client.follower.state.jobs, manifest.digest[:16]
+    jobs, base = follower_of(client).state.jobs, manifest.digest[:16]
     known = {_generation(run, base) for run in jobs.runs} - {0}
     latest = max(known, default=1)
     run = _run_id(base, latest)
@@ -260,7 +278,25 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
     """Whether an earlier call began this run of the manifest and did not end it."""
-    return run in client.follower.state.jobs.runs and not _Running(client, manifest, run).is_finished()
+    return run in follower_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
+
+
+def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
+    """Refuse to begin a run with creates whose names are used up. In a run that goes on, each ends with its own error.
+
+    Raises:
+        ManifestError: There are such: all of them.
+    """
+    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
+    if running.run in follower_of(client).state.jobs.runs:
+        return
+    mistakes = tuple(
+        Mistake(entry.line, error.field, error.problem)
+        for entry in manifest.entries
+        if (error := running.name_taken(entry)) is not None
+    )
+    if mistakes:
+        raise ManifestError(manifest.name, mistakes)
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
@@ -269,23 +305,23 @@ def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool
     return tuple(entry for entry in manifest.entries if running.may_send(entry))
 
 
-def row_of(job_id: str, record: JobRecord, state: str, error: Exception | None = None) -> BulkRow:
+def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
     """One job as a row, from what the journal knows of it and from what its caller was told."""
-    figures = figures_of(record)
-    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(state, EXIT_UNKNOWN)
+    figures = info.figures
+    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(info.state, EXIT_UNKNOWN)
     return BulkRow(
-        line=record.line or 0,
-        op=str(record.operation.get("op")),
-        name=str(record.operation.get("name") or record.operation.get("cs_id")),
-        job_id=job_id,
-        state=state,
+        line=info.line or 0,
+        op=info.op,
+        name=str(info.segment or info.cs_id),
+        job_id=info.id,
+        state=info.state,
         rows=figures.rows,
         distinct_rows=figures.distinct_rows,
         found=figures.found,
         processed=figures.processed,
         matched=figures.matched,
         warning="; ".join(figures.warnings) or None,
-        error=str(error) if error else _problem_of(record, state),
+        error=str(error) if error else _problem_of(info.error),
         exit_code=code,
     )
 
@@ -304,7 +340,7 @@ class _Running:
 
     @property
     def _jobs(self) -> Jobs:
-        return self._client.follower.state.jobs
+        return follower_of(self._client).state.jobs
 
     def is_finished(self) -> bool:
         """Every line has ended before, or cannot be sent since the create before it was refused."""
@@ -323,14 +359,27 @@ class _Running:
         record = self._jobs.records.get(job_id)
         if record is None:
             return self._is_forgotten(job_id)
-        now_us = self._client.follower.now_us()
+        if self.name_taken(self._job_ids[job_id]) is not None:
+            return True
+        now_us = follower_of(self._client).now_us()
         return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
 
     def may_send(self, entry: Entry) -> bool:
         """Whether this line would still be sent."""
         job_id = f"{self.run}.{entry.line}"
-        now_us = self._client.follower.now_us()
-        return not self._is_forgotten(job_id) and self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+        now_us = follower_of(self._client).now_us()
+        if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
+            return False
+        return self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+
+    def name_taken(self, entry: Entry) -> NameTaken | None:
+        """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
+        job_id, operation = f"{self.run}.{entry.line}", entry.operation
+        now_us = follower_of(self._client).now_us()
+        if self._is_forgotten(job_id) or not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us):
+            return None
+        used = name_used(follower_of(self._client).state, operation.op, operation.name, job_id)
+        return None if used is None else name_taken(operation.name, used)
 
     def operations(self) -> dict[str, Operation]:
         """What there is to submit or to ask about, by job."""
@@ -341,7 +390,7 @@ class _Running:
 
     async def write_plan(self) -> None:
         """Write down what is not written down yet: all of it before the first operation is sent."""
-        while await self._client.follower.ask(self._next_of_plan):
+        while await follower_of(self._client).ask(self._next_of_plan):
             pass
 
     def _next_of_plan(self, state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
@@ -379,7 +428,7 @@ class _Running:
         settings = self._client.settings
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.send_by_s + settings.total_timeout_s):
-                await self._client.follower.refresh()  # a decision that was under way shows after it
+                await follower_of(self._client).refresh()  # a decision that was under way shows after it
                 for job_id in self.operations():
                     await self._client.job(job_id).wait_until(_is_off_its_way, None)
 
@@ -392,7 +441,8 @@ class _Running:
         if record is None:
             operation = entry.operation
             return BulkRow(line=entry.line, op=operation.op, name=operation.name, job_id=job_id, state=_FORGOTTEN)
-        row = row_of(job_id, record, self._client.job(job_id).state, self._errors.get(job_id))
+        error = self._errors.get(job_id) or self.name_taken(entry)
+        row = row_of(self._client.job(job_id).info, error)
         return attrs.evolve(row, line=entry.line)
 
 
@@ -445,15 +495,21 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _problem_of(record: JobRecord, state: str) -> str | None:
-    match state:
-        case JobState.FAILED:
-            return str((record.result or {}).get("error_message"))
-        case JobState.REFUSED:
-            error = record.error or {}
-            told = ": ".join(str(error[part]) for part in ("title", "description") if error.get(part))
-            return f"HTTP {record.status} {told}".rstrip()
-        case JobState.UNKNOWN | JobState.NOT_SENT:
-            return record.reason or "no answer was recorded"
-        case _:
+def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind
+    """Why a job did not end well, as a row has room for it."""
+    match error:
+        case None:
             return None
+        case FileProcessingFailed():
+            return error.error_message
+        case ApiError():
+            told = ": ".join(text for text in (error.title, error.description) if text)
+            return f"HTTP {error.status} {told}".rstrip()
+        case OutcomeUnknown():
+            return ": ".join(text for text in (error.reason, error.title, error.description) if text)
+        case CallbackUnreadable():
+            return f"a callback came that cannot be read ({error.reason})"
+        case NotSent():
+            return error.reason
+        case _:
+            return str(error)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.bulk import remaining_entries
+from moe_segments.bulk import refuse_used_names, remaining_entries
+from moe_segments.client import follower_of
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.manifest import ManifestError, Mistake
-from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.verdict import broken_rules, doubtful_rules, problem_of_rows
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from moe_segments.manifest import Entry, Manifest
     from moe_segments.verdict import Preflight
 
-__all__ = ["check_files", "refuse_local_files"]
+__all__ = ["check_files", "count_rows", "refuse_local_files"]
 
 _AT_ONCE: Final = 4
 _log = logging.getLogger("moe_segments.bulk")
@@ -50,11 +51,13 @@ async def check_files(
         The manifest, with the rows of its files counted where they were not declared.
 
     Raises:
-        ManifestError: Files that cannot be read or break a rule: all of them. Nothing was sent.
+        ManifestError: Files that cannot be read or break a rule, or names that are used up: all of them. Nothing was
+            sent.
     """
     if preflight == "off":
         return manifest
-    await client.follower.refresh()
+    await follower_of(client).refresh()
+    refuse_used_names(client, manifest, again=again)
     room = asyncio.Semaphore(_AT_ONCE)
     left = {id(entry) for entry in remaining_entries(client, manifest, again=again)}
 
@@ -77,6 +80,38 @@ async def check_files(
     for mistake in mistakes:
         _log.warning("%s: %s", manifest.name, mistake)
     return attrs.evolve(manifest, entries=tuple(entry for entry, _ in results))
+
+
+async def count_rows(client: SegmentsClient, manifest: Manifest, *, remote: bool) -> Manifest:
+    """Count the rows of all files whose rows were not declared, and check nothing else.
+
+    Args:
+        client: Open.
+        manifest: What is to be done.
+        remote: Whether files at URLs are read, too.
+
+    Returns:
+        The manifest with those rows.
+
+    Raises:
+        ManifestError: Files that cannot be read: all of them.
+    """
+    entries: list[Entry] = []
+    mistakes: list[Mistake] = []
+    for entry in manifest.entries:
+        operation = entry.operation
+        if not isinstance(operation, FileOperation) or operation.rows is not None or not (operation.file or remote):
+            entries.append(entry)
+            continue
+        try:
+            rows = await client.count_rows(operation)
+        except PreflightError as error:
+            mistakes.append(Mistake(entry.line, "file_url" if operation.file is None else "file", error.problem))
+        else:
+            entries.append(attrs.evolve(entry, operation=attrs.evolve(operation, rows=rows)))
+    if mistakes:
+        raise ManifestError(manifest.name, tuple(mistakes))
+    return attrs.evolve(manifest, entries=tuple(entries))
 
 
 def refuse_local_files(manifest: Manifest, problem: str) -> None:

@@ -116,10 +116,8 @@ class _Cleaning:
 
     def __init__(self, origin: Origin, target: Path, attribute_name: str | None) -> None:
         self._name, self._target = origin.name, target
-        self._output = Output(target, may_be_rewritten=True)
-        self._mender = Mender(
-            reread=self._output.reread, attribute_name=attribute_name, expected_bytes=origin.file_bytes
-        )
+        self._output = Output(target)
+        self._mender = Mender(reread=self._output.reread, attribute_name=attribute_name)
         self._head: bytes | None = b""  # None once it is known what the file is
         self._decoder: codecs.IncrementalDecoder | None = None
 

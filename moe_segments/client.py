@@ -11,16 +11,21 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from moe_segments.core.admission import name_used
+from moe_segments.core.wire import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
 from moe_segments.governor import Governor, boot_time_s
 from moe_segments.job import Job, refuse_other
+from moe_segments.job_calls import JobCalls
 from moe_segments.journal import Journal, open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits, is_whole
-from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.operations import check_many, check_operation
+from moe_segments.pace import Pace
+from moe_segments.quota import name_taken
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission import Submission, Submitter
 from moe_segments.transport import Transport
@@ -33,19 +38,21 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.core.report import PreflightReport
-    from moe_segments.intake import Publish
+    from moe_segments.intake import AnyFile, Publish
     from moe_segments.many import Outcome
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.verdict import Preflight
 
-__all__ = ["SegmentsClient"]
+__all__ = ["SegmentsClient", "follower_of"]
 
 _MOST_ID_CHARS: Final = 200
+_RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
-class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -78,7 +85,6 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
 
     Attributes:
         governor: Usage, plans, and what to tell it of others' spending.
-        follower: The journal's state, for tools that read jobs and runs.
         limits: The quotas in force.
         scope: What shares one quota: workspace and data center.
 
@@ -136,20 +142,22 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         # A sandbox on this machine leaves no trace in the user's state directory.
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
-        self.follower = Follower(engine, self.limits)
-        self.governor = Governor(self.follower, self.limits, clock=clock, rows_of=self._intake.rows_of)
+        self._follower = Follower(engine, self.limits)
+        pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
+        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace)
         self._transport = Transport(credentials, self.settings, session)
         self._submitter = Submitter(
             credentials,
             self.settings,
-            follower=self.follower,
+            follower=self._follower,
             governor=self.governor,
             intake=self._intake,
             transport=self._transport,
+            pace=pace,
             receiver=self._callbacks,
         )
         self._under_way = UnderWay(
-            self.settings, follower=self.follower, governor=self.governor, submitter=self._submitter
+            self.settings, follower=self._follower, governor=self.governor, submitter=self._submitter
         )
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -208,7 +216,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             raise InputError("a client is opened once; make another one", "client")
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.follower.close)
+            stack.push_async_callback(self._follower.close)
             await self._open_journal()
             await self.governor.open(
                 self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
@@ -216,19 +224,23 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self.follower)
+                self._callbacks.bind(self.scope, self._follower, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._under_way.name_the_lost()
             self._open = stack.pop_all()
         return self
 
+    def _secrets(self) -> tuple[str, str]:
+        """What no callback may bring into the journal."""
+        return self._credentials.api_key, authorization(self._credentials).removeprefix("Basic ")
+
     async def _open_journal(self) -> None:
         if self._witness_dir is None:
-            await self.follower.open()
+            await self._follower.open()
             return
         from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
 
-        await open_known(self.follower, self._witness_dir, self.scope)
+        await open_known(self._follower, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -236,7 +248,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent."""
+        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent.
+
+        Raises:
+            InputError: The client was opened in another event loop.
+        """
+        self._follower.check_place()
         try:
             await self.governor.close()
             await self._under_way.finish()
@@ -263,9 +280,20 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             PreflightError: The file cannot be read.
         """
         self._check_usable()
-        if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
-            raise InputError("must be a create, add, remove or replace: others have no file", "operation")
-        return await self._intake.check(operation)
+        return await self._intake.check(_with_file(operation))
+
+    async def count_rows(self, operation: FileOperation) -> int:
+        """Read an operation's file once and count its values, for `rows=`. Nothing else of it is checked.
+
+        Args:
+            operation: A create, add, remove or replace.
+
+        Raises:
+            InputError: It is no file operation.
+            PreflightError: The file cannot be read, is empty, or is not what the service would take.
+        """
+        self._check_usable()
+        return await self._intake.count(_with_file(operation))
 
     @property
     def publishes(self) -> bool:
@@ -300,6 +328,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
             The job: accepted, or in whatever state the journal knows it when it was attached.
 
         Raises:
+            NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
@@ -311,20 +340,31 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or os.urandom(8).hex(), operation)
-        record = self.follower.state.jobs.records.get(job.id)
+        record = self._follower.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
-        if record is not None and not self.follower.state.jobs.may_send(
-            job.id, retry_unknown=retry_unknown, now_us=self.follower.now_us()
+        if record is not None and not self._follower.state.jobs.may_send(
+            job.id, retry_unknown=retry_unknown, now_us=self._follower.now_us()
         ):
             return job
+        self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
         await self._prepare(submission, preflight)
         await self._under_way.carry_out(submission)
         job.segment = submission.segment
         return job
+
+    def _refuse_used_name(self, operation: Operation | FilterOperation, job_id: str) -> None:
+        """Refuse a create of a used name before its file is read. The journal decides once more when its turn comes."""
+        jobs = self._follower.state.jobs
+        record = jobs.records.get(job_id)
+        if record is not None and record.may_have_worked_at(self._follower.now_us()):
+            return  # what became of it is unknown, and that is what its caller is to hear
+        used = name_used(self._follower.state, operation.op, operation.name, job_id)
+        if used is not None:
+            raise name_taken(str(operation.name), used)
 
     async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
         """Have a file checked, weighed and published; what can never fit is refused."""
@@ -378,6 +418,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         return outcomes(
             self,
             operations,
+            follower=self._follower,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
@@ -393,18 +434,31 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls):
         return self._job(job_id, None)
 
     def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
-        return Job(job_id, self.follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
+        return Job(job_id, self._follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
 
     def _is_sending(self, job_id: str) -> bool:
         return job_id in self._submitter.sending
+
+    def _state_of(self, record: JobRecord) -> str:
+        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._follower.now_us())
 
     def _check_usable(self) -> None:
         if self.governor.closed:
             raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
-        if self._loop is not asyncio.get_running_loop():
-            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
+        self._follower.check_place()
+
+
+def follower_of(client: SegmentsClient) -> Follower:
+    """Return the follower of a client's journal, for the rooms of this package above the client; it is not public."""
+    return client._follower  # noqa: SLF001 - of this module's own class
+
+
+def _with_file(operation: FileOperation) -> AnyFile:
+    if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+        raise InputError("must be a create, add, remove or replace: others have no file", "operation")
+    return operation
 
 
 def _receiver_at(url: str) -> CallbackReceiver:

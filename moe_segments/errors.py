@@ -1,7 +1,7 @@
 """Every exception of this package: one root, families by whose move it is.
 
 `InputError`, `PreflightError`: yours, fix the input. `QuotaError`: nobody's, wait. `NotSent`: repeat freely.
-`OutcomeUnknown`: look before repeating. `ApiError`: the service said no. `AnswerShapeError`: the documents moved.
+`OutcomeUnknown`: look before repeating; an `AnswerShapeError` is one. `ApiError`: the service said no.
 `JournalError`: the place that remembers is not usable, so nothing is sent.
 
 Each error holds its facts as positional arguments, so it survives pickling, and builds its sentence in `__str__`.
@@ -22,6 +22,7 @@ __all__ = [
     "AuthenticationFailed",
     "BadRequest",
     "CallbackTimeout",
+    "CallbackUnreadable",
     "Conflict",
     "FileProcessingFailed",
     "Forbidden",
@@ -32,6 +33,7 @@ __all__ = [
     "JournalReplaced",
     "JournalUnavailable",
     "MoeSegmentsError",
+    "NameTaken",
     "NoUsersMatched",
     "NotFound",
     "NotSent",
@@ -64,6 +66,29 @@ class InputError(MoeSegmentsError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}" if self.field else self.problem
+
+
+class NameTaken(InputError):
+    """The name of a segment to create is used up: the journal knows the job that shows it. Nothing was sent.
+
+    A name is used up for ever: by a segment that is archived, and by a create whose file could not be processed, too.
+    Sent all the same, the create would spend an operation and be answered with a `Conflict`.
+
+    Attributes:
+        existing_cs_name: The name, as in `Conflict`.
+        used_by: The job that used it, or was answered that it is used. `client.job` knows it for 90 days after its end.
+        existing_cs_id: The identifier of its segment, as in `Conflict`; None where the journal does not know it.
+    """
+
+    def __init__(self, existing_cs_name: str, used_by: str, existing_cs_id: str | None = None) -> None:
+        which = f" (id {existing_cs_id})" if existing_cs_id else ""
+        super().__init__(
+            f"{existing_cs_name!r} is used up for ever, as job {used_by} shows; nothing was sent: go on with the "
+            f"segment that has it{which}, or choose another name",
+            "name",
+        )
+        self.args = (existing_cs_name, used_by, existing_cs_id)
+        self.existing_cs_name, self.used_by, self.existing_cs_id = existing_cs_name, used_by, existing_cs_id
 
 
 class PreflightError(MoeSegmentsError):
@@ -184,21 +209,56 @@ class NotSent(MoeSegmentsError):
 
 
 class OutcomeUnknown(MoeSegmentsError):
-    """The request may have reached the service and the answer is not known.
+    """The request may have reached the service, and no usable answer is known.
 
     The operation counts as spent. A later callback still ends the job.
 
     Attributes:
         job_id: The job; `client.job(job_id)` finds it again, also in another process.
         reason: What happened, one sentence.
+        status: The HTTP status of the answer; None where there was no answer.
+        title: The service's short text, or the status' own name; None where that is not known.
+        description: The service's longer text, or None.
     """
 
-    def __init__(self, job_id: str, reason: str) -> None:
-        super().__init__(job_id, reason)
+    def __init__(
+        self,
+        job_id: str,
+        reason: str,
+        status: int | None = None,
+        title: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        super().__init__(job_id, reason, status, title, description)
         self.job_id, self.reason = job_id, reason
+        self.status, self.title, self.description = status, title, description
 
     def __str__(self) -> str:
-        return f"job {self.job_id}: the outcome is unknown ({self.reason}); look before you repeat it"
+        return f"job {self.job_id}: the outcome is unknown ({self.reason}{self._said()}); look before you repeat it"
+
+    def _said(self) -> str:
+        """The service's own words, where the reason does not have them."""
+        words = [text for text in (self.title, self.description) if text and text not in self.reason]
+        return "".join(f": {text}" for text in words)
+
+
+class AnswerShapeError(OutcomeUnknown):
+    """An answer that the documents do not describe: the call may well have worked.
+
+    Attributes:
+        job_id: The job, whose state is *unknown*; empty for a read, which changes nothing and may be repeated.
+        status: The HTTP status.
+        problem: What did not fit, with its path.
+    """
+
+    status: int
+
+    def __init__(self, status: int, problem: str, job_id: str | None = None) -> None:
+        super().__init__(job_id or "", f"HTTP {status} with an answer that is not as documented: {problem}", status)
+        self.args, self.problem = (status, problem, job_id), problem
+
+    def __str__(self) -> str:
+        return super().__str__() if self.job_id else self.reason
 
 
 class ApiError(MoeSegmentsError):
@@ -228,8 +288,8 @@ class ApiError(MoeSegmentsError):
         self.job_id = job_id
 
     def __str__(self) -> str:
-        has_failed = self.status >= 400  # noqa: PLR2004 - else the status says that all is well, or there is none
-        text = f"HTTP {self.status} {self.title}" if has_failed else self.title
+        is_refusal = self.status >= 300  # noqa: PLR2004 - else the status says that all is well, or there is none
+        text = f"HTTP {self.status} {self.title}" if is_refusal else self.title
         if self.description:
             text += f": {self.description}"
         if self.request_id:
@@ -317,23 +377,6 @@ class ServerError(ApiError):
     """5xx, or no answer, on a read. On any other call that is an `OutcomeUnknown`."""
 
 
-class AnswerShapeError(MoeSegmentsError):
-    """An answer that the documents do not describe: the call may well have worked.
-
-    Attributes:
-        status: The HTTP status.
-        problem: What did not fit, with its path.
-        job_id: The job it belongs to, where there is one; its state is *unknown*.
-    """
-
-    def __init__(self, status: int, problem: str, job_id: str | None = None) -> None:
-        super().__init__(status, problem, job_id)
-        self.status, self.problem, self.job_id = status, problem, job_id
-
-    def __str__(self) -> str:
-        return f"HTTP {self.status} with an answer that is not as documented: {self.problem}"
-
-
 class FileProcessingFailed(MoeSegmentsError):
     """The service accepted the operation and failed to process its file.
 
@@ -343,15 +386,26 @@ class FileProcessingFailed(MoeSegmentsError):
         status: 400 or 500, from the callback.
         error_message: The service's text.
         request_id: The service's identifier of this processing.
+        segment_name: The segment, from the callback; None where it does not say.
+        db_name: The database, from the callback; None where it does not say.
     """
 
-    def __init__(self, status: int, error_message: str, request_id: str | None = None) -> None:
-        super().__init__(status, error_message, request_id)
+    def __init__(
+        self,
+        status: int,
+        error_message: str,
+        request_id: str | None = None,
+        segment_name: str | None = None,
+        db_name: str | None = None,
+    ) -> None:
+        super().__init__(status, error_message, request_id, segment_name, db_name)
         self.status, self.error_message, self.request_id = status, error_message, request_id
+        self.segment_name, self.db_name = segment_name, db_name
 
     def __str__(self) -> str:
+        prefix = f"segment {self.segment_name!r}: " if self.segment_name else ""
         suffix = f" (request {self.request_id})" if self.request_id else ""
-        return f"processing failed with {self.status}: {self.error_message}{suffix}"
+        return f"{prefix}processing failed with {self.status}: {self.error_message}{suffix}"
 
 
 class NoUsersMatched(FileProcessingFailed):
@@ -365,12 +419,22 @@ class NoUsersMatched(FileProcessingFailed):
         request_id: The service's identifier of this processing.
         values_found: Rows that the service found in the file.
         values_processed: Usable values among them.
+        db_name: The database; None where the callback does not say.
     """
 
-    def __init__(self, segment_name: str, request_id: str, values_found: int, values_processed: int) -> None:
-        super().__init__(201, "no users matched", request_id)
-        self.args = (segment_name, request_id, values_found, values_processed)
-        self.segment_name, self.values_found, self.values_processed = segment_name, values_found, values_processed
+    segment_name: str
+
+    def __init__(
+        self,
+        segment_name: str,
+        request_id: str | None,
+        values_found: int,
+        values_processed: int,
+        db_name: str | None = None,
+    ) -> None:
+        super().__init__(201, "no users matched", request_id, segment_name, db_name)
+        self.args = (segment_name, request_id, values_found, values_processed, db_name)
+        self.values_found, self.values_processed = values_found, values_processed
 
     def __str__(self) -> str:
         return (
@@ -393,6 +457,27 @@ class CallbackTimeout(MoeSegmentsError):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: no callback within {_span(self.timeout_s)}; the job goes on"
+
+
+class CallbackUnreadable(MoeSegmentsError):
+    """A callback came that cannot be read, so it is not known how the file's processing ended.
+
+    The callback is kept in the journal, without secrets. A later one that can be read still ends the job.
+
+    Attributes:
+        job_id: The job; `client.job(job_id)` finds it again, also in another process.
+        reason: What did not fit, with its path; never a value of the callback.
+    """
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(job_id, reason)
+        self.job_id, self.reason = job_id, reason
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job_id}: a callback came that cannot be read ({self.reason}); "
+            f"'moe-segments jobs {self.job_id}' shows it; look at the segment before you repeat anything"
+        )
 
 
 class JournalError(MoeSegmentsError):

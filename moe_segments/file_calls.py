@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from moe_segments.errors import OutcomeUnknown
+from moe_segments.job_info import unknown_of
 from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment, RemoveUsers, ReplaceUsers, UnarchiveSegment
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class FileSegmentCalls:
             QuotaExceeded: A quota is full for longer than *max_wait_s*.
             QuotaNeverFits: The file has more rows than a whole day allows.
             SegmentBusy: Another operation on this segment is not finished.
-            Conflict: The name exists.
+            NameTaken: The journal knows that the name is used up. Nothing was sent, and the file was not read.
+            Conflict: The name exists, and the journal did not know.
             OutcomeUnknown: Sent, answer lost. Do not create again: await the job, or look for the segment.
             NotSent: No connection could be made.
             ApiError: Any other refusal of the service.
@@ -250,5 +251,5 @@ async def _accepted(client: _Client, operation: Operation, max_wait_s: float) ->
     job = await client.submit(operation, max_wait_s=max_wait_s)
     accepted = job.accepted
     if accepted is None:
-        raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+        raise unknown_of(job.record)
     return accepted

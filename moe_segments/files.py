@@ -36,7 +36,6 @@ __all__ = [
     "split_file",
 ]
 
-_TURN_S: Final = 0.000_1
 _LEAST_LIFE_S: Final = 86_400.0  # the service fetches when it gets round to it
 
 
@@ -86,6 +85,7 @@ async def check_file(
     whole = _short_life(source, clock()) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:
+        assert origin.reread is not None  # asked for below
         check = Preflight(
             source=name or origin.name,
             attribute_name=attribute_name,
@@ -94,7 +94,6 @@ async def check_file(
             limits=limits,
             findings_per_rule=findings_per_rule,
             reread=origin.reread,
-            expected_bytes=origin.file_bytes,
         )
         return _Checking(check, origin, whole)
 
@@ -111,11 +110,7 @@ class _Checking:
 
     def finish(self) -> PreflightReport:
         """See `Taker`."""
-        report = self._check.finish(etag=self._origin.etag, whole=self._whole)
-        if self._origin.is_stream:
-            for _ in self._check.let_go():
-                time.sleep(_TURN_S)  # in a thread; without it the event loop has its turn every 5 ms at best
-        return report
+        return self._check.finish(etag=self._origin.etag, whole=self._whole)
 
     def close(self) -> None:
         """See `Taker`."""

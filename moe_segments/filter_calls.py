@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_segments.absent import UNSET, Unset
-from moe_segments.errors import InputError, OutcomeUnknown
+from moe_segments.core.strict import Mismatch, json_value
+from moe_segments.errors import InputError
 from moe_segments.fields import problem_of_name
+from moe_segments.job_info import unknown_of
 from moe_segments.limits import is_finite
 from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from moe_segments.models import FilterOperation, Operation, Segment
     from moe_segments.submission import Submitter
 
-__all__ = ["FilterSegmentCalls"]
+__all__ = ["FilterSegmentCalls", "check_wait", "payload_from_json"]
 
 
 class _Client(Protocol):
@@ -65,6 +68,7 @@ class FilterSegmentCalls:
 
         Raises:
             InputError: A value breaks a documented rule; nothing was sent.
+            NameTaken: The journal knows that the name is used up; nothing was sent.
             QuotaExceeded: As many segments are active as may be, or the calls of the minute, hour or day are spent.
             Conflict: The name, or the same set of filters, exists: `existing_cs_name`, `existing_cs_id`.
             BadRequest: The service does not take the filters; 413: they are too many or nested too deeply.
@@ -185,8 +189,46 @@ class FilterSegmentCalls:
 async def _made(client: _Client, operation: FilterOperation, max_wait_s: float) -> Segment:
     job = await client.submit(operation, max_wait_s=max_wait_s)
     if job.segment is None:
-        raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+        raise unknown_of(job.record)
     return job.segment
+
+
+def payload_from_json(text: str | bytes) -> dict[str, Any]:
+    """Return the whole *Segment Payload* that a JSON text holds, for `payload=` and `from_payload`.
+
+    Args:
+        text: A payload of the dashboard, or its filters alone: one, a list of them, or a group.
+
+    Raises:
+        InputError: It is no JSON, or holds no filters.
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        value: Any = json_value(raw)
+    except Mismatch as mismatch:
+        raise InputError(f"{str(mismatch).removesuffix(' @ $')}{_where_broken(raw)}", "payload") from None
+    match value:
+        case {"included_filters": _}:
+            return dict(value)
+        case [*filters]:
+            return {"included_filters": {"filter_operator": "and", "filters": filters}}
+        case {"filter_type": _}:
+            return {"included_filters": {"filter_operator": "and", "filters": [value]}}
+        case {"filters": _}:
+            return {"included_filters": value}
+        case _:
+            raise InputError("holds no filters: give a filter, a list, a group or a whole payload", "payload")
+
+
+def _where_broken(raw: bytes) -> str:
+    """Where a text stops being JSON, and why; nothing where that is not what is wrong with it."""
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as error:
+        return f", line {error.lineno}, column {error.colno}: {error.msg}"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def check_wait(max_wait_s: float) -> None:

@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
-from moe_segments.core.admission import Admitted, Ask, Known, Later, Verdict, admit, passed
+from moe_segments.core.admission import Admitted, Ask, Known, Later, Paced, Verdict, admit, passed
 from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
+from moe_segments.core.pacing import PACED, grant_within
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
 from moe_segments.journal.outage import AWAY
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, refusal_for
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower, Question
     from moe_segments.limits import QuotaLimits
+    from moe_segments.pace import Pace, Place
     from moe_segments.quota_calls import AnyFile
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
@@ -67,6 +69,7 @@ class Governor(QuotaCalls):
         limits: The quotas.
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
+        pace: What requests go through once they are granted; None where none do.
     """
 
     def __init__(
@@ -76,9 +79,12 @@ class Governor(QuotaCalls):
         *,
         clock: Callable[[], float] = boot_time_s,
         rows_of: Callable[[AnyFile], int | None] = lambda _: None,
+        pace: Pace | None = None,
     ) -> None:
         self.limits, self._rows_of = limits, rows_of
-        self._follower, self._clock = follower, clock
+        self._follower, self._clock, self._pace = follower, clock, pace
+        if pace is not None:
+            pace.on_room = self._kick_if_waiting
         self._queue: list[Ticket] = []
         self._claims = Claims(follower, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
@@ -133,6 +139,8 @@ class Governor(QuotaCalls):
             ticket.fail(NotSent("the client is closing"))
             self._claims.end(ticket)
         self._queue.clear()
+        if self._pace is not None:
+            await self._pace.close()
         self._set_timer(None)
         self._stop_watching()
         if self._passing is not None:
@@ -144,10 +152,11 @@ class Governor(QuotaCalls):
 
     # What the client asks
 
-    async def reserve(self, ask: Ask, *, max_wait_s: float = 0.0) -> Grant | None:
+    async def reserve(self, ask: Ask, *, max_wait_s: float = 0.0, place: Place | None = None) -> Grant | None:
         """Wait for leave to send one request, first come, first served.
 
-        Cancelling it frees the place in line, and gives back what was granted meanwhile.
+        Cancelling it frees the place in line, and gives back what was granted meanwhile. With a *place* in the pace
+        it is granted only when its turn there is near; that wait has no bound.
 
         Returns:
             The grant, durable; None when the journal knows the job and it is not to be sent again.
@@ -162,15 +171,19 @@ class Governor(QuotaCalls):
         """
         if self.closed:
             raise NotSent("the client is closing")
+        self._follower.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        if not self._queue and self._passing is None and self._follower.answers_now:
+        is_alone = not self._queue and self._passing is None and self._follower.answers_now
+        if is_alone and (place is None or place.pace.room(in_background=place.in_background)):
             outcome = self._decided_at_once(ask, deadline_s)
             if isinstance(outcome, MoeSegmentsError):
                 raise outcome
             if outcome is not _Still.WAITS:
+                if place is not None and outcome is not None:
+                    place.hold()
                 return outcome
-        ticket = Ticket(ask, deadline_s, loop.create_future())
+        ticket = Ticket(ask, deadline_s, loop.create_future(), place)
         self._queue.append(ticket)
         self._kick()
         try:
@@ -245,7 +258,10 @@ class Governor(QuotaCalls):
             self._stop_watching()
 
     async def _pass(self) -> None:
-        tickets = tuple(self._queue)
+        tickets = self._to_be_decided()
+        if not tickets:
+            self._wait_for_room()
+            return
         question, reserved = _noting(self._question(tickets))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
@@ -267,6 +283,15 @@ class Governor(QuotaCalls):
         except JournalError as error:
             _log.warning("a claim could not be written down, others may pass: %s", error)
         self._sleep(now_us)
+
+    def _to_be_decided(self) -> tuple[Ticket, ...]:
+        """Return everyone who waits; those who wait for the pace alone only when it has room.
+
+        Until then a newcomer is refused for what is full without them, so that it costs no look at a long line.
+        """
+        if self._pace is None or self._pace.room():
+            return tuple(self._queue)
+        return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
 
     def _undecided(self, tickets: Sequence[Ticket], error: Exception, reserved: Collection[str]) -> None:
         """Let callers wait on while the journal is away; tell *error* to whoever it ends the wait of.
@@ -306,10 +331,14 @@ class Governor(QuotaCalls):
         for position, ticket in enumerate(tickets):
             if ticket.fresh is (ticket.deadline_s < math.inf):
                 (ahead_for if ticket.fresh else patient).add(position)
+        pace = self._pace
+        paced = [ticket.place.in_background if pace and ticket.place else None for ticket in tickets]
+        room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
             verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)
-            return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], (verdicts, now_us)
+            granted, verdicts = grant_within(state, verdicts, now_us, paced, room, has_spare=has_spare)
+            return granted, (verdicts, now_us)
 
         return question
 
@@ -319,7 +348,7 @@ class Governor(QuotaCalls):
 
     def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
         """Hand the verdict over if it is final for this ticket. Returns whether it was."""
-        ticket.fresh, ticket.verdict = False, verdict
+        ticket.fresh, ticket.verdict = ticket.fresh and verdict is PACED, verdict
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
         if outcome is _Still.WAITS:
             return False
@@ -327,6 +356,8 @@ class Governor(QuotaCalls):
             self._claims.end(ticket)
             ticket.fail(outcome)
         elif not ticket.future.done():
+            if ticket.place is not None and outcome is not None:
+                ticket.place.hold()
             ticket.future.set_result(outcome)
         else:
             self._claims.release(outcome)
@@ -343,12 +374,14 @@ class Governor(QuotaCalls):
             return _Still.WAITS
         if isinstance(verdict, Known):
             return None
+        if isinstance(verdict, Paced):
+            return _Still.WAITS
         return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
 
     def _sleep(self, now_us: int) -> None:
         if not self._queue:
             return
-        until_s = min(ticket.deadline_s for ticket in self._queue)
+        until_s = min((ticket.deadline_s for ticket in self._queue if ticket.verdict is not PACED), default=math.inf)
         waits_us = [_LONGEST_SLEEP_S * _SECOND_US]
         for verdict in {id(ticket.verdict): ticket.verdict for ticket in self._queue}.values():
             free_us = until_us(verdict)
@@ -357,9 +390,15 @@ class Governor(QuotaCalls):
         waits_us += [renewal_us - now_us for renewal_us in self._claims.renewals_us()]
         pause_s = min(until_s - asyncio.get_running_loop().time(), min(waits_us) / _SECOND_US)
         self._set_timer(max(0.001, pause_s))
+        self._wait_for_room()
         if not self._is_watching:
             self._watching.enter_context(self._follower.watching())
             self._is_watching = True
+
+    def _wait_for_room(self) -> None:
+        paced = [ticket.place for ticket in self._queue if ticket.place is not None and ticket.verdict is PACED]
+        if self._pace is not None and paced:
+            self._pace.wait_for_room(in_background=all(place.in_background for place in paced))
 
     def _stop_watching(self) -> None:
         self._watching.close()

@@ -232,7 +232,7 @@ class Intake:
     async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
         """The rows that the operation is to count for: as declared, else as found."""
         if report is None:
-            return await self._count(operation) if operation.rows is None else operation.rows
+            return await self.count(operation) if operation.rows is None else operation.rows
         if problem := problem_of_rows(operation.rows, report):
             raise InputError(problem, "rows")
         return report.rows if operation.rows is None else operation.rows
@@ -243,7 +243,12 @@ class Intake:
         if rows > capacity:
             raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
 
-    async def _count(self, operation: AnyFile) -> int:
+    async def count(self, operation: AnyFile) -> int:
+        """Read a file once and count its values.
+
+        Raises:
+            PreflightError: It cannot be read, is empty, or is not what the service would take.
+        """
         from moe_segments.rowcount import count_rows, file_timeouts
 
         source = operation.file or operation.file_url

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from moe_segments.core.jobs import recalled, remembered
-from moe_segments.core.wire import error_kind
 from moe_segments.core.wire_filters import are_other_filters
-from moe_segments.errors import (
-    CallbackTimeout,
-    FileProcessingFailed,
-    InputError,
-    JournalAmbiguous,
-    JournalUnavailable,
-    NotSent,
-    NoUsersMatched,
-    OutcomeUnknown,
-)
+from moe_segments.errors import CallbackTimeout, InputError, JournalAmbiguous, JournalUnavailable, NoUsersMatched
+from moe_segments.figures import figures_of
+from moe_segments.job_info import Evidence, acceptance_of, evidence_of, failure_of, info_of
 from moe_segments.models import (
     Accepted,
     CreateFileSegment,
@@ -38,25 +27,11 @@ if TYPE_CHECKING:
 
     from moe_segments.core.jobs import JobRecord
     from moe_segments.figures import FileFigures
+    from moe_segments.job_info import JobInfo
     from moe_segments.journal.follower import Follower
     from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Evidence", "Job"]
-
-
-@attrs.frozen(kw_only=True)
-class Evidence:
-    """What resolved a send whose answer was lost.
-
-    Attributes:
-        source: "list": the service lists the segment; "callback": it reported the file.
-        cs_id: The segment's identifier, where the list showed it.
-        created_time: When the service created the segment that was found, aware UTC.
-    """
-
-    source: str
-    cs_id: str | None = None
-    created_time: datetime | None = None
+__all__ = ["Evidence", "Job", "facts_of", "refuse_other"]
 
 
 _FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
@@ -106,8 +81,7 @@ class Job:
     @property
     def accepted(self) -> Accepted | None:
         """What the service answered when it took the operation; None before, or when that was not seen."""
-        accepted: Any = self._record.accepted  # from the journal, which wrote it from an Accepted
-        return None if accepted is None else Accepted(**accepted)
+        return acceptance_of(self._record)
 
     @property
     def segment(self) -> Segment | None:
@@ -133,21 +107,12 @@ class Job:
     @property
     def evidence(self) -> Evidence | None:
         """What resolved it although its answer was lost; None when the answer came, or while nothing did."""
-        record = self._record
-        if record.adopted:
-            cs_id: Any = (record.accepted or {}).get("cs_id")
-            created = record.adopted_created
-            return Evidence(
-                source="list", cs_id=cs_id, created_time=datetime.fromisoformat(created) if created else None
-            )
-        if record.result is not None and record.accepted is None:
-            return Evidence(source="callback")
-        return None
+        return evidence_of(self._record)
 
     @property
     def figures(self) -> FileFigures:
         """What became of the file's rows, from the preflight to the segment, with a warning where some were lost."""
-        return _figures_of(self._record)
+        return figures_of(self._record)
 
     @property
     def duplicate_possible(self) -> bool:
@@ -155,8 +120,13 @@ class Job:
         return self._record.duplicate_possible
 
     @property
+    def info(self) -> JobInfo:
+        """Everything that this process has heard of it, as a value; `refresh` reads what others wrote."""
+        return info_of(self._record, self.state)
+
+    @property
     def record(self) -> JobRecord:
-        """Everything the journal knows of it; read only."""
+        """What the journal keeps of it, for this package's own use; others take `info`."""
         return self._record
 
     @property
@@ -194,6 +164,7 @@ class Job:
         Raises:
             FileProcessingFailed: The service could not process the file.
             NoUsersMatched: It did, and the segment that was created or replaced has no user.
+            CallbackUnreadable: A callback came that cannot be read. A later one may still end the job: ask again.
             CallbackTimeout: Nothing within *timeout*. The job goes on.
             OutcomeUnknown: Nothing within *timeout*, and it is not known whether the service took it.
             ApiError: The service refused the operation.
@@ -209,7 +180,7 @@ class Job:
                 "`accepted` is all there will be",
                 "callbacks",
             )
-        await self.wait_until(lambda record: record.terminal, timeout)
+        await self.wait_until(lambda record: record.terminal or record.is_unreadable, timeout)
         processed = self._outcome(timeout)
         raises = self._raise_on_zero_users if raise_on_zero_users is None else raise_on_zero_users
         self._look_at(processed, raise_on_zero_users=raises)
@@ -228,7 +199,11 @@ class Job:
             _log.warning("job %s: %s", self.id, warning)
         if raise_on_zero_users and not processed.user_count and self._record.operation["op"] in _MUST_MATCH:
             raise NoUsersMatched(
-                processed.segment_name, processed.request_id, processed.values_found, processed.values_processed
+                processed.segment_name,
+                processed.request_id,
+                processed.values_found,
+                processed.values_processed,
+                processed.db_name,
             )
 
     async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
@@ -243,41 +218,11 @@ class Job:
 
     def _outcome(self, timeout_s: float | None) -> FileProcessed:
         record = self._record
-        result: Any = record.result  # from the journal, which wrote it from the callback's value
-        match record.state:
-            case JobState.PROCESSED:
-                return FileProcessed(**result)
-            case JobState.FAILED:
-                raise FileProcessingFailed(result["status"], result["error_message"], result["request_id"])
-            case JobState.REFUSED:
-                raise refusal_of(record)
-            case JobState.NOT_SENT:
-                raise NotSent(record.reason or "it was called off")
-            case _:
-                pass
-        if self.state == JobState.UNKNOWN:
-            raise OutcomeUnknown(self.id, record.reason or "no answer was recorded")
-        raise CallbackTimeout(self.id, timeout_s or 0.0)
-
-
-def _figures_of(record: JobRecord) -> FileFigures:
-    from moe_segments.figures import figures_of  # once there is a result to compare
-
-    return figures_of(record)
-
-
-def refusal_of(record: JobRecord) -> Exception:
-    """The error that a refused job's answer was."""
-    error: Any = record.error or {}  # from the journal, which wrote it from an ApiError
-    status = record.status or 0
-    return error_kind(status)(
-        status,
-        error.get("title", ""),
-        error.get("description"),
-        error.get("request_id"),
-        error.get("details"),
-        record.id,
-    )
+        if record.state == JobState.PROCESSED:
+            result: Any = record.result  # from the journal, which wrote it from the callback's value
+            return FileProcessed(**result)
+        state = JobState.UNREADABLE if record.is_unreadable else record.state_at(self._follower.now_us())
+        raise failure_of(record, state) or CallbackTimeout(self.id, timeout_s or 0.0)
 
 
 def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "ACTIVE_SEGMENTS",
     "CALL_LIMITS",
     "CREATE_FILTER_CALLS",
     "DATA_CENTERS",

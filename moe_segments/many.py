@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 
 from moe_segments.errors import (
-    AnswerShapeError,
     CallbackTimeout,
     JournalError,
     JournalReplaced,
     MoeSegmentsError,
     NotSent,
     OutcomeUnknown,
+    SegmentBusy,
     TooManyRequests,
 )
+from moe_segments.job_info import unknown_of
 from moe_segments.models import Accepted, CreateFileSegment, FileProcessed, JobState
 from moe_segments.operations import check_operation
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from moe_segments.client import SegmentsClient
+    from moe_segments.core.jobs import JobRecord
     from moe_segments.job import Job
+    from moe_segments.journal.follower import Follower
     from moe_segments.models import Operation
     from moe_segments.verdict import Preflight
 
@@ -58,6 +61,7 @@ async def outcomes(
     client: SegmentsClient,
     source: Source,
     *,
+    follower: Follower,
     concurrency: int,
     max_wait_s: float,
     result_timeout_s: float | None,
@@ -65,7 +69,7 @@ async def outcomes(
     preflight: Preflight | None,
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
-    many = _Many(client, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
+    many = _Many(client, follower, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
     feeding = asyncio.get_running_loop().create_task(many.feed(source))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -82,12 +86,14 @@ class _Many:
     def __init__(
         self,
         client: SegmentsClient,
+        follower: Follower,
         max_wait_s: float,
         result_timeout_s: float | None,
         on_unknown: Literal["raise", "retry"],
         preflight: Preflight | None,
         concurrency: int,
     ) -> None:
+        self._follower = follower
         self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
@@ -145,10 +151,10 @@ class _Many:
         try:
             job = await self._submit(job_id, operation)
             return await self._result(operation, job)
-        except (OutcomeUnknown, AnswerShapeError) as error:
-            return await self._evidence(operation, self._client.job(error.job_id or ""), error)
+        except OutcomeUnknown as error:
+            return await self._evidence(operation, self._client.job(error.job_id), error)
         except MoeSegmentsError as error:
-            job_id = getattr(error, "job_id", None)
+            job_id = None if isinstance(error, SegmentBusy) else getattr(error, "job_id", None)  # that is another's
             return Outcome(operation=operation, job=job or (self._client.job(job_id) if job_id else None), error=error)
 
     async def _submit(self, job_id: str | None, operation: Operation) -> Job:
@@ -176,14 +182,14 @@ class _Many:
         if job.record.awaits_callback or job.record.state in JobState.TERMINAL:
             return Outcome(operation=operation, job=job, result=await job.result(self._timeout_for(job)))
         if job.record.state != JobState.ACCEPTED:
-            raise OutcomeUnknown(job.id, job.record.reason or "no answer was recorded")
+            raise unknown_of(job.record)
         return Outcome(operation=operation, job=job, result=job.accepted)
 
-    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown | AnswerShapeError) -> Outcome:
+    async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
         """An unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
-            if awaited and await job.wait_until(lambda record: record.settled, self._timeout_for(job)):
+            if awaited and await job.wait_until(_has_news, self._timeout_for(job)):
                 return await self._result(operation, job)
         except JournalReplaced as lost:
             self._failure = self._failure or lost
@@ -198,7 +204,7 @@ class _Many:
         busy_us = job.record.busy_until_us
         if self._result_timeout_s is not None or not busy_us:
             return self._timeout_s()
-        left_s = round((busy_us - self._client.follower.now_us()) / 1_000_000, 3)  # to be shown, too
+        left_s = round((busy_us - self._follower.now_us()) / 1_000_000, 3)  # to be shown, too
         return min(self._timeout_s(), max(_LEAST_WAIT_S, left_s))
 
     def _timeout_s(self) -> float:
@@ -218,12 +224,16 @@ def _pause_s(error: TooManyRequests, tries: int) -> float:
     return max(named_s, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries))
 
 
+def _has_news(record: JobRecord) -> bool:
+    return record.settled or record.is_unreadable
+
+
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
 
 
 def _clears_the_way(outcome: Outcome) -> bool:
     """Whether the segment is there and its state known, so that a later operation makes sense."""
-    if isinstance(outcome.error, OutcomeUnknown | AnswerShapeError | JournalError):
+    if isinstance(outcome.error, OutcomeUnknown | JournalError):
         return False
     if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):
         return True

@@ -348,6 +348,7 @@ class JobState:
     SENDING: Final = "sending"  # the request is on its way from this process
     ACCEPTED: Final = "accepted"  # the service took it; processing goes on
     UNKNOWN: Final = "unknown"  # it may have been taken; evidence is being waited for
+    UNREADABLE: Final = "unreadable"  # a callback came that cannot be read; a later one may still end the job
     PROCESSED: Final = "processed"  # terminal: the callback said so
     FAILED: Final = "failed"  # terminal: the callback said so
     REFUSED: Final = "refused"  # terminal: the service answered with an error
@@ -381,7 +382,7 @@ class FileProcessed:
 
     Attributes:
         segment_name: The segment.
-        request_id: The service's identifier of this processing.
+        request_id: The service's identifier of this processing; None where the callback has none.
         status: 201.
         values_found: Rows in the file.
         values_processed: Usable values among them.
@@ -391,7 +392,7 @@ class FileProcessed:
     """
 
     segment_name: str
-    request_id: str
+    request_id: str | None = None
     status: int
     values_found: int
     values_processed: int
@@ -406,15 +407,15 @@ class FileFailed:
 
     Attributes:
         segment_name: The segment.
-        request_id: The service's identifier of this processing.
+        request_id: The service's identifier of this processing; None where the callback has none.
         status: 400 or 500.
-        error_message: The service's text.
+        error_message: The service's text, or that it gave none.
         db_name: The database.
         extra: Fields the documents do not name.
     """
 
     segment_name: str
-    request_id: str
+    request_id: str | None = None
     status: int
     error_message: str
     db_name: str | None = None

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError, PreflightError
-from moe_segments.sources import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,16 +25,9 @@ class Output:
         file_bytes: How much was written, bytes.
     """
 
-    def __init__(self, path: Path, *, may_be_rewritten: bool = False) -> None:
-        """Begin.
-
-        Args:
-            path: Where it will be.
-            may_be_rewritten: It may well not stay as it is: it is hashed at the end only.
-        """
+    def __init__(self, path: Path) -> None:
         self.path, self.file_bytes = path, 0
         self._sha256 = hashlib.sha256()
-        self._hash_at_end = may_be_rewritten
         temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
             self._descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
@@ -49,8 +41,7 @@ class Output:
         Raises:
             PreflightError: It cannot be written.
         """
-        if not self._hash_at_end:
-            self._sha256.update(data)
+        self._sha256.update(data)
         self.file_bytes += len(data)
         view = memoryview(data)
         try:
@@ -74,7 +65,7 @@ class Output:
             PreflightError: It cannot be written.
         """
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self.file_bytes, self._hash_at_end = 0, False
+        self.file_bytes, self._sha256 = 0, hashlib.sha256()
         for piece in pieces:
             self.write(piece)
         try:
@@ -84,9 +75,6 @@ class Output:
 
     def end(self) -> str:
         """There is no more to write, nor to read. Returns the sha256, in hex."""
-        if self._hash_at_end:
-            for offset in range(0, self.file_bytes, BLOCK_BYTES):
-                self._sha256.update(self.reread(offset, BLOCK_BYTES))
         self._close()
         return self._sha256.hexdigest()
 

@@ -43,14 +43,12 @@ class Origin:
         reread: Gives bytes once more, by offset and size; None where that was not asked for.
         file_bytes: Its size, bytes, where it is known.
         etag: The entity tag a URL was served with.
-        is_stream: It is read in an event loop, which has other things to do.
     """
 
     name: str
     reread: Reread | None = attrs.field(default=None, repr=False)
     file_bytes: int | None = None
     etag: str | None = None
-    is_stream: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -110,9 +108,7 @@ async def pour(
         stop = threading.Event()
         return await _whole(_pour_here, source, make, progress, stop, call_off=stop.set)
     if not isinstance(source, str):
-        return await _pour_stream(
-            source, Origin(name="the stream", is_stream=True), make, web, progress, is_reread=is_reread
-        )
+        return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
     from moe_segments.serving import file_timeouts, serving_of  # only a URL needs aiohttp
 
     async with serving_of(
@@ -123,7 +119,7 @@ async def pour(
         proxy=web.proxy,
     ) as served:
         name = url_without_query(source)
-        origin = Origin(name=name, file_bytes=served.file_bytes, etag=served.etag, is_stream=True)
+        origin = Origin(name=name, file_bytes=served.file_bytes, etag=served.etag)
         return await _pour_stream(served.blocks, origin, make, web, progress, is_reread=is_reread)
 
 

@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.fields import url_without_query
 from moe_segments.limits import FILE_CONTENT_TYPES
@@ -84,7 +85,7 @@ class Glance:
     Attributes:
         status: 206 or 200 when it is there.
         content_type: As served, in small letters.
-        encoding: How it is compressed; "identity" when it is not.
+        coding: How it is encoded, fit to be shown; None when it is not.
         file_bytes: Size of the whole file; None where it is not said.
         etag: Its entity tag, without the mark of a weak one; None where it has none.
         modified: When it was changed last, as it is said; None where it is not.
@@ -92,7 +93,7 @@ class Glance:
 
     status: int
     content_type: str
-    encoding: str
+    coding: str | None
     file_bytes: int | None
     etag: str | None
     modified: str | None
@@ -130,7 +131,7 @@ async def glance(url: str, *, proxy: str | None = None, total_s: float | None = 
         return Glance(
             status=response.status,
             content_type=response.content_type.lower(),
-            encoding=response.headers.get("Content-Encoding", "identity").lower(),
+            coding=foreign_coding(", ".join(response.headers.getall("Content-Encoding", ()))),
             file_bytes=int(found[1]) if response.status == _PARTIAL and found else response.content_length,
             etag=None if etag is None else etag.removeprefix("W/"),
             modified=response.headers.get("Last-Modified"),
@@ -142,8 +143,8 @@ def _problem_of(seen: Glance, file_bytes: int) -> str | None:
         return f"HTTP {seen.status}; the service needs to read it without a login"
     if seen.content_type not in FILE_CONTENT_TYPES:
         return f"it is served as {seen.content_type[:100]!r}; MoEngage takes {', '.join(FILE_CONTENT_TYPES)}"
-    if seen.encoding != "identity":
-        return "it is served compressed; MoEngage takes plain text"
+    if seen.coding is not None:
+        return f"it is served compressed, with Content-Encoding {seen.coding}; MoEngage takes plain text"
     if seen.file_bytes != file_bytes:
         return f"it has {seen.file_bytes} bytes there, and {file_bytes} here"
     return None

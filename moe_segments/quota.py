@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.admission import Ask, Busy, KeyBad, Later, TooLarge, Verdict
+from moe_segments.core.admission import Ask, Busy, KeyBad, Later, NameUsed, TooLarge, Verdict
 from moe_segments.errors import (
     AuthenticationFailed,
     Forbidden,
     MoeSegmentsError,
+    NameTaken,
     QuotaExceeded,
     QuotaNeverFits,
     SegmentBusy,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from moe_segments.core.decisions import LimitState
     from moe_segments.models import FilterOperation, Operation
 
-__all__ = ["Grant", "LimitUsage", "PlannedStart", "moment_of", "refusal_for", "usage_of"]
+__all__ = ["Grant", "LimitUsage", "PlannedStart", "at", "moment_of", "name_taken", "refusal_for", "usage_of"]
 
 _SECOND_US: Final = 1_000_000
 _UNAUTHORIZED: Final = 401
@@ -107,8 +108,15 @@ def refusal_for(verdict: Verdict, now_us: int, patience_s: float, ask: Ask) -> M
             return QuotaNeverFits(never.limit, never.requested, never.capacity)
         case KeyBad(status):
             return _rejected_key(status)
+        case NameUsed():
+            return name_taken(str(ask.operation["name"]), verdict)
         case _:
             return None
+
+
+def name_taken(name: str, used: NameUsed) -> NameTaken:
+    """The error for a create of a name that is used up."""
+    return NameTaken(name, used.job, used.cs_id)
 
 
 def _exceeded(later: Later, now_us: int, patience_s: float) -> QuotaExceeded | None:
@@ -121,7 +129,7 @@ def _exceeded(later: Later, now_us: int, patience_s: float) -> QuotaExceeded | N
 
 def _busy(busy: Busy, now_us: int, ask: Ask) -> SegmentBusy:
     until_us = now_us if busy.until_us is None else busy.until_us
-    return SegmentBusy(ask.keys[0], busy.job, _at(until_us), max(0.0, (until_us - now_us) / _SECOND_US))
+    return SegmentBusy(ask.keys[0], busy.job, at(until_us), max(0.0, (until_us - now_us) / _SECOND_US))
 
 
 def _rejected_key(status: int) -> MoeSegmentsError:
@@ -151,10 +159,11 @@ def usage_of(state: LimitState) -> LimitUsage:
 
 def moment_of(at_us: int | None) -> datetime | None:
     """A journal time as aware UTC; None stays None."""
-    return None if at_us is None else _at(at_us)
+    return None if at_us is None else at(at_us)
 
 
-def _at(at_us: int) -> datetime:
+def at(at_us: int) -> datetime:
+    """Return a journal time as aware UTC."""
     try:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
     except OverflowError:  # a segment may expire in millions of years

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
-from moe_segments.core.admission import cost_of
+from moe_segments.core.admission import cost_of, name_used
 from moe_segments.core.events import ActiveObserved, ExternalUsage, Trusted
 from moe_segments.core.plan import starts
 from moe_segments.errors import InputError
 from moe_segments.limits import is_whole
 from moe_segments.models import FileOperation
 from moe_segments.operations import listed
-from moe_segments.quota import PlannedStart, moment_of, usage_of
+from moe_segments.quota import PlannedStart, moment_of, name_taken, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from moe_segments.core.events import Event
+    from moe_segments.core.plan import Start
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower
     from moe_segments.limits import QuotaLimits
@@ -66,13 +67,19 @@ class QuotaCalls:
 
         Raises:
             InputError: A file operation has no `rows` and was not checked, or something else is no operation.
+            NameTaken: One is a create, and the journal knows that its name is used up.
             JournalError: The journal cannot be read.
         """
         planned = listed(operations)
         costs = [cost_of(_weighed(operation, self._rows_of), self.limits) for operation in planned]
-        now_us, found = await self._follower.ask(
-            lambda state, now_us: ((), (now_us, list(starts(state.ledger, costs, now_us))))
-        )
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[int, list[Start]]]:
+            for operation in planned:
+                if (used := name_used(state, operation.op, operation.name, "")) is not None:
+                    raise name_taken(str(operation.name), used)
+            return (), (now_us, list(starts(state.ledger, costs, now_us)))
+
+        now_us, found = await self._follower.ask(question)
         return [
             PlannedStart(
                 operation=operation,

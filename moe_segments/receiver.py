@@ -6,13 +6,16 @@ whoever reads the address can answer for the service. Give out https addresses, 
 log, a proxy's included.
 
 One decision, `CallbackReceiver.decide`, stands behind three faces: `app` (aiohttp), `asgi`, and `serve`, a server of
-its own with deadlines. Forwarding headers are never read. Times are seconds.
+its own with deadlines. Scope and token are the last two segments of the path, whatever stands before them. Each face
+also answers `GET …/-/live` and `GET …/-/ready` for whoever watches it. Forwarding headers are never read. Times are
+seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 from urllib.parse import quote, urlsplit
@@ -20,17 +23,19 @@ from urllib.parse import quote, urlsplit
 import attrs
 
 from moe_segments.core.events import Quarantined
+from moe_segments.core.redaction import Redactor
+from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import InputError, JournalError
 from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
 from moe_segments.limits import QuotaLimits
-from moe_segments.receiver_inbox import Inbox, Refreshes, lookup
+from moe_segments.receiver_inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
 from moe_segments.settings import is_loopback
 from moe_segments.tokens import new_token, token_digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aiohttp import web
@@ -39,11 +44,17 @@ if TYPE_CHECKING:
     from moe_segments.journal import Journal
     from moe_segments.receiver_asgi import Application
 
-__all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "refusal", "token_digest"]
+__all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "token_digest"]
 
 MAX_BODY_BYTES: Final = 65_536
 REFRESHES_PER_S: Final = 10
+LOOKS_PER_S: Final = 50  # for who asks whether it is ready
+READY_WITHIN_S: Final = 5.0  # a journal that takes longer to be read is not ready
 _RETRY_AFTER_S: Final = 5
+_TELL_AGAIN_S: Final = 60.0
+_LIVE: Final = ("-", "live")
+_READY: Final = ("-", "ready")
+_TOO_MUCH: Final = f"its body is larger than {MAX_BODY_BYTES:,} bytes"
 _log = logging.getLogger("moe_segments.receiver")
 
 
@@ -61,28 +72,28 @@ class Reply:
 
 
 STORED: Final = Reply(200)
+HEALTHY: Final = Reply(200, {"Cache-Control": "no-store"})
 BROKEN_OFF: Final = Reply(400)
 UNKNOWN: Final = Reply(404)
 NOT_POST: Final = Reply(405, {"Allow": "POST"})
 TOO_SLOW: Final = Reply(408)
 TOO_LARGE: Final = Reply(413)
-ENCODED: Final = Reply(415)
+ENCODED: Final = Reply(415, {"Accept-Encoding": "identity"})
+NOT_READY: Final = Reply(503, {"Cache-Control": "no-store"})
 NOT_STORED: Final = Reply(503, {"Retry-After": str(_RETRY_AFTER_S)})
 
 
-def refusal(method: str, content_encoding: str | None, body_bytes: int) -> Reply | None:
-    """What its headers alone get a request, whatever its address; None: read on.
+@attrs.define
+class _Complaint:
+    """What is warned of now and then.
 
-    Args:
-        method: The HTTP method.
-        content_encoding: The header's value, None where there is none.
-        body_bytes: The size as declared, or as read so far.
+    Attributes:
+        next_s: When it may be warned of again, the loop's time.
+        untold: How often it happened since the last warning.
     """
-    if method != "POST":
-        return NOT_POST
-    if content_encoding:
-        return ENCODED
-    return TOO_LARGE if body_bytes > MAX_BODY_BYTES else None
+
+    next_s: float = -math.inf
+    untold: int = 0
 
 
 class CallbackReceiver:
@@ -122,9 +133,11 @@ class CallbackReceiver:
         self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
         self._limits = limits or QuotaLimits()
         self._followers: dict[str, Follower] = {}
+        self._secrets: dict[str, tuple[str, ...]] = {}
         self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
-        self._refreshes = Refreshes(1 / REFRESHES_PER_S)
+        self._refreshes, self._looks = Refreshes(1 / REFRESHES_PER_S), Refreshes(1 / LOOKS_PER_S)
+        self._complaints: dict[str, _Complaint] = {}
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
@@ -136,8 +149,13 @@ class CallbackReceiver:
 
     # For clients
 
-    def bind(self, scope: str, follower: Follower) -> None:
+    def bind(self, scope: str, follower: Follower, *, secrets: Sequence[str] = ()) -> None:
         """Serve *scope* from a client's own follower until `unbind`.
+
+        Args:
+            scope: The client's.
+            follower: The client's.
+            secrets: What no callback may bring into the journal, besides tokens.
 
         Raises:
             InputError: Another client serves it, or this receiver has a journal of its own.
@@ -150,11 +168,13 @@ class CallbackReceiver:
                 "or share one client",
                 "callbacks",
             )
+        self._secrets[scope] = tuple(secrets)
 
     def unbind(self, scope: str) -> None:
         """Stop serving *scope*. Idempotent."""
         if self._followers.pop(scope, None) is not None:
             self._left.add(scope)
+            self._secrets.pop(scope, None)
 
     def url_for(self, scope: str, token: str) -> str:
         """The address to give to the service for one send. A secret: it holds the token.
@@ -169,7 +189,7 @@ class CallbackReceiver:
     # For faces
 
     async def decide(self, scope: str, token: str, method: str, content_encoding: str | None, body: bytes) -> Reply:
-        """What to answer a request; with 200 its callback is durable.
+        """Return what to answer a request; with 200 its callback is durable.
 
         Args:
             scope: The last segment of the path but one, unquoted; empty when the path does not fit.
@@ -178,24 +198,101 @@ class CallbackReceiver:
             content_encoding: The header's value, None where there is none.
             body: What was read; one byte above `MAX_BODY_BYTES` is enough to see that it is too large.
         """
-        return refusal(method, content_encoding, len(body)) or await self.take(scope, token, body)
+        reply = await self.decide_unread(scope, token, method, content_encoding, len(body))
+        return reply or await self.take(scope, token, body)
+
+    async def decide_unread(
+        self, scope: str, token: str, method: str, content_encoding: str | None, body_bytes: int
+    ) -> Reply | None:
+        """As `decide`, before the body is read; None: read it and `take` it.
+
+        Args:
+            scope: As in `decide`.
+            token: As in `decide`.
+            method: As in `decide`.
+            content_encoding: As in `decide`.
+            body_bytes: The size as declared, or as read so far.
+        """
+        if method in ("GET", "HEAD") and (scope, token) in (_LIVE, _READY):
+            return HEALTHY if token == _LIVE[1] or await self._is_ready() else NOT_READY
+        if method != "POST":
+            return NOT_POST
+        if coding := foreign_coding(content_encoding):
+            return await self._refuse(scope, token, ENCODED, f"its Content-Encoding is {coding}")
+        if body_bytes > MAX_BODY_BYTES:
+            return await self._refuse(scope, token, TOO_LARGE, _TOO_MUCH)
+        return None
 
     async def take(self, scope: str, token: str, body: bytes) -> Reply:
-        """As `decide`, for a request that `refusal` lets pass."""
+        """As `decide`, for a request that `decide_unread` lets pass."""
         if len(body) > MAX_BODY_BYTES:
-            return TOO_LARGE
+            return await self._refuse(scope, token, TOO_LARGE, _TOO_MUCH)
+        reply = await self._keep(scope, token, body)
+        if reply is UNKNOWN:
+            why = self._why_unknown(scope, token)
+            self._complain(why, f"a callback was answered 404: {why}")
+        return reply
+
+    async def _refuse(self, scope: str, token: str, reply: Reply, reason: str) -> Reply:
+        """Refuse a body, and let the job that it is for know that a callback came."""
+        reason = Redactor(token).text(reason)
+        stored = await self._keep(scope, token, None, reason)
+        if stored is UNKNOWN:
+            self._complain(str(reply.status), f"a callback without a known token was answered {reply.status}: {reason}")
+        return NOT_STORED if stored is NOT_STORED else reply
+
+    async def _keep(self, scope: str, token: str, body: bytes | None, reason: str = "") -> Reply:
+        """Make durable what came with a token: *body*, or the *reason* why it was not read."""
         follower, token_sha256 = self._followers.get(scope), token_digest(token)
         try:
-            record = lookup(follower, token_sha256) or await self._record_made_elsewhere(follower, token_sha256)
-            if follower is None or record is None:
+            found = lookup(follower, token_sha256) or await self._record_made_elsewhere(follower, token_sha256)
+            if follower is None or found is None:
                 return NOT_STORED if scope in self._left and follower is None else UNKNOWN
             if follower.state.barred is not None:  # the service is to come again where the journal is then
                 raise follower.state.barred
-            await self._inbox.take(follower, token_sha256, *record, body)
+            record, attempt = found
+            if body is None:
+                event = refused_event(record, attempt, reason)
+            else:
+                jobs = follower.state.jobs
+                redactor = Redactor(
+                    token, self._secrets.get(scope, ()), is_token=lambda run: token_digest(run) in jobs.tokens
+                )
+                event = callback_event(record, attempt, body, names_of(jobs, record), redactor)
+            await self._inbox.take(follower, token_sha256, record, event)
         except JournalError as error:
             _tell(follower, error)
             return NOT_STORED
         return STORED
+
+    def _why_unknown(self, scope: str, token: str) -> str:
+        if not scope or not token:
+            return "its path does not end in a scope and a token"
+        if scope not in self._followers:
+            return f"its scope is none of those served here: {', '.join(self._followers) or 'none yet'}"
+        return f"its token is in no job of {scope}: is this the journal that the clients use?"
+
+    def _complain(self, kind: str, text: str) -> None:
+        """Warn, at most once a minute for each kind; never with a path, which holds a token."""
+        now_s = asyncio.get_running_loop().time()
+        complaint = self._complaints.setdefault(kind, _Complaint())
+        if now_s < complaint.next_s:
+            complaint.untold += 1
+            return
+        more = f"; {complaint.untold} more since the last such line" if complaint.untold else ""
+        complaint.untold, complaint.next_s = 0, now_s + _TELL_AGAIN_S
+        _log.warning("%s%s", text, more)
+
+    async def _is_ready(self) -> bool:
+        """Whether callbacks of every scope can be taken in now."""
+        followers = tuple(self._followers.values())
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                for follower in followers:
+                    await self._looks.one(follower)
+        except (JournalError, TimeoutError):
+            return False
+        return bool(followers) and all(follower.state.barred is None for follower in followers)
 
     async def _record_made_elsewhere(
         self, follower: Follower | None, token_sha256: str
@@ -235,7 +332,7 @@ class CallbackReceiver:
         keep_alive_s: float = 15.0,
         max_connections: int = 256,
     ) -> AsyncIterator[Self]:
-        """Listen while inside, http only: let a proxy speak https. Answers below the public path and at the root.
+        """Listen while inside, http only: let a proxy speak https. Answers below any path.
 
         Args:
             host: The address to listen on; on this machine where no public address was given.

@@ -18,15 +18,15 @@ import socket
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit
 
 import attrs
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from moe_segments.errors import InputError
-from moe_segments.receiver import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, CallbackReceiver, Reply, refusal
-from moe_segments.receiver_asgi import BODY_TIMEOUT_S, scope_and_token
+from moe_segments.receiver import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, CallbackReceiver, Reply
+from moe_segments.receiver_asgi import BODY_TIMEOUT_S
+from moe_segments.tokens import scope_and_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -73,8 +73,7 @@ def application(receiver: CallbackReceiver) -> web.Application:
     """The application to mount at the path of the public address. Opens the receiver as the host starts."""
     app = web.Application()
     app[RECEIVER] = receiver
-    app.router.add_route("*", "/{scope:[^/]+}/{token:[^/]+}", _routed, expect_handler=_expected)
-    app.router.add_route("*", "/{elsewhere:.*}", _routed, expect_handler=_expected)
+    app.router.add_route("*", "/{path:.*}", _routed, expect_handler=_expected)
     app.cleanup_ctx.append(_opened)
     return app
 
@@ -85,20 +84,19 @@ async def _opened(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _routed(request: web.Request) -> web.StreamResponse:
-    scope, token = (request.match_info.get(name, "") for name in ("scope", "token"))
-    return _response(await _reply(request.config_dict[RECEIVER], request, scope, token))
+    return _response(await _reply(request.config_dict[RECEIVER], request))
 
 
 async def _expected(request: web.Request) -> web.StreamResponse | None:
-    refused = await _continued(request)
+    refused = await _continued(request.config_dict[RECEIVER], request)
     return None if refused is None else _response(refused)
 
 
-async def _continued(request: web.BaseRequest) -> Reply | None:
+async def _continued(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply | None:
     """Ask for the body where the sender waits to be asked, unless it is refused anyway."""
-    refused = _refusal(request)
-    if refused is not None or request.version < (1, 1):
-        return refused
+    reply = await _reply_unread(receiver, request)
+    if reply is not None or request.version < (1, 1):
+        return reply
     if request.headers["Expect"].lower() != "100-continue":
         return _EXPECTATION_FAILED
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -106,10 +104,10 @@ async def _continued(request: web.BaseRequest) -> Reply | None:
     return None
 
 
-async def _reply(receiver: CallbackReceiver, request: web.BaseRequest, scope: str, token: str) -> Reply:
-    refused = _refusal(request)
-    if refused is not None:
-        return refused
+async def _reply(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply:
+    reply = await _reply_unread(receiver, request)
+    if reply is not None:
+        return reply
     content = request.content
     try:
         body = content.read_nowait() if content.is_eof() else await _body(content)
@@ -117,11 +115,14 @@ async def _reply(receiver: CallbackReceiver, request: web.BaseRequest, scope: st
         return BROKEN_OFF
     except TimeoutError:
         return TOO_SLOW
-    return await receiver.take(scope, token, body)
+    return await receiver.take(*scope_and_token(request.raw_path), body)
 
 
-def _refusal(request: web.BaseRequest) -> Reply | None:
-    return refusal(request.method, request.headers.get("Content-Encoding"), request.content_length or 0)
+async def _reply_unread(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply | None:
+    codings = request.headers.getall("Content-Encoding", ())
+    return await receiver.decide_unread(
+        *scope_and_token(request.raw_path), request.method, ", ".join(codings), request.content_length or 0
+    )
 
 
 async def _body(content: StreamReader) -> bytes:
@@ -200,7 +201,6 @@ class _Server(web.Server):
         super().__init__(self._answer, request_factory=self._begun)
         self.deadlines = deadlines
         self._receiver, self._max_connections = receiver, max_connections
-        self._prefix = urlsplit(receiver.public_url or "").path
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
@@ -235,11 +235,10 @@ class _Server(web.Server):
         if request.version < (1, 0):  # the parser lets 0.9 through
             refused = BROKEN_OFF
         elif "Expect" in request.headers:
-            refused = await _continued(request)
+            refused = await _continued(self._receiver, request)
         if refused is not None:
             return _response(refused, _SERVER)
-        path = request.raw_path.partition("?")[0]
-        return _response(await _reply(self._receiver, request, *scope_and_token(path, self._prefix)), _SERVER)
+        return _response(await _reply(self._receiver, request), _SERVER)
 
 
 class _Connection(web.RequestHandler):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from moe_segments.errors import MoeSegmentsError
-from moe_segments.receiver import MAX_BODY_BYTES, TOO_SLOW, Reply, refusal
+from moe_segments.receiver import MAX_BODY_BYTES, TOO_SLOW, Reply
+from moe_segments.tokens import scope_and_token
 
 if TYPE_CHECKING:
     from moe_segments.receiver import CallbackReceiver
 
-__all__ = ["Application", "Receive", "Scope", "Send", "answer", "application", "scope_and_token"]
+__all__ = ["Application", "Receive", "Scope", "Send", "answer", "application"]
 
 Scope: TypeAlias = Mapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, object]]]
@@ -25,7 +26,6 @@ Send: TypeAlias = Callable[[dict[str, object]], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_TIMEOUT_S: Final = 15.0
-_NOWHERE: Final = ("", "")
 
 
 def application(receiver: CallbackReceiver) -> Application:
@@ -47,29 +47,6 @@ async def answer(receiver: CallbackReceiver, scope: Scope, receive: Receive, sen
             await _reply(reply, send)
 
 
-def scope_and_token(path: str, *prefixes: str) -> tuple[str, str]:
-    """The last two segments of a quoted path, unquoted; two empty texts when it does not fit.
-
-    Args:
-        path: The path as it was sent.
-        prefixes: What may stand before them, each or all in this order.
-    """
-    for rest in _without(path, prefixes):
-        segments = rest.split("/")
-        if len(segments) == 3 and not segments[0]:  # noqa: PLR2004 - nothing, scope, token
-            return unquote(segments[1]), unquote(segments[2])
-    return _NOWHERE
-
-
-def _without(path: str, prefixes: Iterable[str]) -> Iterable[str]:
-    yield path
-    for prefix in prefixes:
-        yield path.removeprefix(prefix)
-    for prefix in prefixes:
-        path = path.removeprefix(prefix)
-    yield path
-
-
 async def _live(receiver: CallbackReceiver, receive: Receive, send: Send) -> None:
     await receive()
     try:
@@ -86,30 +63,36 @@ async def _live(receiver: CallbackReceiver, receive: Receive, send: Send) -> Non
 
 
 async def _decide(receiver: CallbackReceiver, scope: Scope, receive: Receive) -> Reply | None:
-    headers = _headers(scope)
-    method, encoding = str(scope["method"]), headers.get(b"content-encoding", b"").decode("latin-1")
+    headers, address = _headers(scope), _address(scope)
     declared = headers.get(b"content-length", b"")
-    refused = refusal(method, encoding, int(declared) if declared.isdigit() else 0)
-    if refused is not None:
-        return refused
+    reply = await receiver.decide_unread(
+        *address,
+        str(scope["method"]),
+        headers.get(b"content-encoding", b"").decode("latin-1"),
+        int(declared) if declared.isdigit() else 0,
+    )
+    if reply is not None:
+        return reply
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             body = await _body(receive)
     except TimeoutError:
         return TOO_SLOW
-    if body is None:
-        return None
-    return await receiver.decide(*_address(receiver, scope), method, encoding, body)
+    return None if body is None else await receiver.take(*address, body)
 
 
-def _address(receiver: CallbackReceiver, scope: Scope) -> tuple[str, str]:
+def _address(scope: Scope) -> tuple[str, str]:
     raw_path = scope.get("raw_path")
-    path = raw_path.decode("latin-1") if isinstance(raw_path, bytes) else quote(str(scope["path"]))
-    return scope_and_token(path, quote(str(scope.get("root_path", ""))), urlsplit(receiver.public_url or "").path)
+    return scope_and_token(raw_path.decode("latin-1") if isinstance(raw_path, bytes) else quote(str(scope["path"])))
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
-    return {name.lower(): value for name, value in cast("Iterable[tuple[bytes, bytes]]", scope["headers"])}
+    """The headers by name in lower case; what is given several times is one list."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in cast("Iterable[tuple[bytes, bytes]]", scope["headers"]):
+        before = headers.get(name.lower())
+        headers[name.lower()] = value if before is None else before + b", " + value
+    return headers
 
 
 async def _body(receive: Receive) -> bytes | None:

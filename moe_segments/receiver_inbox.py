@@ -1,7 +1,8 @@
 """What `CallbackReceiver` does with a follower: find the send of a token, read on for new ones, write callbacks down.
 
 The first readable callback of a job is always written. Of what comes on top, unparsed or different, only so much is
-kept per token, so that a leaked address cannot fill the disk; the same body twice is one callback.
+kept per token, so that a leaked address cannot fill the disk; the same body twice is one callback. No secret of the
+exchange is kept: a callback that repeats its own address is kept without the token.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.events import CallbackReceived
+from moe_segments.core.redaction import MASK
 from moe_segments.core.wire import Unparsed, decode_callback, unsigned
 from moe_segments.models import FileFailed, FileProcessed
 
 if TYPE_CHECKING:
-    from moe_segments.core.jobs import JobRecord
+    from collections.abc import Sequence
+
+    from moe_segments.core.jobs import JobRecord, Jobs
+    from moe_segments.core.redaction import Redactor
     from moe_segments.journal.follower import Follower
 
-__all__ = ["Inbox", "Refreshes", "lookup"]
+__all__ = ["Inbox", "Refreshes", "callback_event", "lookup", "names_of", "refused_event"]
 
 MAX_SURPLUS: Final = 20
 _NOBODY: Final = "0" * 64  # compared with when a token is unknown, so that it costs the same
@@ -32,10 +37,7 @@ _NAMES: Final = {
     for kind in (FileProcessed, FileFailed)
 }
 _UNPARSED: Final = "unparsed"
-_TOLD: Final = {
-    True: "the callback of job %s cannot be read; it is kept as it came",
-    False: "another, different callback of job %s; it is kept, and the first one counts",
-}
+_FOREIGN: Final = ("request_id", "db_name", "error_message")  # texts that anything may be in
 _log = logging.getLogger("moe_segments.receiver")
 
 
@@ -57,13 +59,12 @@ class Inbox:
         self._first: set[str] = set()  # jobs whose first readable callback is being written
         self._surplus: dict[str, _Surplus] = {}  # by token digest
 
-    async def take(self, follower: Follower, token_sha256: str, record: JobRecord, attempt: int, body: bytes) -> None:
+    async def take(self, follower: Follower, token_sha256: str, record: JobRecord, event: CallbackReceived) -> None:
         """Make a callback durable, unless it is there already.
 
         Raises:
             JournalError: It may or may not be durable.
         """
-        event = _event(record.id, attempt, body)
         if event.digest == record.digest:
             return
         is_readable = event.outcome != _UNPARSED
@@ -98,7 +99,12 @@ class Inbox:
             surplus.begun -= 1
             raise
         surplus.stored.add(event.digest)
-        _log.warning(_TOLD[event.outcome == _UNPARSED], event.job)
+        if event.outcome == _UNPARSED:
+            _log.warning(
+                "job %s: a callback came that cannot be read (%s); it is kept", event.job, event.body["reason"]
+            )
+        else:
+            _log.warning("job %s: another, different callback; it is kept, and the first one counts", event.job)
 
 
 @attrs.define
@@ -163,18 +169,46 @@ async def _refresh(follower: Follower, told: asyncio.Future[None]) -> None:
         told.set_result(None)
 
 
-def _event(job: str, attempt: int, body: bytes) -> CallbackReceived:
-    digest, verdict = hashlib.sha256(body).hexdigest(), decode_callback(body)
-    match verdict:
-        case FileProcessed():
-            fields, values_found = _fields(verdict), verdict.values_found
-            return CallbackReceived(job, attempt, digest, "processed", fields, values_found)
-        case FileFailed():
-            return CallbackReceived(job, attempt, digest, "failed", _fields(verdict))
-        case Unparsed():
-            return CallbackReceived(job, attempt, digest, _UNPARSED, {"raw": unsigned(body).decode("utf-8", "replace")})
+def callback_event(
+    record: JobRecord, attempt: int, body: bytes, names: Sequence[str], redactor: Redactor
+) -> CallbackReceived:
+    """Return what a callback says, as the journal keeps it.
+
+    Args:
+        record: The job it is about.
+        attempt: The send it is about.
+        body: Its bytes.
+        names: What the job's segment may be called; empty: anything.
+        redactor: Takes out what nobody is to read.
+    """
+    digest, verdict = hashlib.sha256(body).hexdigest(), decode_callback(body, names)
+    if isinstance(verdict, Unparsed):
+        raw = redactor.text(unsigned(body).decode("utf-8", "replace"))
+        return CallbackReceived(record.id, attempt, digest, _UNPARSED, {"reason": verdict.reason, "raw": raw})
+    outcome = "processed" if isinstance(verdict, FileProcessed) else "failed"
+    values_found = verdict.values_found if isinstance(verdict, FileProcessed) else None
+    return CallbackReceived(record.id, attempt, digest, outcome, _fields(verdict, redactor), values_found)
 
 
-def _fields(verdict: FileProcessed | FileFailed) -> dict[str, object]:
+def refused_event(record: JobRecord, attempt: int, reason: str) -> CallbackReceived:
+    """Return that a callback came whose body was not read, and why."""
+    digest = hashlib.sha256(reason.encode()).hexdigest()
+    return CallbackReceived(record.id, attempt, digest, _UNPARSED, {"reason": reason, "raw": ""})
+
+
+def names_of(jobs: Jobs, record: JobRecord) -> tuple[str, ...]:
+    """Return what the segment of a job may be called: as it was asked for, as the service answered, as it is known."""
+    cs_id = (record.accepted or {}).get("cs_id") or record.operation.get("cs_id")
+    names = (record.operation.get("name"), (record.accepted or {}).get("cs_name"), jobs.aliases.get(f"id:{cs_id}"))
+    return tuple(dict.fromkeys(str(name) for name in names if name))
+
+
+def _fields(verdict: FileProcessed | FileFailed, redactor: Redactor) -> dict[str, object]:
     fields = {name: getattr(verdict, name) for name in _NAMES[type(verdict)]}
-    return fields | {"extra": verdict.extra} if verdict.extra else fields
+    for name in _FOREIGN:
+        if fields.get(name):
+            fields[name] = redactor.text(str(fields[name]))
+    if not verdict.extra:
+        return fields
+    extra = redactor.value(verdict.extra)
+    return fields | {"extra": extra if isinstance(extra, dict) else {MASK: MASK}}

@@ -79,7 +79,7 @@ class Seeker:
                 return
             try:
                 name = str(record.operation["name"])
-                listing = partial(self._reader.listed, name, max_wait_s=late_s)
+                listing = partial(self._reader.look_up, name, max_wait_s=late_s)
                 found, service_s = await self._reached(job_id, listing)
             except JournalReplaced:
                 raise

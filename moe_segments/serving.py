@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.fields import problem_of_url, url_without_query
 from moe_segments.limits import FILE_CONTENT_TYPES
@@ -113,15 +114,17 @@ async def _blocks(response: aiohttp.ClientResponse, max_bytes: int, source: str)
 
 def _check_headers(response: aiohttp.ClientResponse, source: str) -> None:
     if 300 <= response.status < 400:  # noqa: PLR2004 - the redirects
-        raise PreflightError(source, "redirects to another address: give the address it ends at")
+        raise PreflightError(
+            source, f"answers HTTP {response.status} and redirects to another address: give the address it ends at"
+        )
     if response.status != 200:  # noqa: PLR2004 - OK
         raise PreflightError(source, f"answers HTTP {response.status}: MoEngage reads it without a login, and so do we")
     if response.content_type.lower() not in FILE_CONTENT_TYPES:
         raise PreflightError(
             source, f"is served as {response.content_type[:100]!r}: MoEngage takes {', '.join(FILE_CONTENT_TYPES)}"
         )
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise PreflightError(source, "is served compressed: MoEngage takes plain text")
+    if coding := foreign_coding(", ".join(response.headers.getall("Content-Encoding", ()))):
+        raise PreflightError(source, f"is served compressed, with Content-Encoding {coding}: MoEngage takes plain text")
 
 
 def _why(error: Exception) -> str:

@@ -21,9 +21,17 @@ from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["ENVIRONMENT", "Settings", "default_journal_url", "from_environment", "is_loopback", "state_dir"]
+__all__ = [
+    "ENVIRONMENT",
+    "Settings",
+    "default_journal_url",
+    "from_environment",
+    "is_loopback",
+    "problem_of_journal_url",
+    "state_dir",
+]
 
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -45,6 +53,8 @@ ENVIRONMENT: Final = {
 }
 # Valid values to try one variable beside, so that each mistake is found and not only the first.
 _BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
+_OF_SQLITE: Final = ("sqlite", "sqlite3", "file", "")
+_FORMS: Final = "write sqlite:///path/to/quota.db (three slashes, four before an absolute path)"
 _BESIDE_SETTINGS: Final = {"base_url": DATA_CENTERS["01"], "journal": "memory:"}
 
 
@@ -104,6 +114,33 @@ def _limits(_: object, attribute: _Attribute, value: object) -> None:
 def _journal(_: object, attribute: _Attribute, value: object) -> None:
     if not isinstance(value, str) or ":" not in value or not value.isprintable():
         raise InputError("must be a URL, such as memory: or sqlite:///quota.db", attribute.name)
+    if problem := problem_of_journal_url(value):
+        raise InputError(problem, attribute.name)
+
+
+def problem_of_journal_url(url: str) -> str | None:
+    """Return why *url* names no journal although it looks as if it did; None for one that may name one."""
+    if url.lower().startswith("memory:"):
+        return None if url == "memory:" else "must be memory: for a journal in memory, and nothing behind it"
+    scheme, _, rest = url.partition(":")
+    if scheme.lower().partition("+")[0] not in _OF_SQLITE:
+        return None
+    path = rest.lstrip("/")
+    return next((problem for is_it, problem in _problems_of_file(scheme, rest, path) if is_it), None)
+
+
+def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool, str]]:
+    yield (
+        ":memory:" in path.lower() or path.lower().startswith("memory:"),
+        "must be memory: for a journal in memory; one of SQLite's would be lost with its connection",
+    )
+    yield not path, f"names no file; {_FORMS}, or memory: for one that is gone with the process"
+    yield (
+        scheme != "sqlite" or not rest.startswith("///"),
+        f"must begin with sqlite:/// where it names a file; {_FORMS}",
+    )
+    yield "?" in path or "#" in path, f"names a file and takes no options behind ? or #; {_FORMS}"
+    yield path.endswith("/"), "names a directory; name a file in it, such as quota.db"
 
 
 def _callback_url(_: object, attribute: _Attribute, value: object) -> None:

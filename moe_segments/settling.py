@@ -32,7 +32,7 @@ from moe_segments.job import facts_of
 from moe_segments.limits import ACTIVE_SEGMENTS
 from moe_segments.models import Accepted, CreateFilterSegment, UpdateFilterSegment
 from moe_segments.quota import moment_of
-from moe_segments.transport import Delivery, Maybe, Replied, Unsent
+from moe_segments.transport import NOT_IN_TIME, Delivery, Maybe, Replied, Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,9 +46,8 @@ if TYPE_CHECKING:
     from moe_segments.settings import Settings
     from moe_segments.submission import Submission
 
-__all__ = ["LATE", "NOT_IN_TIME", "Settler"]
+__all__ = ["LATE", "Settler"]
 
-NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
 LATE: Final = NotSent(NOT_IN_TIME.reason)
 
 _SECOND_US: Final = 1_000_000
@@ -92,14 +91,14 @@ class Settler:
             if isinstance(delivery, Replied):
                 return await self._replied(submission, grant, delivery.answer)
             if isinstance(delivery, Maybe):
-                return await self._unknown(submission, grant, delivery.reason, None)
+                return await self._unknown(submission, grant, delivery.reason)
             return await self._unsent(submission, grant, delivery)
         except JournalError as error:
             if isinstance(delivery, Unsent):
                 raise
             said = f"HTTP {delivery.answer.status}" if isinstance(delivery, Replied) else "no answer"
             problem = f"it was sent, the service said {said}, and that could not be written down: {error}"
-            return OutcomeUnknown(submission.job_id, problem), None
+            return OutcomeUnknown(submission.job_id, problem, *_words_of(delivery)), None
 
     async def _unsent(self, submission: Submission, grant: Grant, delivery: Unsent) -> tuple[MoeSegmentsError, Ending]:
         never = NeverSent(grant.job, grant.attempt, delivery.reason, again=self._goes_on(submission, delivery))
@@ -108,17 +107,21 @@ class Settler:
         return LATE if delivery is NOT_IN_TIME else NotSent(delivery.reason), Ending.NOT_SENT
 
     async def _unknown(
-        self, submission: Submission, grant: Grant, reason: str, status: int | None
+        self, submission: Submission, grant: Grant, reason: str, answer: Answer | None = None
     ) -> tuple[MoeSegmentsError, Ending]:
-        await self.record(Unknown(grant.job, grant.attempt, reason, status))
-        return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
+        if answer is None:
+            await self.record(Unknown(grant.job, grant.attempt, reason))
+            return OutcomeUnknown(submission.job_id, reason), Ending.MAYBE
+        error = error_from(answer, job_id=grant.job)
+        await self.record(Unknown(grant.job, grant.attempt, reason, answer.status, _remembered_error(error)))
+        return OutcomeUnknown(submission.job_id, reason, error.status, error.title, error.description), Ending.MAYBE
 
     async def _replied(
         self, submission: Submission, grant: Grant, answer: Answer
     ) -> tuple[MoeSegmentsError | None, Ending | None]:
         ending = ending_of(answer.status)
         if ending is Ending.MAYBE:
-            return await self._unknown(submission, grant, f"the service answered HTTP {answer.status}", answer.status)
+            return await self._unknown(submission, grant, f"the service answered HTTP {answer.status}", answer)
         if ending is not None:
             return await self._refused(submission, grant, answer), ending
         job, attempt = grant.job, grant.attempt
@@ -217,6 +220,16 @@ def _accepted(submission: Submission, answer: Answer) -> Accepted:
         segment = submission.segment = decode_made(answer, job_id=submission.job_id)
         return Accepted(cs_name=segment.name, cs_id=segment.id)
     return decode_acceptance(answer, operation, job_id=submission.job_id)
+
+
+def _words_of(delivery: Delivery) -> tuple[int | None, str | None, str | None]:
+    """The status, title and description of an answer; None for each where there was no answer, or a success."""
+    if not isinstance(delivery, Replied):
+        return None, None, None
+    if ending_of(delivery.answer.status) is None:
+        return delivery.answer.status, None, None
+    error = error_from(delivery.answer)
+    return error.status, error.title, error.description
 
 
 def _remembered_error(error: ApiError) -> dict[str, object]:

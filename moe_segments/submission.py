@@ -1,4 +1,4 @@
-"""One operation from leave to outcome: reserve, pace, send once, write down what is known, perhaps again.
+"""One operation from leave to outcome: reserve near its turn, send once, write down what is known, perhaps again.
 
 What the journal says if it stops here: before the reservation nothing; after it the row counts until its lease, so a
 crash costs quota and never a second send; after the send the outcome is written before anybody hears of it.
@@ -19,13 +19,14 @@ from moe_segments.core.jobs import remembered, segment_keys
 from moe_segments.core.retry import Again, Ending, Step, next_step
 from moe_segments.core.wire import encode
 from moe_segments.core.wire_filters import encode_filter, filters_digest
-from moe_segments.errors import MoeSegmentsError, OutcomeUnknown
+from moe_segments.errors import MoeSegmentsError, NameTaken
+from moe_segments.job_info import unknown_of
 from moe_segments.journal.owner import this_process
 from moe_segments.models import CreateFileSegment, CreateFilterSegment, FileOperation, JobState, UpdateFilterSegment
-from moe_segments.reading import Reader
-from moe_segments.settling import LATE, NOT_IN_TIME, Settler
+from moe_segments.reading import MOST_LATE, Reader
+from moe_segments.settling import LATE, Settler
 from moe_segments.tokens import new_token, token_digest
-from moe_segments.transport import Attempt, Delivery, Unsent
+from moe_segments.transport import NOT_IN_TIME, Attempt, Delivery, Unsent
 
 if TYPE_CHECKING:
     from moe_segments.core.wire import Request
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from moe_segments.intake import Intake, Taken
     from moe_segments.journal.follower import Follower
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
+    from moe_segments.pace import Pace, Place
     from moe_segments.quota import Grant
     from moe_segments.receiver import CallbackReceiver
     from moe_segments.settings import Settings
@@ -42,7 +44,6 @@ __all__ = ["Submission", "Submitter"]
 
 _SECOND_US: Final = 1_000_000
 _OF_FILTERS: Final = (CreateFilterSegment, UpdateFilterSegment)
-_MOST_LATE: Final = 20  # a pace this slow for its fence never gets through
 
 
 @attrs.define(eq=False)
@@ -55,7 +56,7 @@ class Submission:
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
         taken: Its file, ready to be sent; None for an operation without a file.
         retry_unknown: Send again although an earlier send may have worked.
-        granted: It holds a reservation, so that it can no longer be called off.
+        left: Its turn came and its request leaves, so that it can no longer be called off.
         doubt: Why an earlier send of it may have worked.
         segment: What a filter-segment operation was answered with.
         attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
@@ -69,7 +70,7 @@ class Submission:
     deadline_s: float
     taken: Taken | None = None
     retry_unknown: bool = False
-    granted: bool = False
+    left: bool = False
     doubt: MoeSegmentsError | None = None
     segment: Segment | None = None
     attempts: int = 0
@@ -100,10 +101,11 @@ class Submitter:
         governor: Governor,
         intake: Intake,
         transport: Transport,
+        pace: Pace,
         receiver: CallbackReceiver | None,
     ) -> None:
         self._credentials, self._settings = credentials, settings
-        self._follower, self._governor, self._transport = follower, governor, transport
+        self._follower, self._governor, self._transport, self._pace = follower, governor, transport, pace
         self._intake, self._receiver = intake, receiver
         self._owner = this_process()
         self._fence_us = round(settings.send_by_s * _SECOND_US)
@@ -123,6 +125,7 @@ class Submitter:
             follower=follower,
             governor=governor,
             transport=transport,
+            pace=pace,
             key_fingerprint=self.key_fingerprint,
             record=self._settler.record,
         )
@@ -135,9 +138,8 @@ class Submitter:
         Raises:
             QuotaError: Refused locally; nothing was sent.
             NotSent: Provably never sent, after as many tries as the settings allow.
-            OutcomeUnknown: It may have worked.
+            OutcomeUnknown: It may have worked; AnswerShapeError for a success that is not as documented.
             ApiError: The service refused it.
-            AnswerShapeError: A success that is not as documented; the job is unknown.
             JournalError: The journal cannot be used.
         """
         try:
@@ -156,8 +158,8 @@ class Submitter:
 
     def _pause_after(self, submission: Submission, error: MoeSegmentsError, ending: Ending | None) -> float:
         """How long to wait before the next send; raises the error where there is to be none."""
-        if error is LATE and submission.late < _MOST_LATE:  # our own queue outlasted its fence: in line again
-            submission.granted = False
+        if error is LATE and submission.late < MOST_LATE:  # what came between outlasted its fence: in line again
+            submission.left = False
             submission.attempts, submission.late = submission.attempts - 1, submission.late + 1
             return 0.0
         if ending is Ending.MAYBE:
@@ -165,15 +167,15 @@ class Submitter:
         pause_s = None if ending is None else self._pause_s(submission, ending)
         if pause_s is None:
             raise self._doubt_of(submission) or error if ending is Ending.NOT_SENT else error
-        submission.granted = False
+        submission.left = False
         return pause_s
 
-    def _doubt_of(self, submission: Submission) -> OutcomeUnknown | None:
+    def _doubt_of(self, submission: Submission) -> MoeSegmentsError | None:
         """That an earlier send may have worked, also one of another process; None when none can have."""
         record = self._follower.state.jobs.records.get(submission.job_id)
         if record is None or record.state != JobState.UNKNOWN:
             return None
-        return OutcomeUnknown(record.id, record.reason or "no answer was recorded")
+        return unknown_of(record)
 
     def _step(self, submission: Submission, ending: Ending) -> Step:
         return next_step(
@@ -186,7 +188,9 @@ class Submitter:
 
     def _goes_on(self, submission: Submission, unsent: Unsent) -> bool:
         """Whether what never left is tried again."""
-        if unsent is NOT_IN_TIME and submission.late < _MOST_LATE:
+        if self._governor.closed:
+            return False
+        if unsent is NOT_IN_TIME and submission.late < MOST_LATE:
             return True
         return isinstance(self._step(submission, Ending.NOT_SENT), Again)
 
@@ -203,25 +207,32 @@ class Submitter:
         return pause_s
 
     async def _attempt(self, submission: Submission) -> tuple[MoeSegmentsError | None, Ending | None]:
+        with self._pace.place() as place:
+            return await self._attempt_from(place, submission)
+
+    async def _attempt_from(
+        self, place: Place, submission: Submission
+    ) -> tuple[MoeSegmentsError | None, Ending | None]:
         token = self._new_token(submission.operation)
         ask = self._ask(submission, token)
         patience_s = submission.deadline_s - asyncio.get_running_loop().time()
         request = self._request(submission, token)  # what cannot be built must not have reserved anything
         try:
-            grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s))
+            grant = await self._governor.reserve(ask, max_wait_s=max(0.0, patience_s), place=place)
         except MoeSegmentsError as refusal:
-            if submission.doubt is None:
+            doubt = submission.doubt or (self._doubt_of(submission) if isinstance(refusal, NameTaken) else None)
+            if doubt is None:
                 raise
-            raise submission.doubt from refusal  # this one was not sent, but the one before it may have worked
+            raise doubt from refusal  # this one was not sent, but the one before it may have worked
         if grant is None:  # the journal knows the job; a repeat that is out of order leaves it as doubtful as it was
             return submission.doubt, None
-        submission.granted, submission.lingers = True, None
+        submission.lingers = None
         if submission.taken is not None and not self._intake.is_fresh(submission.taken):
             if (changed := await self._changed(submission.taken, grant)) is not None:
                 return submission.doubt or changed, None  # an earlier send of it may have worked
             request = self._request(submission, token)  # an address may have been signed anew
         try:
-            delivery = await self._send(grant, request)
+            delivery = await self._send(place, submission, grant, request)
         finally:
             self.sending.discard(grant.job)
         return await self._settler.settle(submission, grant, delivery)
@@ -287,24 +298,30 @@ class Submitter:
             content_type=self._settings.content_type,
         )
 
-    async def _send(self, grant: Grant, request: Request) -> Delivery:
+    async def _send(self, place: Place, submission: Submission, grant: Grant, request: Request) -> Delivery:
         attempt = Attempt()
         try:
-            await self._transport.pace.wait()
-            if not self._governor.may_start(grant):
-                return NOT_IN_TIME
-            if self.key_fingerprint() in self._follower.state.rejected_keys:
-                return Unsent("the service rejected this key meanwhile")
+            if not await self._pace.turn(place, lambda: self._held_back(grant) is None):
+                return self._held_back(grant) or Unsent("the client is closing")
+            submission.left = True
             self.sending.add(grant.job)
             return await self._transport.send(request, attempt)
         except asyncio.CancelledError:
             event: Event = (
                 Unknown(grant.job, grant.attempt, "the client was closed before an answer came")
                 if attempt.obtained
-                else NeverSent(grant.job, grant.attempt, "the client was closed")
+                else NeverSent(grant.job, grant.attempt, "called off before it was sent")
             )
             await self._settler.record(event)
             raise
+
+    def _held_back(self, grant: Grant) -> Unsent | None:
+        """Why the request may not leave any more."""
+        if not self._governor.may_start(grant):
+            return NOT_IN_TIME
+        if self.key_fingerprint() in self._follower.state.rejected_keys:
+            return Unsent("the service rejected this key meanwhile")
+        return None
 
     def key_fingerprint(self) -> str:
         """The key, salted with the journal's identity and hashed: what the journal may know of it."""

@@ -1,4 +1,4 @@
-"""One HTTP send, and what is known of it afterwards. Nothing here repeats a send or waits for quota.
+"""One HTTP send, and what is known of it afterwards. Nothing here repeats a send or waits for quota or pace.
 
 Rules of this file. A send is one request on the wire: no redirect is followed and aiohttp's own second PUT is
 stopped. A kept connection is used again only while it is provably open, see `connector`.
@@ -9,7 +9,6 @@ not an exception, and its reason holds no header, no query and no text of an err
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
 
-__all__ = ["Attempt", "Delivery", "Maybe", "Pace", "Replied", "Transport", "Unsent", "client_timeout"]
+__all__ = ["NOT_IN_TIME", "Attempt", "Delivery", "Maybe", "Replied", "Transport", "Unsent", "client_timeout"]
 
 MAX_ANSWER_BYTES: Final = 1_048_576
 _BLOCK_BYTES: Final = 65_536
@@ -80,54 +79,18 @@ class Replied:
 
 
 Delivery: TypeAlias = Unsent | Maybe | Replied
-
-
-class Pace:
-    """Requests one after another, evenly: first come, first served. For one event loop.
-
-    aiolimiter's bucket of more than one would let a burst through and its waiters overtake one another.
-    """
-
-    def __init__(self, requests_per_s: float) -> None:
-        from aiolimiter import AsyncLimiter  # with what it imports 10 ms, and nothing is paced before a client
-
-        self._limiter = AsyncLimiter(1, 1 / requests_per_s)
-        self._turn = asyncio.Lock()
-        self._waiting = 0
-
-    async def wait(self) -> None:
-        """Return when it is this caller's turn."""
-        if not self._waiting and self._limiter.has_capacity():  # nobody to stand behind, and nothing to wait for
-            await self._limiter.acquire()
-            return
-        self._waiting += 1
-        try:
-            async with self._turn:
-                await self._limiter.acquire()
-        finally:
-            self._waiting -= 1
-
-    async def __aenter__(self) -> None:
-        await self.wait()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+NOT_IN_TIME: Final = Unsent("the request was not ready to leave within its time")
 
 
 class Transport:
-    """The service's address, one session, one pace.
+    """The service's address and one session.
 
     Args:
         credentials: Who calls; sent to the one origin in *settings* only.
-        settings: Origin, time-outs, pace and proxy.
+        settings: Origin, time-outs and proxy.
         session: The caller's own session, for its connector and traces. Not closed here. Its middlewares are
             not run, since one could send twice; its headers, cookies and proxy are its owner's affair, and so
             is how long it keeps connections: one that is dropped as it is used again makes a *maybe*.
-
-    Attributes:
-        pace: Await it before a send; `send` itself never waits.
     """
 
     def __init__(
@@ -135,7 +98,6 @@ class Transport:
     ) -> None:
         if session is not None and (session.auth is not None or session.trust_env):
             raise InputError("must have neither auth nor trust_env: each would add credentials", "session")
-        self.pace = Pace(settings.requests_per_s)
         self._credentials, self._settings = credentials, settings
         self._authorization = authorization(credentials)
         key, basic = credentials.api_key, self._authorization.removeprefix("Basic ")
@@ -218,7 +180,18 @@ class Transport:
                     response.close()
                 return Replied(Answer(response.status, response.headers, self._scrubbed(body, request), complete))
         except Exception as error:  # noqa: BLE001 - whatever it was, the attempt says what is known
-            return _ended(attempt, _reason(error))
+            return _ended(attempt, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """What happened, for people: how long it was waited, and no text of the error itself."""
+        cause = error.cause if isinstance(error, _Dropped) else error
+        text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
+        number = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
+        settings = self._settings
+        told = text.format(
+            connect=settings.connect_timeout_s, read=settings.read_timeout_s, total=settings.total_timeout_s
+        )
+        return f"{told} ({type(cause).__name__}{number})"
 
     def _url(self, request: Request) -> URL:
         if not request.query:
@@ -327,22 +300,15 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aiohttp.ClientProxyConnectionError, "the proxy could not be reached"),
     (aiohttp.ClientHttpProxyError, "the proxy refused to connect"),
     (aiohttp.ClientConnectorError, "the service could not be reached"),
-    (aiohttp.ConnectionTimeoutError, "no connection within the time-out"),
-    (aiohttp.SocketTimeoutError, "no answer within the read time-out"),
-    (TimeoutError, "no answer within the time-out"),
+    (aiohttp.ConnectionTimeoutError, "no connection within the time-out of {connect:g} s"),
+    (aiohttp.SocketTimeoutError, "no answer within the read time-out of {read:g} s"),
+    (TimeoutError, "no answer within the time-out of {total:g} s"),
     (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
     (aiohttp.ClientPayloadError, "the exchange broke off"),
     (aiohttp.ClientResponseError, "what came back is no HTTP"),
     (ConnectionResetError, "the connection was reset before an answer"),
     (OSError, "the connection broke before an answer"),
 )
-
-
-def _reason(error: Exception) -> str:
-    cause = error.cause if isinstance(error, _Dropped) else error
-    text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
-    detail = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
-    return f"{text} ({type(cause).__name__}{detail})"
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Operations under way in one client, each in a task of its own; and what is left of those whose process is gone.
 
 Whoever submitted may go away at any moment: the task ends all the same, and the journal has its outcome. Closing waits
-for what holds a reservation and calls off the rest.
+for what was sent and calls off the rest.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class UnderWay:
                 await asyncio.wait([task])
         except asyncio.CancelledError:
             task.add_done_callback(self._carried_out_unheard)
-            if not submission.granted and not task.done():
+            if not submission.left and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
             raise
@@ -87,7 +87,7 @@ class UnderWay:
         """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
         await self._seeker.stop()
         for task, submission in self._tasks.items():
-            if not submission.granted:  # it waits between two sends
+            if not submission.left:  # it waits, perhaps between two sends
                 task.cancel()
                 submission.end()  # before its first step it could not say so itself
         await self._submitter.reader.quiet(self._answers_within_s)
@@ -126,6 +126,6 @@ def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
 def _closed(submission: Submission) -> MoeSegmentsError:
     if submission.doubt is not None:
         return submission.doubt
-    if submission.granted:
+    if submission.left:
         return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
     return NotSent("the client is closing")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.admission import Ask, Verdict
     from moe_segments.journal.follower import Follower
+    from moe_segments.pace import Place
     from moe_segments.quota import Grant
 
 __all__ = ["Claims", "Ticket", "until_us"]
@@ -40,12 +41,15 @@ class Ticket:
         verdict: What the last pass said; those that one answer serves share one object.
         claimed_us: When its claim was last made, journal time.
         future: Done with the grant, or the refusal.
+        place: Where it stands in the pace; None when it does not go through one.
     """
 
-    __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "verdict")
+    __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "place", "verdict")
 
-    def __init__(self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None]) -> None:
-        self.ask, self.deadline_s, self.future = ask, deadline_s, future
+    def __init__(
+        self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
+    ) -> None:
+        self.ask, self.deadline_s, self.future, self.place = ask, deadline_s, future, place
         self.fresh = True
         self.verdict: Verdict | None = None
         self.claimed_us: int | None = None

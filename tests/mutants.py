@@ -44,12 +44,14 @@ _TAPE = "moe_segments/core/tape.py"
 _ADMISSION = "moe_segments/core/admission.py"
 _JOBS = "moe_segments/core/jobs.py"
 _GOVERNOR = "moe_segments/governor.py"
+_WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/follower.py"
 _MOVING = "moe_segments/journal/moving.py"
 _SUBMISSION = "moe_segments/submission.py"
 _SEEKING = "moe_segments/seeking.py"
 _UNDER_WAY = "moe_segments/under_way.py"
 _INTAKE = "moe_segments/intake.py"
+_PACE = "moe_segments/pace.py"
 _REDIS = "moe_segments/journal/redis.py"
 _REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
@@ -62,9 +64,8 @@ _REGISTRY = "moe_segments/sandbox/registry.py"
 _CONTROL = "moe_segments/sandbox/control.py"
 
 _CHUNKS = "moe_segments/core/chunks.py"
-_KEYS = "moe_segments/core/seen_fast.py"
-_PROOF = "moe_segments/core/seen_proof.py"
-_VALUES = "moe_segments/core/seen.py"
+_DUPLICATES = "moe_segments/core/duplicates.py"
+_MENDING = "moe_segments/core/mending.py"
 _LOOKS = "moe_segments/core/looks.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
@@ -74,8 +75,12 @@ _PURE = "tests/pure/test_governor.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
-_TWIN = "tests/proofs/test_file_rules.py::test_both_paths_tell_what_the_slow_twin_tells"
+_TWIN = "tests/proofs/test_file_rules.py::test_a_report_tells_what_the_slow_twin_tells"
+_PACED = "tests/live/test_pace.py::test_"
+_NAMES = "tests/live/test_used_names.py::test_"
 _DICT = "tests/proofs/test_file_duplicates.py::test_duplicates_are_those_of_a_dict"
+_MANY = "tests/proofs/test_file_duplicates.py::test_very_many_duplicates_are_those_of_a_dict"
+_COPY = "tests/proofs/test_file_cleaning.py::test_the_copy_has_the_rows_of_the_slow_twin"
 _RULE = "tests/pure/test_preflight.py::test_"
 _FILES = "tests/live/test_files.py::test_"
 _TAKEN = "tests/live/test_intake.py::test_"
@@ -193,6 +198,14 @@ MUTANTS: Final = (
         "if found is None or (found < declared and not self.limits.callback_lowers_users):",
         "if found is None or found > declared:",
         (f"{_PURE}the_callbacks_count_replaces_the_declared_one",),
+    ),
+    Mutant(
+        "unreadable-callback-ends-the-users",
+        12,
+        _LEDGER,
+        'if row is None or event.outcome == "unparsed":',
+        "if row is None:",
+        (f"{_PURE}a_callback_that_cannot_be_read_frees_nothing",),
     ),
     Mutant(
         "callback-refunds-the-operation",
@@ -400,6 +413,73 @@ MUTANTS: Final = (
         ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
     ),
     Mutant(
+        "a-damaged-record-is-read",
+        10,
+        "moe_segments/journal/store.py",
+        "        if not is_right:\n",
+        "        if is_right is None:\n",
+        ("tests/proofs/test_damage.py::test_a_damaged_file_is_refused_or_unhurt",),
+    ),
+    Mutant(
+        "a-damaged-entry-in-redis-is-read",
+        10,
+        "moe_segments/journal/redis.py",
+        "        if not is_unsealed and found != checksum_sha1(",
+        "        if not is_unsealed and not checksum_sha1(",
+        ("tests/fleet/test_redis_loss.py::test_what_was_changed_is_refused",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-damaged-row-in-postgres-is-read",
+        10,
+        _POSTGRES_LOG,
+        "        if checksum(self._number, *fields) != found:",
+        "        if not checksum(self._number, *fields):",
+        ("tests/fleet/test_postgres_opening.py::test_what_was_changed_is_refused",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "a-page-is-taken-for-the-whole-log",
+        2,
+        _POSTGRES_LOG,
+        "        while not view.is_all:\n",
+        "        while view.is_all is None:\n",
+        ("tests/contract/test_journal_contract.py::test_a_long_log_is_read_whole[postgres]",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "a-clock-that-is-not-synchronised-is-believed",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if self.is_synchronised() is not False:\n",
+        "        if self.is_synchronised:\n",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "time-is-caught-up-with-although-something-was-recorded",
+        8,
+        "moe_segments/journal/clock.py",
+        "        if last_at_us < stored.wall_us and stored.lag_us is not None:",
+        "        if stored.lag_us is not None:",
+        (f"{_WITNESS}a_wall_clock_that_is_not_synchronised_frees_nothing",),
+    ),
+    Mutant(
+        "a-lag-is-forgotten-by-the-next-boot",
+        8,
+        "moe_segments/journal/clock.py",
+        "        return max(0, wall_us - now_us) if self.is_synchronised() else 0",
+        "        return 0 * max(wall_us, now_us)",
+        (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
+    ),
+    Mutant(
+        "a-newer-checkpoint-is-read",
+        4,
+        "moe_segments/core/snapshot.py",
+        "    if not fields.keys() <= _KNOWN[place]:",
+        "    if not fields.keys():",
+        ("tests/pure/test_snapshot.py::test_a_later_version_s_checkpoint_is_refused",),
+    ),
+    Mutant(
         "missed-batches-ignored",
         2,
         _FOLLOWER,
@@ -437,8 +517,8 @@ MUTANTS: Final = (
         "fence-not-asked",
         7,
         _SUBMISSION,
-        "            if not self._governor.may_start(grant):\n",
-        "            if grant is None:\n",
+        "        if not self._governor.may_start(grant):\n",
+        "        if grant is None:\n",
         (f"{_CASES}a_request_that_is_held_up_past_its_fence_does_not_leave",),
     ),
     Mutant(
@@ -493,11 +573,59 @@ MUTANTS: Final = (
     ),
     Mutant(
         "newcomer-overtakes-the-pace",
-        0,
-        "moe_segments/transport.py",
-        "if not self._waiting and self._limiter.has_capacity():",
+        7,
+        _PACE,
+        "if not self._callers and not self._background and self._limiter.has_capacity():",
         "if self._limiter.has_capacity():",
-        ("tests/live/test_transport.py::test_who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it",),
+        (f"{_PACED}who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it",),
+    ),
+    Mutant(
+        "reserved-long-before-it-can-leave",
+        7,
+        "moe_segments/core/pacing.py",
+        "set(callers[room:] + background",
+        "set(background",
+        (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
+    ),
+    Mutant(
+        "late-one-takes-a-slot",
+        7,
+        _PACE,
+        "            if waiter.may_leave():\n",
+        "            if True:\n",
+        (f"{_PACED}a_key_that_is_rejected_stops_the_line_without_a_slot",),
+    ),
+    Mutant(
+        "look-up-goes-before-callers",
+        7,
+        _PACE,
+        "(self._callers or self._background).popleft()",
+        "(self._background or self._callers).popleft()",
+        (f"{_PACED}a_caller_overtakes_a_look_up_that_waits_for_its_turn",),
+    ),
+    Mutant(
+        "look-ups-are-granted-like-callers",
+        7,
+        "moe_segments/core/pacing.py",
+        "background[int(has_spare and not callers) :]",
+        "background[room:]",
+        (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
+    ),
+    Mutant(
+        "cancelled-turn-is-lost",
+        7,
+        _PACE,
+        "                self._hand_on()\n            raise\n",
+        "                pass\n            raise\n",
+        (f"{_PACED}a_turn_given_in_the_moment_of_a_cancellation_is_handed_on",),
+    ),
+    Mutant(
+        "cancelled-place-keeps-its-room",
+        7,
+        _PACE,
+        "        self.give_up()\n\n    def hold",
+        "        pass\n\n    def hold",
+        (f"{_PACED}a_caller_that_is_cancelled_in_the_pace_costs_no_slot",),
     ),
     Mutant(
         "segments-not-found-by-identifier",
@@ -519,88 +647,88 @@ MUTANTS: Final = (
         "answered-before-it-is-durable",
         12,
         "moe_segments/receiver.py",
-        "            await self._inbox.take(follower, token_sha256, *record, body)",
-        '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, *record, body))',
+        "            await self._inbox.take(follower, token_sha256, record, event)",
+        '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, record, event))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
     ),
     Mutant(
         "hash-taken-for-proof",
         117,
-        _PROOF,
-        "if longest <= LONG_BYTES and not differences.any():",
-        "if longest <= LONG_BYTES:",
-        (f"{_TWIN}", f"{_DICT}"),
-    ),
-    Mutant(
-        "rows-told-apart-by-their-beginning-only",
-        117,
-        _PROOF,
-        "begin, size, place = int(starts[at]), int(sizes[at]) + 1, int(places[at])",
-        "begin, size, place = int(starts[at]), LONG_BYTES, int(places[at])",
+        _DUPLICATES,
+        "first_line.setdefault(row, line)",
+        "first_line.setdefault(self._hash(row), line)",
         (f"{_DICT}",),
     ),
     Mutant(
-        "window-takes-no-notice-of-the-one-before",
+        "first-occurrence-taken-for-a-duplicate",
         117,
-        _PROOF,
-        "shown = sorted(shown + self._proved(window, kept, most))[:most]",
-        "shown = (shown + self._proved(window, kept, most))[:most]",
+        _DUPLICATES,
+        "if earlier < line and",
+        "if earlier <= line and",
         (f"{_DICT}",),
     ),
     Mutant(
-        "neighbour-across-slices-forgotten",
+        "blank-row-taken-for-a-value",
         117,
-        _KEYS,
-        "            first = lines[-1:]\n            continue\n",
-        "            continue\n",
+        _DUPLICATES,
+        ' and row.strip(b" \\t"):',
+        ":",
         (f"{_DICT}",),
     ),
     Mutant(
-        "suspects-taken-for-duplicates",
+        "some-suspects-not-examined",
         117,
-        _VALUES,
-        "is_repeat = [first[row] < line for line, row in zip(lines, rows, strict=True)]",
-        "is_repeat = [first[row] < line + 1 for line, row in zip(lines, rows, strict=True)]",
-        (f"{_TWIN}",),
+        _DUPLICATES,
+        "                yield suspects\n                suspects = set()\n",
+        "                suspects = set()\n",
+        (f"{_MANY}",),
     ),
     Mutant(
-        "values-taken-for-proved",
+        "duplicates-in-the-order-of-the-passes",
         117,
-        _VALUES,
-        "            unproved |= values\n",
+        _DUPLICATES,
+        "heapq.merge(*(lines for lines, _ in found))",
+        "[line for lines, _ in found for line in lines]",
+        (f"{_MANY}",),
+    ),
+    Mutant(
+        "first-duplicates-of-the-first-pass-only",
+        117,
+        _DUPLICATES,
+        "first=sorted(one for _, first in found for one in first)[:most]",
+        "first=[one for _, first in found for one in first][:most]",
+        (f"{_MANY}",),
+    ),
+    Mutant(
+        "wrong-row-left-out-of-the-copy",
+        0,
+        _MENDING,
+        "for line in reversed(lines[begin:end]):",
+        "for line in lines[begin:end]:",
+        (f"{_COPY}",),
+    ),
+    Mutant(
+        "rows-of-the-copy-read-from-elsewhere",
+        0,
+        _MENDING,
+        "                self._given_bytes += len(data)\n",
         "",
-        (f"{_DICT}",),
+        (f"{_COPY}",),
     ),
     Mutant(
-        "first-of-a-doubtful-chunk-taken-for-a-duplicate",
-        117,
-        _VALUES,
-        "            firsts.update(self._firsts(values))\n",
-        "            deque(self._firsts(values))\n",
-        (f"{_RULE}many_duplicates_are_told_like_few", f"{_DICT}"),
-    ),
-    Mutant(
-        "mended-blanks-at-both-ends-told-twice",
-        0,
-        "moe_segments/core/mending.py",
-        "leading + trailing - both)",
-        "leading + trailing)",
-        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
-    ),
-    Mutant(
-        "rows-taken-to-be-alike",
-        0,
-        "moe_segments/core/mending.py",
-        "                if len(rows) == number:\n",
-        "                if rows:\n",
-        ("tests/proofs/test_file_cleaning.py::test_rows_mended_together_are_as_each_alone",),
+        "capitals-looked-for-beside-other-faults-only",
+        128,
+        _LOOKS,
+        'b"@" in text and text != text.lower():',
+        "suspects and text != text.lower():",
+        (f"{_TWIN}",),
     ),
     Mutant(
         "blanks-at-both-ends-told-twice",
         106,
         _LOOKS,
-        'rest, leading = leads.subn(b"\\n~", text)',
-        "rest, leading = text, len(leads.findall(text))",
+        "if is_trimmed and text != text.strip",
+        "if text != text.strip",
         (f"{_TWIN}",),
     ),
     Mutant(
@@ -838,6 +966,54 @@ MUTANTS: Final = (
         '    _add_calls(ledger, data.get("calls", {}))',
         "    _add_calls(ledger, {})",
         (_ORACLE,),
+    ),
+    Mutant(
+        "checkpoint-forgets-used-names",
+        0,
+        "moe_segments/core/snapshot.py",
+        '        "names": dict(state.jobs.names),\n',
+        "",
+        ("tests/pure/test_snapshot.py::test_a_used_name_outlives_its_job",),
+    ),
+    Mutant(
+        "own-name-is-anothers",
+        0,
+        _JOBS,
+        "        return None if other == job else other\n",
+        "        return None if other != job else other\n",
+        (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
+    ),
+    Mutant(
+        "conflict-of-filters-uses-the-name",
+        0,
+        _JOBS,
+        'if details.get("existing_cs_name") in (None, name):',
+        "if True:",
+        (f"{_NAMES}filters_that_another_segment_has_leave_the_name_free",),
+    ),
+    Mutant(
+        "used-name-is-not-asked-in-the-journal",
+        0,
+        _ADMISSION,
+        "        if used is not None:\n            return used\n",
+        "",
+        (f"{_NAMES}another_process_hears_of_it_when_it_asks",),
+    ),
+    Mutant(
+        "used-name-waits-its-turn",
+        0,
+        _ADMISSION,
+        " or self._name_used(ask) is not None:",
+        ":",
+        (f"{_NAMES}who_waits_for_quota_hears_of_it_at_once",),
+    ),
+    Mutant(
+        "used-name-is-read-and-published-first",
+        0,
+        "moe_segments/client.py",
+        "        self._refuse_used_name(operation, job.id)\n",
+        "",
+        (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
     ),
     Mutant(
         "read-leaves-a-job",
@@ -1123,12 +1299,22 @@ MUTANTS: Final = (
         _NEEDS_REDIS,
     ),
     Mutant(
-        "a-copy-loses-what-only-the-checkpoint-holds",
+        "a-copy-begins-without-the-state-of-its-source",
         10,
-        "moe_segments/journal/whole.py",
-        "    return [*covered, *([stand_in] if stand_in else []), *rest]",
-        "    return [*covered, *rest]",
-        (f"{_MOVES}a_checkpoint_goes_along_with_what_is_kept_before_it[sqlite-redis-0]",),
+        _MOVING,
+        "    events = (Checkpoint(state), Copied(origins))",
+        "    events = (Copied(origins),)",
+        (f"{_MOVES}all_usage_and_every_job_arrives[sqlite-redis]",),
+        _NEEDS_REDIS,
+    ),
+    Mutant(
+        "a-target-is-open-before-everything-is-there",
+        10,
+        _MOVING,
+        "        await _bar(target, there, there.copying or Copying(place_of(source_url), source.journal_id))\n"
+        "        await _fence",
+        "        await _fence",
+        (f"{_MOVES}a_copy_that_is_stopped_anywhere_starts_again_and_ends_the_same[sqlite-redis-after]",),
         _NEEDS_REDIS,
     ),
     Mutant(

@@ -27,12 +27,12 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "file_calls", "filter_calls", "seeking", "settling", "under_way"),
+            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "settling", "under_way"),
         )
     },
     {
         "receiver": ("receiver", "tokens", "receiver_app", "receiver_asgi", "receiver_inbox"),
-        "governor": ("governor", "quota", "quota_calls", "waiting"),
+        "governor": ("governor", "pace", "quota", "quota_calls", "waiting"),
     },
     {
         "transport": ("transport", "connector"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
+    from moe_segments import Accepted, FileFailed, FileProcessed, JobInfo, SegmentsClient
     from moe_segments.cli.options import Common
-    from moe_segments.client import SegmentsClient
-    from moe_segments.core.jobs import JobRecord
 
-__all__ = ["show_jobs"]
+__all__ = ["show_jobs", "told_acceptance"]
 
-_MICRO: Final = 1_000_000
 _FIGURES: Final = ("rows", "found", "processed", "matched")
 
 
@@ -35,70 +33,79 @@ def show_jobs(job: str | None, run_id: str | None, common: Common) -> int:
 
 async def _show(job: str | None, run_id: str | None, common: Common, _: asyncio.Event) -> int:
     async with open_session(common) as session:
-        client = session.client
-        records = [_record(client, job)] if job is not None else _records(client, run_id)
-        told = [_told(client, record) for record in records]
-        states = [client.job(record.id).state for record in records]
+        jobs = [_one(session.client, job)] if job is not None else await _all(session.client, run_id)
     if common.json:
+        told = [_told(info) for info in jobs]
         output.document(told[0] if job is not None else {"jobs": told})
     elif job is not None:
-        output.show(output.table(("", ""), [(name, _text(value)) for name, value in told[0].items() if value]))
+        output.show(output.table(("", ""), [(name, _text(value)) for name, value in _told(jobs[0]).items() if value]))
     else:
-        _show_table(records, states)
+        _show_table(jobs)
     return EXIT_OK
 
 
-def _record(client: SegmentsClient, job: str) -> JobRecord:
-    record = client.follower.state.jobs.records.get(job)
-    if record is None:
-        raise InputError(f"the journal knows no job {job!r}; without a job, the command lists them all", "job")
-    return record
+def _one(client: SegmentsClient, job: str) -> JobInfo:
+    try:
+        return client.job(job).info
+    except InputError:
+        raise InputError(
+            f"the journal knows no job {job!r}; without a job, the command lists them all", "job"
+        ) from None
 
 
-def _records(client: SegmentsClient, run_id: str | None) -> list[JobRecord]:
-    known = client.follower.state.jobs
-    if run_id is not None and run_id not in known.runs:
-        raise InputError(f"the journal knows no run {run_id!r}; it has {', '.join(known.runs) or 'none'}", "--run")
-    return [record for record in known.records.values() if run_id in (None, record.run)]
+async def _all(client: SegmentsClient, run_id: str | None) -> list[JobInfo]:
+    runs = [known.id async for known in client.runs()] if run_id is not None else []
+    if run_id is not None and run_id not in runs:
+        raise InputError(f"the journal knows no run {run_id!r}; it has {', '.join(runs) or 'none'}", "--run")
+    return [info async for info in client.jobs(run=run_id)]
 
 
-def _told(client: SegmentsClient, record: JobRecord) -> dict[str, object]:
-    row = row_of(record.id, record, client.job(record.id).state).to_json()
+def _told(info: JobInfo) -> dict[str, object]:
+    row = row_of(info).to_json()
     return {
-        "job_id": record.id,
-        "run": record.run,
-        "line": record.line,
-        "state": row["state"],
-        "since": _moment(record.since_us),
-        "attempts": record.attempt,
-        "duplicate_possible": record.duplicate_possible,
-        "operation": {name: value for name, value in record.operation.items() if name != "filters"},  # a digest
-        "accepted": record.accepted,
-        "evidence": None if (found := client.job(record.id).evidence) is None else attrs.asdict(found),
-        "result": record.result,
+        "job_id": info.id,
+        "run": info.run,
+        "line": info.line,
+        "state": info.state,
+        "since": info.since,
+        "attempts": info.attempts,
+        "duplicate_possible": info.duplicate_possible,
+        "operation": dict(info.operation),
+        "accepted": told_acceptance(info.accepted),
+        "evidence": None if info.evidence is None else attrs.asdict(info.evidence),
+        "result": _told_result(info.result),
+        "unreadable": info.unreadable,
         "warning": row["warning"],
         "error": row["error"],
     }
 
 
-def _show_table(records: Sequence[JobRecord], states: Sequence[str]) -> None:
+def told_acceptance(accepted: Accepted | None) -> dict[str, object] | None:
+    """An acceptance as it is told in JSON: what the service did not say is left out."""
+    if accepted is None:
+        return None
+    return {name: value for name, value in attrs.asdict(accepted).items() if value is not None and value != {}}
+
+
+def _told_result(result: FileProcessed | FileFailed | None) -> dict[str, object] | None:
+    if result is None:
+        return None
+    return {name: value for name, value in attrs.asdict(result).items() if value != {}}
+
+
+def _show_table(jobs: Sequence[JobInfo]) -> None:
     columns = ("job", "op", "segment", "state", "since (UTC)", *_FIGURES, "problem")
-    rows = (_cells(record, state) for record, state in zip(records, states, strict=True))
-    output.show(output.table(columns, rows, numbers=_FIGURES))
+    output.show(output.table(columns, (_cells(info) for info in jobs), numbers=_FIGURES))
 
 
-def _cells(record: JobRecord, state: str) -> Sequence[Text | str]:
-    row = row_of(record.id, record, state)
+def _cells(info: JobInfo) -> Sequence[Text | str]:
+    row = row_of(info)
     figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
-    since = f"{_moment(record.since_us):%m-%d %H:%M:%S}"
-    return [row.job_id, row.op, row.name, output.styled_state(state), since, *figures, row.error or ""]
-
-
-def _moment(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / _MICRO, UTC)
+    since = f"{info.since:%m-%d %H:%M:%S}"
+    return [row.job_id, row.op, row.name, output.styled_state(info.state), since, *figures, row.error or ""]
 
 
 def _text(value: object) -> Text:
     if isinstance(value, dict):
-        return Text(", ".join(f"{name} {part}" for name, part in value.items()))
-    return Text(output.clock_time(value) if isinstance(value, datetime) else str(value))
+        return Text(output.clean(", ".join(f"{name} {part}" for name, part in value.items())))
+    return Text(output.clean(output.clock_time(value) if isinstance(value, datetime) else str(value)))

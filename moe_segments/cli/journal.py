@@ -12,30 +12,23 @@ import attrs
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
-from moe_segments.cli.journal_lines import as_json, lines_of
 from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import real_settings
 from moe_segments.errors import InputError
-from moe_segments.journal.checking import CheckReport, check_journal
-from moe_segments.journal.moving import CopyReport, call_off, copy_journal, existing_journal
-from moe_segments.journal.place import place_of
-from moe_segments.journal.whole import whole_log
+from moe_segments.journal import tools
 from moe_segments.settings import is_loopback, state_dir
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
     from pathlib import Path
 
     from moe_segments.cli.options import Common
-    from moe_segments.core.events import Batch
-    from moe_segments.journal import Journal
+    from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
 
 __all__ = ["check", "copy", "log"]
 
 _FROM_ENVIRONMENT: Final = "env:"
-_WATCH_S: Final = 60.0
-_SECOND_US: Final = 1_000_000
+_NAME_WIDTH: Final = 15
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -59,10 +52,10 @@ async def _copy(source: str, target: str, calls_off: bool, common: Common, _: as
     scope, source, witness_dir = _whose(common, source)
     target = _url(target, "TO")
     if calls_off:
-        await call_off(source, target, scope)
+        await tools.call_off(source, target, scope)
         _tell_called_off(source, common)
         return EXIT_OK
-    report = await copy_journal(source, target, scope, state_dir=witness_dir, tell=output.note)
+    report = await tools.copy_journal(source, target, scope, state_dir=witness_dir, tell=output.note)
     if common.json:
         output.document({"scope": scope, **attrs.asdict(report)})
     else:
@@ -74,32 +67,33 @@ async def _copy(source: str, target: str, calls_off: bool, common: Common, _: as
 
 def _tell_called_off(source: str, common: Common) -> None:
     if common.json:
-        output.document({"called_off": True, "journal": place_of(source)})
+        output.document({"called_off": True, "journal": tools.place_of(source)})
     else:
-        output.say(f"called off: the journal goes on at {place_of(source)}")
+        output.say(f"called off: the journal goes on at {tools.place_of(source)}")
 
 
 def _of_copy(report: CopyReport, scope: str) -> str:
     if report.was_complete and not report.late:
-        return f"the journal of {scope} is at {report.to} already, with all of its {report.batches} batches"
+        return f"the journal of {scope} is at {report.to} already, with {report.jobs} jobs"
     if report.was_complete:
         return f"{report.late} batches that were written at the old place since then are at {report.to}, too"
     return (
-        f"the journal of {scope} is at {report.to} now, all {report.batches} batches compared; the old place is closed "
-        "and says so to whoever uses it: give the new URL to every process"
+        f"the journal of {scope} is at {report.to} now, {report.jobs} jobs and all usage compared; the old place is "
+        "closed, says so to whoever uses it and keeps the log: give the new URL to every process"
     )
 
 
 async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
     scope, url, _witness = _whose(common, url)
-    async with existing_journal(url, scope) as journal:
-        report = await check_journal(journal)
+    report = await tools.check(url, scope)
     if common.json:
         output.document(
-            {"journal": place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
+            {"journal": tools.place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
         )
     else:
-        output.say("\n".join((_summary(report, place_of(url), scope), *(f"- {text}" for text in report.problems))))
+        output.say(
+            "\n".join((_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems)))
+        )
     return EXIT_FAILED if report.problems else EXIT_OK
 
 
@@ -114,41 +108,34 @@ def _summary(report: CheckReport, place: str, scope: str) -> str:
 
 async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
     scope, url, _witness = _whose(common, url)
-    since_us = _since_us(since)
-    async with existing_journal(url, scope) as journal:
-        batches = await whole_log(journal)
-        _print((batch for batch in batches if batch.at_us >= since_us), common)
-        if follow:
-            await _follow(journal, batches[-1].version, common, stop)
+    moment = _since(since)
+
+    async def show() -> None:
+        async for entry in tools.read_log(url, scope, since=moment, follow=follow):
+            _show(entry, common)
+
+    await unless_stopped(show(), stop)
     return EXIT_OK
 
 
-async def _follow(journal: Journal, version: int, common: Common, stop: asyncio.Event) -> None:
-    while True:
-        if await unless_stopped(journal.changed(version, _WATCH_S), stop):
-            batches = await journal.read(version)
-            _print(batches, common)
-            version = batches[-1].version if batches else version
+def _show(entry: LogEntry, common: Common) -> None:
+    if common.json:
+        data = attrs.asdict(entry, recurse=False)
+        del data["text"], data["fields"]
+        output.line({**data, **entry.fields})
+        return
+    moment = f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
 
 
-def _print(batches: Iterable[Batch], common: Common) -> None:
-    for batch in batches:
-        if common.json:
-            for data in as_json(batch):
-                output.line(data)
-        else:
-            for text in lines_of(batch):
-                output.say(text)
-
-
-def _since_us(text: str | None) -> int:
-    """The journal time from which on batches are shown.
+def _since(text: str | None) -> datetime | None:
+    """The moment from which on events are shown.
 
     Raises:
         InputError: It is neither a moment nor a span.
     """
     if text is None:
-        return 0
+        return None
     if ago := _AGO.fullmatch(text):
         moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     else:
@@ -159,8 +146,7 @@ def _since_us(text: str | None) -> int:
                 f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
                 "--since",
             ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * _SECOND_US)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _url(text: str, parameter: str) -> str:

@@ -9,20 +9,26 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-import aiohttp
 import attrs
 
-from moe_segments.bulk import EXIT_OK, EXIT_QUOTA, is_under_way, remaining_entries, run_bulk, run_id_for
-from moe_segments.checking import check_files, refuse_local_files
+from moe_segments import JobState
+from moe_segments.bulk import (
+    EXIT_OK,
+    EXIT_QUOTA,
+    is_under_way,
+    refuse_used_names,
+    remaining_entries,
+    run_bulk,
+    run_id_for,
+)
+from moe_segments.checking import check_files, count_rows, refuse_local_files
 from moe_segments.cli import output
 from moe_segments.cli.progress import watching
 from moe_segments.cli.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
-from moe_segments.errors import InputError, JournalError, JournalReplaced, PreflightError
-from moe_segments.manifest import ManifestError, Mistake, read_manifest
-from moe_segments.models import FileOperation, JobState
-from moe_segments.rowcount import count_rows, file_timeouts
+from moe_segments.errors import InputError, JournalError, JournalReplaced
+from moe_segments.manifest import read_manifest
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,11 +37,10 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
+    from moe_segments import PlannedStart, SegmentsClient
     from moe_segments.bulk import BulkReport, BulkRow
     from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.cli.session import Session
-    from moe_segments.client import SegmentsClient
-    from moe_segments.governor import PlannedStart
     from moe_segments.manifest import Entry, Manifest
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
@@ -148,7 +153,7 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
 async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
     """The manifest with the rows of its files known, after all of them were checked."""
     if sending.preflight == "off":
-        return await _counted(client, manifest, remote=False)
+        return await count_rows(client, manifest, remote=False)
     began_s, told = time.monotonic(), False
 
     def on_checked(_: Entry) -> None:
@@ -158,46 +163,6 @@ async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOpti
             output.note(f"checking the files of {manifest.name} before anything is sent")
 
     return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
-
-
-async def _counted(client: SegmentsClient, manifest: Manifest, *, remote: bool) -> Manifest:
-    """The manifest with the rows of its files counted: local ones, and with *remote* those at URLs as well.
-
-    Raises:
-        ManifestError: Files that cannot be read or break a rule: all of them.
-    """
-    entries: list[Entry] = []
-    mistakes: list[Mistake] = []
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
-        for entry in manifest.entries:
-            try:
-                entries.append(await _with_rows(entry, client, session, remote=remote))
-            except PreflightError as error:
-                mistakes.append(Mistake(entry.line, _source_field(entry), error.problem))
-    if mistakes:
-        raise ManifestError(manifest.name, tuple(mistakes))
-    return attrs.evolve(manifest, entries=tuple(entries))
-
-
-async def _with_rows(entry: Entry, client: SegmentsClient, session: aiohttp.ClientSession, *, remote: bool) -> Entry:
-    operation = entry.operation
-    if not isinstance(operation, FileOperation) or operation.rows is not None:
-        return entry
-    source = operation.file or (operation.file_url if remote else None)
-    if source is None:
-        return entry
-    rows = await count_rows(
-        source,
-        session=session,
-        max_bytes=client.limits.file_bytes,
-        timeouts=file_timeouts(client.settings),
-        proxy=client.settings.proxy,
-    )
-    return attrs.evolve(entry, operation=attrs.evolve(operation, rows=rows))
-
-
-def _source_field(entry: Entry) -> str:
-    return "file" if getattr(entry.operation, "file", None) is not None else "file_url"
 
 
 # Showing a run
@@ -253,6 +218,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
         yield "some operations were not sent: the same command tries them again"
     if report.counts.get(JobState.UNKNOWN):
         yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
+    if report.counts.get(JobState.UNREADABLE):
+        yield "some callbacks cannot be read: 'moe-segments jobs JOB' shows what came; look at these segments"
     if report.counts.get(JobState.ACCEPTED) and not session.receives:
         yield (
             "no callback can come here, so how processing ended is not known; "
@@ -269,8 +236,9 @@ async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
     manifest = read_manifest(path)
     async with open_session(common) as session:
         client = session.client
+        refuse_used_names(client, manifest)
         left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
-        left = await unless_stopped(_counted(client, left, remote=True), stop)
+        left = await unless_stopped(count_rows(client, left, remote=True), stop)
         starts = await client.governor.plan(left.operations)
     if common.json:
         planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]

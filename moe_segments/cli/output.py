@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = [
+    "clean",
     "clock_time",
     "document",
     "figure",
@@ -47,6 +48,7 @@ _STYLES: Final[Mapping[str, str]] = {
     "failed": "red",
     "refused": "red",
     "unknown": "bold magenta",
+    "unreadable": "bold magenta",
     "not_sent": "yellow",
     "planned": "dim",
 }
@@ -72,13 +74,13 @@ def line(data: Mapping[str, object]) -> bool:
 
 def say(text: str) -> None:
     """Give a result as it is, unwrapped."""
-    _write(_clean(text) + "\n")
+    _write(clean(text) + "\n")
 
 
 def note(text: str) -> None:
     """Say something that is no result."""
     try:
-        print(_clean(text), file=sys.stderr, flush=True)
+        print(clean(text), file=sys.stderr, flush=True)
     except OSError:  # nobody reads it, or it cannot be written, and there is nowhere to say so
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
@@ -90,7 +92,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbe
     for column in columns:
         drawn.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(_clean(cell)) for cell in row))
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
     return drawn
 
 
@@ -128,7 +130,7 @@ def speaks_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """A text that may come from elsewhere, without anything that a terminal would obey."""
     return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
 

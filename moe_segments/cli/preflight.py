@@ -13,7 +13,6 @@ import attrs
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import run, unless_stopped
-from moe_segments.core.rules import TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT
 from moe_segments.errors import InputError
 from moe_segments.files import check_file, clean_file, split_file
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "preflight_file"]
 
 _SHOWN_AFTER_S: Final = 0.5
-_MENDED_BY_SPLITTING: Final = frozenset({TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT})
 
 
 @attrs.frozen(kw_only=True)
@@ -85,8 +83,7 @@ async def _preflight(file: str, wanted: Wanted, stop: asyncio.Event) -> int:
             stop,
         )
     parts: SplitReport | None = None
-    may_split = {finding.code for finding in report.errors} <= _MENDED_BY_SPLITTING
-    if wanted.split is not None and may_split:
+    if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
             work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
             parts = await unless_stopped(work_of_parts, stop)

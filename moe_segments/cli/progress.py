@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,36 +13,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
+from moe_segments import JobState
 from moe_segments.cli import output
 from moe_segments.cli.quota import wait_s, waiting_sentence, what_it_waits_for
 from moe_segments.errors import JournalError
-from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from moe_segments.client import SegmentsClient
-    from moe_segments.core.jobs import JobRecord
-    from moe_segments.governor import LimitUsage
+    from moe_segments import LimitUsage, RunInfo, SegmentsClient
 
 __all__ = ["watching"]
 
 _EVERY_S: Final = 0.25
 _BAR_CELLS: Final = 16
 _SAME_MOMENT_S: Final = 0.5  # two looks at one release differ by less
-_SETTLED: Final = "settled"  # accepted, and no callback will come
 _WORDS: Final[Mapping[str, str]] = {
     JobState.PLANNED: "waiting",
     JobState.RESERVED: "on its way",
     JobState.ACCEPTED: "being processed",
     JobState.NOT_SENT: "not sent",
-    _SETTLED: "accepted",
+    JobState.UNREADABLE: "with an unreadable callback",
 }
-_ENDED: Final = (*JobState.TERMINAL, _SETTLED)
 
 
 class _Face(Protocol):
-    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None: ...
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None: ...
 
 
 @asynccontextmanager
@@ -67,27 +62,33 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-            face.update(_counts(client, run), None)
+            with contextlib.suppress(JournalError):
+                await _look_once(client, run, face, waits=False)
 
 
 async def _look(client: SegmentsClient, run: str, face: _Face) -> None:
     while True:
         with contextlib.suppress(JournalError):  # the run itself says so, when it matters
-            usage = await client.governor.usage()
-            counts = _counts(client, run)
-            face.update(counts, what_it_waits_for(usage) if counts[JobState.PLANNED] else None)
+            await _look_once(client, run, face, waits=True)
         await asyncio.sleep(_EVERY_S)
 
 
-def _counts(client: SegmentsClient, run: str) -> Counter[str]:
-    jobs = client.follower.state.jobs
-    known = jobs.runs.get(run)
-    records = (jobs.records.get(job) for job in (known.jobs if known else ()))
-    return Counter(_state(record) for record in records if record is not None)
+async def _look_once(client: SegmentsClient, run: str, face: _Face, *, waits: bool) -> None:
+    async for known in client.runs(run=run):
+        waits = waits and known.counts.get(JobState.PLANNED, 0) > 0
+        face.update(known, what_it_waits_for(await client.governor.usage()) if waits else None)
 
 
-def _state(record: JobRecord) -> str:
-    return _SETTLED if record.settled and not record.terminal else record.state
+def _words(run: RunInfo) -> Iterator[str]:
+    """How many jobs are in each state; accepted ones for which no callback comes are not being processed."""
+    counts = dict(run.counts)
+    settled = run.ended - sum(counts.get(state, 0) for state in JobState.TERMINAL)
+    if settled:
+        yield f"{settled} accepted"
+        counts[JobState.ACCEPTED] -= settled
+    for state, number in sorted(counts.items()):
+        if number:
+            yield f"{number} {_WORDS.get(state, state)}"
 
 
 def _progress() -> Progress:
@@ -106,11 +107,10 @@ class _Bar:
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._task = progress, progress.add_task("", total=total)
 
-    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None:
-        told = ", ".join(f"{number} {_WORDS.get(state, state)}" for state, number in sorted(counts.items()))
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
         wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
-        ended = sum(counts.get(state, 0) for state in _ENDED)
-        self._progress.update(self._task, completed=ended, description=told + wait)
+        ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
+        self._progress.update(self._task, completed=ended, description=", ".join(_words(run)) + wait)
 
 
 class _Lines:
@@ -119,10 +119,10 @@ class _Lines:
     def __init__(self) -> None:
         self._told_s = 0.0
 
-    def update(self, counts: Mapping[str, int], full: LimitUsage | None) -> None:
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
         if full is None:
             return
         free_s = time.time() + wait_s(full)
         if abs(free_s - self._told_s) >= _SAME_MOMENT_S:
             self._told_s = free_s
-            output.note(f"{counts.get(JobState.PLANNED, 0)} waiting: {waiting_sentence(full)}")
+            output.note(f"{run.counts.get(JobState.PLANNED, 0)} waiting: {waiting_sentence(full)}")

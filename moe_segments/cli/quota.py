@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from moe_segments import Governor, LimitUsage, SegmentsClient
     from moe_segments.cli.options import Common, Telling
-    from moe_segments.client import SegmentsClient
-    from moe_segments.governor import Governor, LimitUsage
 
 __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
 

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.absent import UNSET
+from moe_segments import UNSET, CreateFilterSegment, UpdateFilterSegment, payload_from_json
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import check_seconds, run, tell, unless_stopped
 from moe_segments.cli.session import open_session
-from moe_segments.core.strict import Mismatch, json_value
 from moe_segments.errors import InputError
-from moe_segments.models import CreateFilterSegment, UpdateFilterSegment
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from moe_segments import FilterOperation, Segment
     from moe_segments.cli.options import Common
-    from moe_segments.models import FilterOperation, Segment
 
 __all__ = ["create_filter", "get_one", "list_all", "update_filter"]
 
@@ -118,30 +116,10 @@ def _payload(source: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror or error}", "--filters") from None
     try:
-        value = json_value(raw)
-    except Mismatch as mismatch:
-        problem = str(mismatch).removesuffix(" @ $")
-        raise InputError(f"{where}: {problem}{_where_broken(raw)}", "--filters") from None
-    if isinstance(value, dict) and "included_filters" in value:
-        return value
-    if isinstance(value, list):
-        return {"included_filters": {"filter_operator": "and", "filters": value}}
-    if isinstance(value, dict) and "filters" in value and "filter_type" not in value:
-        return {"included_filters": value}
-    if isinstance(value, dict) and "filter_type" in value:
-        return {"included_filters": {"filter_operator": "and", "filters": [value]}}
-    raise InputError(f"{where} holds no filters: give a filter, a list, a group or a whole payload", "--filters")
-
-
-def _where_broken(raw: bytes) -> str:
-    """Where a text stops being JSON, and why; nothing where that is not what is wrong with it."""
-    try:
-        json.loads(raw)
-    except json.JSONDecodeError as error:
-        return f", line {error.lineno}, column {error.colno}: {error.msg}"
-    except (ValueError, RecursionError):
-        pass
-    return ""
+        return payload_from_json(raw)
+    except InputError as error:
+        separator = " " if error.problem.startswith("holds") else ": "
+        raise InputError(f"{where}{separator}{error.problem}", "--filters") from None
 
 
 def _read(path: Path) -> bytes:

@@ -7,12 +7,12 @@ import tempfile
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
+from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import open_sandbox, real_settings
 from moe_segments.errors import InputError
-from moe_segments.receiver import CallbackReceiver
 from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,20 +13,17 @@ from urllib.parse import urlsplit
 import aiohttp
 import attrs
 
+from moe_segments import CallbackReceiver, QuotaLimits, SegmentsClient
 from moe_segments.cli.options import Receiving, Sending
-from moe_segments.client import SegmentsClient
 from moe_segments.errors import InputError
-from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
-from moe_segments.limits import QuotaLimits
-from moe_segments.receiver import CallbackReceiver, new_token
+from moe_segments.journal.tools import origin_of
 from moe_segments.settings import Settings, from_environment, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from moe_segments import Credentials
     from moe_segments.cli.options import Common
-    from moe_segments.models import Credentials
     from moe_segments.sandbox import Sandbox
 
 __all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings"]
@@ -172,22 +170,8 @@ async def _port_of(journal: str) -> int:
     """The port of the sandbox that this journal was kept for, since a journal belongs to one address; else any."""
     from moe_segments.sandbox import DEMO_CREDENTIALS
 
-    if not _may_know(journal):
-        return 0
-    follower = Follower(open_journal(journal, DEMO_CREDENTIALS.scope), QuotaLimits())
-    try:
-        await follower.open()
-        opened = follower.state.opened
-    finally:
-        await follower.close()
-    return (urlsplit(opened.origin).port or 0) if opened else 0
-
-
-def _may_know(journal: str) -> bool:
-    """Whether there may be something in it already."""
-    if journal.startswith("sqlite:///"):
-        return Path(journal.removeprefix("sqlite:///")).expanduser().is_file()
-    return _lasts(journal)
+    origin = await origin_of(journal, DEMO_CREDENTIALS.scope)
+    return (urlsplit(origin).port or 0) if origin else 0
 
 
 async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
@@ -230,7 +214,7 @@ async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CHECK_S), trust_env=False) as session,
-            session.get(receiver.url_for(scope, new_token()), allow_redirects=False) as response,
+            session.get(receiver.url_for(scope, secrets.token_urlsafe()), allow_redirects=False) as response,
         ):
             problem = "" if response.status == _NOT_POST else f"something else answers, HTTP {response.status}"
     except (aiohttp.ClientError, OSError) as error:

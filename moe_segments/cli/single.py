@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.bulk import check_key, row_of
-from moe_segments.cli import output
-from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
-from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
-from moe_segments.cli.session import open_session
-from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
-from moe_segments.models import (
+from moe_segments import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
@@ -22,17 +16,22 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
+from moe_segments.bulk import check_key, row_of
+from moe_segments.cli import output
+from moe_segments.cli.jobs import told_acceptance
+from moe_segments.cli.quota import waiting_sentence, what_it_waits_for
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
+    from moe_segments import Job, Operation, SegmentsClient
     from moe_segments.bulk import BulkRow
     from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
     from moe_segments.cli.session import Session
-    from moe_segments.client import SegmentsClient
-    from moe_segments.job import Job
-    from moe_segments.models import Operation
 
 __all__ = ["submit_file", "submit_plain"]
 
@@ -79,9 +78,9 @@ async def _submit(
         if isinstance(operation, FileOperation):
             await unless_stopped(check_key(session.client, operation.name), stop)
         job, error = await _followed(session, operation, waiting, stop)
-        record = job.record
-        row = row_of(job.id, record, job.state, error)
-        _show(row, dict(record.accepted or {}), common)
+        info = job.info
+        row = row_of(info, error)
+        _show(row, told_acceptance(info.accepted) or {}, common)
         return row.exit_code
 
 
@@ -107,19 +106,26 @@ async def _followed(
         output.note(waiting_sentence(full))
     try:
         job = await unless_stopped(client.submit(operation, max_wait_s=waiting.max_wait, job_id=job_id), stop)
-        if session.receives and job.record.awaits_callback:
+        if session.receives and job.info.awaits_callback:
             await unless_stopped(job.result(_timeout_s(session, waiting)), stop)
     except Stopped:
         output.note(f"stopping; what was sent is job {job_id}" if session.lasts else "stopping")
         raise
     except MoeSegmentsError as error:
-        if job_id not in client.follower.state.jobs.records:
+        if not _is_known(client, job_id):
             if isinstance(error, PreflightError) and error.report is not None:
                 output.note(error.report.as_text(mask=True))  # what is said here may be kept in a log
             raise
         output.note(f"moe-segments: {error}")
         return client.job(job_id), error
     return job, None
+
+
+def _is_known(client: SegmentsClient, job_id: str) -> bool:
+    try:
+        return client.job(job_id).info.id == job_id
+    except InputError:
+        return False
 
 
 def _timeout_s(session: Session, waiting: Waiting) -> float:

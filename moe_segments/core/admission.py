@@ -35,7 +35,22 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Admitted", "Ask", "Busy", "KeyBad", "Known", "Later", "TooLarge", "Verdict", "admit", "cost_of", "passed"]
+__all__ = [
+    "Admitted",
+    "Ask",
+    "Busy",
+    "KeyBad",
+    "Known",
+    "Later",
+    "NameUsed",
+    "Paced",
+    "TooLarge",
+    "Verdict",
+    "admit",
+    "cost_of",
+    "name_used",
+    "passed",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -119,11 +134,29 @@ class KeyBad:
 
 
 @attrs.frozen
+class NameUsed:
+    """It is a create, and its name is used up.
+
+    Attributes:
+        job: The job that shows it.
+        cs_id: The identifier of the segment that has the name; None where that is not known.
+    """
+
+    job: str
+    cs_id: str | None
+
+
+@attrs.frozen
 class Known:
     """The journal knows this job already, and it is not to be sent (again)."""
 
 
-Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | Known
+@attrs.frozen
+class Paced:
+    """Its quotas have room; it waits for the pace, without a reservation. See `core.pacing`."""
+
+
+Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | NameUsed | Known | Paced
 _LAST_MOMENT_US: Final = 2**62
 
 
@@ -190,6 +223,16 @@ def admit(
     return verdicts
 
 
+def name_used(state: WorkspaceState, op: object, name: object, job: str) -> NameUsed | None:
+    """Return what shows that the name of a segment to create is used up; None where nothing does."""
+    used_by = state.jobs.name_used_by(op, name, job)
+    if used_by is None:
+        return None
+    record = state.jobs.records.get(used_by)  # forgotten after 90 days, the name is not
+    cs_id = ((record and record.accepted) or {}).get("cs_id")
+    return NameUsed(used_by, None if cs_id is None else str(cs_id))
+
+
 def passed(asks: Sequence[Ask], verdicts: Sequence[Verdict]) -> dict[int, Ask]:
     """By position, the asks that others passed, as they are to be put the next time: knowing which rows did."""
     behind: tuple[str, ...] = ()
@@ -236,8 +279,9 @@ class _Line:
     def still_waiting(self, ask: Ask) -> Later | None:
         """The verdict of the one ahead that asks for the same, if there is one that waits."""
         later = self._later.get(ask.cost)
-        if later is not None:
-            self._unlooked.append(ask)
+        if later is None or self._name_used(ask) is not None:
+            return None
+        self._unlooked.append(ask)
         return later
 
     def verdict(self, ask: Ask) -> Verdict:
@@ -248,6 +292,9 @@ class _Line:
                 return KeyBad(status)
         if not state.jobs.may_send(ask.job, retry_unknown=ask.retry_unknown, now_us=self._now_us):
             return Known()
+        used = self._name_used(ask)
+        if used is not None:
+            return used
         busy = self._busy(ask)
         if busy is not None:
             return busy
@@ -255,6 +302,9 @@ class _Line:
         if isinstance(verdict, Later):
             self._claimed.update(dict.fromkeys(ask.keys, ask.job))
         return verdict
+
+    def _name_used(self, ask: Ask) -> NameUsed | None:
+        return name_used(self._state, ask.operation.get("op"), ask.operation.get("name"), ask.job)
 
     def _busy(self, ask: Ask) -> Busy | None:
         jobs = self._state.jobs

@@ -16,7 +16,7 @@ from moe_segments.core.formats import HEAD_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CHUNK_BYTES", "LONGEST_ROW_BYTES", "Chunk", "Chunker", "LongRow", "between_feeds", "spans_around"]
+__all__ = ["CHUNK_BYTES", "LONGEST_ROW_BYTES", "Chunk", "Chunker", "LongRow", "between_feeds"]
 
 CHUNK_BYTES: Final = 98_304  # what is made of so much comes from memory that is at hand, not from fresh pages
 LONGEST_ROW_BYTES: Final = 4_096
@@ -59,27 +59,6 @@ def between_feeds(rows: bytes) -> bytes:
     """Rows of a source as a chunk's text: between line feeds, a carriage return before one left out."""
     text = b"\n" + rows if rows.endswith(b"\n") else b"\n" + rows + b"\n"
     return text.replace(b"\r\n", b"\n") if b"\r" in text else text
-
-
-def spans_around(text: bytes, minded: bytes) -> list[tuple[int, int]]:
-    """Where the rows of a chunk's text are that hold one of some bytes.
-
-    Args:
-        text: See `Chunk`.
-        minded: The bytes, each at least once.
-
-    Returns:
-        Begin and end of each row, the line feeds left out, ascending. Made for few rows: each costs a search.
-    """
-    spans: set[tuple[int, int]] = set()
-    for value in set(minded):
-        byte = bytes((value,))
-        at = text.find(byte)
-        while at >= 0:
-            end = text.find(b"\n", at)
-            spans.add((text.rfind(b"\n", 0, at) + 1, end))
-            at = text.find(byte, end)
-    return sorted(spans)
 
 
 class Chunker:

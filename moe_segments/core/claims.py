@@ -76,11 +76,6 @@ class Claims:
             if claim.until_us > now_us:
                 yield other, claim
 
-    def postpone(self, by_us: int) -> None:
-        """Let every claim stand so much longer."""
-        for claim in self.live.values():
-            claim.until_us += by_us
-
     def prune(self, now_us: int, rows: Collection[str]) -> None:
         """Drop claims that have lapsed, and rows that have ended."""
         self.live = {job: claim for job, claim in self.live.items() if claim.until_us > now_us}

@@ -4,7 +4,8 @@ Events are facts in the order the journal gave them. They carry no time of their
 in integer microseconds of the journal's clock. An event holds no secret: no key, no callback token (only its
 SHA-256), no query of a URL, no e-mail address, no value of a file.
 
-On disk a batch is a JSON list of `[name, {field: value}]`; a field that has its default is left out.
+On disk a batch is a JSON list of `[name, {field: value}]`; a field that has its default is left out. The parts of a
+checkpoint follow it, each after a record separator (RFC 7464), which stands in no JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import attrs
 from moe_segments.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "ActiveObserved",
@@ -48,6 +49,7 @@ __all__ = [
     "Unknown",
     "decode",
     "encode",
+    "joined",
     "row_of",
 ]
 
@@ -223,6 +225,7 @@ class Unknown:
         attempt: The send.
         reason: What happened.
         status: The HTTP status where there was one.
+        error: title, description, request_id and details of the answer where there was one.
     """
 
     name: ClassVar[str] = "unknown"
@@ -230,6 +233,7 @@ class Unknown:
     attempt: int
     reason: str
     status: int | None = None
+    error: Mapping[str, object] | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen
@@ -273,7 +277,7 @@ class CallbackReceived:
         attempt: The send.
         digest: SHA-256 of the body, hex: the same body twice is one callback.
         outcome: "processed", "failed" or "unparsed".
-        body: The decoded fields; for "unparsed" the text as it came under `raw`.
+        body: The decoded fields; for "unparsed" `reason`, and under `raw` the text as it came. Without secrets.
         values_found: Rows the service found, where it said so.
     """
 
@@ -415,7 +419,7 @@ class Stayed:
 
 @attrs.frozen
 class Copying:
-    """What follows is carried over from another log; nothing is decided here before `Copied`.
+    """The start of a migration from another log; nothing is decided before `Copied`.
 
     Attributes:
         place: Where that log is, as it may be shown.
@@ -433,7 +437,7 @@ class Copied:
 
     Attributes:
         origins: The logs that this one stands for, by identity, with the last version that was carried over.
-        postponed_us: How much earlier the other log's clock may be: what it held ends so much later here.
+        postponed_us: How much later everything before it ends; earlier versions of this package set it.
     """
 
     name: ClassVar[str] = "copied"
@@ -446,11 +450,13 @@ class Checkpoint:
     """The folded state up to this version; what came before may be gone.
 
     Attributes:
-        state: JSON-ready state, see `core.state.WorkspaceState.snapshot`.
+        state: JSON-ready state, see `core.snapshot`.
+        parts: Its long lists as JSON texts of bounded length, so that each is read in a moment.
     """
 
     name: ClassVar[str] = "checkpoint"
     state: Mapping[str, object] = attrs.field(hash=False)
+    parts: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 Event: TypeAlias = (
@@ -498,6 +504,12 @@ class Batch:
     events: tuple[Event, ...]
 
 
+def joined(before: Sequence[Batch], more: Sequence[Batch]) -> Sequence[Batch]:
+    """Return what was read, and what was read after it; a checkpoint in *more* that jumps stands for all before it."""
+    jumps = bool(more) and bool(before) and more[0].version != before[-1].version + 1
+    return more if jumps or not before else [*before, *more]
+
+
 _EVENTS: Final[Mapping[str, type[Event]]] = {
     kind.name: kind
     for kind in (
@@ -527,37 +539,50 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         Checkpoint,
     )
 }
-_DEFAULTS: Final = {
-    kind: tuple((field.name, field.default) for field in attrs.fields(kind)) for kind in _EVENTS.values()
+_PARTS: Final = "parts"  # of a checkpoint, which are no field of the line
+_FIELDS: Final = {
+    kind: {field.name: field.default for field in attrs.fields(kind) if field.name != _PARTS}
+    for kind in _EVENTS.values()
 }
 
 
+_SEPARATOR: Final = "\x1e"
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
 
 
 def encode(events: Sequence[Event]) -> str:
-    """Events as one line of JSON."""
-    return _ENCODER.encode([[event.name, _fields(event)] for event in events])
+    """Return events as one line of JSON; a checkpoint, which stands alone, with its parts behind it."""
+    line = _ENCODER.encode([[event.name, _fields(event)] for event in events])
+    parts = [part for event in events if isinstance(event, Checkpoint) for part in event.parts]
+    return _SEPARATOR.join((line, *parts)) if parts else line
 
 
 def decode(text: str) -> tuple[Event, ...]:
-    """Events from what `encode` wrote.
+    """Return the events that `encode` wrote.
 
     Raises:
         JournalError: The text is damaged, or was written by a newer version of this package.
     """
+    line, *parts = text.split(_SEPARATOR)
     try:
-        return tuple(_event(name, fields) for name, fields in json.loads(text))
-    except (ValueError, TypeError, AttributeError) as error:
+        events = tuple(_event(name, fields) for name, fields in json.loads(line))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise JournalError(
             "the journal holds an entry this version cannot read; it is damaged, or was written by a newer "
             f"moe_segments: upgrade, or restore the file ({type(error).__name__})"
         ) from None
+    return (_with_parts(events, tuple(parts)),) if parts else events
+
+
+def _with_parts(events: Sequence[Event], parts: tuple[str, ...]) -> Checkpoint:
+    if len(events) != 1 or not isinstance(events[0], Checkpoint):
+        raise JournalError("the journal holds an entry with parts that is no checkpoint; it is damaged: restore it")
+    return attrs.evolve(events[0], parts=parts)
 
 
 def _fields(event: Event) -> dict[str, object]:
-    defaults = _DEFAULTS[type(event)]
-    return {name: value for name, default in defaults if (value := getattr(event, name)) != default}
+    fields = _FIELDS[type(event)]
+    return {name: value for name, default in fields.items() if (value := getattr(event, name)) != default}
 
 
 def _event(name: str, fields: dict[str, object]) -> Event:
@@ -566,6 +591,16 @@ def _event(name: str, fields: dict[str, object]) -> Event:
         raise JournalError(
             f"the journal holds a {name!r} entry, which this version does not know: upgrade moe_segments"
         )
+    known = _FIELDS[kind]
+    if not fields.keys() <= known.keys():
+        raise JournalError(
+            f"the journal holds a {name!r} entry with {_names(fields.keys() - known.keys())}, which this version does "
+            "not know: upgrade moe_segments"
+        )
     if kind is Reserved:
         fields["keys"] = tuple(fields.get("keys", ()))  # type: ignore[arg-type]  # a JSON list of text
     return kind(**fields)  # type: ignore[arg-type]  # checked by the constructor's own names
+
+
+def _names(fields: Iterable[str]) -> str:
+    return ", ".join(repr(field) for field in sorted(fields))

@@ -185,13 +185,6 @@ class ActiveSegments:
         """The last `advance` was to a time that no later one comes before."""
         self._expired.clear()
 
-    def postpone(self, by_us: int) -> None:
-        """Let everything end so much later."""
-        self.full_until_us += by_us * bool(self.full_until_us)
-        self._ends = []
-        for row in self.leases:
-            self.later(row, by_us)
-
     def fits_at_us(self, over: int, now_us: int) -> int | None:
         """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
         if self.used - over < 0:

@@ -9,7 +9,7 @@ Times are integer microseconds of the journal's clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import attrs
 
@@ -28,6 +28,7 @@ from moe_segments.core.events import (
 )
 from moe_segments.fields import url_without_query
 from moe_segments.models import (
+    CreateFileSegment,
     CreateFilterSegment,
     FileOperation,
     FilterOperation,
@@ -45,9 +46,13 @@ __all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
 
 _BESIDE: Final = frozenset({"op", "checked", "filters"})  # what `remembered` keeps that is no field of an operation
 READS: Final = ("list", "get")
+CREATES: Final = (CreateFileSegment.op, CreateFilterSegment.op)
+_NAMING: Final = (*CREATES, UpdateFilterSegment.op)  # after these a segment has the name
 KEEP_DAYS: Final = 90  # how long a finished job is remembered
+_CONFLICT: Final = 409
 _TOO_MANY: Final = 429
 _SECOND_US: Final = 1_000_000
+_RAW_CHARS: Final = 4_096  # of a callback that cannot be read; its batch holds all of it
 _KINDS: Final[Mapping[str, type[Operation | FilterOperation]]] = {
     kind.op: kind for kind in (*get_args(Operation), *get_args(FilterOperation))
 }
@@ -101,7 +106,7 @@ class JobRecord:
         owner: The process that sends.
         status: The last HTTP status, or the callback's.
         accepted: message, success, cs_name, cs_id.
-        error: title, description, request_id, details of a refusal.
+        error: title, description, request_id, details of a refusal, or of a 5xx that left the outcome unknown.
         result: The terminal callback's fields.
         reason: Why it is unknown or was not sent.
         run: The bulk run it belongs to.
@@ -110,6 +115,7 @@ class JobRecord:
         digest: The terminal callback's digest.
         conflicts: Later callbacks that said something else.
         unparsed: A callback came that could not be read.
+        unread: Why the last such callback could not be read, and the beginning of it: `reason`, `raw`.
         adopted: The service's list showed its segment.
         adopted_created: When the service created the segment that was found, ISO 8601.
     """
@@ -135,6 +141,7 @@ class JobRecord:
     digest: str | None = None
     conflicts: int = 0
     unparsed: bool = False
+    unread: Mapping[str, object] | None = None
     adopted: bool = False
     adopted_created: str | None = None
 
@@ -148,11 +155,23 @@ class JobRecord:
         """Terminal, or accepted with no callback to wait for."""
         return self.terminal or (self.state == JobState.ACCEPTED and not self.awaits_callback)
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the only callback that came cannot be read."""
+        return self.unparsed and self.state in (JobState.RESERVED, JobState.ACCEPTED, JobState.UNKNOWN)
+
+    @property
+    def unreadable_reason(self) -> str:
+        """Why the callback cannot be read."""
+        return str((self.unread or {}).get("reason") or "it is not as documented")
+
     def state_at(self, now_us: int) -> str:
         """Its state at a time: a send without news is unknown once its attempt must be over."""
-        if self.state == JobState.RESERVED and now_us >= self.doubt_us:
-            return JobState.UNKNOWN
-        return self.state
+        if self.state == JobState.RESERVED and now_us < self.doubt_us:
+            return JobState.RESERVED
+        if self.is_unreadable:
+            return JobState.UNREADABLE
+        return JobState.UNKNOWN if self.state == JobState.RESERVED else self.state
 
     def may_have_worked_at(self, now_us: int) -> bool:
         """Whether a send of it so far may have worked, at a time at which it is to be sent once more."""
@@ -179,7 +198,11 @@ class Run:
 
 
 class Jobs:
-    """Every job of one journal."""
+    """Every job of one journal.
+
+    Attributes:
+        names: By name of a segment, the job that shows that it is used up. Never forgotten.
+    """
 
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
@@ -189,6 +212,7 @@ class Jobs:
         self.last_sent: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
         self.aliases: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self._late_us = round(limits.count_late_s * _SECOND_US)
         self._allowance_us = round(limits.processing_allowance_s * _SECOND_US)
 
@@ -224,6 +248,31 @@ class Jobs:
             return True
         return key not in record.keys and last.doubt_us < record.doubt_us
 
+    def name_used_by(self, op: object, name: object, job: str) -> str | None:
+        """Return the other job that shows that the name is used up; None for a free name, and for what creates nothing.
+
+        Args:
+            op: The operation's `op`.
+            name: Its segment's name.
+            job: Its own job.
+        """
+        if op not in CREATES or not isinstance(name, str):
+            return None
+        other = self.names.get(name)
+        return None if other == job else other
+
+    def learn_name(self, record: JobRecord) -> None:
+        """Keep the name of a segment that was created, or that the service said exists."""
+        name = record.operation.get("name")
+        if record.operation.get("op") not in _NAMING or not isinstance(name, str):
+            return
+        if record.accepted is not None or record.result is not None:
+            self.names[name] = record.id
+        elif record.state == JobState.REFUSED and record.status == _CONFLICT:
+            details: Any = (record.error or {}).get("details") or {}  # JSON
+            if details.get("existing_cs_name") in (None, name):  # else the filters are another segment's, not the name
+                self.names.setdefault(name, record.id)
+
     def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
         """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
         for key in keys:
@@ -242,14 +291,17 @@ class Jobs:
                 self._never_sent(event, at_us)
             case Answered():
                 self._answered(event, at_us)
+                self._learn_name(event)
             case Unknown():
                 self._unknown(event, at_us)
             case OwnerGone():
                 self._owner_gone(event, at_us)
             case CallbackReceived():
                 self._callback(event, at_us)
+                self._learn_name(event)
             case Adopted():
                 self._adopted(event, at_us)
+                self._learn_name(event)
             case Planned():
                 self._planned(event, at_us)
             case RunStarted():
@@ -273,6 +325,7 @@ class Jobs:
         record.awaits_callback = event.token_sha256 is not None
         record.busy_until_us = lease_us + (self._allowance_us if record.awaits_callback else 0)
         record.duplicate_possible = event.duplicate_possible
+        record.unparsed, record.unread = False, None  # of an earlier send
         if event.token_sha256 is not None:
             self.tokens[event.token_sha256] = (event.job, event.attempt)
         for key in event.keys:
@@ -334,7 +387,7 @@ class Jobs:
         record = self._current(event)
         if record is None or record.terminal:
             return
-        record.status = event.status
+        record.status, record.error = event.status, event.error
         self._doubt(record, event.reason, at_us)
 
     def _doubt(self, record: JobRecord, reason: str, at_us: int) -> None:
@@ -366,6 +419,8 @@ class Jobs:
             return
         if event.outcome == "unparsed":
             record.unparsed = True
+            reason, raw = event.body.get("reason"), str(event.body.get("raw") or "")
+            record.unread = {"reason": reason, "raw": raw if len(raw) <= _RAW_CHARS else f"{raw[:_RAW_CHARS]}…"}
             return
         self._enter(record, JobState.PROCESSED if event.outcome == "processed" else JobState.FAILED, at_us)
         record.result, record.digest = event.body, event.digest
@@ -375,6 +430,11 @@ class Jobs:
         """The job, if the event is about its last send."""
         record = self.records.get(event.job)
         return record if record is not None and record.attempt == event.attempt else None
+
+    def _learn_name(self, event: Answered | CallbackReceived | Adopted) -> None:
+        record = self.records.get(event.job)
+        if record is not None:
+            self.learn_name(record)
 
     def _enter(self, record: JobRecord, state: str, at_us: int) -> None:
         record.state, record.since_us = state, at_us
@@ -393,16 +453,10 @@ class Jobs:
             key = f"id:{cs_id}"
             self.aliases[str(name)], self.aliases[key] = key, str(name)
 
-    def postpone(self, by_us: int) -> None:
-        """Let what is expected of every job be expected so much later."""
-        for record in self.records.values():
-            record.busy_until_us += by_us * bool(record.busy_until_us)
-            record.doubt_us += by_us * bool(record.doubt_us)
-
     # Remembering
 
     def prune(self, now_us: int) -> None:
-        """Forget jobs that ended more than 90 days ago, with their tokens and runs."""
+        """Forget jobs that ended more than 90 days ago, with their tokens and runs. The names stay."""
         oldest_us = now_us - KEEP_DAYS * 86_400 * _SECOND_US
         gone = {job for job, record in self.records.items() if record.settled and record.since_us < oldest_us}
         if not gone:

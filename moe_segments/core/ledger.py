@@ -16,8 +16,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from moe_segments import limits as documented
 from moe_segments.core.decisions import Cost, Decision, Granted, LimitState, Never, Unit, Wait
 from moe_segments.core.events import (
@@ -177,7 +175,7 @@ class Ledger(Quotas):
     def _callback(self, event: CallbackReceived, at_us: int) -> None:
         row_id = _row_of(event)
         row = self.rows.get(row_id)
-        if row is None:
+        if row is None or event.outcome == "unparsed":  # which may be about anything, so nothing ends by it
             return
         # The file was processed, so the operation was counted before now, whatever we had to assume until here.
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
@@ -186,9 +184,8 @@ class Ledger(Quotas):
             self.users.release(row.users)
         elif row.users:
             self.users.settle(row.users, at_us, self._rows_found(row.users.weight, event.values_found))
-        if event.outcome != "unparsed":
-            self.active.confirm(row_id, _plus(at_us, row.life_us))
-            del self.rows[row_id]
+        self.active.confirm(row_id, _plus(at_us, row.life_us))
+        del self.rows[row_id]
 
     def _rows_found(self, declared: int, found: int | None) -> int:
         if found is None or (found < declared and not self.limits.callback_lowers_users):
@@ -240,21 +237,6 @@ class Ledger(Quotas):
         self.quarantine = None
         for window in self.all_windows():
             window.quarantined_until_us = 0
-
-    def postpone(self, by_us: int) -> None:
-        """Let everything end so much later: it was stamped by a clock that is so much behind this log's."""
-        tapes = (*self.tapes, *(pool.tape for pool in self.distinct_pools))
-        held = {hold: None for tape in tapes for hold in tape.holds}
-        for row in self.rows.values():
-            held |= dict.fromkeys(holds_of(row))
-        for hold in held:
-            hold.postpone(by_us)
-        for tape in tapes:
-            tape.postpone(by_us)
-        for row in self.rows.values():
-            row.reserved_us += by_us
-        self.active.postpone(by_us)
-        self.external = [attrs.evolve(usage, at_us=usage.at_us + by_us) for usage in self.external]
 
     def kept_as(self, limit: str) -> str:
         """The name under which a limit of calls is kept here: another process may not have shared its pool."""

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final
 
 from moe_segments.core import rules
 from moe_segments.core.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
+from moe_segments.core.duplicates import DuplicateFinder
 from moe_segments.core.formats import HEAD_BYTES, foreign_format
-from moe_segments.core.looks import Looker
-from moe_segments.core.repeats import FAST_FROM_ROWS, Repeats
+from moe_segments.core.looks import RowScanner
 from moe_segments.core.report import Finding, PreflightReport
 from moe_segments.core.tally import Tally
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from moe_segments.core.chunks import LongRow
-    from moe_segments.core.seen import Reread
+    from moe_segments.core.duplicates import Reread
 
 __all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
 
@@ -42,48 +42,38 @@ class Preflight:
     def __init__(
         self,
         *,
+        reread: Reread,
         source: str = "the file",
         attribute_name: str | None = None,
         attribute_type: str = "string",
         strict: bool = False,
         limits: QuotaLimits | None = None,
         findings_per_rule: int = FINDINGS_PER_RULE,
-        reread: Reread | None = None,
-        expected_bytes: int | None = None,
         rows_checked_most: int = ROWS_CHECKED_MOST,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
         chunk_bytes: int = CHUNK_BYTES,
-        fast_from_rows: int | None = FAST_FROM_ROWS,
-        key_bits: int | None = None,
     ) -> None:
         """Begin.
 
         Args:
+            reread: Returns bytes of the source once more, by offset and size.
             source: What the report calls the file.
             attribute_name: A row equal to it is a header.
             attribute_type: "double" wants numbers; "string" takes any value.
             strict: Special characters are errors.
             limits: Largest file and users a day; the documented ones by default.
             findings_per_rule: How many findings of each rule are kept; all are counted.
-            reread: Gives bytes of the source once more, by offset and size. Without it a duplicate is told without the
-                line of the first occurrence.
-            expected_bytes: How large the file will be, where that is known.
             rows_checked_most: After so many rows the rest is counted and not looked at.
             longest_row_bytes: A row that is longer is told and not looked at.
             chunk_bytes: How many bytes are looked at at a time.
-            fast_from_rows: From how many rows on numpy is used, where it is installed and *reread* is given; None:
-                never.
-            key_bits: How much of a hash is kept; only to test that it does not matter.
         """
         self._source, self._limits, self._most = source, limits or QuotaLimits(), findings_per_rule
         self._rows_most = rows_checked_most
         self._tally = Tally(findings_per_rule, strict=strict)
-        self._looker = Looker(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
+        self._scanner = RowScanner(self._tally, attribute_name=attribute_name, is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
         self._chunk_bytes = chunk_bytes
-        self._repeats = Repeats(
-            reread=reread, expected_bytes=expected_bytes, fast_from_rows=fast_from_rows, key_bits=key_bits
-        )
+        self._duplicates = DuplicateFinder(reread)
         self._sha256 = hashlib.sha256()
         self._head = b""
         self._foreign: tuple[str, str] | None = None
@@ -115,13 +105,15 @@ class Preflight:
             whole: What else is to be told of the file: code and message.
         """
         self._take(self._chunker.finish())
-        duplicates = self._repeats.finish(self._most)
-        if duplicates.lines:
-            self._tally.add(rules.DUPLICATE, len(duplicates.lines), duplicates.first)
+        duplicates = self._duplicates.finish(self._most)
+        for line, row, first_line in duplicates.first:
+            self._tally.add(rules.DUPLICATE, line, row, other_line=first_line)
+        if more := len(duplicates.lines) - len(duplicates.first):
+            self._tally.count(rules.DUPLICATE, more)
         distinct = self._rows - self._left_out - self._tally.counts.get(rules.EMPTY_ROW, 0) - len(duplicates.lines)
         self._whole_file(distinct)
         for code, message in whole:
-            self._tally.whole(code, message)
+            self._tally.add(code, message=message)
         findings = self._tally.findings()
         return PreflightReport(
             source=self._source,
@@ -133,13 +125,6 @@ class Preflight:
             findings=findings,
             counts={code: self._tally.counts[code] for code in sorted(self._tally.counts)},
         )
-
-    def let_go(self) -> Iterator[None]:
-        """Forget everything, about a millisecond's worth at each step; after `finish`.
-
-        Between two steps other threads, such as an event loop's, can have their turn.
-        """
-        return self._repeats.let_go()
 
     def _take(self, pieces: Iterable[Chunk | LongRow]) -> None:
         for piece in pieces:
@@ -157,18 +142,18 @@ class Preflight:
 
     def _take_chunk(self, chunk: Chunk) -> None:
         first_line = self._rows + 1
-        blank = self._looker.look(chunk.text, first_line)
+        rows = chunk.text[1:-1].split(b"\n")
+        self._scanner.scan(chunk.text, rows, first_line)
         if chunk.crlf:
-            told = () if chunk.first_crlf is None else ((first_line + chunk.first_crlf, None, None),)
-            self._tally.add(rules.CRLF, chunk.crlf, told)
-        rows, has_empty = self._repeats.add(chunk, first_line, blank)
-        if has_empty or blank:
-            self._looker.look_for_empty(chunk.text, first_line, blank)
-        self._rows += rows
+            if chunk.first_crlf is not None:
+                self._tally.add(rules.CRLF, first_line + chunk.first_crlf)
+            self._tally.count(rules.CRLF, chunk.crlf - (chunk.first_crlf is not None))
+        self._duplicates.add(chunk, rows, first_line)
+        self._rows += len(rows)
 
     def _pass_over(self, chunk: Chunk) -> None:
         if not self._foreign and rules.ROWS_NOT_CHECKED not in self._tally.counts:
-            self._tally.whole(rules.ROWS_NOT_CHECKED, line=self._rows + 1)
+            self._tally.add(rules.ROWS_NOT_CHECKED, self._rows + 1)
         rows = chunk.text.count(b"\n") - 1
         self._rows += rows
         self._left_out += rows
@@ -180,14 +165,14 @@ class Preflight:
             return
         if self._rows > self._rows_most:
             return
-        self._tally.add(rules.LONG_ROW, 1, [(self._rows, row.head, None)], f"{row.size:,} bytes in one row")
+        self._tally.add(rules.LONG_ROW, self._rows, row.head, message=f"{row.size:,} bytes in one row")
         if b"\r" in row.head:
-            self._tally.add(rules.LONE_CR, 1, [(self._rows, row.head, None)])
+            self._tally.add(rules.LONE_CR, self._rows, row.head)
 
     def _whole_file(self, distinct: int) -> None:
-        tell = self._tally.whole
+        tell = self._tally.add
         if self._foreign:
-            tell(self._foreign[0], self._foreign[1])
+            tell(self._foreign[0], message=self._foreign[1])
         elif not distinct and not self._left_out:
             tell(rules.EMPTY_FILE)
         if self._chunker.has_bom and not self._foreign:
@@ -195,10 +180,12 @@ class Preflight:
         if self._chunker.is_open and not self._foreign:
             tell(rules.NO_FINAL_NEWLINE)
         if self._bytes > self._limits.file_bytes:
-            tell(rules.TOO_LARGE, f"{self._bytes / _MB:,.1f} MB of at most {self._limits.file_bytes / _MB:g} MB")
+            tell(
+                rules.TOO_LARGE, message=f"{self._bytes / _MB:,.1f} MB of at most {self._limits.file_bytes / _MB:g} MB"
+            )
         a_day = self._limits.users_per_day - self._limits.headroom.get(USERS_PER_DAY, 0)
         if self._rows > a_day:
-            tell(rules.TOO_MANY_FOR_A_DAY, f"{self._rows:,} rows of at most {a_day:,}")
+            tell(rules.TOO_MANY_FOR_A_DAY, message=f"{self._rows:,} rows of at most {a_day:,}")
         a_segment = DOCUMENTED["file_segment_users"].figure
         if self._rows > a_segment:
-            tell(rules.TOO_MANY_FOR_A_SEGMENT, f"{self._rows:,} rows of at most {a_segment:,}")
+            tell(rules.TOO_MANY_FOR_A_SEGMENT, message=f"{self._rows:,} rows of at most {a_segment:,}")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.rules import CRLF, RULES, Severity
+from moe_segments.core.rules import (
+    CRLF,
+    RULES,
+    TOO_LARGE,
+    TOO_MANY_FOR_A_DAY,
+    TOO_MANY_FOR_A_SEGMENT,
+    Severity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +32,9 @@ _SHAPES: Final = str.maketrans(
 def copied_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
     """A copy that the caller's later changes do not reach."""
     return dict(counts)
+
+
+_MENDED_BY_SPLITTING: Final = frozenset({TOO_LARGE, TOO_MANY_FOR_A_DAY, TOO_MANY_FOR_A_SEGMENT})
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +109,11 @@ class PreflightReport:
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that are warnings; the first ones of each rule."""
         return self._of(Severity.WARNING)
+
+    @property
+    def only_too_large(self) -> bool:
+        """Whether nothing but its size is an error, so that splitting the file is enough."""
+        return {finding.code for finding in self.errors} <= _MENDED_BY_SPLITTING
 
     def as_text(self, *, mask: bool = False) -> str:
         """The report for people, several lines.

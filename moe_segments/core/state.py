@@ -29,7 +29,7 @@ from moe_segments.core.ledger import Ledger
 from moe_segments.errors import JournalError, JournalMoved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from moe_segments.core.events import Batch
     from moe_segments.limits import QuotaLimits
@@ -71,17 +71,57 @@ class WorkspaceState:
         self.origins: dict[str, int] = {}
         self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
+        self._damage: JournalError | None = None
 
     def fold(self, batch: Batch) -> None:
-        """Take in the next batch; one at or below `version` changes nothing."""
+        """Take in the next batch; one at or below `version` changes nothing.
+
+        Raises:
+            JournalError: The batch cannot be understood. The state is of no use from then on, and barred.
+        """
+        for _ in self.folding(batch):
+            pass
+
+    def folding(self, batch: Batch) -> Iterable[None]:
+        """Do as `fold`, in steps where it takes long; between them the state is what it was before."""
         if batch.version <= self.version:
-            return
+            return ()
+        if self._damage is not None:
+            raise self._damage
+        if batch.events and isinstance(batch.events[0], Checkpoint):
+            return self._restoring(batch, batch.events[0])
+        try:
+            self._take_in(batch)
+        except Exception as error:
+            raise self._barred_by(error, batch) from error
+        return ()
+
+    def _restoring(self, batch: Batch, checkpoint: Checkpoint) -> Iterator[None]:
+        from moe_segments.core import snapshot  # a young log has none
+
+        try:
+            yield from snapshot.restoring(self, checkpoint)
+            self._take_in(batch)
+        except Exception as error:
+            raise self._barred_by(error, batch) from error
+
+    def _take_in(self, batch: Batch) -> None:
         if self.copying is not None:  # before time passes: what is postponed has not ended yet
             self._postpone(sum(event.postponed_us for event in batch.events if isinstance(event, Copied)))
         self.ledger.advance_for_good(batch.at_us)
         for event in batch.events:
             self._fold(event, batch.at_us)
         self.version, self.now_us = batch.version, batch.at_us
+
+    def _barred_by(self, error: Exception, batch: Batch) -> JournalError:
+        if not isinstance(error, JournalError):
+            error = JournalError(
+                f"the journal's entry at version {batch.version} cannot be understood "
+                f"({type(error).__name__}: {error}): it is damaged, or a newer moe_segments wrote it; nothing is sent: "
+                "upgrade moe_segments, or restore the journal"
+            )
+        self._damage = error
+        return error
 
     def _fold(self, event: Event, at_us: int) -> None:
         if type(event) not in _OF_THE_LOG:
@@ -97,10 +137,6 @@ class WorkspaceState:
                 self.rejected_keys[fingerprint] = status
             case KeyAccepted(fingerprint):
                 self.rejected_keys.pop(fingerprint, None)
-            case Checkpoint(state):
-                from moe_segments.core import snapshot  # a young log has none
-
-                snapshot.restore(self, state)
             case Claimed():
                 self.claims.make(event, at_us)
             case Unclaimed(job):
@@ -123,20 +159,24 @@ class WorkspaceState:
                 self.origins.update(origins)
 
     def _postpone(self, by_us: int) -> None:
+        """Fold the end of a migration by an earlier version, which told by how much its clock was ahead."""
         if by_us > 0:
-            self.ledger.postpone(by_us)
-            self.jobs.postpone(by_us)
-            self.claims.postpone(by_us)
+            from moe_segments.core import snapshot  # few logs hold such a migration
+
+            for _ in snapshot.restoring(self, snapshot.postponed(self.snapshot(), by_us)):
+                pass
 
     @property
     def barred(self) -> JournalError | None:
         """Why nothing may be decided on this log; None when it may."""
+        if self._damage is not None:
+            return self._damage
         if self.moved is not None:
             return JournalMoved(self.moved.to)
         if self.copying is not None:
             return JournalError(
                 f"the journal at {self.copying.place} was being copied into this one and not all of it is here; "
-                "nothing is sent: run the same 'moe-segments journal copy' again, which goes on where it stopped"
+                "nothing is sent: run the same 'moe-segments journal copy' again"
             )
         return None
 
@@ -197,9 +237,15 @@ class WorkspaceState:
         if event.token_sha256 is not None:
             self.jobs.tokens.pop(event.token_sha256, None)
 
-    def snapshot(self) -> Mapping[str, object]:
-        """This state as JSON-ready data, without what is too old to matter."""
-        from moe_segments.core import snapshot  # a short-lived client makes none
+    def snapshot(self) -> Checkpoint:
+        """Return this state as a checkpoint, without what is too old to matter."""
+        from moe_segments.core.snapshot import checkpoint_of  # a short-lived client makes none
+
+        return checkpoint_of(*self.taking())
+
+    def taking(self) -> tuple[Mapping[str, object], Iterator[str]]:
+        """Do as `snapshot` in steps: see `core.snapshot.take`, and `checkpoint_of` for the end."""
+        from moe_segments.core import snapshot
 
         self.ledger.prune(self.now_us)
         self.jobs.prune(self.now_us)

@@ -30,12 +30,14 @@ __all__ = [
     "Mismatch",
     "cleaned",
     "exact_int",
+    "foreign_coding",
     "http_date",
     "json_value",
     "moment",
     "number",
     "object_at",
     "structured",
+    "whole_number",
 ]
 
 MAX_DEPTH: Final = 32
@@ -46,6 +48,8 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 # Patterns are compiled when they are first needed, which for most programs is never.
 _HTTP_DATE: Final = r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 _NUMBER: Final = r"-?[0-9]{1,15}(\.[0-9]{1,9})?"
+_WHOLE: Final = r"\s*([0-9]{1,15})(?:\.0+)?\s*"
+_CODING_CHARS: Final = 80
 
 _Made = TypeVar("_Made", Accepted, FileProcessed, FileFailed, Segment)
 
@@ -125,6 +129,29 @@ def exact_int(value: object, path: str) -> int:
         return _exact_int(value, int)
     except Mismatch as mismatch:
         raise Mismatch(f"{mismatch} @ {path}") from None
+
+
+def whole_number(value: object, path: str) -> int:
+    """Return the whole number that a value is beyond doubt: 2, 2.0, "2" or "2.0".
+
+    Raises:
+        Mismatch: It is none, or one that a journal cannot hold.
+    """
+    if isinstance(value, str) and (digits := re.fullmatch(_WHOLE, value)):
+        value = int(digits[1])
+    elif type(value) is float and value.is_integer():
+        value = int(value)
+    return exact_int(value, path)
+
+
+def foreign_coding(header: str | None) -> str | None:
+    """Return what a Content-Encoding header names besides *identity*, fit to be shown; None for nothing.
+
+    A header without a value says as little as no header: stores and proxies send it for plain files.
+    """
+    codings = [coding.strip() for coding in (header or "").split(",")]
+    foreign = [coding for coding in codings if coding.lower() not in ("", "identity")]
+    return repr(cleaned(", ".join(foreign))[:_CODING_CHARS]) if foreign else None
 
 
 def moment(text: str) -> datetime | None:
@@ -213,7 +240,7 @@ def _exact_int(value: object, _: object) -> int:
     if type(value) is not int:  # not isinstance: True is not 1
         raise Mismatch("expected int")
     if abs(value) > MAX_COUNT:
-        raise Mismatch("expected int below 2**63")
+        raise Mismatch(f"expected int of at most {MAX_COUNT:,}")
     return value
 
 

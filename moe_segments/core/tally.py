@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
-from typing import TYPE_CHECKING
+from itertools import chain
 
 from moe_segments.core import rules
 from moe_segments.core.report import Finding, shown
 from moe_segments.core.rules import RULES, Severity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["Tally"]
 
@@ -27,42 +23,36 @@ class Tally:
         self._findings: dict[str, list[Finding]] = {}
         self.counts: dict[str, int] = {}
 
-    def room(self, code: str) -> int:
-        """How many more findings of a rule are kept."""
-        return self._most - len(self._findings.get(code, ()))
-
-    def whole(self, code: str, message: str | None = None, line: int | None = None) -> None:
-        """Tell something of the whole file."""
-        self.add(code, 1, [(line, None, None)], message)
-
     def add(
         self,
         code: str,
-        number: int,
-        places: Iterable[tuple[int | None, bytes | None, int | None]],
+        line: int | None = None,
+        row: bytes | None = None,
+        *,
         message: str | None = None,
+        other_line: int | None = None,
     ) -> None:
-        """Tell of *number* rows; *places* are line, row and other line of the first ones, taken while there is room."""
-        self.counts[code] = self.counts.get(code, 0) + number
-        kept = self._findings.setdefault(code, [])
-        for line, row, other in islice(places, self.room(code)):
-            kept.append(
-                Finding(
-                    code=code,
-                    severity=self.severity(code),
-                    line=line,
-                    other_line=other,
-                    message=message or RULES[code].title,
-                    row=None if row is None else shown(row),
-                )
-            )
+        """Count one row that breaks a rule, or the whole file; keep the first findings."""
+        self.count(code, 1)
+        if self.counts[code] > self._most:
+            return
+        severity = Severity.ERROR if self._strict and code == rules.SPECIAL else RULES[code].severity
+        finding = Finding(
+            code=code,
+            severity=severity,
+            line=line,
+            other_line=other_line,
+            message=message or RULES[code].title,
+            row=None if row is None else shown(row),
+        )
+        self._findings.setdefault(code, []).append(finding)
 
-    def severity(self, code: str) -> Severity:
-        """What a rule's findings mean here."""
-        return Severity.ERROR if self._strict and code == rules.SPECIAL else RULES[code].severity
+    def count(self, code: str, rows: int) -> None:
+        """Count more rows that break a rule, without a finding for them."""
+        self.counts[code] = self.counts.get(code, 0) + rows
 
     def findings(self) -> tuple[Finding, ...]:
-        """All that were kept, by code and line."""
+        """Return all that were kept, by code and line."""
         return tuple(chain.from_iterable(sorted(self._findings[code], key=_line) for code in sorted(self._findings)))
 
 

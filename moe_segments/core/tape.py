@@ -47,12 +47,6 @@ class Hold:
         """The earliest `u` it may still get."""
         return now_us if now_us < self.bound_us - self.silence_us else self.bound_us
 
-    def postpone(self, by_us: int) -> None:
-        """Let it end so much later."""
-        self.bound_us += by_us
-        if self.u_us is not None:
-            self.u_us += by_us
-
 
 class Tape:
     """The usage of one unit, ordered by `u`, with running sums."""
@@ -141,15 +135,6 @@ class Tape:
         for window in self.windows:
             if window.head < len(us) and us[window.head] <= now_us - window.span_us:
                 window.advance(now_us)
-
-    def postpone(self, by_us: int) -> None:
-        """Let everything end so much later; its holds are postponed by whoever has them."""
-        self.us = array("q", (u_us + by_us for u_us in self.us))
-        if self.next_bound_us is not None:
-            self.next_bound_us += by_us
-        for window in self.windows:
-            window.throttled_until_us += by_us * bool(window.throttled_until_us)
-            window.quarantined_until_us += by_us * bool(window.quarantined_until_us)
 
     def trim(self, now_us: int) -> None:
         """Cut off what no window counts at *now_us*, a time that no later one comes before; `TRIM_AT` or nothing."""

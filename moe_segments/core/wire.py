@@ -3,6 +3,7 @@
 Rules of this file. What we send holds documented fields only. What we read is strict in type ("201" is not
 201, null is not "None", true is not 1) and gentle in content: unknown fields go to `extra`, unknown text
 passes through, and nothing is decided by matching on text. Whatever the bytes, each raises only what it says.
+A callback comes once and cannot be asked for again, so more of it is read: there a "201" is 201.
 
 Source: https://moengage.com/docs/api/file-segments/create-file-segment and its neighbours, read 2026-08-01.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import unicodedata
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -23,13 +25,13 @@ from moe_segments.core.strict import (
     MAX_COUNT,
     Mismatch,
     cleaned,
-    exact_int,
     http_date,
     json_value,
     moment,
     number,
     object_at,
     structured,
+    whole_number,
 )
 from moe_segments.errors import (
     AnswerShapeError,
@@ -56,7 +58,7 @@ from moe_segments.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from moe_segments.models import Credentials, Operation
 
@@ -111,9 +113,20 @@ _ERRORS: Final[Mapping[int, type[ApiError]]] = MappingProxyType(
     }
 )
 _KEPT_HEADERS: Final = frozenset(
-    {"content-type", "date", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
+    {
+        "content-type",
+        "date",
+        "location",
+        "retry-after",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+    }
 )
+_COUNTS: Final = ("values_found", "values_processed", "user_count")
 _TIMES: Final = ("created_time", "updated_time")
+_REDIRECTS: Final = range(300, 400)
+_ELSEWHERE: Final = "another address"
 _MAX_DETAILS: Final = 32
 # As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
 _QUERIES: Final = rb"""(?i)(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+"""
@@ -148,7 +161,20 @@ def _size(body: bytes) -> str:
 
 def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
     lowered = ((name.lower(), value) for name, value in headers.items())
-    return {name: value for name, value in lowered if name in _KEPT_HEADERS}
+    kept = {name: value for name, value in lowered if name in _KEPT_HEADERS}
+    if "location" in kept:
+        kept["location"] = _origin(kept["location"])
+    return kept
+
+
+def _origin(location: str) -> str:
+    """Scheme, host and port of an address; what else it holds may be secret."""
+    try:
+        parts = urlsplit(location)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return _ELSEWHERE
+    return cleaned(f"{parts.scheme}://{parts.hostname}{port}") if parts.hostname else _ELSEWHERE
 
 
 @attrs.frozen
@@ -360,7 +386,7 @@ def error_from(answer: Answer, *, job_id: str | None = None) -> ApiError:
     return error_kind(answer.status)(
         answer.status,
         _first_text(body.get("title"), error.get("code"), error.get("type"), inner) or _phrase(answer.status),
-        _first_text(body.get("description"), error.get("message"), body.get("message")),
+        _first_text(body.get("description"), error.get("message"), body.get("message")) or _redirect(answer),
         _first_text(error.get("request_id"), body.get("request_id"), body.get("response_id")),
         _details(error or body),
         job_id,
@@ -406,7 +432,7 @@ def value_of(answer: Answer) -> object:
         Mismatch: It was not, or is no JSON.
     """
     if not answer.body_complete:
-        raise Mismatch("the body broke off or is too long @ $")
+        raise Mismatch(f"the body broke off, or is longer than is read, after {len(answer.body):,} bytes @ $")
     return json_value(answer.body)
 
 
@@ -438,10 +464,18 @@ def _is_unreadable(time: object) -> bool:
     return isinstance(time, str) and moment(time) is None
 
 
-def decode_callback(body: bytes) -> CallbackVerdict:
-    """What a callback says: processed, failed, or unparsed and why. Never raises, whatever the bytes."""
+def decode_callback(body: bytes, names: Sequence[str] = ()) -> CallbackVerdict:
+    """Return what a callback says: processed, failed, or unparsed and why. Never raises, whatever the bytes.
+
+    Read is what is beyond doubt. The status alone makes a failure; a success needs all its counts. Where a field that
+    decides nothing has another type, it goes to `extra` as it is.
+
+    Args:
+        body: The bytes as they came.
+        names: What the segment may be called, the usual name first; empty: anything.
+    """
     try:
-        return _callback(object_at(json_value(unsigned(body)), "$"))
+        return _callback(object_at(json_value(unsigned(body)), "$"), names)
     except Mismatch as mismatch:
         return Unparsed(cleaned(str(mismatch)))
 
@@ -451,22 +485,68 @@ def unsigned(body: bytes) -> bytes:
     return re.sub(_QUERIES, rb"\1?***", body) if b"?" in body else body
 
 
-def _callback(fields: Mapping[str, object]) -> FileProcessed | FileFailed:
+def _callback(fields: Mapping[str, object], names: Sequence[str]) -> FileProcessed | FileFailed:
     if "status" not in fields:
         raise Mismatch("required field missing @ $.status")
-    status = exact_int(fields["status"], "$.status")
-    if status == HTTPStatus.CREATED:
-        return _counted(structured(FileProcessed, fields))
-    if HTTPStatus.BAD_REQUEST <= status <= 599:  # noqa: PLR2004 - the last of the error statuses
-        failed = structured(FileFailed, fields)
-        return attrs.evolve(failed, error_message=cleaned(failed.error_message))
-    raise Mismatch("expected 201 or an error status @ $.status")
+    status = whole_number(fields["status"], "$.status")
+    is_failure = HTTPStatus.BAD_REQUEST <= status <= 599  # noqa: PLR2004 - the last of the error statuses
+    if not is_failure and status != HTTPStatus.CREATED:
+        raise Mismatch("expected 201 or an error status @ $.status")
+    told, odd = _labels(fields)
+    told["status"] = status
+    told["segment_name"] = _segment_name(fields.get("segment_name"), names)
+    if is_failure:
+        told["error_message"] = _error_message(fields.get("error_message"))
+        made: FileProcessed | FileFailed = structured(FileFailed, told)
+    else:
+        told.update((name, whole_number(fields[name], f"$.{name}")) for name in _COUNTS if name in fields)
+        made = _counted(structured(FileProcessed, told))
+    return attrs.evolve(made, extra={**made.extra, **odd}) if odd else made
+
+
+def _labels(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
+    """The fields with labels as text, and those labels that are no text; a label decides nothing."""
+    told, odd = dict(fields), dict[str, object]()
+    for name in ("request_id", "db_name"):
+        label = told.pop(name, None)
+        if isinstance(label, str) or (text := _number_text(label)) is None:
+            (told if isinstance(label, str) else odd)[name] = label
+        else:
+            told[name] = text
+    return told, {name: label for name, label in odd.items() if label is not None}
+
+
+def _number_text(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return cleaned(str(int(value) if float(value).is_integer() else value))
+
+
+def _segment_name(value: object, names: Sequence[str]) -> object:
+    """The segment's name; that of the job where the callback has none: its token names the job already."""
+    name = _number_text(value) or value
+    if names and (name is None or (isinstance(name, str) and not name.strip())):
+        return names[0]
+    if names and isinstance(name, str) and name not in names and _same(name) not in {_same(known) for known in names}:
+        raise Mismatch("another segment's name @ $.segment_name")
+    return name
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _error_message(value: object) -> str:
+    text = cleaned(value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False))
+    return text or "the service gave no reason"
 
 
 def _counted(processed: FileProcessed) -> FileProcessed:
-    for name in ("values_found", "values_processed", "user_count"):
+    for name in _COUNTS:
         if getattr(processed, name) < 0:
             raise Mismatch(f"expected a count from 0 @ $.{name}")
+    if processed.values_processed > processed.values_found:
+        raise Mismatch("more values processed than found @ $.values_processed")
     return processed
 
 
@@ -480,6 +560,14 @@ def _details(error: Mapping[str, object]) -> dict[str, object]:
     return {
         cleaned(name): cleaned(value) if isinstance(value, str) else value for name, value in scalars[:_MAX_DETAILS]
     }
+
+
+def _redirect(answer: Answer) -> str | None:
+    """What helps after a redirect, which is never followed; None for any other answer."""
+    if answer.status not in _REDIRECTS:
+        return None
+    to = answer.header("location") or _ELSEWHERE
+    return f"it redirects to {to}, which is not followed: check base_url and data_center"
 
 
 def _phrase(status: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from moe_segments.errors import InputError
-from moe_segments.settings import default_journal_url
+from moe_segments.settings import default_journal_url, problem_of_journal_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,11 +114,13 @@ def open_journal(
     Raises:
         InputError: The URL names no engine, or its driver is not installed.
     """
+    if problem := problem_of_journal_url(url):
+        raise InputError(problem, "journal")
     if url == "memory:":
         from moe_segments.journal.memory import MemoryJournal
 
         return MemoryJournal(clock=clock)
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+    if url.startswith("sqlite:///"):
         from pathlib import Path
 
         from moe_segments.journal.sqlite import SqliteJournal

@@ -7,14 +7,13 @@ kept must be in the checkpoint as those batches leave it, and its operation must
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core import snapshot
-from moe_segments.core.events import Checkpoint
+from moe_segments.core.events import Checkpoint, decode, encode
+from moe_segments.core.snapshot import checkpoint_of, take
 from moe_segments.core.state import WorkspaceState
 from moe_segments.errors import JournalError
 from moe_segments.journal.whole import folded, limits_of, parts_of
@@ -185,10 +184,10 @@ def _not_counted(covered: Sequence[Batch], partly: WorkspaceState, whole: Worksp
 def _reads_back(stand_in: Batch, limits: QuotaLimits) -> bool:
     event = stand_in.events[0]
     assert isinstance(event, Checkpoint)
-    written: dict[str, Any] = dict(event.state)  # JSON
-    if "format" not in written:  # of 0.1.0, which is written anew in another form
-        return True
     state = WorkspaceState(limits)
-    snapshot.restore(state, written)
-    read: dict[str, Any] = json.loads(json.dumps(snapshot.take(state)))
-    return all(read.get(key) == value for key, value in written.items())
+    state.fold(stand_in)
+    again = checkpoint_of(*take(state))
+    if event.state.get("format") != again.state["format"]:  # of an earlier version, which wrote another form
+        return True
+    (read,) = decode(encode([again]))
+    return read == event

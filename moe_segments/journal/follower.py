@@ -29,7 +29,7 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.state import WorkspaceState
-from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
+from moe_segments.errors import InputError, JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.again import surely
 from moe_segments.journal.outage import AWAY, Outage
 
@@ -49,6 +49,7 @@ _WATCH_S: Final = 3_600.0  # the engine looks as often as it is set to
 _AFTER_FAILURE_S: Final = 1.0
 _ANSWERS_WITHIN_S: Final = 2.0  # else a journal is taken for away by those who ask how it is
 _CHECKPOINT_EVERY: Final = 2_000  # batches
+_FOLDED_AT_ONCE: Final = 200  # batches, in one step of the loop
 _KEEP_IDS_US: Final = 3_600 * 1_000_000  # how long a batch id may be asked again
 # What became of sends that were under way when the log moved: whoever moves it carries that over, too.
 _OF_SENDS: Final = (
@@ -57,6 +58,10 @@ _OF_SENDS: Final = (
 )
 _Run: TypeAlias = "tuple[Sequence[Event], object, bool, Exception | None]"
 _log = logging.getLogger("moe_segments.journal")
+
+
+class _FarBehindError(Exception):
+    """So much was missed that it is read first, in steps that let the loop go on."""
 
 
 class _Asked(Generic[T]):
@@ -111,6 +116,7 @@ class Follower:
         self._watch: asyncio.Task[None] | None = None
         self._checkpointed = 0
         self._pid = os.getpid()
+        self._home: asyncio.AbstractEventLoop | None = None  # where it was opened
         self.outage = Outage()
         self._replaced: JournalReplaced | None = None
         self._ends: list[asyncio.Future[None]] = []  # of those who wait for nothing else
@@ -122,7 +128,7 @@ class Follower:
             JournalError: It cannot be used.
         """
         await self.journal.open()
-        self._pid, self._replaced = os.getpid(), None
+        self._pid, self._home, self._replaced = os.getpid(), asyncio.get_running_loop(), None
         await self.refresh()
         self._checkpointed = self.state.version
 
@@ -165,6 +171,7 @@ class Follower:
         self._refuse_replaced()
         if self._is_free:
             return self.ask_now(question)
+        self.check_place()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
         self._begin()
@@ -172,7 +179,7 @@ class Follower:
 
     def ask_now(self, question: Question[T]) -> T:
         """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
-        self._check_process()
+        self.check_place()
         one: _Asked[T] = _Asked(question, None)
         self._loop = asyncio.get_running_loop()
 
@@ -206,6 +213,7 @@ class Follower:
         self._refuse_replaced()
         if self._is_free:
             return self.record_now(events)
+        self.check_place()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
@@ -213,7 +221,7 @@ class Follower:
 
     def record_now(self, events: Sequence[Event]) -> int:
         """As `record`, within this step of the loop. Only where `answers_now`."""
-        self._check_process()
+        self.check_place()
         batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
         self._fold(
             [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
@@ -228,6 +236,7 @@ class Follower:
         Raises:
             JournalError: The journal cannot be read.
         """
+        self.check_place()
         self._refuse_replaced()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._refreshing.append(future)
@@ -301,6 +310,7 @@ class Follower:
             JournalMoved: It goes on elsewhere, so nothing new will be heard here.
             JournalReplaced: It is another journal than was opened.
         """
+        self.check_place()
         self._refuse_replaced()
         if self.state.barred is not None:
             raise self.state.barred
@@ -351,12 +361,20 @@ class Follower:
 
     # Flushing
 
-    def _check_process(self) -> None:
+    def check_place(self) -> None:
+        """Refuse a call from where this cannot work.
+
+        Raises:
+            JournalError: From a child process that was forked after the journal was opened.
+            InputError: From another event loop than that it was opened in.
+        """
         if os.getpid() != self._pid:
             raise JournalError("this journal was opened before a fork; open a client of its own in the child process")
+        if self._home is not None and self._home is not asyncio.get_running_loop():
+            raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
 
     def _begin(self) -> None:
-        self._check_process()
+        self.check_place()
         if self._flush is None:
             self._flush = asyncio.get_running_loop().create_task(self._run())
 
@@ -425,7 +443,7 @@ class Follower:
             self._fold([batch])
             return
         try:
-            self._fold(await self.journal.read(self.state.version))
+            await self._read_on()
         except JournalError as error:  # it says that nothing was recorded, and means the read
             raise JournalAmbiguous(f"written, but what others wrote before it cannot be read: {error}") from error
 
@@ -455,11 +473,14 @@ class Follower:
         lost: list[list[_Run]] = []
 
         async def call() -> Batch | None:
-            try:
-                return await self.journal.transact(self.state.version, decide, batch_id=batch_id)
-            except JournalAmbiguous:
-                lost.append([one.run for one in asked])
-                raise
+            while True:
+                try:
+                    return await self.journal.transact(self.state.version, decide, batch_id=batch_id)
+                except _FarBehindError:
+                    await self._read_on()
+                except JournalAmbiguous:
+                    lost.append([one.run for one in asked])
+                    raise
 
         batch = await surely(call, self._warn_of_doubt)
         if lost and batch is not None:
@@ -471,6 +492,8 @@ class Follower:
 
         def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
             self.state.take_back()
+            if len(missed) > _FOLDED_AT_ONCE or (missed and _is_long(missed[0])):
+                raise _FarBehindError
             self._hear(missed, now_us)
             events: list[Event] = []
             is_shown = True  # whether the state shows all of *events*: reservations are tried on it, nothing else is
@@ -507,7 +530,7 @@ class Follower:
         if not refreshing:
             return
         try:
-            self._fold(await self.journal.read(self.state.version))
+            await self._read_on()
         except Exception as error:  # noqa: BLE001 - handed to each who asked
             self._failed(error)
             _fail(refreshing, error)
@@ -516,6 +539,15 @@ class Follower:
         for future in refreshing:
             if not future.done():
                 future.set_result(None)
+
+    async def _read_on(self) -> None:
+        """Read and fold what was missed, however much, in steps that let the loop go on."""
+        for number, batch in enumerate(await self.journal.read(self.state.version), 1):
+            for _ in self.state.folding(batch):
+                await asyncio.sleep(0)
+            self._note(batch)
+            if not number % _FOLDED_AT_ONCE:
+                await asyncio.sleep(0)
 
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -564,14 +596,24 @@ class Follower:
         if not self._checkpoint_is_due:
             return
         self._checkpointed = self.state.version
-        checkpoint = Checkpoint(self.state.snapshot())
+        from moe_segments.core.snapshot import checkpoint_of  # a short-lived client makes none
+
+        head, parts = self.state.taking()
+        made = []
+        for part in parts:  # nothing is folded meanwhile: this is within a flush
+            made.append(part)
+            await asyncio.sleep(0)
         try:
             await self.journal.checkpoint(
-                self.state.version, checkpoint, keep_since_us=self.state.now_us - _KEEP_IDS_US
+                self.state.version, checkpoint_of(head, made), keep_since_us=self.state.now_us - _KEEP_IDS_US
             )
         except JournalError as error:
             self._failed(error)
             self.outage.warn("compaction", "the journal was not compacted, it goes on growing: %s", error)
+
+
+def _is_long(batch: Batch) -> bool:
+    return isinstance(batch.events[0], Checkpoint)
 
 
 def _made_now(call: Coroutine[object, object, T]) -> T:

@@ -6,15 +6,17 @@ a log that was put back, failed over or exchanged while it was open is noticed b
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
+from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, joined
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal import postgres_schema as sql
+from moe_segments.journal.checksum import DIGITS, checksum
 from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.postgres_session import Lost, Session
 from moe_segments.journal.witness import Sighting
@@ -34,6 +36,7 @@ __all__ = ["PostgresLog", "View"]
 
 _ANY_US: Final = 2**60
 _LOCK_SHARE: Final = 0.8  # of the time an answer is waited for, so that who waits in vain hears why
+_LONG: Final = 1_000_000  # characters
 _GUESS_US: Final = 1_000_000
 _DRIFT: Final = 10_000  # one part in so many is more than two disciplined clocks drift apart
 
@@ -47,12 +50,14 @@ class View:
         missed: The batches after the version asked for; the first may be a checkpoint.
         now_us: The log's time when it was read.
         slack_us: How far the log's time may have moved on when something is appended to this.
+        is_all: There was no more than one answer holds.
     """
 
     end: int
     missed: Sequence[Batch]
     now_us: int
     slack_us: int = _ANY_US
+    is_all: bool = True
 
 
 @attrs.frozen
@@ -155,16 +160,28 @@ class PostgresLog:
     # Reading
 
     async def look(self, after: int) -> View:
-        """What came after version *after*, and the time. One round trip.
+        """What came after version *after*, and the time. One round trip where that is not much.
 
         Raises:
             JournalError: The server cannot be asked, or its log is not the one that was seen.
         """
         self.take_up_what_the_host_has_seen()
+        view = await self._look(after)
+        missed = view.missed
+        while not view.is_all:
+            await asyncio.sleep(0)
+            view = await self._look(missed[-1].version if missed else after)
+            missed = joined(missed, view.missed)
+        return attrs.evolve(view, missed=missed)
+
+    async def _look(self, after: int) -> View:
         row = await self._read(sql.LOOK, min(self._tip.version, after), after)
         assert row is not None
         found, clock_us = row
-        return self._view(found, after, self._time(clock_us))
+        now_us = self._time(clock_us)
+        if len(found) > _LONG:  # with a checkpoint, which took a while to arrive
+            await asyncio.sleep(0)
+        return self._view(found, after, now_us)
 
     async def last_version(self) -> int:
         """The last version there is. The cheapest look."""
@@ -201,7 +218,7 @@ class PostgresLog:
     async def stored(self, batch_id: str) -> Batch | None:
         """The batch of that id, if the log holds it."""
         row = await self._read(sql.STORED, batch_id)
-        return None if row is None else Batch(row[0], batch_id, row[1], decode(row[2]))
+        return None if row is None else self._named(self._batch(row), batch_id)
 
     # Writing
 
@@ -222,7 +239,8 @@ class PostgresLog:
             JournalAmbiguous: The answer was lost.
         """
         row = await self._write(batch_id, encode(events), after, view, commit=is_locked)
-        return self._answer(row, batch_id, events, after)
+        answer = self._answer(row, batch_id, events, after)
+        return answer if isinstance(answer, Batch) or answer.is_all else await self.look(after)
 
     async def record(self, events: Sequence[Event], batch_id: str) -> Batch:
         """Append what happened, whatever the version. One round trip; errors as `append`."""
@@ -248,7 +266,9 @@ class PostgresLog:
 
     async def compact(self, version: int, state: Event, keep_since_us: int) -> None:
         """See `Journal.checkpoint`."""
-        values = (*self._seen, version, encode([state]), keep_since_us)
+        text = encode([state])
+        await asyncio.sleep(0)  # it is long, and so is sending it
+        values = (*self._seen, version, text, keep_since_us)
         try:
             row = await self.session.row(self._statement(sql.CHECKPOINT), values)
         except Lost as lost:
@@ -259,6 +279,8 @@ class PostgresLog:
         outcome, *numbers = row[0].split()
         if outcome == "other":
             raise self._exchanged(int(numbers[0]), version)
+        if outcome == "damaged":
+            raise self._damaged()
         if outcome == "absent":
             raise JournalError(f"a checkpoint stands for versions from 1 on that the log holds, not for {version}")
 
@@ -351,29 +373,57 @@ class PostgresLog:
                 self._witness.note(self._sighting(), counts=counts)
                 return Batch(version, batch_id, at_us, tuple(events))
             case "stored":
-                return Batch(version, batch_id, at_us, decode(shown))
+                return self._batch((version, batch_id, at_us, shown[DIGITS:], shown[:DIGITS]))
             case _:
                 return self._view(shown, after, at_us)
 
     def _view(self, found: str, after: int, clock_us: int) -> View:
-        kept, rows = json.loads(found)
+        listed, _, state = found.partition("\x1e")
+        try:
+            kept, rows = json.loads(listed)
+        except ValueError:
+            raise self._damaged() from None
         rows = rows or []
+        batches = [self._batch(row) for row in rows]
         self._confirm(rows, after)
-        missed = [_batch(row) for row in rows if row[0] > (after if kept is None else kept[0])]
+        missed = [batch for batch in batches if batch.version > (after if kept is None else kept[0])]
         if kept is not None:
-            version, at_us, state = kept
+            version, at_us, checksum_found = kept
+            self._compare(checksum_found, version, "", at_us, state)
             missed.insert(0, Batch(version, f"checkpoint-{version}", at_us, decode(state)))
         begin = missed[0].version if kept is not None else after + 1
         if [batch.version for batch in missed] != list(range(begin, begin + len(missed))):
             raise JournalReplaced(f"the journal is damaged: batches after version {after} are missing ({self.place})")
-        return View(self._tip.version, missed, max(clock_us, self._tip.at_us))
+        return View(self._tip.version, missed, max(clock_us, self._tip.at_us), is_all=len(rows) < sql.PAGE)
+
+    def _batch(self, row: Sequence[Any]) -> Batch:
+        """The batch of a row, compared with its checksum."""
+        version, batch_id, at_us, events, found = row
+        self._compare(found, version, batch_id, at_us, events)
+        return Batch(version, batch_id, at_us, decode(events))
+
+    def _named(self, batch: Batch, batch_id: str) -> Batch:
+        if batch.id != batch_id:
+            raise self._damaged()
+        return batch
+
+    def _compare(self, found: object, *fields: Any) -> None:
+        if checksum(self._number, *fields) != found:
+            raise self._damaged()
+
+    def _damaged(self) -> JournalReplaced:
+        return JournalReplaced(
+            "the journal is damaged: a record does not fit its checksum; nothing was recorded: stop every process that "
+            f"uses it, and restore it from a backup ({self.place})"
+        )
 
     def _confirm(self, rows: Sequence[Any], after: int) -> None:
         """Check that the log, its last rows at hand, goes on where it was left; move the tip to its end."""
         last = _Tip(*rows[-1][:3]) if rows else _Tip()
         place = self._tip.version - rows[0][0] if rows else -1
         is_other = 0 <= place < len(rows) and rows[place][1] != self._tip.id
-        if is_other or last.version < max(self._tip.version, after):
+        ends_early = len(rows) < sql.PAGE and last.version < max(self._tip.version, after)
+        if is_other or ends_early:
             raise self._exchanged(last.version, after)
         is_news, self._tip = last.version > self._tip.version, last
         if is_news:
@@ -395,8 +445,3 @@ class PostgresLog:
             "or another history: it was put back, failed over to a server that lagged, or exchanged while it was open; "
             f"nothing was recorded: end every process that uses it, and start again ({self.place})"
         )
-
-
-def _batch(row: Sequence[Any]) -> Batch:
-    version, batch_id, at_us, events = row
-    return Batch(version, batch_id, at_us, decode(events))

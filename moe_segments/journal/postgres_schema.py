@@ -37,6 +37,7 @@ __all__ = [
     "LAST",
     "LOOK",
     "MIGRATIONS",
+    "PAGE",
     "SCOPE",
     "STORED",
     "Migration",
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 Migration: TypeAlias = "Sequence[str]"
+
+PAGE: Final = 250  # batches in one answer, which are read in a moment; as in `since`'s callers
 
 _CLOCK: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -169,13 +172,123 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             RETURN 'added';
         END $$""",
     ),
+    (
+        # `checksum.checksum` of the same fields.
+        """CREATE FUNCTION {s}.checksum_of(p_scope bigint, p_version bigint, p_id text, p_at_us bigint, p_text text)
+        RETURNS text LANGUAGE sql STABLE AS $$
+            SELECT left(encode(sha256(convert_to(
+                concat_ws(E'\\n', p_scope, p_version, p_id, p_at_us, p_text), 'UTF8')), 'hex'), 16)
+        $$""",
+        "ALTER TABLE {s}.batches ADD COLUMN checksum text NOT NULL DEFAULT ''",
+        "ALTER TABLE {s}.checkpoints ADD COLUMN checksum text NOT NULL DEFAULT ''",
+        "UPDATE {s}.batches SET checksum = {s}.checksum_of(scope, version, id, at_us, events)",
+        "UPDATE {s}.checkpoints SET checksum = {s}.checksum_of(scope, version, '', at_us, state)",
+        # As before; the checkpoint's text follows behind a separator, since JSON within JSON takes long to read.
+        """DROP FUNCTION {s}.since(bigint, bigint, bigint)""",
+        """CREATE FUNCTION {s}.since(p_scope bigint, p_from bigint, p_after bigint, p_most bigint) RETURNS text
+        LANGUAGE plpgsql STABLE AS $$
+        DECLARE
+            kept record;
+            shown text;
+        BEGIN
+            SELECT json_agg(json_build_array(b.version, b.id, b.at_us, b.events, b.checksum) ORDER BY b.version)::text
+                INTO shown FROM (
+                    SELECT * FROM {s}.batches WHERE scope = p_scope AND version >= p_from
+                    ORDER BY version LIMIT p_most) b;
+            SELECT * INTO kept FROM {s}.checkpoints c WHERE c.scope = p_scope AND c.version > p_after
+                AND NOT EXISTS (SELECT FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_after + 1);
+            IF NOT FOUND THEN
+                RETURN '[null,' || coalesce(shown, 'null') || ']';
+            END IF;
+            RETURN '[' || json_build_array(kept.version, kept.at_us, kept.checksum) || ',' || coalesce(shown, 'null')
+                || ']' || chr(30) || kept.state;
+        END $$""",
+        """CREATE OR REPLACE FUNCTION {s}.append(
+            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
+            p_after bigint, p_expected bigint, p_now_us bigint, p_slack_us bigint,
+            p_id text, p_events text, p_clock_us bigint
+        ) RETURNS text LANGUAGE plpgsql AS $$
+        DECLARE
+            last_version bigint;
+            last_id text;
+            last_at_us bigint;
+            done text;
+            clock_us bigint;
+            at_us bigint;
+            found_version bigint;
+            shown text;
+        BEGIN
+            {begin}
+            clock_us := coalesce(p_clock_us, {clock});
+            at_us := greatest(clock_us, last_at_us);
+            IF p_events IS NULL THEN
+                PERFORM set_config('idle_in_transaction_session_timeout', '3s', true);
+            ELSIF p_expected IS NULL
+                OR (p_expected = last_version AND p_now_us <= at_us AND p_now_us >= at_us - p_slack_us)
+            THEN
+                INSERT INTO {s}.batches VALUES (p_scope, last_version + 1, p_id, at_us, p_events,
+                        {s}.checksum_of(p_scope, last_version + 1, p_id, at_us, p_events))
+                    ON CONFLICT ON CONSTRAINT batch_ids DO NOTHING;
+                IF FOUND THEN
+                    done := pg_notify('moe_segments_' || p_lock, (last_version + 1)::text)::text;
+                    RETURN 'added ' || last_version + 1 || ' ' || at_us || ' ' || clock_us;
+                END IF;
+            END IF;
+            SELECT b.version, b.at_us, b.checksum || b.events INTO found_version, at_us, shown
+                FROM {s}.batches b WHERE b.scope = p_scope AND b.id = p_id;
+            IF FOUND THEN
+                RETURN 'stored ' || found_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
+            END IF;
+            at_us := greatest(clock_us, last_at_us);
+            shown := {s}.since(p_scope, least(p_seen, p_after), p_after,
+                CASE WHEN p_events IS NULL THEN NULL ELSE 250 END);
+            RETURN 'missed ' || last_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
+        END $$""",
+        """CREATE OR REPLACE FUNCTION {s}.checkpoint(
+            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
+            p_after bigint, p_state text, p_keep_since_us bigint
+        ) RETURNS text LANGUAGE plpgsql AS $$
+        DECLARE
+            last_version bigint;
+            last_id text;
+            last_at_us bigint;
+            done text;
+            kept_version bigint;
+            kept_at_us bigint;
+            covered_at_us bigint;
+        BEGIN
+            {begin}
+            SELECT c.version, c.at_us INTO kept_version, kept_at_us FROM {s}.checkpoints c WHERE c.scope = p_scope;
+            IF kept_version > p_after THEN
+                RETURN 'older';
+            END IF;
+            SELECT b.at_us INTO covered_at_us FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_after;
+            IF covered_at_us IS NULL AND EXISTS (SELECT FROM {s}.checkpoints c WHERE c.scope = p_scope
+                AND c.checksum <> {s}.checksum_of(p_scope, c.version, '', c.at_us, c.state))
+            THEN
+                RETURN 'damaged';
+            END IF;
+            covered_at_us := coalesce(covered_at_us, kept_at_us);
+            IF p_after < 1 OR covered_at_us IS NULL THEN
+                RETURN 'absent';
+            END IF;
+            -- The last batch stays, always: it holds the log's version and its latest time.
+            DELETE FROM {s}.batches b WHERE b.scope = p_scope AND b.version <= p_after
+                AND b.version < last_version AND b.at_us < p_keep_since_us;
+            INSERT INTO {s}.checkpoints AS c VALUES (p_scope, p_after, covered_at_us, p_state,
+                    {s}.checksum_of(p_scope, p_after, '', covered_at_us, p_state))
+                ON CONFLICT ON CONSTRAINT checkpoints_pkey DO UPDATE SET version = excluded.version,
+                at_us = excluded.at_us, state = excluded.state, checksum = excluded.checksum;
+            RETURN 'added';
+        END $$""",
+    ),
 )
 
 # Both answer with one text, which costs less than a row: the outcome and its numbers, and below them what is shown.
 APPEND: Final = "SELECT {s}.append({log}, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 CHECKPOINT: Final = "SELECT {s}.checkpoint({log}, %s, %s, %s, %s, %s)"
-LOOK: Final = "SELECT {s}.since(%s, %s, %s), {clock}"
-STORED: Final = "SELECT version, at_us, events FROM {s}.batches WHERE scope = %s AND id = %s"
+LOOK: Final = "SELECT {s}.since(%s, %s, %s, 250), {clock}"
+STORED: Final = "SELECT version, id, at_us, events, checksum FROM {s}.batches WHERE scope = %s AND id = %s"
 LAST: Final = "SELECT version, id, at_us FROM {s}.batches WHERE scope = %s ORDER BY version DESC LIMIT 1"
 ID_AT: Final = "SELECT id FROM {s}.batches WHERE scope = %s AND version = %s"
 SCOPE: Final = "SELECT number, journal_id, {clock} FROM {s}.scopes WHERE scope = %s"

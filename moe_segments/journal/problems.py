@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["explain", "is_busy"]
+__all__ = ["DAMAGE", "damaged", "explain", "is_busy"]
 
 _FULL: Final = "the disk that holds the journal {path} is full; nothing was recorded: make room there and try again"
 _READ_ONLY: Final = (
@@ -37,6 +37,9 @@ _NO_DIRECTORY: Final = (
     "the journal {path} cannot be made: part of its path is a file and not a directory; name another path"
 )
 
+# What the driver raises beside its own errors when a file is damaged: text that is none, numbers that do not fit.
+DAMAGE: Final = (UnicodeError, OverflowError)
+
 _BY_SQLITE_CODE: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
@@ -59,8 +62,15 @@ _BY_ERRNO: Final[Mapping[int, str]] = {
 }
 
 
-def explain(error: sqlite3.Error | OSError, path: Path) -> JournalError:
+def damaged(path: Path, what: str) -> JournalError:
+    """Return the error to raise where the journal *path* holds what was never written so."""
+    return JournalError(f"{_DAMAGED.replace('{path}', str(path))} ({what})")
+
+
+def explain(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path: Path) -> JournalError:
     """The error to raise for *error* at the journal *path*."""
+    if isinstance(error, DAMAGE):
+        return damaged(path, type(error).__name__)
     if isinstance(error, OSError):
         text, cause = _BY_ERRNO.get(error.errno or 0), error.strerror or type(error).__name__
     else:
@@ -70,11 +80,11 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> JournalError:
     return JournalError(f"{text.replace('{path}', str(path))} ({cause})")
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether another connection is in the way, so that the same statement may work later."""
     return _primary_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     # The module's own errors carry no code; the low byte of an extended code is its family.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -37,9 +37,10 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
+from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, joined
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
 from moe_segments.journal.bell import LISTENING_POLL_S, Bell
+from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.host_witness import HostWitness
 from moe_segments.journal.redis_address import address_of
@@ -116,6 +117,7 @@ class RedisJournal:
         self._witness = HostWitness(None, scope)
         self._tip = 0, ""  # the last version seen, and its batch id
         self._server_us, self._read_us = 0, 0  # the journal's time at the server's last answer, and this host's then
+        self._unsealed = 0  # the last version without a checksum
         self._open = False
         self._pid = 0
 
@@ -153,8 +155,8 @@ class RedisJournal:
         )
         if answer[0] != b"open":
             raise self._refusal(answer)
-        _, time_us, (journal_id, version, batch_id, at_us), witnessed = answer
-        self.journal_id = journal_id.decode()
+        _, time_us, (journal_id, version, batch_id, at_us, unsealed, _sum), witnessed = answer
+        self.journal_id, self._unsealed = journal_id.decode(), int(unsealed)
         self.is_new = self.journal_id == new_id
         self._tip = int(version), batch_id.decode()
         self._note_time(max(int(time_us), int(at_us)))
@@ -196,7 +198,7 @@ class RedisJournal:
                 case b"done":
                     return await self._confirmed(self._appended(answer, batch_id, events))
                 case b"stored":
-                    return await self._confirmed(_batch(answer[2]))
+                    return await self._confirmed(self._stored(answer, batch_id))
                 case b"held":
                     stands, lag_us = True, _LAG_US
                     await self._its_turn(answer[2])
@@ -204,8 +206,8 @@ class RedisJournal:
                 case b"missed":
                     stands = stands or (wants and bool(events))
                     losses += bool(events)
-                    missed = _joined(missed, self._missed(answer, base))
-                    base = self._tip[0]
+                    more = await self._all_missed(answer, base)
+                    missed, base = joined(missed, more), more[-1].version if more else base
                 case _:  # the time was not what it was taken for
                     pass
             # Decided on an answer, it is as old as the way there and back is long, however long that is.
@@ -225,7 +227,7 @@ class RedisJournal:
         self._check()
         told = tuple(events)
         answer = await self._step(batch_id, "", after=0, events=told)
-        return _batch(answer[2]) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
+        return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
 
     async def read(self, after: int) -> Sequence[Batch]:
         """The batches after version *after*. See `Journal.read`.
@@ -234,7 +236,7 @@ class RedisJournal:
             JournalError: The server cannot be read, or the log does not reach *after*.
         """
         self._check()
-        return self._missed(await self._step("", str(after), after=after), after)
+        return await self._all_missed(await self._step("", str(after), after=after), after)
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
         """Let *state* stand for everything up to *version*. See `Journal.checkpoint`.
@@ -243,10 +245,12 @@ class RedisJournal:
             JournalError: Nothing was changed, or the answer was lost; or the log does not reach *version*.
         """
         self._check()
+        text = encode([state])
+        await asyncio.sleep(0)  # it is long, and so is sending it
         answer = await self._link.call(
             CHECKPOINT,
             self._keys.all,
-            *(*self._known(), version, encode([state]), keep_since_us),
+            *(*self._known(), version, text, keep_since_us),
             writes=True,
         )
         if answer[0] == b"absent":
@@ -373,22 +377,70 @@ class RedisJournal:
         self._bell.ring()
         return batch
 
-    def _missed(self, answer: list[Any], after: int) -> list[Batch]:
+    def _stored(self, answer: list[Any], batch_id: str) -> Batch:
+        batch = self._batch(answer[2])
+        if batch.id != batch_id:
+            raise self._refusal([b"damaged"])
+        return batch
+
+    async def _all_missed(self, answer: list[Any], after: int) -> Sequence[Batch]:
+        """What an answer shows, which is so much at most that it is read in a moment, and what follows it."""
+        if answer[3]:  # a checkpoint is long, and took a while to arrive
+            await asyncio.sleep(0)
+        missed = self._missed(answer, after)
+        while missed and missed[-1].version < answer[2]:
+            await asyncio.sleep(0)
+            after = missed[-1].version
+            answer = await self._step("", str(after), after=after)
+            missed = joined(missed, self._missed(answer, after))
+        return missed
+
+    def _missed(self, answer: list[Any], after: int) -> Sequence[Batch]:
         """The batches after version *after* in the script's answer, or the checkpoint and what follows it."""
         _, _, version, checkpoint, entries = answer
-        batches = [_batch(entry) for entry in entries if _version(entry) > after]
+        found = [self._batch(entry) for entry in entries]
+        batches = [batch for batch in found if batch.version > after]
         if checkpoint:
-            kept_version, at_us, state = checkpoint
-            if kept_version is None or not entries or not _version(entries[0]) - 1 <= int(kept_version) <= version:
+            stand_in = self._checkpoint(checkpoint)
+            if not found or not found[0].version - 1 <= stand_in.version <= version:
                 raise self._refusal([b"damaged"])
-            stand_in = Batch(int(kept_version), f"checkpoint-{int(kept_version)}", int(at_us), decode(state.decode()))
             batches = [stand_in, *(batch for batch in batches if batch.version > stand_in.version)]
-        tip = (version, entries[-1][1][1].decode()) if entries else self._tip
-        if tip != self._tip:
+        begin = batches[0].version if checkpoint else after + 1
+        is_whole = [batch.version for batch in batches] == list(range(begin, begin + len(batches)))
+        if not is_whole or (not batches and version > after):
+            raise self._refusal([b"damaged"])
+        tip = (found[-1].version, found[-1].id) if found else self._tip
+        if tip > self._tip:
             self._tip = tip
             self._witness.note(self._sighting(), {_version(one): one[1][1].decode() for one in entries}, is_ours=False)
         self._news.told = version
         return batches
+
+    def _batch(self, entry: Any) -> Batch:
+        """The batch of a stream's entry, compared with its checksum."""
+        try:
+            _, batch_id, _, at_us, _, events, *sealed = entry[1]
+            fields = _version(entry), batch_id.decode(), int(at_us), events.decode()
+            self._compare(fields, sealed[1] if sealed else None)
+        except (ValueError, TypeError, IndexError, AttributeError):
+            raise self._refusal([b"damaged"]) from None
+        version, name, at, text = fields
+        return Batch(version, name, at, decode(text))
+
+    def _checkpoint(self, kept: list[Any]) -> Batch:
+        try:
+            version, at_us, state, found = kept
+            fields = int(version), int(at_us), state.decode()
+            self._compare(fields, found)
+        except (ValueError, TypeError, AttributeError):
+            raise self._refusal([b"damaged"]) from None
+        number, at, text = fields
+        return Batch(number, f"checkpoint-{number}", at, decode(text))
+
+    def _compare(self, fields: tuple[Any, ...], found: bytes | None) -> None:
+        is_unsealed = found is None and fields[0] <= self._unsealed
+        if not is_unsealed and found != checksum_sha1(self.journal_id, *fields).encode():
+            raise ValueError
 
     def _sighting(self) -> Sighting:
         version, batch_id = self._tip
@@ -416,17 +468,6 @@ def from_url(
     return RedisJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
-def _joined(before: Sequence[Batch], more: Sequence[Batch]) -> Sequence[Batch]:
-    """What was missed, and what was missed meanwhile; a checkpoint stands for all before it."""
-    jumps = bool(more) and bool(before) and more[0].version != before[-1].version + 1
-    return more if jumps or not before else [*before, *more]
-
-
 def _version(entry: Sequence[Any]) -> int:
     number: bytes = entry[0]
     return int(number.partition(b"-")[0])
-
-
-def _batch(entry: Sequence[Any]) -> Batch:
-    _, batch_id, _, at_us, _, events = entry[1]
-    return Batch(_version(entry), batch_id.decode(), int(at_us), decode(events.decode()))

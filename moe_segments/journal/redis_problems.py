@@ -37,9 +37,9 @@ def refusal(answer: Sequence[Any], place: str, keys: Keys, *, seen: int, schema:
             )
         case b"damaged":
             return JournalReplaced(
-                f"the journal at {place} is damaged: some of its keys are gone (an eviction, a deletion?); nothing was "
-                f"recorded: stop every process that uses it, restore it, or delete the keys {keys.pattern}, which has "
-                "the quota taken for spent until a full window has passed"
+                f"the journal at {place} is damaged: some of its keys are gone (an eviction, a deletion?) or changed; "
+                "nothing was recorded: stop every process that uses it, restore it, or delete the keys "
+                f"{keys.pattern}, which has the quota taken for spent until a full window has passed"
             )
         case b"behind":
             what = f"ends at version {answer[1]} and version {seen} was seen of it"

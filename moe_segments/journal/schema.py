@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from moe_segments.errors import JournalError
+from moe_segments.journal.checksum import checksum
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,6 +19,7 @@ Migration: TypeAlias = "Sequence[str]"
 APPLICATION_ID: Final = 0x6D6F6573  # "moes"
 
 # Migration number i makes a file of schema version i one of i + 1. Never change one that was released.
+# They may call `checksum_of`, which is `checksum.checksum`.
 MIGRATIONS: Final[Sequence[Migration]] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",
@@ -33,6 +35,18 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         """CREATE TABLE checkpoints (
             scope TEXT PRIMARY KEY, version INTEGER NOT NULL, at_us INTEGER NOT NULL, state TEXT NOT NULL
         ) WITHOUT ROWID""",
+    ),
+    (
+        "ALTER TABLE scopes ADD COLUMN lag_us INTEGER DEFAULT 0",
+        "ALTER TABLE scopes ADD COLUMN is_sure INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE scopes ADD COLUMN checksum TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE batches ADD COLUMN checksum TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE checkpoints ADD COLUMN checksum TEXT NOT NULL DEFAULT ''",
+        "UPDATE scopes SET checksum = checksum_of(scope, journal_id, boot_id, wall_us, boot_us, lag_us, is_sure)",
+        """UPDATE batches SET checksum = checksum_of(
+            (SELECT journal_id FROM scopes WHERE scopes.scope = batches.scope), version, id, at_us, events)""",
+        """UPDATE checkpoints SET checksum = checksum_of(
+            (SELECT journal_id FROM scopes WHERE scopes.scope = checkpoints.scope), version, at_us, state)""",
     ),
 )
 
@@ -57,6 +71,7 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path, migrations: Seque
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
     """Bring the file to the newest schema. Call it inside a write transaction: all steps happen, or none."""
+    connection.create_function("checksum_of", -1, checksum)
     version = _pragma(connection, "user_version")
     for migration in migrations[version:]:
         for statement in migration:

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from moe_segments.errors import JournalError
+from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.bell import Bell
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.files import holder
@@ -62,6 +62,9 @@ class SqliteJournal:
         journal_id: The log's identity; empty before `open`. doubt: Why the log may have lost history, as its
         witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log. immediate: Always
         False: a worker thread waits for the disk. spans_hosts: Always False.
+
+    Raises:
+        InputError: *path* is `:memory:`.
     """
 
     immediate = False
@@ -86,6 +89,8 @@ class SqliteJournal:
         self.doubt: str | None = None
         self.is_new = False
         self._path = Path(path).absolute()
+        if self._path.name.lower() == ":memory:":  # a file of that name would be made
+            raise InputError("names no file; a journal in memory is a MemoryJournal, or memory: as a URL", "path")
         self._options = Options(
             scope=scope,
             clock=clock,

@@ -8,21 +8,24 @@ was exchanged or put back while it was open is noticed before anything is decide
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import secrets
 import sqlite3
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode
 from moe_segments.errors import JournalError, JournalReplaced
+from moe_segments.journal.checksum import checksum
 from moe_segments.journal.clock import Anchor, BootClock
 from moe_segments.journal.files import FileQueue, make_private_directories, make_private_file, refuse_network
-from moe_segments.journal.problems import explain, is_busy
+from moe_segments.journal.problems import DAMAGE, damaged, explain, is_busy
 from moe_segments.journal.schema import MIGRATIONS, migrate, refuse_foreign
 from moe_segments.journal.witness import Sighting, Witnesses
 
@@ -36,15 +39,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Options", "SqliteStore", "lock_path"]
 
-_Row: TypeAlias = "tuple[int, str, int, str]"
+_Row: TypeAlias = "tuple[int, str, int, str]"  # without the checksum, which has been compared
 
+_LOG: Final = logging.getLogger("moe_segments.journal")
 _WAL_FROM: Final = (3, 51, 3)  # earlier ones lose committed rows when several connections checkpoint
 _BUSY_PAUSE_S: Final = 0.001
+_UNSYNCHRONISED: Final = (
+    "the system clock is not synchronised, so nobody knows how long this host was off: no time is taken to have passed "
+    "since the journal's last entry, and quota may be free later than it could be; start this after the clock is "
+    "synchronised (NTP)"
+)
 
-_BY_ID: Final = "SELECT version, id, at_us, events FROM batches WHERE scope = ? AND id = ?"
-_FROM: Final = "SELECT version, id, at_us, events FROM batches WHERE scope = ? AND version >= ? ORDER BY version"
-_LAST: Final = "SELECT version, id, at_us FROM batches WHERE scope = ? ORDER BY version DESC LIMIT 1"
-_ADD: Final = "INSERT INTO batches (scope, version, id, at_us, events) VALUES (?, ?, ?, ?, ?)"
+_BATCH: Final = "SELECT version, id, at_us, events, checksum FROM batches WHERE scope = ?"
+_BY_ID: Final = f"{_BATCH} AND id = ?"
+_AT: Final = f"{_BATCH} AND version = ?"
+_FROM: Final = f"{_BATCH} AND version >= ? ORDER BY version"
+_LAST: Final = f"{_BATCH} ORDER BY version DESC LIMIT 1"
+_TIP: Final = "SELECT version, id, at_us FROM batches WHERE scope = ? ORDER BY version DESC LIMIT 1"
+_ADD: Final = "INSERT INTO batches (scope, version, id, at_us, events, checksum) VALUES (?, ?, ?, ?, ?, ?)"
+_CHECKPOINT: Final = "SELECT version, at_us, state, checksum FROM checkpoints WHERE scope = ?"
+_KEEP: Final = "INSERT OR REPLACE INTO checkpoints (scope, version, at_us, state, checksum) VALUES (?, ?, ?, ?, ?)"
+_SCOPE: Final = "SELECT journal_id, boot_id, wall_us, boot_us, lag_us, is_sure, checksum FROM scopes WHERE scope = ?"
+_NAME: Final = (
+    "INSERT OR REPLACE INTO scopes (scope, journal_id, boot_id, wall_us, boot_us, lag_us, is_sure, checksum) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -117,6 +136,7 @@ class SqliteStore:
         self._scope = options.scope
         self._tip = _Tip()
         self._journal_id = ""
+        self._anchor: Anchor | None = None
         self._held = ExitStack()
 
     @property
@@ -137,7 +157,7 @@ class SqliteStore:
         """
         try:
             return self._open(turn)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, *DAMAGE) as error:
             self.close()
             raise explain(error, self._path) from error
         except BaseException:
@@ -183,8 +203,10 @@ class SqliteStore:
         """The last version in the file. The cheapest look there is; writes nothing."""
         self._refuse_exchanged()
         reached = self._witnesses.reached(self._sighting())  # before the file is read, which may go on meanwhile
-        rows: list[tuple[int, str, int]] = self._all(_LAST, self._scope)
+        rows: list[tuple[int, str, int]] = self._all(_TIP, self._scope)
         last = _Tip(*rows[0]) if rows else _Tip()
+        if not isinstance(last.version, int):
+            raise damaged(self._path, "a version is no number")
         if last.version < max(reached, self._tip.version) or (last.version == self._tip.version and last != self._tip):
             raise self._went_back(last, reached)
         return last.version
@@ -193,21 +215,20 @@ class SqliteStore:
         """See `Journal.checkpoint`."""
         with self._writing(turn):
             self._confirm(self._from(self._tip.version), version)
-            kept = self._all("SELECT version, at_us FROM checkpoints WHERE scope = ?", self._scope)
-            if kept and kept[0][0] > version:
+            kept = self._kept()
+            if kept and kept.version > version:
                 return
-            row = self._all("SELECT version, at_us FROM batches WHERE scope = ? AND version = ?", self._scope, version)
-            if version < 1 or not (row or kept):
+            rows = self._rows(_AT, self._scope, version)
+            if version < 1 or not (rows or kept):
                 raise JournalError(f"a checkpoint stands for versions from 1 on that the log holds, not for {version}")
+            at_us = rows[0][2] if rows else kept.at_us if kept else 0
             # The last batch stays, always: it holds the log's version and its latest time.
             self._all(
                 "DELETE FROM batches WHERE scope = ? AND version <= ? AND version < ? AND at_us < ?",
                 *(self._scope, version, self._tip.version, keep_since_us),
             )
-            self._all(
-                "INSERT OR REPLACE INTO checkpoints (scope, version, at_us, state) VALUES (?, ?, ?, ?)",
-                *(self._scope, version, (row or kept)[0][1], encode([state])),
-            )
+            text = encode([state])
+            self._all(_KEEP, self._scope, version, at_us, text, checksum(self._journal_id, version, at_us, text))
             self._until_free("COMMIT")
 
     def _open(self, turn: Turn) -> Found:
@@ -254,28 +275,68 @@ class SqliteStore:
         )
         self._held.callback(self._connection.close)
         synchronous = "FULL" if self._options.journal_mode == "WAL" else "EXTRA"
-        for pragma in (f"synchronous = {synchronous}", "trusted_schema = OFF", *self._options.pragmas):
+        for pragma in (
+            f"synchronous = {synchronous}",
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+            *self._options.pragmas,
+        ):
             self._connection.execute(f"PRAGMA {pragma}")
         refuse_foreign(self._connection, self._path, self._options.migrations)
 
     def _prepare(self) -> bool:
         """Bring tables, log and clock about inside the open transaction; whether the log was made."""
+        found = self._all("PRAGMA integrity_check(1)")
+        if found != [("ok",)]:
+            raise damaged(self._path, str(found[0][0]).replace("\n", ": ") if found else "nothing can be read")
         migrate(self._connection, self._options.migrations)
-        kept = self._all("SELECT journal_id, boot_id, wall_us, boot_us FROM scopes WHERE scope = ?", self._scope)
-        last = self._all(_LAST, self._scope)
-        self._tip = _Tip(*last[0]) if last else _Tip()
-        self._journal_id = kept[0][0] if kept else secrets.token_hex(16)
-        anchor = Anchor(*kept[0][1:]) if kept else None
+        named = self._named()
+        self._journal_id, anchor = named or (secrets.token_hex(16), None)
+        last = self._rows(_LAST, self._scope)
+        self._tip = _Tip(*last[0][:3]) if last else _Tip()
+        if not last and self._kept() is not None:
+            raise damaged(self._path, "every batch is missing")
         if self._options.clock is None:
-            host = self._options.host
-            anchor = host.anchor(anchor, last_at_us=self._tip.at_us)
-            self._clock: Clock = host.clock(anchor)
+            before, anchor = anchor, self._options.host.anchor(anchor, last_at_us=self._tip.at_us)
+            self._go_by(anchor)
+            if anchor != before and not anchor.is_sure and last:
+                _LOG.warning(_UNSYNCHRONISED)
         else:
-            self._clock = self._options.clock
-        row = (self._journal_id, *attrs.astuple(anchor or Anchor("", 0, 0)))
-        if not kept or kept[0] != row:
-            self._all("INSERT OR REPLACE INTO scopes VALUES (?, ?, ?, ?, ?)", self._scope, *row)
-        return not kept
+            self._clock: Clock = self._options.clock
+        self._name(anchor or Anchor("", 0, 0), named)
+        return not named
+
+    def _named(self) -> tuple[str, Anchor] | None:
+        """The log's identity and its anchor; None before it has one."""
+        for *fields, found in self._all(_SCOPE, self._scope):
+            self._compare(found, self._scope, *fields)
+            journal_id, boot_id, wall_us, boot_us, lag_us, is_sure = fields
+            return journal_id, Anchor(boot_id, wall_us, boot_us, lag_us, is_sure=bool(is_sure))
+        return None
+
+    def _name(self, anchor: Anchor, named: tuple[str, Anchor] | None) -> None:
+        if named != (self._journal_id, anchor):
+            row = self._scope, self._journal_id, *attrs.astuple(anchor)[:-1], int(anchor.is_sure)
+            self._all(_NAME, *row, checksum(*row))
+
+    def _go_by(self, anchor: Anchor) -> None:
+        self._anchor, self._clock = anchor, self._options.host.clock(anchor)
+
+    def _anchor_again(self, turn: Turn) -> None:
+        """Ask the wall clock once it is synchronised, where it was not when this boot's first client asked it."""
+        if self._anchor is None or self._anchor.is_sure or self._options.host.is_synchronised() is False:
+            return
+        self._until_free("BEGIN IMMEDIATE", turn.until_s)
+        try:
+            named, last = self._named(), self._rows(_LAST, self._scope)
+            if named is None:
+                raise damaged(self._path, "its name is missing")
+            anchor = self._options.host.anchor(named[1], last_at_us=last[0][2] if last else 0)
+            self._name(anchor, named)
+            self._until_free("COMMIT")
+        finally:
+            self._end()
+        self._go_by(anchor)
 
     def _set_journal_mode(self) -> None:
         wanted = self._options.journal_mode.lower()
@@ -296,6 +357,7 @@ class SqliteStore:
         """A write transaction in its turn; what the body has not committed is undone."""
         with self._queue.turn():
             self._refuse_exchanged()
+            self._anchor_again(turn)
             self._until_free("BEGIN IMMEDIATE", turn.until_s)
             try:
                 _begin(turn)
@@ -319,7 +381,8 @@ class SqliteStore:
         return found.st_dev, found.st_ino
 
     def _add(self, batch: Batch) -> Batch:
-        self._all(_ADD, self._scope, batch.version, batch.id, batch.at_us, encode(batch.events))
+        row = batch.version, batch.id, batch.at_us, encode(batch.events)
+        self._all(_ADD, self._scope, *row, checksum(self._journal_id, *row))
         self._until_free("COMMIT")
         self._tip = _Tip(batch.version, batch.id, batch.at_us)
         self._witnesses.note(
@@ -335,11 +398,37 @@ class SqliteStore:
         return rows[0][0] if rows else None
 
     def _stored(self, batch_id: str) -> Batch | None:
-        rows = self._all(_BY_ID, self._scope, batch_id)
+        rows = self._rows(_BY_ID, self._scope, batch_id)
+        if rows and rows[0][1] != batch_id:
+            raise damaged(self._path, "a batch lies under another one's id")
         return _batch(rows[0]) if rows else None
 
     def _from(self, version: int) -> list[_Row]:
-        return self._all(_FROM, self._scope, version)
+        return self._rows(_FROM, self._scope, version)
+
+    def _rows(self, statement: str, *values: object) -> list[_Row]:
+        """The batches that a statement finds, each compared with its checksum."""
+        rows = []
+        for *row, found in self._all(statement, *values):
+            self._compare(found, self._journal_id, *row)
+            rows.append(cast("_Row", tuple(row)))
+        return rows
+
+    def _compare(self, found: object, *fields: Any) -> None:  # whatever a damaged file holds
+        try:
+            is_right = checksum(*fields) == found
+        except TypeError:
+            is_right = False
+        if not is_right:
+            raise damaged(self._path, "a record does not fit its checksum")
+
+    def _kept(self) -> Batch | None:
+        """The checkpoint; None before the first."""
+        for *row, found in self._all(_CHECKPOINT, self._scope):
+            self._compare(found, self._journal_id, *row)
+            version, at_us, state = row
+            return Batch(version, f"checkpoint-{version}", at_us, decode(state))
+        return None
 
     def _since(self, after: int) -> list[Batch]:
         """The batches after version *after*, or the checkpoint and what follows it where some are gone."""
@@ -348,15 +437,16 @@ class SqliteStore:
         self._confirm(rows, after)
         if not rows or rows[0][0] <= after + 1:
             return [_batch(row) for row in rows if row[0] > after]
-        kept = self._all("SELECT version, at_us, state FROM checkpoints WHERE scope = ?", self._scope)
-        if not kept or not rows[0][0] - 1 <= kept[0][0] <= rows[-1][0]:
-            raise JournalError(f"the journal {self._path} is damaged: batches before version {rows[0][0]} are missing")
-        version, at_us, state = kept[0]
-        checkpoint = Batch(version, f"checkpoint-{version}", at_us, decode(state))
-        return [checkpoint, *(_batch(row) for row in rows if row[0] > version)]
+        kept = self._kept()
+        if not kept or not rows[0][0] - 1 <= kept.version <= rows[-1][0]:
+            raise damaged(self._path, f"batches before version {rows[0][0]} are missing")
+        return [kept, *(_batch(row) for row in rows if row[0] > kept.version)]
 
     def _confirm(self, rows: Sequence[_Row], reached: int) -> None:
         """Check that the log, its last rows at hand, goes on where it was left; move the tip to its end."""
+        for (earlier, *_), (later, *_) in itertools.pairwise(rows):
+            if later != earlier + 1:
+                raise damaged(self._path, f"between version {earlier} and version {later} something is missing")
         last = _Tip(*rows[-1][:3]) if rows else _Tip()
         place = self._tip.version - rows[0][0] if rows else -1
         is_other = place >= 0 and rows[place : place + 1] and _Tip(*rows[place][:3]) != self._tip
@@ -376,7 +466,7 @@ class SqliteStore:
     def _all(self, statement: str, *values: object) -> list[Any]:  # what a column holds, only its statement tells
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *DAMAGE) as error:
             raise explain(error, self._path) from error
 
     def _until_free(self, statement: str, until_s: float | None = None) -> None:
@@ -385,7 +475,7 @@ class SqliteStore:
         while True:
             try:
                 self._connection.execute(statement)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, *DAMAGE) as error:
                 if not is_busy(error) or time.monotonic() >= until_s:
                     raise explain(error, self._path) from error
                 time.sleep(_BUSY_PAUSE_S)
@@ -395,7 +485,7 @@ class SqliteStore:
     def _end(self) -> None:
         if self._connection.in_transaction:
             # An error here means that SQLite has rolled back by itself.
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, *DAMAGE):
                 self._connection.execute("ROLLBACK")
 
 

@@ -13,7 +13,7 @@ import asyncio
 import ipaddress
 import json
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -22,13 +22,14 @@ from moe_segments.errors import InputError
 from moe_segments.sandbox.bodies import Malformed, read_object
 from moe_segments.sandbox.faults import known_kind
 from moe_segments.sandbox.openapi import document
-from moe_segments.sandbox.overview import LAST, faults_of, overview, time_of
+from moe_segments.sandbox.overview import LAST, Observed, faults_of, overview, time_of
 from moe_segments.sandbox.page import SHOWN, render_page, render_sections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from moe_segments.sandbox.app import Sandbox
+    from moe_segments.models import Credentials
+    from moe_segments.sandbox.faults import FaultKind
     from moe_segments.sandbox.overview import Json
 
 __all__ = ["Control"]
@@ -48,6 +49,23 @@ _ALWAYS: Final = {
 _CHANGE: Final = ("probability", "times")
 
 
+class Controlled(Observed, Protocol):
+    """A sandbox that can be steered."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Return what the client under test signs in with."""
+
+    def fail_next(self, kind: FaultKind | str, times: int = 1, *, status: int | None = None) -> None:
+        """Play a fault on the next occasions."""
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward, seconds."""
+
+    async def reset(self) -> None:
+        """Forget everything that was asked."""
+
+
 class Control:
     """The routes over one sandbox.
 
@@ -55,7 +73,7 @@ class Control:
         sandbox: Which.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Controlled) -> None:
         self._sandbox = sandbox
         self._pages: set[asyncio.Task[object]] = set()
 

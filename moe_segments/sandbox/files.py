@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from moe_segments.core.strict import foreign_coding
 from moe_segments.errors import InputError
 from moe_segments.fields import problem_of_url
 from moe_segments.limits import FILE_CONTENT_TYPES
@@ -228,8 +229,8 @@ class Fetcher:
         if response.status != _OK:
             is_passing = response.status >= _SERVER_ERRORS
             raise FileProblem(f"the file's server answered {response.status}", is_passing=is_passing)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise FileProblem("the file's server sent it compressed")
+        if coding := foreign_coding(", ".join(response.headers.getall("Content-Encoding", ()))):
+            raise FileProblem(f"the file's server sent it compressed, with Content-Encoding {coding}")
         if "Content-Type" in response.headers and response.content_type not in FILE_CONTENT_TYPES:
             raise FileProblem(f"the file's server sent it as {response.content_type}")
         self._check_size(response.content_length or 0)

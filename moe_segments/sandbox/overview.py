@@ -6,7 +6,7 @@ Nothing secret is in it: no key, no address of a file or of a callback, no user.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from moe_segments.models import FileProcessed
 from moe_segments.sandbox.faults import CALLBACK_FAULTS, FaultKind
@@ -15,17 +15,40 @@ from moe_segments.sandbox.history import newest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moe_segments.sandbox.app import Sandbox
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.sandbox.faults import Faults
     from moe_segments.sandbox.records import Delivery, RequestRecord, SandboxSegment, Submission
     from moe_segments.sandbox.workspace import Workspace
 
-__all__ = ["LAST", "Json", "faults_of", "overview", "time_of"]
+__all__ = ["LAST", "Json", "Observed", "faults_of", "overview", "time_of"]
 
 Json: TypeAlias = "dict[str, object]"
 LAST: Final = 100  # so many of each kind of record are told unless more are asked for
 
 
-def overview(sandbox: Sandbox, last: int = LAST) -> Json:
+class Observed(Protocol):
+    """A sandbox as its overview reads it."""
+
+    faults: Faults
+
+    @property
+    def workspace(self) -> Workspace:
+        """Return what was asked, counted, processed and delivered."""
+
+    @property
+    def limits(self) -> QuotaLimits:
+        """Return the quotas in force."""
+
+    @property
+    def queued_faults(self) -> Mapping[FaultKind, int]:
+        """Return how often each fault is still to be played."""
+
+    @property
+    def ahead_s(self) -> float | None:
+        """Return how far the clock was moved ahead, seconds; None where it is the caller's own."""
+
+
+def overview(sandbox: Observed, last: int = LAST) -> Json:
     """Everything, newest records first.
 
     Args:
@@ -46,7 +69,7 @@ def overview(sandbox: Sandbox, last: int = LAST) -> Json:
     }
 
 
-def time_of(sandbox: Sandbox) -> Json:
+def time_of(sandbox: Observed) -> Json:
     """The sandbox's clock and speed."""
     return {
         "now": _moment(sandbox.workspace.now()),
@@ -56,7 +79,7 @@ def time_of(sandbox: Sandbox) -> Json:
     }
 
 
-def faults_of(sandbox: Sandbox) -> list[Json]:
+def faults_of(sandbox: Observed) -> list[Json]:
     """Every fault, how likely it is and how often it is queued."""
     queued = sandbox.queued_faults
     return [

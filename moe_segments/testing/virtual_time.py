@@ -12,6 +12,7 @@ events; a real socket may deliver a moment later than the loop looks for it.
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -35,6 +36,39 @@ _ROUNDS_AT_ONCE: Final = 2_000
 _ROUND_S: Final = 1e-6
 
 
+class _JumpingSelector(selectors.DefaultSelector):
+    """A selector with virtual time, which it moves forward instead of waiting.
+
+    Attributes:
+        now_s: Virtual seconds since the selector was made.
+        jobs: Number of jobs that run in threads; time stands still until it is 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.jobs = 0
+        self._rounds = 0  # since time moved
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready now; where nothing is, let *timeout* seconds pass."""
+        events = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            self._count_round()
+            return events
+        if self.jobs or timeout is None:
+            return super().select(_JOB_POLL_S if timeout is None else min(timeout, _JOB_POLL_S))
+        self.now_s += timeout
+        self._rounds = 0
+        return []
+
+    def _count_round(self) -> None:
+        # Whoever computes a rest of 1e-17 s and asks to be woken then would ask for ever, at the same instant.
+        self._rounds += 1
+        if self._rounds > _ROUNDS_AT_ONCE:
+            self.now_s += _ROUND_S
+
+
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A selector loop with a clock of its own, which starts at 0 and jumps when the loop is idle.
 
@@ -43,49 +77,37 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, *, in_memory: bool = False) -> None:
-        super().__init__()
-        self._clock_resolution = 1e-6
-        self._virtual_s = 0.0
-        self._jobs = 0
-        self._rounds = 0  # since time moved
+        self._virtual = _JumpingSelector()
+        super().__init__(self._virtual)
         self._network = Network() if in_memory else None
         self._dialled: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]] = weakref.WeakKeyDictionary()
-        selector: Any = self._selector  # type: ignore[attr-defined]  # not in the stubs
-        self._look = selector.select
-        selector.select = self._look_then_jump
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
-        return self._virtual_s
+        return self._virtual.now_s
 
     def run_in_executor(  # type: ignore[override]  # the stubs' type variables add nothing here
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
         """As ever; time stands still until the job is done."""
         future = super().run_in_executor(executor, func, *args)
-        self._jobs += 1
+        self._virtual.jobs += 1
         future.add_done_callback(self._job_done)
         return future
 
     def _job_done(self, _: asyncio.Future[Any]) -> None:
-        self._jobs -= 1
+        self._virtual.jobs -= 1
 
-    def _look_then_jump(self, timeout_s: float | None) -> list[Any]:
-        events: list[Any] = self._look(0)
-        if events or timeout_s == 0:
-            self._count_round()
-            return events
-        if self._jobs or timeout_s is None:
-            return list(self._look(_JOB_POLL_S if timeout_s is None or timeout_s > _JOB_POLL_S else timeout_s))
-        self._virtual_s += timeout_s
-        self._rounds = 0
-        return []
+    async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
+        """Wait for the executor's threads; time stands still meanwhile.
 
-    def _count_round(self) -> None:
-        # Whoever computes a rest of 1e-17 s and asks to be woken then would ask for ever, at the same instant.
-        self._rounds += 1
-        if self._rounds > _ROUNDS_AT_ONCE:
-            self._virtual_s += _ROUND_S
+        Python 3.12 and later wait at most 300 seconds, which would pass at once.
+        """
+        self._virtual.jobs += 1
+        try:
+            await super().shutdown_default_executor(*args, **options)
+        finally:
+            self._virtual.jobs -= 1
 
     # The network in memory. The parameters are asyncio's own.
 

@@ -360,3 +360,33 @@ async def test_changed_notices_another_handle(place: Place) -> None:
         await asyncio.sleep(0.005)
         await two.append([fact()], batch_id="a")
         assert await asyncio.wait_for(waiting, 20)
+
+
+@pytest.mark.asyncio
+async def test_a_long_log_is_read_whole(place: Place) -> None:
+    """However an engine divides it: from the beginning, from any place, by who had it open and by who opens it."""
+    count, begin = 1_230, 700
+    async with opened(place) as one, opened(place) as idle:
+        await idle.read(0)
+        batches = await fill(one, count)
+        assert list(await one.read(0)) == batches
+        assert list(await idle.read(0)) == batches
+        seen: list[Batch] = []
+
+        def decide(missed: Sequence[Batch], _now_us: int) -> Sequence[Event]:
+            seen[:] = missed
+            return [fact()]
+
+        last = await idle.transact(0, decide, batch_id="late")
+        assert last is not None
+        assert seen == batches
+
+        await one.checkpoint(begin, STATE, keep_since_us=batches[99].at_us)
+        stand_in = Batch(begin, f"checkpoint-{begin}", batches[begin - 1].at_us, (STATE,))
+        assert list(await one.read(0)) == [stand_in, *batches[begin:], last]
+        assert list(await idle.read(begin - 1)) == [*batches[begin - 1 :], last]
+    if place.is_shared:
+        async with opened(place) as other:
+            assert list(await other.read(0)) == [stand_in, *batches[begin:], last]
+            assert await other.transact(0, decide, batch_id="later") is not None
+            assert seen == [stand_in, *batches[begin:], last]

@@ -51,9 +51,7 @@ class Service:
             asyncio.timeout(_PATIENCE_S),
         ):
             while True:
-                await client.follower.refresh()
-                states = [record.state for record in client.follower.state.jobs.records.values()]
-                if states.count(JobState.PROCESSED) >= count:
+                if len([job async for job in client.jobs(state=JobState.PROCESSED)]) >= count:
                     return
                 await asyncio.sleep(0.05)
 

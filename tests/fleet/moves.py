@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,6 @@ from moe_segments.core import snapshot
 from moe_segments.core.events import (
     Answered,
     CallbackReceived,
-    Checkpoint,
     Claimed,
     ExternalUsage,
     KeyRejected,
@@ -93,7 +93,7 @@ async def filled(url: str, scope: str, *, checkpoint_at: int = 0, keep_from: int
         if checkpoint_at:
             state = folded(batches[:checkpoint_at])
             kept = batches[keep_from - 1].at_us if keep_from else batches[-1].at_us + 1
-            await journal.checkpoint(checkpoint_at, Checkpoint(state.snapshot()), keep_since_us=kept)
+            await journal.checkpoint(checkpoint_at, state.snapshot(), keep_since_us=kept)
 
 
 async def log_of(url: str, scope: str) -> list[Batch]:
@@ -101,9 +101,18 @@ async def log_of(url: str, scope: str) -> list[Batch]:
         return await whole_log(journal)
 
 
-def facts(batches: Sequence[Batch]) -> dict[str, object]:
-    """What a log says of quota and jobs, whatever place it is at."""
-    taken = dict(snapshot.take(folded(batches)))
-    return {
-        key: value for key, value in taken.items() if key not in ("version", "now_us", "moved", "copying", "origins")
-    }
+def facts(batches: Sequence[Batch], later_us: int = 0, *, exact: bool = True) -> dict[str, object]:
+    """Return what a log says of quota and jobs, whatever place it is at.
+
+    Args:
+        batches: The log.
+        later_us: How much later its times are than those it is compared with.
+        exact: Times and all; else the jobs and their states.
+    """
+    taken = snapshot.postponed(folded(batches).snapshot(), -later_us)
+    parts = [json.loads(part) for part in taken.parts]
+    if not exact:
+        return {"jobs": [(one["id"], one["state"]) for name, items in parts if name == "records" for one in items]}
+    of_the_place = ("version", "now_us", "moved", "copying", "origins")
+    state = {key: value for key, value in taken.state.items() if key not in of_the_place} | {"parts": parts}
+    return dict(json.loads(json.dumps(state)))

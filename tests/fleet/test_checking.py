@@ -7,11 +7,13 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
-from moe_segments.core.events import Checkpoint
-from moe_segments.core.snapshot import take
+from moe_segments.core.snapshot import checkpoint_of, take
 from moe_segments.journal.checking import CheckReport, check_journal
+from moe_segments.journal.checksum import checksum
+from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.whole import folded
 from tests.fleet.moves import EVERYTHING, empty_place, filled, log_of, opened
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio
 SCOPE = "W1@01"
+SEALING = [statement for statement in MIGRATIONS[1] if statement.startswith("UPDATE")]
 
 
 async def checked(url: str, scope: str = SCOPE) -> CheckReport:
@@ -27,9 +30,11 @@ async def checked(url: str, scope: str = SCOPE) -> CheckReport:
         return await check_journal(journal)
 
 
-def damage(url: str, *statements: str) -> None:
+def damage(url: str, *statements: str, sealed: bool = False) -> None:
+    """Change a journal behind its back; *sealed* as if an engine had written it so."""
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
-        for statement in statements:
+        file.create_function("checksum_of", -1, checksum)
+        for statement in (*statements, *(SEALING if sealed else ())):
             file.execute(statement)
 
 
@@ -71,21 +76,47 @@ async def test_a_sound_journal_is_sound(engine: str, checkpoint: tuple[int, int]
         ),
     ],
 )
-async def test_damage_is_found(statements: list[str], problem: str, tmp_path: Path) -> None:
+async def test_what_no_engine_writes_is_found(statements: list[str], problem: str, tmp_path: Path) -> None:
+    """With the right checksum, as if an engine had gone wrong."""
     url = empty_place("sqlite", tmp_path)
     await filled(url, SCOPE)
-    damage(url, *statements)
+    damage(url, *statements, sealed=True)
 
     report = await checked(url)
 
     assert any(problem in text for text in report.problems), report.problems
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE batches SET at_us = at_us - 1 WHERE version = 5",
+        "UPDATE batches SET events = events || ' ' WHERE version = 5",
+        "UPDATE batches SET events = (SELECT events FROM batches WHERE version = 4) WHERE version = 5",
+        "UPDATE batches SET checksum = '' WHERE version = 5",
+        "UPDATE batches SET id = 'other' WHERE version = 5",
+        "UPDATE batches SET events = x'5b5d' WHERE version = 5",
+        "UPDATE checkpoints SET at_us = at_us + 1",
+        "UPDATE checkpoints SET state = state || ' '",
+    ],
+)
+async def test_what_was_changed_afterwards_is_found(statement: str, tmp_path: Path) -> None:
+    """Whatever it says now: the checksum beside it tells."""
+    url = empty_place("sqlite", tmp_path)
+    await filled(url, SCOPE, checkpoint_at=3, keep_from=3)
+    damage(url, statement)
+
+    report = await checked(url)
+
+    assert any("a record does not fit its checksum" in text for text in report.problems), report.problems
+
+
 async def test_a_gap_behind_the_checkpoint_is_found(tmp_path: Path) -> None:
     url = empty_place("sqlite", tmp_path)
     await filled(url, SCOPE, checkpoint_at=7, keep_from=4)
     damage(url, "DELETE FROM batches WHERE version = 8")
-    assert "between version 7 and version 9 something is missing" in (await checked(url)).problems
+    (problem,) = (await checked(url)).problems
+    assert "between version 7 and version 9 something is missing" in problem
 
 
 @pytest.mark.parametrize(
@@ -115,10 +146,12 @@ async def test_a_checkpoint_that_lost_something_is_found(wrong: str, problem: st
             state.ledger.operations.us[0] = row_us - 1
         case _:
             pass
-    kept = {**take(state), "rejected_keys": {}, **({"unheard_of": 1} if wrong == "key" else {})}
+    kept = checkpoint_of(*take(state))
+    if wrong == "key":
+        kept = attrs.evolve(kept, state={**kept.state, "remembers": 99})
     async with opened(url, SCOPE) as journal:
         batches = list(await journal.read(0))
-        await journal.checkpoint(7, Checkpoint(kept), keep_since_us=batches[3].at_us)
+        await journal.checkpoint(7, kept, keep_since_us=batches[3].at_us)
 
     report = await checked(url)
 

@@ -18,7 +18,6 @@ from redis import Redis
 
 from moe_segments.core.admission import Ask
 from moe_segments.core.decisions import Cost
-from moe_segments.core.events import Checkpoint
 from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailable, QuotaExceeded
 from moe_segments.governor import Governor
 from moe_segments.job import Job
@@ -305,9 +304,7 @@ async def test_a_checkpoint_past_what_was_seen_hides_no_loss(store: Store, tmp_p
         await idle.ask(reserve("idle"))
         for number in range(4):
             await busy.ask(reserve(f"before {number}"))
-        await busy.journal.checkpoint(
-            busy.state.version, Checkpoint(busy.state.snapshot()), keep_since_us=busy.state.now_us + 1
-        )
+        await busy.journal.checkpoint(busy.state.version, busy.state.snapshot(), keep_since_us=busy.state.now_us + 1)
         store.save()
         await busy.refresh()
         await busy.ask(reserve("busy"))

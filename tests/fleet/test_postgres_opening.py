@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from moe_segments.core.events import Batch, Checkpoint, encode
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.postgres import PostgresJournal
-from moe_segments.journal.postgres_schema import MIGRATIONS
+from moe_segments.journal.postgres_schema import MIGRATIONS, named
 from tests.fleet.postgres_server import PostgresServer, postgres_server
 from tests.fleet.postgres_worlds import LOCK, Place, always, held, opened, place, server
 from tests.fleet.worlds import FACT, certificate, fill
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["certificate", "place", "server"]  # fixtures
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(90)]
+STATE = Checkpoint({"folded": 2})
 
 # Durability
 
@@ -187,8 +189,85 @@ async def test_older_journals_are_brought_up_and_newer_ones_refused(place: Place
             assert list(await new.read(0)) == batches
             assert (new.journal_id, new.is_new) == (old.journal_id, False)
     assert place.sql("SELECT colour FROM {s}.scopes") == "blue"
-    with pytest.raises(JournalError, match=r"newer moe_segments.*layout 2.*knows 1"):
+    with pytest.raises(JournalError, match=r"newer moe_segments.*layout 3.*knows 2"):
         await open_journal(place.url, "W1").open()
+
+
+async def test_a_journal_without_checksums_is_read_and_goes_on_with_them(place: Place) -> None:
+    """As the version before wrote it."""
+    place.sql("CREATE SCHEMA {s}")
+    place.sql("CREATE TABLE {s}.moe_segments_layout (layout integer NOT NULL)")
+    place.sql("INSERT INTO {s}.moe_segments_layout VALUES (1)")
+    for statement in MIGRATIONS[0]:
+        place.sql(named(statement, place.schema).decode())
+    place.sql("INSERT INTO {s}.scopes (scope, journal_id) VALUES ('W1', 'abcdef')")
+    for version in (1, 2, 3):
+        row = f"(1, {version}, 'b{version}', {version}000000, '{encode([FACT])}')"
+        place.sql(f"INSERT INTO {{s}}.batches VALUES {row}")
+    place.sql(f"INSERT INTO {{s}}.checkpoints VALUES (1, 2, 2000000, '{encode([STATE])}')")
+
+    async with opened(place.url) as journal:
+        assert journal.journal_id == "abcdef"
+        before = list(await journal.read(0))
+        assert before == [Batch(version, f"b{version}", version * 1_000_000, (FACT,)) for version in (1, 2, 3)]
+        assert await journal.append([FACT], batch_id="b2") == before[1]
+        place.sql("DELETE FROM {s}.batches WHERE version = 1")
+        await journal.checkpoint(2, STATE, keep_since_us=0)
+        after = await fill(journal, 2, "more")
+    async with opened(place.url) as journal:
+        assert list(await journal.read(0)) == [Batch(2, "checkpoint-2", 2_000_000, (STATE,)), before[2], *after]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {s}.batches SET at_us = at_us - 1 WHERE version = 2",
+        "UPDATE {s}.batches SET events = events || ' ' WHERE version = 2",
+        "UPDATE {s}.batches SET events = '' WHERE version = 2",
+        "UPDATE {s}.batches SET id = 'other' WHERE version = 2",
+        "UPDATE {s}.batches SET checksum = '' WHERE version = 2",
+        "UPDATE {s}.batches SET version = 9 WHERE version = 4",
+        "DELETE FROM {s}.batches WHERE version = 3",
+        "UPDATE {s}.batches SET scope = 7 WHERE version = 2",
+    ],
+)
+async def test_what_was_changed_is_refused(place: Place, statement: str) -> None:
+    """By whoever reads it, whether it was open or not, and before anything is decided on it."""
+    async with opened(place.url) as journal:
+        await fill(journal, 4)
+        place.sql(statement)
+        with pytest.raises(JournalError, match=r"damaged|put back"):
+            await journal.read(0)
+        with pytest.raises(JournalError, match=r"damaged|put back"):
+            await journal.transact(0, always(FACT), batch_id="new")
+    with pytest.raises(JournalError, match=r"damaged|put back"):
+        async with opened(place.url) as other:
+            await other.read(0)
+
+
+@pytest.mark.parametrize("change", ["version = 2", "at_us = at_us - 1", "state = state || ' '", "checksum = ''"])
+async def test_a_checkpoint_that_was_changed_is_refused(place: Place, change: str) -> None:
+    async with opened(place.url) as journal:
+        batches = await fill(journal, 4)
+        await journal.checkpoint(3, STATE, keep_since_us=batches[2].at_us)
+        place.sql("DELETE FROM {s}.batches WHERE version < 4")
+        place.sql(f"UPDATE {{s}}.checkpoints SET {change}")
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.read(0)
+        with pytest.raises(JournalError, match=r"damaged|that the log holds"):
+            await journal.checkpoint(3, STATE, keep_since_us=0)
+
+
+async def test_a_stored_batch_that_was_changed_is_refused(place: Place) -> None:
+    """By its name, too: asking again is answered with what was written."""
+    async with opened(place.url) as journal, opened(place.url) as other:
+        await fill(journal, 2)
+        place.sql("UPDATE {s}.batches SET at_us = at_us - 1 WHERE version = 1")
+        for handle in (journal, other):
+            with pytest.raises(JournalError, match="damaged"):
+                await handle.append([FACT], batch_id="b1")
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.transact(2, always(FACT), batch_id="b1")
 
 
 async def test_a_migration_that_fails_changes_nothing(place: Place) -> None:

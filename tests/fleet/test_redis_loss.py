@@ -7,12 +7,12 @@ import logging
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.exceptions import BusyLoadingError
 
-from moe_segments.core.events import Quarantined, Trusted
+from moe_segments.core.events import Checkpoint, Quarantined, Trusted
 from moe_segments.errors import JournalError
 from moe_segments.governor import Governor
 from moe_segments.journal.follower import Follower
@@ -24,6 +24,7 @@ from tests.fleet.servers import redis_server
 from tests.fleet.worlds import FACT, fact, fill
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from redis import Redis
@@ -35,6 +36,8 @@ __all__ = ["server"]  # a fixture
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
 HEAD = "moe-segments:{W1}:head"
+LOG = "moe-segments:{W1}:log"
+KEPT = "moe-segments:{W1}:checkpoint"
 
 
 async def doubt_of(url: str, state_dir: Path) -> str | None:
@@ -315,13 +318,101 @@ async def test_another_program_s_keys_are_left_alone(server: RedisServer) -> Non
         assert admin.get(HEAD) == "mine"
 
 
-async def test_a_damaged_entry_is_refused(server: RedisServer) -> None:
+async def rewrite(admin: Any, version: int, **fields: str | bytes | None) -> None:  # its types name both clients
+    """Put the log there anew, with other fields in one entry: a stream's entries cannot be changed."""
+    entries = admin.xrange(LOG)
+    admin.delete(LOG)
+    for place, kept in entries:
+        changed = {**kept, **fields} if place == f"{version}-0" else kept
+        admin.xadd(LOG, {field: value for field, value in changed.items() if value is not None}, id=place)
+
+
+DAMAGES: list[Callable[[Redis], object]] = [
+    lambda admin: rewrite(admin, 2, e='[["external",{"operations":9}]]'),
+    lambda admin: rewrite(admin, 2, a="1790000000000000"),
+    lambda admin: rewrite(admin, 2, i="another"),
+    lambda admin: rewrite(admin, 2, c=None),
+    lambda admin: rewrite(admin, 2, c="0000000000000000"),
+    lambda admin: rewrite(admin, 2, e=b"\xff"),
+    lambda admin: rewrite(admin, 2, a="soon"),
+    lambda admin: admin.xdel(LOG, "2-0"),
+    lambda admin: admin.xdel(LOG, "4-0"),
+    lambda admin: admin.hset(HEAD, "at", "1"),
+    lambda admin: admin.hset(HEAD, "version", "9"),
+    lambda admin: admin.hset(HEAD, "unsealed", "9"),
+    lambda admin: admin.hset(HEAD, "sum", "0"),
+    lambda admin: admin.hdel(HEAD, "sum"),
+    lambda admin: admin.hdel(HEAD, "at"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_what_was_changed_is_refused(server: RedisServer, damage: Callable[[Redis], object]) -> None:
+    """By whoever reads it, whether it was open or not, and before anything is decided on it."""
     async with opened(server.url) as journal:
-        await fill(journal, 1)
+        await fill(journal, 4)
         with admin_of(server) as admin:
-            admin.xadd("moe-segments:{W1}:log", {"i": "x", "a": "1", "e": '[["what",{}]]'}, id="2-0")
-            admin.hset(HEAD, mapping={"version": 2, "id": "x"})
-        with pytest.raises(JournalError, match="'what' entry"):
+            done = damage(admin)
+            if asyncio.iscoroutine(done):
+                await done
+        with pytest.raises(JournalError, match=r"damaged|put back or exchanged"):
+            await journal.read(0)
+        with pytest.raises(JournalError, match=r"damaged|put back or exchanged"):
+            await journal.transact(0, lambda _missed, _now_us: [FACT], batch_id="new")
+    with pytest.raises(JournalError, match="damaged"):
+        async with opened(server.url) as other:
+            await other.read(0)
+
+
+@pytest.mark.parametrize("field", ["version", "at", "state", "sum"])
+async def test_a_checkpoint_that_was_changed_is_refused(server: RedisServer, field: str) -> None:
+    async with opened(server.url) as journal:
+        batches = await fill(journal, 4)
+        await journal.checkpoint(3, Checkpoint({"folded": 3}), keep_since_us=batches[2].at_us)
+        with admin_of(server) as admin:
+            changed = {"version": "4", "state": f"{admin.hget(KEPT, 'state')!s} "}
+            admin.hset(KEPT, field, changed.get(field, "1"))
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.read(0)
+        with admin_of(server) as admin:
+            admin.hdel(KEPT, field)
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.read(0)
+
+
+async def test_an_id_that_leads_elsewhere_is_refused(server: RedisServer) -> None:
+    """The stored batch would be another one."""
+    async with opened(server.url) as journal:
+        await fill(journal, 3)
+        with admin_of(server) as admin:
+            for wrong in ("2", "9"):
+                admin.hset("moe-segments:{W1}:ids", "b1", wrong)
+                with pytest.raises(JournalError, match="damaged"):
+                    await journal.append([FACT], batch_id="b1")
+
+
+async def test_a_journal_without_checksums_is_read_and_goes_on_with_them(server: RedisServer) -> None:
+    """As the version before wrote it."""
+    async with opened(server.url) as journal:
+        batches = await fill(journal, 4)
+        await journal.checkpoint(2, Checkpoint({"folded": 2}), keep_since_us=0)
+        journal_id = journal.journal_id
+    with admin_of(server) as admin:
+        admin.hdel(HEAD, "sum", "unsealed")
+        admin.hset(HEAD, "schema", "1")
+        admin.hdel(KEPT, "sum")
+        for version in range(1, 5):
+            await rewrite(admin, version, c=None)
+    async with opened(server.url) as journal:
+        assert journal.journal_id == journal_id
+        assert list(await journal.read(0)) == batches
+        await journal.checkpoint(2, Checkpoint({"folded": 2}), keep_since_us=0)
+        more = await fill(journal, 2, "more")
+    async with opened(server.url) as journal:
+        assert list(await journal.read(0)) == [*batches, *more]
+        with admin_of(server) as admin:
+            await rewrite(admin, 5, c=None)
+        with pytest.raises(JournalError, match="damaged"):
             await journal.read(0)
 
 

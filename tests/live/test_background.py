@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_segments import CreateFileSegment, JournalError, JournalReplaced, JournalUnavailable, OutcomeUnknown
-from moe_segments.client import SegmentsClient
+from moe_segments.client import SegmentsClient, follower_of
 from moe_segments.core.events import Adopted, Answered, Event, ExternalUsage
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
@@ -163,7 +163,7 @@ async def test_what_fails_after_its_caller_left_is_logged_with_its_job(
             journal.appends[Answered] = [JournalReplaced("it was put back")]
             operation = create("left", await sandbox.publish(tmp_path / "users.csv"))
             submitting = asyncio.ensure_future(client.submit(operation, job_id="mine"))
-            while "mine" not in client.follower.state.jobs.records:
+            while "mine" not in follower_of(client).state.jobs.records:
                 await asyncio.sleep(0.01)
             submitting.cancel()
             async with asyncio.timeout(10):

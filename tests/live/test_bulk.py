@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from moe_segments import errors
 from moe_segments.bulk import BulkReport, exit_code_of, remaining_entries, run_bulk, run_id_for
-from moe_segments.client import SegmentsClient
+from moe_segments.client import SegmentsClient, follower_of
 from moe_segments.manifest import Manifest, read_manifest
 from moe_segments.receiver import CallbackReceiver
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
@@ -127,7 +127,7 @@ async def test_the_whole_run_is_in_the_journal_before_anything_is_sent(
     assert not sent_to(sandbox)
 
     async with open_client(sandbox, tmp_path) as client:
-        jobs = client.follower.state.jobs
+        jobs = follower_of(client).state.jobs
         run = jobs.runs[run_id_for(client, manifest)]
         assert (run.manifest, run.total, len(run.jobs)) == ("bulk.csv", 1_100, 1_100)
         assert {jobs.records[job].state for job in run.jobs} <= {"planned", "not_sent"}
@@ -232,8 +232,10 @@ async def test_what_follows_a_refused_create_is_not_sent_and_the_run_has_ended(
     sandbox: Sandbox, url: str, tmp_path: Path
 ) -> None:
     """It would cost a tenth of an hour to hear 404; the next call has nothing left to do."""
+    (tmp_path / "other").mkdir()
+    async with open_client(sandbox, tmp_path / "other") as other:
+        await run_bulk(other, creates(tmp_path, url, 1))
     async with open_client(sandbox, tmp_path) as client:
-        await run_bulk(client, creates(tmp_path, url, 1))
         manifest = manifest_of(tmp_path, f"create,s0,ID,string,{url},30,3", f"add,s0,ID,string,{url},,3")
         report = await run_bulk(client, manifest)
         after = await run_bulk(client, manifest)
@@ -320,6 +322,24 @@ async def test_a_wrong_key_is_found_by_one_read_before_any_operation(
 
 
 @pytest.mark.asyncio
+async def test_a_callback_that_cannot_be_read_is_a_line_of_unknown_outcome(
+    sandbox: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """At once and with its reason, also when the run is taken up again; the others are not held up."""
+    manifest = creates(tmp_path, url, 3)
+    async with open_client(sandbox, tmp_path) as client:
+        sandbox.fail_next(FaultKind.GARBAGE_CALLBACK)
+        first, second = await run_bulk(client, manifest), await run_bulk(client, manifest)
+
+    for report in (first, second):
+        assert sorted(states_of(report)) == ["processed", "processed", "unreadable"]
+        assert report.exit_code == 4
+        (row,) = (row for row in report.rows if row.state == "unreadable")
+        assert "a callback came that cannot be read (not JSON @ $)" in str(row.error)
+    assert set(sent_to(sandbox).values()) == {1}
+
+
+@pytest.mark.asyncio
 async def test_a_report_is_json_ready(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
     """With every line and every count."""
     async with open_client(sandbox, tmp_path) as client:
@@ -343,6 +363,7 @@ async def test_a_report_is_json_ready(sandbox: Sandbox, url: str, tmp_path: Path
         (errors.OutcomeUnknown("j", "x"), 4),
         (errors.AnswerShapeError(202, "x"), 4),
         (errors.CallbackTimeout("j", 1.0), 4),
+        (errors.CallbackUnreadable("j", "x"), 4),
         (errors.Conflict(409, "x"), 1),
         (errors.FileProcessingFailed(500, "x"), 1),
         (errors.NotSent("x"), 1),

@@ -66,7 +66,7 @@ async def test_a_journal_moves_and_everything_is_told(tmp_path: Path) -> None:
         late = await run("copy", old, f"sqlite:///{tmp_path}/other.db", home=tmp_path)
 
     assert (first[0], again[0], sound[0], moved[0], late[0]) == (0, 0, 0, 0, 2)
-    assert json.loads(first[1])["batches"] == len(EVERYTHING)
+    assert json.loads(first[1])["jobs"] == 4
     assert "already" in again[1]
     assert json.loads(sound[1])["sound"] is True
     assert f"it has moved to {server.url}" in moved[1]
@@ -83,7 +83,7 @@ async def test_what_is_wrong_is_told_with_exit_code_1(tmp_path: Path) -> None:
     code, out, _ = await run("check", url, home=tmp_path)
 
     assert code == 1
-    assert "- between version 2 and version 4 something is missing" in out.splitlines()
+    assert "between version 2 and version 4 something is missing" in out
 
 
 async def test_the_log_has_a_line_for_every_event(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from moe_segments import (
     AuthenticationFailed,
     CallbackReceiver,
     CallbackTimeout,
+    CallbackUnreadable,
     Conflict,
     CreateFileSegment,
     Credentials,
@@ -39,6 +40,7 @@ from moe_segments import (
     SegmentsClient,
     TooManyRequests,
 )
+from moe_segments.client import follower_of
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -203,7 +205,8 @@ async def test_a_refusal_is_the_error_of_its_status(sandbox: Sandbox, url: str, 
     wrong = attrs.evolve(sandbox.credentials, api_key="wrong-wrong-wrong")
     async with client_on(sandbox, credentials=wrong if status == 401 else sandbox.credentials) as client:
         if status == 409:
-            await (await client.submit(create(url))).result(timeout=5)
+            async with client_on(sandbox) as other:  # whose journal this one does not know
+                await (await other.submit(create(url))).result(timeout=5)
         kind = {401: AuthenticationFailed, 404: NotFound, 409: Conflict}[status]
         with pytest.raises(kind) as caught:
             await client.submit(add(url, "nobody") if status == 404 else create(url))
@@ -234,7 +237,7 @@ async def test_a_key_that_works_again_is_taken_back_by_a_read(sandbox: Sandbox, 
         fingerprint = client._submitter.key_fingerprint()
         from moe_segments.core.events import KeyRejected
 
-        await client.follower.record(KeyRejected(fingerprint, 403))
+        await follower_of(client).record(KeyRejected(fingerprint, 403))
         with pytest.raises(Exception, match="not sent"):
             await client.submit(create(url))
         await client.list_segments()
@@ -333,7 +336,7 @@ async def test_nobody_listening_is_not_sent_and_gives_everything_back(sandbox: S
         with pytest.raises(NotSent):
             await client.submit(create(url))
         assert (await client.governor.usage())["operations_per_hour"].used == 0
-        [record] = client.follower.state.jobs.records.values()
+        [record] = follower_of(client).state.jobs.records.values()
         assert record.state == JobState.NOT_SENT
 
 
@@ -349,8 +352,8 @@ async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str
 
         client._transport.send = flaky  # type: ignore[method-assign,assignment]  # the network's weather
         states: list[str] = []
-        records = client.follower.state.jobs.records
-        client.follower.listen(lambda: states.extend(record.state for record in records.values()))
+        records = follower_of(client).state.jobs.records
+        follower_of(client).listen(lambda: states.extend(record.state for record in records.values()))
         job = await client.submit(create(url))
         assert job.record.attempt == 2
         assert JobState.PLANNED in states
@@ -424,6 +427,32 @@ async def test_without_a_callback_in_time_the_job_goes_on(sandbox: Sandbox, url:
         assert job.state == JobState.ACCEPTED
 
 
+async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_job(
+    sandbox: Sandbox, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not "no callback": one came. What it was is kept, and nobody has to wait for it in vain."""
+    sandbox.fail_next(FaultKind.GARBAGE_CALLBACK)
+    async with client_on(sandbox) as client:
+        job = await client.submit(create(url))
+        with pytest.raises(CallbackUnreadable, match=r"not JSON @ \$.*moe-segments jobs") as caught:
+            await job.result()
+        with pytest.raises(CallbackUnreadable):
+            await job.result()
+        assert (caught.value.job_id, caught.value.reason) == (job.id, "not JSON @ $")
+        assert (job.state, client.job(job.id).state) == (JobState.UNREADABLE, JobState.UNREADABLE)
+        assert job.record.unread == {"reason": "not JSON @ $", "raw": sandbox.workspace.deliveries[-1].body.decode()}
+        assert f"job {job.id}: a callback came that cannot be read (not JSON @ $)" in caplog.text
+
+        told = sandbox.workspace.submissions[-1].ask.callback_url
+        assert told is not None
+        figures = {"values_found": "3", "values_processed": 3.0, "user_count": 3}
+        async with aiohttp.ClientSession() as session, session.post(told, json={"status": 201} | figures) as response:
+            assert response.status == 200
+        done = await job.result(timeout=5)
+        assert (done.segment_name, done.user_count, done.request_id) == ("diwali", 3, None)
+        assert job.state == JobState.PROCESSED
+
+
 async def test_without_a_receiver_a_result_is_refused_at_once(sandbox: Sandbox, url: str) -> None:
     """Waiting for a callback that cannot come would be for ever."""
     async with client_on(sandbox, receives=False) as client:
@@ -450,7 +479,7 @@ async def test_a_job_that_is_called_off_between_two_tries_ends(sandbox: Sandbox,
     """Whoever follows it hears that nobody sends it again."""
     async with client_on(sandbox, base_url="http://127.0.0.1:9") as client:
         submitting = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
-        while "mine" not in client.follower.state.jobs.records or client.job("mine").state != JobState.PLANNED:
+        while "mine" not in follower_of(client).state.jobs.records or client.job("mine").state != JobState.PLANNED:
             await asyncio.sleep(0.01)
         submitting.cancel()
         await asyncio.gather(submitting, return_exceptions=True)
@@ -467,8 +496,8 @@ async def test_a_job_whose_process_died_between_two_tries_ends(sandbox: Sandbox,
     journal = f"sqlite:///{tmp_path / 'q.db'}"
     async with client_on(sandbox, journal=journal) as client:
         event = Reserved("mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, owner="another-boot/1/1")
-        await client.follower.ask(lambda _, __: ([event], None))
-        await client.follower.record(NeverSent("mine", 1, "no connection", again=True))
+        await follower_of(client).ask(lambda _, __: ([event], None))
+        await follower_of(client).record(NeverSent("mine", 1, "no connection", again=True))
         assert client.job("mine").state == JobState.PLANNED
     async with client_on(sandbox, journal=journal) as client:
         assert client.job("mine").state == JobState.NOT_SENT
@@ -510,13 +539,13 @@ async def test_cancelling_at_any_step_leaves_nothing_in_doubt(tmp_path: Path) ->
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            records = client.follower.state.jobs.records.values()
+            records = follower_of(client).state.jobs.records.values()
             assert {record.state for record in records} <= {
                 JobState.NOT_SENT,
                 JobState.ACCEPTED,
                 JobState.PROCESSED,
             }, (turns, records)
-            assert client.follower.state.ledger.operations.held == 0
+            assert follower_of(client).state.ledger.operations.held == 0
 
 
 async def test_a_caller_that_goes_away_loses_no_outcome(sandbox: Sandbox, url: str) -> None:
@@ -571,8 +600,9 @@ async def test_a_dependent_operation_is_held_back_when_the_create_did_not_go_thr
     sandbox: Sandbox, url: str
 ) -> None:
     """An add to a segment that does not exist would cost a slot for a 404."""
+    async with client_on(sandbox) as other:
+        await (await other.submit(create(url))).result(timeout=5)
     async with client_on(sandbox) as client:
-        await (await client.submit(create(url))).result(timeout=5)
         outcomes = [outcome async for outcome in client.submit_many([create(url), add(url)])]
     assert [type(outcome.error) for outcome in outcomes] == [Conflict, NotSent]
     assert len(sandbox.workspace.requests) == 2
@@ -698,7 +728,7 @@ async def test_a_job_whose_process_died_is_unknown_after_a_restart(sandbox: Sand
         event = Reserved(
             "mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, 60_000_000, owner="another-boot/1/1"
         )
-        await client.follower.ask(lambda _, __: ([event], None))
+        await follower_of(client).ask(lambda _, __: ([event], None))
     async with client_on(sandbox, journal=journal, receives=False) as client:
         assert client.job("mine").state == JobState.UNKNOWN
         assert (await client.submit(create(url), job_id="mine")).state == JobState.UNKNOWN

@@ -42,6 +42,7 @@ from moe_segments import (
     did,
     in_segment,
 )
+from moe_segments.client import follower_of
 from moe_segments.core.wire_filters import are_other_filters, filters_digest
 from moe_segments.sandbox import Complexity, Dialect, FaultKind, Sandbox
 
@@ -154,8 +155,9 @@ async def test_a_conflict_names_the_segment_in_the_way(sandbox: Sandbox) -> None
         error = pickle.loads(pickle.dumps(caught.value))
         assert (error.existing_cs_name, error.existing_cs_id) == ("first", made.id)
         assert client.job(error.job_id).state == JobState.REFUSED
+    async with client_on(sandbox) as other:  # whose journal does not know the first one
         with pytest.raises(Conflict):
-            await client.create_filter_segment(name="first", included_filters=IN_PUNE)
+            await other.create_filter_segment(name="first", included_filters=IN_PUNE)
 
 
 async def test_each_refusal_has_its_class() -> None:
@@ -208,7 +210,7 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is_held(sandbox: S
         with pytest.raises(InputError):
             await client.update_filter_segment("1", included_filters=IN_PUNE, updated_by="nobody")
         assert (await client.governor.usage())["active_segments"].used == 0
-        assert not client.follower.state.jobs.records
+        assert not follower_of(client).state.jobs.records
     assert sandbox.workspace.requests == ()
 
 
@@ -325,7 +327,7 @@ async def test_a_filter_create_is_a_job_that_others_can_follow(sandbox: Sandbox,
         assert operation.name == "one"
         assert (await client.submit(operation, job_id=job.id)).id == job.id
         with pytest.raises(InputError, match="at least one filter"):
-            await client.submit(operation)
+            await client.submit(attrs.evolve(operation, name="two"))
     assert b"somebody@" not in path.read_bytes()
 
 

@@ -435,7 +435,9 @@ def test_a_destination_is_shown_without_its_query() -> None:
         (403, {"Content-Type": "text/csv"}, "HTTP 403"),
         (302, {"Location": "/login"}, "HTTP 302"),
         (200, {"Content-Type": "text/html"}, "text/html"),
-        (200, {"Content-Type": "text/csv", "Content-Encoding": "gzip"}, "compressed"),
+        (200, {"Content-Type": "text/csv", "Content-Encoding": "gzip"}, "compressed, with Content-Encoding 'gzip'"),
+        (200, {"Content-Type": "text/csv", "Content-Encoding": ""}, None),
+        (200, {"Content-Type": "text/csv", "Content-Encoding": "identity,identity"}, None),
     ],
 )
 async def test_a_file_that_cannot_be_fetched_is_found_out(

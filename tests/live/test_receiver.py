@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -20,7 +20,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_segments.core.events import CallbackReceived, Reserved
+from moe_segments.core.events import Answered, CallbackReceived, Moved, Reserved, encode
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
@@ -28,6 +28,7 @@ from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import JobState
 from moe_segments.receiver import MAX_BODY_BYTES, CallbackReceiver, Reply, new_token, token_digest
+from moe_segments.testing import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -41,9 +42,10 @@ PUBLIC: Final = "https://hooks.example.com/moe"
 LONG_S: Final = 10.0  # only ever waited for by a test that fails
 BRIEF_S: Final = 0.5  # a deadline under test
 
+SEGMENT: Final = "diwali_2026"
 PROCESSED: Final[dict[str, object]] = {
     "db_name": "demo",
-    "segment_name": "diwali_2026",
+    "segment_name": SEGMENT,
     "request_id": "5f3e0c1a",
     "status": 201,
     "values_found": 48_210,
@@ -51,7 +53,7 @@ PROCESSED: Final[dict[str, object]] = {
     "user_count": 40_002,
 }
 FAILED: Final[dict[str, object]] = {
-    "segment_name": "diwali_2026",
+    "segment_name": SEGMENT,
     "request_id": "5f3e0c1b",
     "status": 400,
     "error_message": "The file could not be downloaded",
@@ -70,6 +72,8 @@ class WatchedJournal(MemoryJournal):
         self.may_append = asyncio.Event()
         self.may_append.set()
         self.appending = asyncio.Event()
+        self.may_read = asyncio.Event()
+        self.may_read.set()
 
     async def append(self, events: Sequence[Event], *, batch_id: str) -> Batch:
         """When it may, and unless broken."""
@@ -81,6 +85,7 @@ class WatchedJournal(MemoryJournal):
     async def read(self, after: int) -> Sequence[Batch]:
         """Counted, and unless broken."""
         self.reads += 1
+        await self.may_read.wait()
         self._refuse_if_broken()
         return await super().read(after)
 
@@ -117,7 +122,7 @@ class Desk:
 async def reserve(follower: Follower, job: str) -> str:
     """A job that waits for a callback. Returns its token."""
     token = new_token()
-    event = Reserved(job, 1, {"op": "add", "name": job}, keys=(job,), token_sha256=token_digest(token))
+    event = Reserved(job, 1, {"op": "add", "name": SEGMENT}, keys=(job,), token_sha256=token_digest(token))
     await follower.ask(lambda _state, _now_us: ([event], None))
     return token
 
@@ -249,11 +254,16 @@ UNFIT: Final[dict[str, bytes]] = {
     "NaN": json.dumps({**PROCESSED, "user_count": float("nan")}).encode(),
     "infinity": json.dumps({**PROCESSED, "user_count": float("inf")}).encode(),
     "a key twice": b'{"status": 201, "status": 400}',
-    "status as text": json.dumps({**PROCESSED, "status": "201"}).encode(),
-    "count as text": json.dumps({**PROCESSED, "user_count": "7"}).encode(),
+    "another status": json.dumps({**PROCESSED, "status": 202}).encode(),
+    "count as words": json.dumps({**PROCESSED, "user_count": "many"}).encode(),
     "count as truth": json.dumps({**PROCESSED, "user_count": True}).encode(),
     "count below zero": json.dumps({**PROCESSED, "values_found": -1}).encode(),
-    "null for a name": json.dumps({**PROCESSED, "segment_name": None}).encode(),
+    "half a user": json.dumps({**PROCESSED, "user_count": 1.5}).encode(),
+    "no count": json.dumps({name: fact for name, fact in PROCESSED.items() if name != "user_count"}).encode(),
+    "more processed than found": json.dumps({**PROCESSED, "values_found": 48_189}).encode(),
+    "another's segment": json.dumps({**PROCESSED, "segment_name": "diwali_2025"}).encode(),
+    "another's failure": json.dumps({**FAILED, "segment_name": "diwali_2025"}).encode(),
+    "a list for a name": json.dumps({**PROCESSED, "segment_name": [SEGMENT]}).encode(),
     "deep": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
     "deep lists": b"[" * MAX_BODY_BYTES,
     "bad UTF-8": b'{"status": 201, "segment_name": "\xff\xfe"}',
@@ -270,10 +280,149 @@ async def test_a_body_that_does_not_fit_is_kept_as_it_came(desk: Desk, body: byt
     """The token proves that the service means this job: 200, and the user is told that nobody can read it."""
     assert await desk.take(body) == 200
 
-    assert desk.record.unparsed
-    assert not desk.record.terminal
+    assert desk.record.is_unreadable
+    assert desk.record.state_at(desk.record.doubt_us) == JobState.UNREADABLE
     (kept,) = await callbacks(desk)
-    assert (kept.outcome, kept.body) == ("unparsed", {"raw": body.decode("utf-8", "replace")})
+    assert (kept.outcome, kept.body["raw"]) == ("unparsed", body.decode("utf-8", "replace"))
+    assert desk.record.unread is not None
+    assert kept.body["reason"] == desk.record.unread["reason"] == desk.record.unreadable_reason
+
+
+def without(*names: str, **changes: object) -> dict[str, object]:
+    return {name: fact for name, fact in (PROCESSED | changes).items() if name not in names}
+
+
+READABLE: Final[dict[str, tuple[object, str]]] = {
+    "no request_id": (without("request_id"), JobState.PROCESSED),
+    "null for a request_id": (without(request_id=None), JobState.PROCESSED),
+    "a number for a request_id": (without(request_id=17), JobState.PROCESSED),
+    "a list for a request_id": (without(request_id=[1]), JobState.PROCESSED),
+    "counts as floats": (without(values_found=48_210.0, user_count=2.0), JobState.PROCESSED),
+    "counts as text": (without(values_found="48210", user_count="2"), JobState.PROCESSED),
+    "status as text": (without(status="201"), JobState.PROCESSED),
+    "status as a float": (without(status=201.0), JobState.PROCESSED),
+    "no segment": (without("segment_name"), JobState.PROCESSED),
+    "null for a segment": (without(segment_name=None), JobState.PROCESSED),
+    "nobody matched": (without(user_count=0), JobState.PROCESSED),
+    "nothing found": (without(values_found=0, values_processed=0, user_count=0), JobState.PROCESSED),
+    "one value of many users": (without(values_found=1, values_processed=1, user_count=9), JobState.PROCESSED),
+    "a failure without a message": ({"segment_name": SEGMENT, "request_id": "5f", "status": 400}, JobState.FAILED),
+    "a failure and nothing else": ({"status": 500}, JobState.FAILED),
+    "a failure with figures": (without(status=400), JobState.FAILED),
+    "another failure": (without(status="503"), JobState.FAILED),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("body", "state"), READABLE.values(), ids=READABLE.keys())
+async def test_what_is_beyond_doubt_is_read(desk: Desk, body: object, state: str) -> None:
+    """It comes once, and nobody can ask for it again."""
+    assert await desk.take(body) == 200
+
+    assert desk.record.state == state
+    assert not desk.record.is_unreadable
+    assert desk.record.result is not None
+    assert desk.record.result["segment_name"] == SEGMENT
+
+
+@pytest.mark.asyncio
+async def test_the_names_of_a_segment_are_those_that_the_service_answered_with(desk: Desk) -> None:
+    """An operation by identifier reaches the segment of that identifier, whatever it was called in the request."""
+    accepted = {"cs_name": "diwali (VIP)", "cs_id": "5f"}
+    await desk.follower.record(Answered(desk.job, 1, 202, accepted=accepted))
+
+    assert await desk.take(without(segment_name="diwali (VIP)")) == 200
+    assert desk.record.state == JobState.PROCESSED
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"callback_url": "{url}"}, {"extra": {"callback_url": f"http://127.0.0.1:1/{SCOPE}/***"}}),
+        ({"to": {"path": ["/{token}"], "{token}": 1}}, {"extra": {"to": {"path": ["/***"], "***": 1}}}),
+        ({"request_id": "{token}"}, {"request_id": "***"}),
+        ({"db_name": "demo-{token}"}, {"db_name": "demo-***"}),
+        ({"status": 400, "error_message": "cannot POST {url}"}, {"status": 400}),
+        ({"halves": ["{first}", "{second}"]}, {}),
+        ({"key": "{key}"}, {"extra": {"key": "***"}}),
+    ],
+)
+async def test_a_token_that_comes_back_in_a_callback_is_not_kept(
+    fields: dict[str, object], kept: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In whichever field, and also where the callback cannot be read."""
+    caplog.set_level(logging.DEBUG)
+    for name in (SEGMENT, "another"):
+        async with opened(MemoryJournal()) as follower:
+            receiver = CallbackReceiver("http://127.0.0.1:1")
+            receiver.bind(SCOPE, follower, secrets=("the-key-of-the-workspace",))
+            desk = Desk(receiver, follower, "job-1", await reserve(follower, "job-1"))
+            body = json.dumps(PROCESSED | {"segment_name": name} | fields)
+            for mark, text in (
+                ("{url}", receiver.url_for(SCOPE, desk.token)),
+                ("{token}", desk.token),
+                ("{first}", desk.token[:7]),
+                ("{second}", desk.token[7:]),
+                ("{key}", "the-key-of-the-workspace"),
+            ):
+                body = body.replace(mark, text)
+            assert await desk.take(body.encode()) == 200
+
+            written = encode([event for batch in await follower.journal.read(0) for event in batch.events])
+            shown = f"{written}{desk.record}{caplog.text}"
+            assert desk.token not in shown
+            assert desk.token[7:] not in shown
+            assert "the-key" not in shown
+            assert desk.record.terminal == (name == SEGMENT)
+            if desk.record.result is not None:
+                assert {field: desk.record.result[field] for field in kept} == kept
+
+
+@pytest.mark.asyncio
+async def test_a_callback_of_another_send_is_kept_without_its_token(desk: Desk) -> None:
+    """Whoever mixed two up may put both addresses into one body."""
+    other = await reserve(desk.follower, "job-2")
+    await desk.take(without(segment_name="another", callback_url=f"https://hooks.example.com/moe/{SCOPE}/{other}"))
+
+    (kept,) = await callbacks(desk)
+    assert other not in str(kept)
+    assert f"/{SCOPE}/***" in str(kept.body["raw"])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "reason"),
+    [
+        (("Content-Encoding: gzip",), b"\x1f\x8b", 415, "its Content-Encoding is 'gzip'"),
+        ((), b" " * (MAX_BODY_BYTES + 1), 413, "its body is larger than 65,536 bytes"),
+        (("Content-Length: 99999999",), b"", 413, "its body is larger than 65,536 bytes"),
+    ],
+)
+async def test_a_callback_whose_body_is_refused_is_no_silence(
+    headers: tuple[str, ...], body: bytes, status: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its job is told that one came and why it cannot be read; and a good one still ends it."""
+    async with brief() as (desk, port):
+        for _ in range(2):
+            assert statuses(await talk(port, request(desk.path, body, *headers))) == [status]
+
+        assert desk.record.unreadable_reason == reason
+        assert len(await callbacks(desk)) == 1
+        assert reason in caplog.text
+        assert statuses(await talk(port, request(desk.path))) == [200]
+        assert desk.record.state == JobState.PROCESSED
+
+
+@pytest.mark.asyncio
+async def test_a_coding_that_is_refused_is_named_and_no_token_with_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also for a token that nobody knows."""
+    for token in (desk.token, new_token()):
+        assert (await desk.receiver.decide(SCOPE, token, "POST", f"br, {token}", JSON)).status == 415
+        assert token not in caplog.text
+    assert caplog.text.count("its Content-Encoding is 'br, ***'") == 2
 
 
 @pytest.mark.asyncio
@@ -364,6 +513,81 @@ async def test_an_unknown_token_changes_nothing(desk: Desk) -> None:
 
     assert [(await decide(*send, "POST", None, b"{}")).status for send in sends] == [404] * 5
     assert desk.follower.state.version == version
+
+
+@pytest.mark.asyncio
+async def test_a_404_is_warned_of_now_and_then_with_its_reason(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong path would lose each callback; a flood of them must not fill the log."""
+    strangers = [new_token() for _ in range(5)]
+    for token in strangers:
+        await desk.take(PROCESSED, token)
+        await desk.receiver.decide("W2.03", token, "POST", None, JSON)
+        await desk.receiver.decide("", "", "POST", None, JSON)
+
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.partition("404: ")[2] for line in warned] == [
+        f"its token is in no job of {SCOPE}: is this the journal that the clients use?",
+        f"its scope is none of those served here: {SCOPE}",
+        "its path does not end in a scope and a token",
+    ]
+    assert not [token for token in strangers if token in caplog.text]
+
+
+def test_a_404_is_warned_of_again_after_a_minute_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        receiver = CallbackReceiver()
+        for _ in range(4):
+            await receiver.decide(SCOPE, "x", "POST", None, b"")
+        await asyncio.sleep(61)
+        await receiver.decide(SCOPE, "x", "POST", None, b"")
+
+    run_virtually(play)
+
+    assert caplog.text.count("served here: none yet") == 2
+    assert "none yet; 3 more since the last such line" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_it_is_ready_while_its_journals_can_be_read(watched: tuple[Desk, WatchedJournal]) -> None:
+    """Alive it is in any case: to start it anew would mend no journal."""
+    desk, journal = watched
+    decide = desk.receiver.decide
+
+    async def seen() -> list[int]:
+        asked = [(path, method) for path in ("live", "ready") for method in ("GET", "HEAD")]
+        return [(await decide("-", path, method, None, b"")).status for path, method in asked]
+
+    assert await seen() == [200, 200, 200, 200]
+    journal.is_broken = True
+    assert await seen() == [200, 200, 503, 503]
+    journal.is_broken = False
+    assert await seen() == [200, 200, 200, 200]
+    desk.receiver.unbind(SCOPE)
+    assert await seen() == [200, 200, 503, 503]
+
+
+def test_a_journal_that_does_not_answer_is_not_ready() -> None:
+    """A probe is answered within seconds."""
+
+    async def play() -> None:
+        journal = WatchedJournal()
+        async with desk_over(journal) as desk:
+            journal.may_read.clear()
+            began_s = asyncio.get_running_loop().time()
+            assert (await desk.receiver.decide("-", "ready", "GET", None, b"")).status == 503
+            assert asyncio.get_running_loop().time() - began_s < LONG_S
+            journal.may_read.set()
+
+    run_virtually(play)
+
+
+@pytest.mark.asyncio
+async def test_it_is_not_ready_on_a_journal_that_has_moved(desk: Desk) -> None:
+    """Callbacks are asked to come again there, so nobody should be sent here."""
+    with suppress(JournalError):
+        await desk.follower.record(Moved("sqlite:///elsewhere.db", "id"))
+
+    assert (await desk.receiver.decide("-", "ready", "GET", None, b"")).status == 503
 
 
 @pytest.mark.asyncio
@@ -650,7 +874,13 @@ FACES: Final[dict[str, tuple[str, str, dict[str, str], bytes, int]]] = {
     "too large": ("POST", GOOD, {}, b" " * (MAX_BODY_BYTES + 1), 413),
     "much too large": ("POST", GOOD, {}, b" " * 3_000_000, 413),
     "zipped": ("POST", GOOD, {"Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
-    "identity": ("POST", GOOD, {"Content-Encoding": "identity"}, JSON, 415),
+    "zipped twice": ("POST", GOOD, {"Content-Encoding": "identity, br"}, JSON, 415),
+    "an odd coding": ("POST", GOOD, {"Content-Encoding": "no coding at all"}, JSON, 415),
+    "identity": ("POST", GOOD, {"Content-Encoding": "identity"}, JSON, 200),
+    "identity in capitals": ("POST", GOOD, {"Content-Encoding": " Identity "}, JSON, 200),
+    "identity twice": ("POST", GOOD, {"Content-Encoding": "identity,identity"}, JSON, 200),
+    "an empty coding": ("POST", GOOD, {"Content-Encoding": ""}, JSON, 200),
+    "a blank coding": ("POST", GOOD, {"Content-Encoding": " , "}, JSON, 200),
     "GET": ("GET", GOOD, {}, b"", 405),
     "HEAD": ("HEAD", GOOD, {}, b"", 405),
     "PUT": ("PUT", GOOD, {}, JSON, 405),
@@ -661,11 +891,24 @@ FACES: Final[dict[str, tuple[str, str, dict[str, str], bytes, int]]] = {
     "another scope": ("POST", "/W2.03/{token}", {}, JSON, 404),
     "the token alone": ("POST", "/{token}", {}, JSON, 404),
     "no token": ("POST", "/{scope}/", {}, JSON, 404),
-    "a slash more": ("POST", GOOD + "/", {}, JSON, 404),
-    "two slashes": ("POST", "/{scope}//{token}", {}, JSON, 404),
-    "two slashes first": ("POST", "//{scope}/{token}", {}, JSON, 404),
-    "dots": ("POST", "/x/../{scope}/{token}", {}, JSON, 404),
-    "quoted dots": ("POST", "/%2e%2e/{scope}/{token}", {}, JSON, 404),
+    "a slash more": ("POST", GOOD + "/", {}, JSON, 200),
+    "slashes more": ("POST", GOOD + "///", {}, JSON, 200),
+    "a slash more and a query": ("POST", GOOD + "/?a=/b/c", {}, JSON, 200),
+    "two slashes": ("POST", "/{scope}//{token}", {}, JSON, 200),
+    "two slashes first": ("POST", "//{scope}/{token}", {}, JSON, 200),
+    "below another path": ("POST", "/api/v1/{scope}/{token}", {}, JSON, 200),
+    "below its own path twice": ("POST", "/moe/moe/{scope}/{token}", {}, JSON, 200),
+    "dots": ("POST", "/x/../{scope}/{token}", {}, JSON, 200),
+    "quoted dots": ("POST", "/%2e%2e/{scope}/{token}", {}, JSON, 200),
+    "a segment more": ("POST", GOOD + "/x", {}, JSON, 404),
+    "alive": ("GET", "/-/live", {}, b"", 200),
+    "alive, without a body": ("HEAD", "/-/live", {}, b"", 200),
+    "ready": ("GET", "/-/ready", {}, b"", 200),
+    "ready, without a body": ("HEAD", "/-/ready/", {}, b"", 200),
+    "ready, elsewhere": ("GET", "//api/-/ready?probe=1", {}, b"", 200),
+    "something else": ("GET", "/-/status", {}, b"", 405),
+    "ready with a POST": ("POST", "/-/ready", {}, JSON, 404),
+    "ready with a PUT": ("PUT", "/-/ready", {}, JSON, 405),
     "a quoted slash": ("POST", "/{scope}%2F{token}", {}, JSON, 404),
     "a quoted NUL": ("POST", GOOD + "%00", {}, JSON, 404),
     "a quoted letter": ("POST", "/%571.03/{token}", {}, JSON, 200),
@@ -810,7 +1053,6 @@ BAD_REQUESTS: Final[dict[str, tuple[Callable[[str], bytes], list[int]]]] = {
     "a chunk without a size": (lambda path: request(path, b"zz\r\nab\r\n0\r\n\r\n", CHUNKED), [400]),
     "a length that is huge": (lambda path: request(path, b"", "Content-Length: 99999999999"), [413]),
     "chunks that are huge": (lambda path: request(path, b"fffff\r\n" + b" " * 0xFFFFF + b"\r\n", CHUNKED), [413]),
-    "an absolute target": (lambda path: request(f"http://127.0.0.1{path}"), [404]),
     "an unknown expectation": (lambda path: request(path, JSON, "Expect: miracles"), [417]),
     "an expectation of a huge body": (
         lambda path: request(path, b"", "Content-Length: 99999999", "Expect: 100-continue"),
@@ -832,7 +1074,8 @@ async def test_a_bad_request_is_refused_and_its_connection_ends(
 
         assert statuses(answers) == expected
         assert answers.endswith(b"\r\n\r\n")
-        assert not await callbacks(desk)
+        assert len(await callbacks(desk)) == (expected == [413])  # its job learns that one came
+        assert not desk.record.terminal
         assert desk.token.encode() not in answers
         assert desk.token not in caplog.text
 
@@ -916,9 +1159,10 @@ async def test_a_sender_that_hangs_up_in_a_body_is_no_mistake_of_ours(caplog: py
     async with desk_over(MemoryJournal(), PUBLIC) as desk, desk.receiver.serve(), mounted(desk.receiver) as origin:
         for port in (desk.receiver.port or 0, int(origin.rpartition(":")[2])):
             await talk(port, request(f"/moe{desk.path}")[:-1], then=lambda writer: writer.write_eof())
-            assert statuses(await talk(port, request("/moe/a/b", JSON, "Connection: close"))) == [404]
+            assert statuses(await talk(port, request(f"/moe/{SCOPE}/b", JSON, "Connection: close"))) == [404]
 
-        assert not [record for record in caplog.records if record.levelno > logging.INFO]
+        warned = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+        assert [line for line in warned if "404" not in line] == []
         assert not await callbacks(desk)
 
 
@@ -947,6 +1191,26 @@ async def test_requests_sent_in_one_go_are_answered_in_turn() -> None:
         pieces = request(desk.path) + request("/W1.03/none") + request(desk.path, b"", method="GET")
 
         assert statuses(await talk(port, pieces)) == [200, 404, 405]
+
+
+@pytest.mark.asyncio
+async def test_an_absolute_target_is_a_target() -> None:
+    """Some proxies send one."""
+    async with brief() as (desk, port):
+        assert statuses(await talk(port, request(f"http://127.0.0.1{desk.path}"))) == [200]
+        assert desk.record.state == JobState.PROCESSED
+
+
+@pytest.mark.asyncio
+async def test_two_headers_of_codings_are_one_list() -> None:
+    """On every face."""
+    async with desk_over(MemoryJournal(), PUBLIC) as desk, desk.receiver.serve(), mounted(desk.receiver) as origin:
+        for port in (desk.receiver.port or 0, int(origin.rpartition(":")[2])):
+            codings = ("Content-Encoding: identity", "Content-Encoding: compress", "Connection: close")
+            assert statuses(await talk(port, request(f"/moe{desk.path}", JSON, *codings))) == [415]
+        scope = http_scope("POST", desk.path, {})
+        scope["headers"] = [(b"content-encoding", b"identity"), (b"Content-Encoding", b"compress")]
+        assert await asgi_status(desk.receiver, scope) == 415
 
 
 @pytest.mark.asyncio

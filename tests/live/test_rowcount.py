@@ -177,7 +177,7 @@ async def test_no_redirect_is_followed(status: int) -> None:
         return web.Response(status=status, headers={"Location": f"/login?{CANARY}"})
 
     async with serving(handler) as url:
-        assert "redirects" in (await refused(f"{url}/users.csv?sig={CANARY}")).problem
+        assert f"HTTP {status} and redirects" in (await refused(f"{url}/users.csv?sig={CANARY}")).problem
     assert asked == ["/users.csv"]
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_segments.core.events import ExternalUsage, Quarantined, Reserved, Trusted
 from moe_segments.errors import JournalError
@@ -17,10 +20,10 @@ from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.journal.witness import beside, in_state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from moe_segments.core.events import Event
+    from moe_segments.core.events import Batch, Event
 
 FACT = ExternalUsage(operations=1)
 HOUR_US = 3_600 * 1_000_000
@@ -262,19 +265,42 @@ class FakeHost:
     wall_us: int = T0_US
     boot_us: int = 50
     boot: str = "first"
+    is_synchronised: bool | None = None
 
     def pass_time(self, time_us: int) -> None:
         """Both clocks go on."""
         self.wall_us += time_us
         self.boot_us += time_us
 
+    def reboot(self, *, wall_us: int, is_synchronised: bool) -> None:
+        """Another boot, whose wall clock shows something."""
+        self.boot, self.boot_us = f"{self.boot}+", 80
+        self.wall_us, self.is_synchronised = wall_us, is_synchronised
+
     def sources(self) -> BootClock:
         """What the journal asks."""
-        return BootClock(wall_us=lambda: self.wall_us, boot_us=lambda: self.boot_us, boot_id=lambda: self.boot)
+        return BootClock(
+            wall_us=lambda: self.wall_us,
+            boot_us=lambda: self.boot_us,
+            boot_id=lambda: self.boot,
+            is_synchronised=lambda: self.is_synchronised,
+        )
 
 
 async def stamp(journal: SqliteJournal, batch_id: str) -> int:
     return (await journal.append([FACT], batch_id=batch_id)).at_us - T0_US
+
+
+async def seen_us(journal: SqliteJournal) -> int:
+    """The journal's time, as a decision that writes nothing sees it."""
+    seen: list[int] = []
+
+    def look(_missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
+        seen.append(now_us)
+        return ()
+
+    await journal.transact(0, look, batch_id="look")
+    return seen[-1] - T0_US
 
 
 @pytest.mark.asyncio
@@ -315,6 +341,87 @@ async def test_a_reboot_with_a_late_wall_clock_goes_on_from_the_last_batch(path:
     async with opened(path, host=host.sources()) as journal:
         host.pass_time(9)
         assert await stamp(journal, "b") == 9
+
+
+@pytest.mark.asyncio
+async def test_a_wall_clock_that_is_not_synchronised_frees_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two hours ahead after a reboot: for all that is known no time has passed."""
+    host = FakeHost(is_synchronised=True)
+    async with opened(path, host=host.sources()) as journal:
+        await stamp(journal, "a")
+    host.reboot(wall_us=T0_US + 2 * HOUR_US, is_synchronised=False)
+    async with opened(path, host=host.sources()) as journal:
+        assert "is not synchronised" in caplog.text
+        host.pass_time(9)
+        assert await stamp(journal, "b") == 10
+        host.wall_us, host.is_synchronised = T0_US + 5_000, True
+        assert await stamp(journal, "c") == 10
+    host.reboot(wall_us=T0_US + HOUR_US, is_synchronised=True)
+    async with opened(path, host=host.sources()) as journal:
+        assert await stamp(journal, "d") == HOUR_US - 5_000 + 10, "what has passed since it was synchronised"
+
+
+@pytest.mark.asyncio
+async def test_once_the_wall_clock_is_synchronised_the_time_between_is_known(path: Path) -> None:
+    """A service that starts before the network, and only waits, loses nothing by it."""
+    host = FakeHost(is_synchronised=True)
+    async with opened(path, host=host.sources()) as journal:
+        await stamp(journal, "a")
+    host.reboot(wall_us=0, is_synchronised=False)
+    async with opened(path, host=host.sources()) as one, opened(path, host=host.sources()) as other:
+        host.pass_time(5)
+        assert await seen_us(one) == await seen_us(other) == 6
+        host.wall_us, host.is_synchronised = T0_US + HOUR_US, True
+        assert await seen_us(one) == HOUR_US
+        assert await seen_us(other) == HOUR_US
+        assert await stamp(one, "b") == HOUR_US
+
+
+_STEPS = st.one_of(
+    st.tuples(st.just("pass"), st.integers(1, 3 * HOUR_US)),
+    st.tuples(st.just("record"), st.just(0)),
+    st.tuples(st.just("reopen"), st.just(0)),
+    st.tuples(st.just("synchronise"), st.just(0)),
+    st.tuples(st.just("boot"), st.integers(-5 * HOUR_US, 5 * HOUR_US)),
+    st.tuples(st.just("boot right"), st.just(0)),
+)
+
+
+@given(st.booleans(), st.integers(-5 * HOUR_US, 5 * HOUR_US), st.lists(_STEPS, max_size=30))
+def test_a_journal_s_time_never_passes_faster_than_time(
+    is_right: bool,  # noqa: FBT001 - drawn
+    wrong_us: int,
+    steps: list[tuple[str, int]],
+) -> None:
+    """However wrong the wall clock is while it is not synchronised: what was recorded never looks older than it is."""
+    host = FakeHost(wall_us=T0_US + (0 if is_right else wrong_us), is_synchronised=is_right)
+    now_us, last_us, anchor = T0_US, (0, 0), host.sources().anchor()
+    for step, amount_us in steps:
+        match step:
+            case "pass":
+                now_us += amount_us
+                host.pass_time(amount_us)
+            case "synchronise":
+                host.wall_us, host.is_synchronised = now_us, True
+            case "boot" | "boot right":
+                now_us += 60_000_000
+                host.reboot(wall_us=now_us + amount_us, is_synchronised=step == "boot right")
+                anchor = host.sources().anchor(anchor, last_at_us=last_us[0])
+            case "reopen":
+                anchor = host.sources().anchor(anchor, last_at_us=last_us[0])
+            case _:
+                at_us = max(last_us[0], host.sources().clock(anchor)())
+                assert not last_us[0] or at_us - last_us[0] <= now_us - last_us[1]
+                last_us = at_us, now_us
+                now_us += 1
+                host.pass_time(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the system tells")
+def test_linux_tells_whether_its_clock_is_synchronised() -> None:
+    assert BootClock().is_synchronised() in {True, False}
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ import contextvars
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -192,6 +193,25 @@ def test_a_pause_that_is_rounded_to_nothing_ends() -> None:
             await asyncio.sleep(1e-17)
 
     run_virtually(main)
+
+
+def test_a_thread_that_is_busy_when_the_loop_ends_is_waited_for() -> None:
+    """Python waits for its threads 300 seconds, which are no virtual ones: else a warning ends the test."""
+    begun, ended, release = threading.Event(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        release.wait()
+        ended.set()
+
+    async def main() -> None:
+        waiting = asyncio.get_running_loop().run_in_executor(None, job)
+        begun.wait()
+        waiting.cancel()  # nobody waits for it any more, and it goes on
+        threading.Timer(0.2, release.set).start()
+
+    run_virtually(main)
+    assert ended.is_set()
 
 
 # The network in memory

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import itertools
 import socket
 import ssl
 import struct
 import subprocess
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -24,7 +22,7 @@ from moe_segments.core import wire
 from moe_segments.errors import InputError
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
 from moe_segments.settings import Settings
-from moe_segments.transport import Attempt, Delivery, Maybe, Pace, Replied, Transport, Unsent
+from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Transport, Unsent
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -134,7 +132,9 @@ async def serving(behave: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[Se
     async with listener:
         yield server
         if handlers:
-            await asyncio.wait(handlers, timeout=5)
+            _, waiting = await asyncio.wait(handlers, timeout=5)
+            for handler in waiting:  # aiohttp leaks a connection whose trace raises, and Python 3.12 waits for it here
+                handler.cancel()
 
 
 def settings(base_url: str, **changes: Any) -> Settings:  # a table of fields
@@ -666,7 +666,7 @@ async def test_silence_ends_at_the_first_of_the_time_outs(read_s: float, total_s
         delivery = await send(server.url, REQUESTS["POST"], read_timeout_s=read_s, total_timeout_s=total_s)
 
     assert isinstance(delivery, Maybe)
-    assert f"no answer within {named} (" in delivery.reason
+    assert f"no answer within {named} of {min(read_s, total_s):g} s (" in delivery.reason
 
 
 async def test_a_compressed_answer_is_read() -> None:
@@ -795,52 +795,3 @@ async def test_a_transport_is_used_inside_its_block() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await transport.send(REQUESTS["GET"])
     assert_no_secret(transport)
-
-
-async def test_requests_leave_evenly_and_in_order() -> None:
-    """First come, first served, and never a burst."""
-    pace = Pace(200)
-    loop = asyncio.get_running_loop()
-    left: list[tuple[int, float]] = []
-
-    async def one(number: int) -> None:
-        async with pace:
-            left.append((number, loop.time()))
-
-    await asyncio.gather(*(one(number) for number in range(10)))
-
-    assert [number for number, _ in left] == list(range(10))
-    gaps_s = [after - before for (_, before), (_, after) in itertools.pairwise(left)]
-    assert min(gaps_s) > 0.003
-
-
-async def test_who_comes_as_a_turn_is_free_does_not_overtake_who_waits_for_it() -> None:
-    """The loop was busy when the turn came, so that it is taken while the one who waits has not woken yet."""
-    pace = Pace(20)
-    left: list[str] = []
-
-    async def one(name: str) -> None:
-        await pace.wait()
-        left.append(name)
-
-    await one("first")
-    waiting = [asyncio.create_task(one(name)) for name in ("second", "third")]
-    await asyncio.sleep(0)
-    time.sleep(0.06)  # noqa: ASYNC251 - the loop is to be late
-    await one("fourth")
-    await asyncio.gather(*waiting)
-
-    assert left == ["first", "second", "third", "fourth"]
-
-
-async def test_a_waiter_that_gives_up_does_not_hold_up_the_others() -> None:
-    """Cancelled in the queue."""
-    pace = Pace(50)
-    await pace.wait()
-    waiters = [asyncio.create_task(pace.wait()) for _ in range(3)]
-    await asyncio.sleep(0)
-    waiters[0].cancel()
-    waiters[1].cancel()
-
-    async with asyncio.timeout(20):
-        await waiters[2]

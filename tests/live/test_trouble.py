@@ -26,6 +26,7 @@ from moe_segments import (
     QuotaLimits,
     SegmentsClient,
 )
+from moe_segments.client import follower_of
 from moe_segments.core.admission import Ask
 from moe_segments.core.decisions import Cost
 from moe_segments.core.events import CallbackReceived, ExternalUsage, Reserved
@@ -78,8 +79,8 @@ async def test_a_number_that_no_file_has_does_not_break_the_log() -> None:
     async with Service().server() as server, client_at(server) as client:
         with pytest.raises(InputError):
             await client.governor.record_external(operations=10**19)
-        await client.follower.record(ExternalUsage(0, 10**30, client.follower.now_us()))
-        await client.follower.record(CallbackReceived("nobody", 1, "d", "processed", {}, 2**63))
+        await follower_of(client).record(ExternalUsage(0, 10**30, follower_of(client).now_us()))
+        await follower_of(client).record(CallbackReceived("nobody", 1, "d", "processed", {}, 2**63))
         assert (await client.governor.usage())["users_per_day"].used >= 2_000_000
 
 
@@ -198,7 +199,7 @@ async def test_closing_does_not_wait_for_who_sleeps_between_two_sends() -> None:
     async with service.server() as server:
         async with client_at(server, limits=QuotaLimits()) as client:
             sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
-            while not any(r.state == JobState.UNKNOWN for r in client.follower.state.jobs.records.values()):
+            while not any(r.state == JobState.UNKNOWN for r in follower_of(client).state.jobs.records.values()):
                 await asyncio.sleep(0.01)
             begun = time.monotonic()
         assert time.monotonic() - begun < 20
@@ -214,11 +215,11 @@ async def test_closing_tells_who_sleeps_after_a_send_that_never_left() -> None:
     async with client_at(nobody, limits=limits) as client:
         await nobody.close()
         sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
-        while not any(record.reason for record in client.follower.state.jobs.records.values()):
+        while not any(record.reason for record in follower_of(client).state.jobs.records.values()):
             await asyncio.sleep(0.01)
     with pytest.raises(NotSent):
         await sleeping
-    assert [record.state for record in client.follower.state.jobs.records.values()] == [JobState.NOT_SENT]
+    assert [record.state for record in follower_of(client).state.jobs.records.values()] == [JobState.NOT_SENT]
 
 
 async def test_a_receiver_of_its_own_writes_a_doubt_down(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ async def test_a_repeat_that_never_leaves_does_not_make_the_first_send_unsent() 
         again = AddUsers(**(FIELDS | {"name": "t", "rows": 1}))
         with pytest.raises(OutcomeUnknown):
             await client.submit(again, job_id="b", on_unknown="retry", max_wait_s=math.inf)
-        jobs = client.follower.state.jobs.records
+        jobs = follower_of(client).state.jobs.records
         assert {name: jobs[name].state for name in ("a", "b")} == dict.fromkeys("ab", JobState.UNKNOWN)
         service.status = 202
         app = web.Application()

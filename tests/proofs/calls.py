@@ -14,7 +14,6 @@ from moe_segments.core.decisions import Cost, Granted, Wait
 from moe_segments.core.events import (
     Answered,
     Batch,
-    Checkpoint,
     Event,
     NeverSent,
     OwnerGone,
@@ -214,7 +213,7 @@ class CallWorld:
         """A process writes a checkpoint."""
         state = self._caught_up(self.processes[self.chance.randrange(PROCESSES)])
         if state.version:
-            self.checkpoint = state.version, state.now_us, encode([Checkpoint(state.snapshot())])
+            self.checkpoint = state.version, state.now_us, encode([state.snapshot()])
 
     # Judging
 

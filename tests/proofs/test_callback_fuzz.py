@@ -86,7 +86,7 @@ def bent(chance: random.Random) -> bytes:
 async def reserve(follower: Follower, job: str) -> str:
     """A job that waits for its callback. Returns its token."""
     token = new_token()
-    event = Reserved(job, 1, {"op": "add", "name": job}, keys=(job,), token_sha256=token_digest(token))
+    event = Reserved(job, 1, {"op": "add", "name": "diwali"}, keys=(job,), token_sha256=token_digest(token))
     await follower.ask(lambda _state, _now_us: ([event], None))
     return token
 

@@ -78,6 +78,7 @@ from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, Credentials, JobState
+from moe_segments.pace import Pace
 from moe_segments.settings import Settings
 from moe_segments.submission import Submission, Submitter
 from moe_segments.testing import EPOCH_US, journal_clock
@@ -367,13 +368,8 @@ async def test_a_reservation_whose_commit_fails_is_not_granted() -> None:
 class Wire:
     """A transport whose service never answers: it hangs, or drops the connection."""
 
-    def __init__(self, *, hangs: bool = False, is_obtained: bool = True, pace_s: float = 0.0) -> None:
+    def __init__(self, *, hangs: bool = False, is_obtained: bool = True) -> None:
         self.hangs, self.is_obtained, self.arrived = hangs, is_obtained, 0
-        self.pace, self.pace_s = self, pace_s
-
-    async def wait(self) -> None:
-        """So much is ahead."""
-        await asyncio.sleep(self.pace_s)
 
     async def send(self, _: Request, attempt: Attempt) -> Maybe:
         """One request, and whether its connection was made."""
@@ -384,7 +380,7 @@ class Wire:
         return Maybe("the connection was closed before an answer")
 
 
-def submitter_on(process: Process, wire: Wire, max_attempts: int = 5) -> Submitter:
+def submitter_on(process: Process, wire: Wire, max_attempts: int = 5, pace: Pace | None = None) -> Submitter:
     credentials = Credentials(workspace_id="W1", api_key="a-key-of-some-length", data_center="01")
     settings = Settings(
         base_url="https://api-01.moengage.com", journal="memory:", limits=LIMITS, max_attempts=max_attempts
@@ -396,6 +392,7 @@ def submitter_on(process: Process, wire: Wire, max_attempts: int = 5) -> Submitt
         governor=process.governor,
         intake=Intake(settings, None, "off"),
         transport=wire,  # type: ignore[arg-type]  # as much of one as is used here
+        pace=pace or Pace(1_000, FENCE_S),
         receiver=None,
     )
 
@@ -409,11 +406,20 @@ def addition(job: str, patience_s: float) -> Submission:
 
 @virtual_time
 async def test_a_request_that_is_held_up_past_its_fence_does_not_leave() -> None:
-    """Others were ahead of it for too long: it is given back, and nothing arrived."""
+    """Its turn always comes after its fence: it is given back, and nothing arrived."""
     async with a_process() as process:
-        wire = Wire(pace_s=FENCE_S + 1)
+        wire, pace = Wire(), Pace(1 / (FENCE_S + 1), FENCE_S)
+
+        async def one_ahead() -> None:
+            while True:
+                with pace.place() as place:
+                    await pace.turn(place, lambda: True)
+
+        ahead = asyncio.ensure_future(one_ahead())
+        await asyncio.sleep(0)
         with pytest.raises(NotSent):
-            await submitter_on(process, wire, max_attempts=1).carry_out(addition("job", 0))
+            await submitter_on(process, wire, max_attempts=1, pace=pace).carry_out(addition("job", 0))
+        ahead.cancel()
         assert wire.arrived == 0
         assert await process.used() == 0
 

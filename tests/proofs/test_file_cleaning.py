@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from moe_segments.core.mending import Mender, mended
+from moe_segments.core.mending import Mender
 from tests.proofs import cases, say
 from tests.proofs.file_oracle import WIDE_BLANKS, random_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 FILES: Final = cases(300, 3_000)
 SEED: Final = 20_261_124
@@ -44,15 +40,13 @@ def _stripped(row: bytes) -> bytes:
     return row.decode("utf-8", "surrogateescape").strip(EDGES).encode("utf-8", "surrogateescape")
 
 
-def cleaned(data: bytes, chance: random.Random, name: str | None, fast_from: int | None) -> tuple[bytes, Mender]:
+def cleaned(data: bytes, chance: random.Random, name: str | None) -> tuple[bytes, Mender]:
     written = bytearray()
     mender = Mender(
         reread=lambda offset, size: bytes(written[offset : offset + size]),
         attribute_name=name,
         chunk_bytes=chance.choice((1, 50, 400, 262_144)),
         longest_row_bytes=LONGEST,
-        fast_from_rows=fast_from,
-        key_bits=chance.choice((0, 2, 39)),
     )
     at = 0
     while at < len(data):
@@ -67,59 +61,21 @@ def cleaned(data: bytes, chance: random.Random, name: str | None, fast_from: int
 
 
 def test_the_copy_has_the_rows_of_the_slow_twin() -> None:
-    """On both paths, and its figures add up."""
+    """And its figures add up."""
     mended = 0
     for number in range(FILES):
         chance = random.Random(SEED + number)
         data, name = random_file(chance), chance.choice((None, "ID", "anna"))
         rows = cleaned_slowly(data, name)
         wanted = b"".join(row + b"\n" for row in rows)
-        for fast_from in (None, 0):
-            copy, mender = cleaned(data, chance, name, fast_from)
-            assert copy == wanted, f"file {number} of seed {SEED}: {data!r}"
-            assert mender.rows_kept == len(rows)
-            gone = sum(mender.counts.get(code, 0) for code in ("MOE102", "MOE116", "MOE117", "MOE124"))
-            assert mender.rows == len(rows) + gone
-            again, second = cleaned(copy, chance, name, fast_from)
-            assert again == copy or name is not None
-            mended += len(mender.counts)
-            if name is None:
-                assert second.counts == {}
+        copy, mender = cleaned(data, chance, name)
+        assert copy == wanted, f"file {number} of seed {SEED}: {data!r}"
+        assert mender.rows_kept == len(rows)
+        gone = sum(mender.counts.get(code, 0) for code in ("MOE102", "MOE116", "MOE117", "MOE124"))
+        assert mender.rows == len(rows) + gone
+        again, second = cleaned(copy, chance, name)
+        assert again == copy or name is not None
+        mended += len(mender.counts)
+        if name is None:
+            assert second.counts == {}
     say(f"{FILES} files, {mended} kinds of mending")
-
-
-PIECES: Final = (b'"', b",", b" ", b"\t", b"a", b"bc", b"d", "é".encode(), "\u2003".encode(), b"\xff", b"\xe2\x80")
-AROUND: Final = ((b'"', b'"'), (b'"', b'",'), (b"", b","), (b" ", b""), (b'" ', b' " ,'))
-
-
-def crowded_rows(chance: random.Random) -> list[bytes]:
-    """So many rows with something to mend that they are mended together."""
-    if chance.random() < 0.1:  # as many quotes as if each row had two
-        return [(b'"%d"', b"%d", b'"%d"""')[number % 3].replace(b"%d", b"%d" % number) for number in range(4_002)]
-    pieces = chance.sample(PIECES, chance.randint(1, len(PIECES)))
-    before, after = chance.choice(AROUND)
-    odd = chance.choice((0.0, 0.0005, 0.3, 1.0))
-    return [
-        b"".join(chance.choices(pieces, k=chance.randint(0, 7)))
-        if chance.random() < odd
-        else before + b"a" * chance.randint(0, 3) + b"%d" % number + after
-        for number in range(4_000)
-    ]
-
-
-def _reader(written: bytearray) -> Callable[[int, int], bytes]:
-    return lambda offset, size: bytes(written[offset : offset + size])
-
-
-def test_rows_mended_together_are_as_each_alone() -> None:
-    """Values and figures."""
-    for number in range(cases(60, 600)):
-        chance = random.Random(SEED + number)
-        rows = crowded_rows(chance)
-        written = bytearray()
-        mender = Mender(reread=_reader(written))
-        for given in (*mender.feed(b"\n".join((*rows, b""))), b"", *mender.finish()):
-            written += given
-        told = Counter(code for row in rows for code in mended(row)[1])
-        assert bytes(written) == b"".join(mended(row)[0] + b"\n" for row in rows), number
-        assert mender.counts == dict(told), number

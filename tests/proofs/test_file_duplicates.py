@@ -1,6 +1,6 @@
-"""Which rows repeat an earlier one, on both paths, against a dict.
+"""The rows that repeat an earlier one, against a dict.
 
-With hashes that say next to nothing and room for next to nothing: only the bytes can tell, a few rows at a time.
+With hashes that say next to nothing: only the bytes can tell.
 """
 
 from __future__ import annotations
@@ -8,19 +8,17 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
 from moe_segments.core.chunks import Chunk, Chunker
-from moe_segments.core.seen import SeenHashes
+from moe_segments.core.duplicates import DuplicateFinder
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
-    from moe_segments.core.seen_fast import SeenKeys
+    from collections.abc import Callable
 
 FILES: Final = cases(150, 3_000)
 SEED: Final = 20_261_125
 LONGEST: Final = 400
-KEY_BITS: Final = (0, 1, 4, 9, 39)
+KEY_BITS: Final = (0, 1, 4, 9, 60)
 ENDS: Final = ("", "x", "y" * 7, "z" * 30, "w" * 120, "v" * 128, "u" * 129, "t" * 300)
 
 
@@ -44,59 +42,66 @@ def random_rows(chance: random.Random) -> list[bytes]:
     return [row.encode() for row in rows]
 
 
-def fed(seen: SeenHashes | SeenKeys, data: bytes, chunk_bytes: int) -> None:
-    """Everything that is not longer than the longest."""
+def fed(finder: DuplicateFinder, data: bytes, chunk_bytes: int) -> None:
+    """Give it everything that is not longer than the longest."""
     chunker, line = Chunker(chunk_bytes, LONGEST), 1
     blocks = [data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
     for piece in (*(piece for block in blocks for piece in chunker.feed(block)), *chunker.finish()):
         rows = piece.text.split(b"\n")[1:-1] if isinstance(piece, Chunk) else [b""]
         if isinstance(piece, Chunk):
-            blank = [number for number, row in enumerate(rows) if row and not row.strip()]
-            assert seen.add(piece, line, blank) == (len(rows), b"" in rows)
+            finder.add(piece, rows, line)
         line += len(rows)
 
 
-def found(seen: SeenHashes | SeenKeys, most: int) -> tuple[list[int], list[tuple[int, bytes, int | None]]]:
-    told = seen.finish(most)
-    return list(told.lines), list(told.first)
+def weak_hash(bits: int) -> Callable[[bytes], int]:
+    """A hash that keeps so many bits."""
+    return lambda row: hash(row) & ((1 << bits) - 1)
+
+
+def compare(rows: list[bytes], *, most: int, bits: int, chunk_bytes: int, ends: bytes = b"\n") -> int:
+    """Fail where a dict finds other duplicates; return how many there are."""
+    data = ends.join((*rows, b""))
+    met: dict[bytes, int] = {}
+    wanted = [
+        (line, row, met[row])
+        for line, row in enumerate(rows, 1)
+        if row.strip() and len(row) <= LONGEST and met.setdefault(row, line) < line
+    ]
+    finder = DuplicateFinder(lambda offset, size: data[offset : offset + size], hash_row=weak_hash(bits))
+    fed(finder, data, chunk_bytes)
+    told = finder.finish(most)
+    assert list(told.lines) == [line for line, _, _ in wanted]
+    assert list(told.first) == wanted[:most]
+    return len(wanted)
 
 
 def test_duplicates_are_those_of_a_dict() -> None:
     """All of their lines; of the first ones the bytes and the line of the first occurrence."""
-    pytest.importorskip("numpy", reason="needs numpy: pip install 'moe-segments[fast]'")
-    from moe_segments.core.seen_fast import SeenKeys
-
     number = 0
     for file in range(FILES):
         chance = random.Random(SEED + file)
-        rows, most = random_rows(chance), chance.choice((1, 3, 10_000))
+        rows = random_rows(chance)
         if chance.random() < 0.2:
             rows.insert(chance.randrange(len(rows)), b"l" * (LONGEST + 1))
-        data = b"\r\n".join((*rows, b"")) if chance.random() < 0.1 else b"\n".join((*rows, b""))
-        met: dict[bytes, int] = {}
-        wanted = [
-            (line, row, met[row])
-            for line, row in enumerate(rows, 1)
-            if row.strip() and len(row) <= LONGEST and met.setdefault(row, line) < line
-        ]
-
-        def reread(offset: int, size: int, data: bytes = data) -> bytes:
-            return data[offset : offset + size]
-
-        bits, few = chance.choice(KEY_BITS), chance.choice((0, 0, 5, 20_000))
-        for seen in (
-            SeenHashes(reread, key_bits=bits, few=few),
-            SeenKeys(
-                reread,
-                key_bits=bits,
-                window_bytes=chance.choice((0, 0, 400, 100_000)),
-                slice_rows=chance.choice((1, 2, 7, 100, 32_768)),
-            ),
-        ):
-            fed(seen, data, chance.choice((1, 60, 500, 5_000)))
-            lines, first = found(seen, most)
-            assert lines == [line for line, _, _ in wanted], f"file {file} of seed {SEED}"
-            assert first == wanted[:most], f"file {file} of seed {SEED}"
-        number += len(wanted)
+        try:
+            number += compare(
+                rows,
+                most=chance.choice((1, 3, 10_000)),
+                bits=chance.choice(KEY_BITS),
+                chunk_bytes=chance.choice((1, 60, 500, 5_000)),
+                ends=b"\r\n" if chance.random() < 0.1 else b"\n",
+            )
+        except AssertionError as error:
+            error.add_note(f"file {file} of seed {SEED}")
+            raise
     assert number > 0
     say(f"{FILES} files, {number} duplicates")
+
+
+def test_very_many_duplicates_are_those_of_a_dict() -> None:
+    """From some number of values on the source is read again several times, each time for some of the values."""
+    values = [b"%d" % number for number in range(150_000)]
+    again = values.copy()
+    random.Random(SEED).shuffle(again)
+    for bits in (16, 60):
+        assert compare([*values, *again, *values[:10]], most=20, bits=bits, chunk_bytes=98_304) == 150_010

@@ -81,7 +81,7 @@ async def work(task):
         limits=QuotaLimits(**task["limits"]).scaled(task["speed"]), requests_per_s=1000, poll_s=0.05,
         connect_timeout_s=1, read_timeout_s=2, total_timeout_s=3,
     ) as client:
-        mine = [job for job in client.follower.state.jobs.records if job.startswith(f"{slot}-")]
+        mine = [job.id async for job in client.jobs() if job.id.startswith(f"{slot}-")]
         numbers = iter(range(max(0, len(mine) - 5), 10**9))
 
         async def one_after_the_other():

@@ -39,6 +39,7 @@ from moe_segments import (
     SegmentsClient,
     publish,
 )
+from moe_segments.client import follower_of
 from moe_segments.destination import Destination
 from moe_segments.journal import open_journal
 from moe_segments.journal.follower import Follower
@@ -253,14 +254,14 @@ class Scene:
         """A submission that fails on a client of these options."""
         async with self.client(**options) as client:
             await self.fails(where, client.submit(operation))
-            self.shows(client, *client.follower.state.jobs.records.values())
+            self.shows(client, *follower_of(client).state.jobs.records.values())
 
     async def working(self, operation: CreateFileSegment, **options: Any) -> None:
         """A submission that the service takes, whatever else it says."""
         async with self.client(**options) as client:
             job = await client.submit(operation)
             self.shows(job, job.accepted)
-            self.shows(client, *client.follower.state.jobs.records.values())
+            self.shows(client, *follower_of(client).state.jobs.records.values())
 
 
 async def test_no_secret_is_shown_or_kept_anywhere_by_the_package(tmp_path: Path, sinks: Sinks) -> None:
@@ -333,7 +334,7 @@ async def what_a_client_says(scene: Scene, client: SegmentsClient) -> None:
     many = [scene.operation(f"many-{number}") for number in range(3)]
     scene.shows(*[outcome async for outcome in client.submit_many(many, max_wait_s=5, result_timeout_s=5)])
     usage = await client.governor.usage()
-    scene.shows(usage, await client.governor.plan(many), client.governor, client.follower, scene.receiver)
+    scene.shows(usage, await client.governor.plan(many), client.governor, follower_of(client), scene.receiver)
     scene.shows(client._transport, *await client.list_segments())
     await what_a_receiver_says(scene, client)
 
@@ -345,7 +346,7 @@ async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
     assert silent.ask.callback_url is not None
     escaped = scene.url.replace("/", "\\/").replace("&", "\\u0026")
     complaint = (
-        f'"segment_name": "s", "request_id": "1", "error_message": "cannot read {scene.url}", "file": "{escaped}"'
+        f'"segment_name": "silent", "request_id": "1", "error_message": "cannot read {scene.url}", "file": "{escaped}"'
     )
     async with aiohttp.ClientSession() as session:
         for url, body in (
@@ -362,7 +363,7 @@ async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
         async with session.get(delivered.url) as response:
             scene.sinks.add("receiver's answer", f"{response.status} {response.headers}")
     failed = next(
-        record for record in client.follower.state.jobs.records.values() if record.operation["name"] == "silent"
+        record for record in follower_of(client).state.jobs.records.values() if record.operation["name"] == "silent"
     )
     await scene.fails("a complaint with a signature", client.job(failed.id).result(timeout=1))
     assert failed.result is not None

@@ -23,7 +23,6 @@ from moe_segments.core.events import (
     Answered,
     Batch,
     CallbackReceived,
-    Checkpoint,
     Claimed,
     Event,
     Reserved,
@@ -122,7 +121,7 @@ class Past:
     def twin(self) -> WorkspaceState:
         """A state of its own that knows the same."""
         state = WorkspaceState(LIMITS)
-        text = encode([Checkpoint(self.state.snapshot())])
+        text = encode([self.state.snapshot()])
         state.fold(Batch(max(1, self.state.version), "twin", self.now_us, decode(text)))
         return state
 

@@ -18,7 +18,6 @@ from moe_segments.core.events import (
     Answered,
     Batch,
     CallbackReceived,
-    Checkpoint,
     Event,
     ExternalUsage,
     NeverSent,
@@ -327,6 +326,8 @@ class Oracle:
         return not sent.has_token
 
     def _called(self, sent: Sent, event: CallbackReceived, now_us: int) -> bool:
+        if event.outcome == "unparsed":  # who knows what it is about
+            return False
         self._happened(sent, now_us)
         if event.outcome == "failed":
             self.users = [one for one in self.users if one is not sent.users]
@@ -335,8 +336,6 @@ class Oracle:
             found = event.values_found
             if found is not None and (found > sent.users.weight or self.limits.callback_lowers_users):
                 sent.users.weight = found
-        if event.outcome == "unparsed":
-            return False
         self._confirm(sent, now_us)
         return True
 
@@ -490,7 +489,7 @@ class Case:
         """A checkpoint is taken up by another process, which also knows all that came after it."""
         if not self.version:
             return
-        text = encode([Checkpoint(self.state.snapshot())])
+        text = encode([self.state.snapshot()])
         self.state = WorkspaceState(self.limits)
         self.state.fold(Batch(self.version, "checkpoint", self.now_us, decode(text)))
 
@@ -518,4 +517,4 @@ def test_the_same_seed_is_the_same_case() -> None:
             one.step()
             other.step()
         assert (one.now_us, one.version) == (other.now_us, other.version)
-        assert encode([Checkpoint(one.state.snapshot())]) == encode([Checkpoint(other.state.snapshot())])
+        assert encode([one.state.snapshot()]) == encode([other.state.snapshot()])

@@ -17,7 +17,6 @@ from moe_segments.core.events import (
     Answered,
     Batch,
     CallbackReceived,
-    Checkpoint,
     Event,
     ExternalUsage,
     NeverSent,
@@ -373,6 +372,9 @@ class World:
         if not sent.is_open:
             self.write(CallbackReceived(sent.job, 1, f"again-{found}", "processed", {}, found))
             return
+        if outcome == "unparsed":  # about anything: the service may count as late as without it
+            self.write(CallbackReceived(sent.job, 1, "digest-unparsed", outcome, {}))
+            return
         self._note_gap(sent)
         sent.is_called, sent.late_us = True, min(sent.late_us, self.now_us)
         if not sent.has_gap:
@@ -381,7 +383,7 @@ class World:
         if outcome == "failed":
             sent.is_read, sent.users_us, sent.found = False, None, 0
         elif sent.users_us is None:
-            sent.found = found if outcome == "processed" else sent.declared
+            sent.found = found
             self._count_users(sent)
         counted = sent.found if outcome == "processed" else None
         event = CallbackReceived(sent.job, 1, f"digest-{outcome}", outcome, {}, counted)
@@ -394,9 +396,8 @@ class World:
             sent.ends[1] = at_us
         if outcome == "processed" and (sent.found > sent.weights[1] or self.limits.callback_lowers_users):
             sent.weights[1] = sent.found
-        if outcome != "unparsed":
-            self._keep_segment(sent, at_us, at_us)
-            sent.is_open, sent.known = False, version
+        self._keep_segment(sent, at_us, at_us)
+        sent.is_open, sent.known = False, version
 
     def repeat(self, sent: Sent) -> None:
         """The last outcome is written down a second time."""
@@ -409,8 +410,6 @@ class World:
                 self._learn(sent, at_us, status)
             case Unknown():
                 self._doubt(sent, at_us)
-            case CallbackReceived() if sent.is_open:  # an unreadable one
-                sent.ends[0], sent.ends[1] = min(sent.ends[0], at_us), at_us
             case _:
                 pass
 
@@ -453,7 +452,7 @@ class World:
         """A process writes a checkpoint, and goes on."""
         state = self._caught_up(process)
         if state.version:
-            self.checkpoint = state.version, state.now_us, encode([Checkpoint(state.snapshot())])
+            self.checkpoint = state.version, state.now_us, encode([state.snapshot()])
 
     def spend_elsewhere(self, process: int, operations: int, rows: int) -> None:
         """Somebody in the dashboard looks whether there is room, spends, and says so at once."""
@@ -597,7 +596,7 @@ class World:
 def _check_exact(state: WorkspaceState, cost: Cost, until_us: int) -> None:
     """With nothing in flight a time that is promised is the first at which it fits."""
     twin = WorkspaceState(state.limits)
-    twin.fold(Batch(1, "twin", state.now_us, decode(encode([Checkpoint(state.snapshot())]))))
+    twin.fold(Batch(1, "twin", state.now_us, decode(encode([state.snapshot()]))))
     assert isinstance(twin.ledger.decide(cost, until_us - 1), Wait | Never), "the wait is too long"
     assert isinstance(twin.ledger.decide(cost, until_us), Granted), "the wait is too short"
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HISTORIES, STEPS = 300, 60
+HALF = 0.5
 NAMES, IDS = ("a", "b", "c"), (None, "1", "2", "3")
 
 
@@ -22,6 +23,7 @@ class Listed:
     """Every lease in one dict, and no index."""
 
     leases: dict[str, Lease] = attrs.field(factory=dict)
+    external: int = 0
 
     def take(self, row: str, name: str, cs_id: str | None, until_us: int | None) -> None:
         self.leases[row] = Lease(name, cs_id, until_us)
@@ -36,6 +38,23 @@ class Listed:
             cs_id = cs_id or lease.cs_id
             self.archive(lease.name, cs_id)
             self.leases[row] = Lease(lease.name, cs_id, until_us, confirmed=True)
+
+    def later(self, row: str, by_us: int) -> None:
+        if row in self.leases:
+            self._delay(self.leases[row], by_us)
+
+    def postpone(self, by_us: int) -> None:
+        for lease in self.leases.values():
+            self._delay(lease, by_us)
+
+    @staticmethod
+    def _delay(lease: Lease, by_us: int) -> None:
+        if lease.until_us is not None:
+            lease.until_us += by_us
+
+    def observe(self, count: int, *, authoritative: bool) -> None:
+        others = max(0, count - sum(lease.confirmed for lease in self.leases.values()))
+        self.external = others if authoritative else max(others, self.external)
 
     def free(self, row: str) -> None:
         self.leases.pop(row, None)
@@ -71,15 +90,65 @@ def test_what_is_indexed_is_what_a_list_says(seed: int) -> None:
             ("prolong", old, until_us),
             ("free", old),
             ("archive", name, cs_id),
+            ("later", old, chance.randrange(9)),
+            ("postpone", chance.randrange(3)),
+            ("observe", chance.randrange(9)),
+            ("advance", now_us),
             ("advance", now_us),
         )
         step, *values = chance.choice(steps)
+        options = {"authoritative": chance.random() < HALF} if step == "observe" else {}
         for one in (gauge, listed):
-            getattr(one, step)(*values)
+            getattr(one, step)(*values, **options)
         assert gauge.leases == listed.leases
-        assert gauge.used == len(listed.leases)
+        assert (gauge.used, gauge.external) == (len(listed.leases) + listed.external, listed.external)
+        ends = sorted(lease.until_us for lease in listed.leases.values() if lease.until_us is not None)
+        assert gauge.next_release_us() == (ends[0] if ends else None)
+        for over in range(1, gauge.used + 1):  # the earliest time at which so many fewer are active
+            assert gauge.fits_at_us(over, now_us) == (ends[over - 1] if over <= len(ends) else None)
+        assert gauge.fits_at_us(gauge.used + 1, now_us) is None
         assert gauge.pending == sum(not lease.confirmed for lease in listed.leases.values())
         assert {row for row in listed.leases if gauge.holds(row)} == set(listed.leases)
         assert gauge.copied().leases == listed.leases
     gauge.advance(now_us + 1_000)
     assert all(lease.until_us is None for lease in gauge.leases.values())
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_a_time_that_was_an_estimate_is_taken_back(seed: int) -> None:
+    """What expired by then counts again, unless that time was certain; what was freed meanwhile does not."""
+    chance = random.Random(seed)
+    gauge, listed = ActiveSegments(1_000), Listed()
+    for number in range(chance.randrange(12)):
+        until_us = chance.choice((None, chance.randrange(100)))
+        for one in (gauge, listed):
+            one.take(f"row-{number}", chance.choice(NAMES), None, until_us)
+    certain_us, estimated_us = sorted(chance.sample(range(100), 2))
+    for one in (gauge, listed):
+        one.advance(certain_us)
+    gauge.forget_expired()
+    gauge.advance(estimated_us)
+    listed_then = Listed(dict(listed.leases))
+    listed_then.advance(estimated_us)
+    assert gauge.leases.keys() == listed_then.leases.keys()
+    back_us = chance.randrange(certain_us, estimated_us)
+    for one in (gauge, listed):
+        one.advance(back_us)
+    assert gauge.leases.keys() == listed.leases.keys()
+    for one in (gauge, listed):
+        one.advance(100)
+    assert gauge.leases.keys() == listed.leases.keys()
+
+
+def test_full_because_the_service_said_so_lasts_until_it_said() -> None:
+    """A segment that expires before then makes no room."""
+    gauge = ActiveSegments(10, full_until_us=50)
+    gauge.take("a", "a", None, 20)
+    gauge.take("b", "b", None, 70)
+    assert [gauge.fits_at_us(over, 10) for over in (-1, 0, 1, 2, 3)] == [50, 50, 50, 70, None]
+    gauge.postpone(5)
+    assert gauge.full_until_us == 55
+    assert gauge.copied().full_until_us == 55
+    quiet = ActiveSegments(10)
+    quiet.postpone(5)
+    assert quiet.full_until_us == 0

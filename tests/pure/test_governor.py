@@ -276,6 +276,34 @@ async def test_a_failure_callback_gives_the_users_back() -> None:
         assert (usage["users_per_day"].used, usage["operations_per_hour"].used) == (0, 1)
 
 
+async def test_a_callback_that_cannot_be_read_frees_nothing() -> None:
+    """It may be about anything, so users are held as long as without it, and so is the segment; a later one counts."""
+    async with a_desk() as desk:
+        grant = await desk.send(Cost(1, 2_000_000), token=True)
+        await asyncio.sleep(HOUR)
+        await desk.callback(grant, "unparsed")
+        assert (await desk.governor.usage())["users_per_day"].pending == 2_000_000
+        assert desk.follower.state.jobs.records[grant.job].busy_until_us > desk.follower.now_us()
+        await desk.reserve(Cost(1, 1), max_wait_s=math.inf)
+        assert now_s() == pytest.approx(LIMITS.processing_allowance_s + 86_400, abs=0.01)
+    async with a_desk() as desk:
+        grant = await desk.send(Cost(1, 100), token=True)
+        await desk.callback(grant, "unparsed")
+        await desk.callback(grant, found=150)
+        assert (await desk.governor.usage())["users_per_day"].used == 150
+
+
+async def test_a_callback_that_cannot_be_read_says_that_the_service_has_the_operation() -> None:
+    """So an operation of unknown outcome is not sent again, also not where that was asked for."""
+    async with a_desk() as desk:
+        jobs = desk.follower.state.jobs
+        grant = await desk.reserve(ONE, token=True)
+        await desk.tell(Unknown(grant.job, grant.attempt, "time-out"))
+        assert jobs.may_send(grant.job, retry_unknown=True, now_us=desk.follower.now_us())
+        await desk.callback(grant, "unparsed")
+        assert not jobs.may_send(grant.job, retry_unknown=True, now_us=desk.follower.now_us())
+
+
 async def test_a_file_larger_than_the_day_is_refused_as_such() -> None:
     """No wait would help, so waiting for ever is refused too."""
     async with a_desk() as desk:

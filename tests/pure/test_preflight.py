@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import pickle
@@ -10,23 +9,15 @@ import random
 import re
 import tracemalloc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 import pytest
 
-from moe_segments.core.chunks import Chunk
 from moe_segments.core.preflight import Finding, Preflight, PreflightReport
 from moe_segments.core.presigned import expiry_of
-from moe_segments.core.repeats import Repeats
 from moe_segments.core.rules import RULES, Severity
-from moe_segments.core.seen import SeenHashes, SeenValues
 from moe_segments.limits import QuotaLimits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from moe_segments.core.seen import Reread
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "preflight.md"
 CANARY: Final = "canary-9f8e7d6c"
@@ -36,6 +27,11 @@ def check(data: bytes, **options: Any) -> PreflightReport:  # whatever `Prefligh
     preflight = Preflight(reread=lambda offset, size: data[offset : offset + size], **options)
     preflight.feed(data)
     return preflight.finish()
+
+
+def no_reread(offset: int, size: int) -> bytes:
+    """Nothing has to be read again."""
+    pytest.fail(f"read again: {size} bytes from {offset} on")
 
 
 def lines(report: PreflightReport, code: str) -> list[int | None]:
@@ -122,7 +118,7 @@ def test_what_emails_phones_and_uuids_need_is_right(row: str) -> None:
 
 def test_more_rows_than_a_segment_takes() -> None:
     """Five million, documented; the rows are pushed through without looking at them."""
-    preflight = Preflight(rows_checked_most=0, limits=QuotaLimits(users_per_day=10_000_000))
+    preflight = Preflight(reread=no_reread, rows_checked_most=0, limits=QuotaLimits(users_per_day=10_000_000))
     for _ in range(5):
         preflight.feed(b"a\n" * 1_000_000)
     preflight.feed(b"a\n")
@@ -215,7 +211,7 @@ def test_quotes_are_found_however_a_csv_reader_would_hide_them() -> None:
 
 def test_a_file_without_any_line_feed_does_not_stay_in_memory() -> None:
     """One row of 64 MB is told as one, and old Mac line ends by their name."""
-    preflight = Preflight()
+    preflight = Preflight(reread=no_reread)
     block = b"abc\r" * 65_536
     tracemalloc.start()
     for _ in range(256):
@@ -246,7 +242,7 @@ def test_a_character_that_is_cut_by_two_blocks_is_whole() -> None:
     """Whatever the blocks and the chunks."""
     data = "né\n日本\n😀\n".encode() * 300
     for size in range(1, 8):
-        preflight = Preflight(chunk_bytes=600)
+        preflight = Preflight(reread=lambda offset, size: data[offset : offset + size], chunk_bytes=600)
         for at in range(0, len(data), size):
             preflight.feed(data[at : at + size])
         assert "MOE108" not in preflight.finish().counts
@@ -285,36 +281,15 @@ def test_the_list_is_capped_and_the_total_is_exact() -> None:
     assert "and 997 more" in report.as_text()
 
 
-@pytest.mark.parametrize("fast_from_rows", [None, 0])
-def test_a_duplicate_names_both_lines(fast_from_rows: int | None) -> None:
+def test_a_duplicate_names_both_lines() -> None:
     """Physical lines, whatever was left out between them; the first occurrence, not the one before."""
-    if fast_from_rows == 0:
-        pytest.importorskip("numpy", reason="needs numpy: pip install 'moe-segments[fast]'")
     data = b"x\n\n a\n" + b"\n" * 10 + b"y\nx\n" + b"z\n" + b"x\n"
-    report = check(data, fast_from_rows=fast_from_rows)
+    report = check(data)
     assert [(one.line, one.other_line) for one in report.findings if one.code == "MOE117"] == [(15, 1), (17, 1)]
 
 
-def test_a_duplicate_is_told_without_its_first_line_where_nothing_can_be_read_again() -> None:
-    preflight = Preflight()
-    preflight.feed(b"a\nb\na\n")
-    assert [(one.line, one.other_line) for one in preflight.finish().errors] == [(3, None)]
-
-
-@pytest.mark.parametrize("make", [SeenHashes, lambda _: SeenValues()])
-def test_lines_of_duplicates_ascend_whenever_they_were_found(
-    make: Callable[[Reread], SeenHashes | SeenValues],
-) -> None:
-    data = b"a\nb\na\nc\n \nb\n"
-    seen = make(lambda offset, size: data[offset : offset + size])
-    for offset, first_line, blank in ((0, 1, []), (4, 3, []), (8, 5, [0])):
-        seen.add(Chunk(b"\n" + data[offset : offset + 4], offset, 4), first_line, blank)
-
-    assert list(seen.finish(20).lines) == [3, 6]
-
-
 def test_many_duplicates_are_told_like_few() -> None:
-    """From some number on they are found in another way: so many values at a time, the source read again for each."""
+    """In any order, with blank rows between them."""
     chance = random.Random(7)
     for distinct in (3, 40, 60_000):
         rows = [b"%d" % (chance.randrange(distinct) * 7) for _ in range(60_000)]
@@ -324,22 +299,11 @@ def test_many_duplicates_are_told_like_few() -> None:
         again = [
             (line, met[row]) for line, row in enumerate(rows, 1) if row.strip() and met.setdefault(row, line) < line
         ]
-        report = check(b"\n".join((*rows, b"")), fast_from_rows=None, findings_per_rule=9_000)
+        report = check(b"\n".join((*rows, b"")), findings_per_rule=9_000)
         found = [(one.line, one.other_line) for one in report.findings if one.code == "MOE117"]
         assert report.counts["MOE117"] == len(again)
         assert found == again[:9_000]
         assert report.counts["MOE102"] == 120
-
-
-def test_what_was_seen_is_let_go_in_many_steps() -> None:
-    preflight = Preflight(reread=None)
-    preflight.feed(b"".join(b"%d\n" % number for number in range(12_000)))
-    preflight.finish()
-
-    steps = preflight.let_go()
-    next(steps)
-    assert len(list(steps)) == 2
-    assert not list(preflight.let_go())
 
 
 def test_the_figures_add_up() -> None:
@@ -435,18 +399,3 @@ def test_every_rule_has_a_section_in_the_docs(code: str) -> None:
 )
 def test_the_expiry_of_a_presigned_url(query: str, expires_s: float | None) -> None:
     assert expiry_of(f"https://files.example.com/users.csv?{query}") == expires_s
-
-
-def test_a_large_set_of_rows_is_old_for_the_garbage_collector() -> None:
-    """A young collection looks through everything that is young, and holds up every other thread meanwhile."""
-    repeats, rows = Repeats(reread=lambda _, __: b"", fast_from_rows=None), 2_000
-    gc.disable()
-    try:
-        for number in range(60):
-            text = b"\n" + b"".join(b"%d\n" % row for row in range(number * rows, (number + 1) * rows))
-            repeats.add(Chunk(text, 0, len(text)), number * rows + 1)
-        young = [*gc.get_objects(generation=0), *gc.get_objects(generation=1)]
-        assert not [one for one in young if isinstance(one, set) and len(one) >= 60 * rows]
-    finally:
-        gc.enable()
-    assert list(repeats.finish(1).lines) == []

@@ -8,6 +8,8 @@ import attrs
 import pytest
 
 from moe_segments.errors import InputError
+from moe_segments.journal import open_journal
+from moe_segments.journal.sqlite import SqliteJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.settings import (
     ENVIRONMENT,
@@ -203,3 +205,50 @@ def test_state_is_kept_where_the_user_keeps_state() -> None:
 def test_this_machine_is_known(host: str | None, here: bool) -> None:  # noqa: FBT001 - a table
     """By name or address, never by a prefix."""
     assert is_loopback(host) is here
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("sqlite:///:memory:", "sqlite:////:memory:", "sqlite://:memory:", "sqlite::memory:", ":memory:"),
+        *("sqlite:///file::memory:?cache=shared", "sqlite:///:MEMORY:", "file::memory:", "sqlite3:///:memory:"),
+        *("memory://", "memory:///", "MEMORY:", "memory:quota", "sqlite+aiosqlite:///:memory:", "sqlite:memory:"),
+    ],
+)
+def test_a_journal_in_memory_has_one_spelling(url: str) -> None:
+    """Any other would make a file of a strange name, which nobody else counts by."""
+    for use in (lambda: attrs.evolve(SETTINGS, journal=url), lambda: open_journal(url, "W1")):
+        with pytest.raises(InputError, match=r"must be memory: for a journal in memory") as caught:
+            use()
+        assert caught.value.field == "journal"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("sqlite:", "names no file.*sqlite:///path/to/quota.db.*or memory:"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:////", "names no file"),
+        ("sqlite://quota.db", "three slashes"),
+        ("sqlite:quota.db", "three slashes"),
+        ("sqlite:/var/quota.db", "three slashes"),
+        ("SQLite:///quota.db", "must begin with sqlite:///"),
+        ("sqlite3:///quota.db", "must begin with sqlite:///"),
+        ("sqlite+aiosqlite:///quota.db", "must begin with sqlite:///"),
+        ("file:quota.db", "must begin with sqlite:///"),
+        ("file:///var/quota.db", "must begin with sqlite:///"),
+        ("sqlite:///quota.db?mode=ro", "takes no options"),
+        ("sqlite:///quota.db#1", "takes no options"),
+        ("sqlite:///var/", "names a directory"),
+    ],
+)
+def test_a_journal_url_that_names_no_file_is_refused(url: str, problem: str) -> None:
+    for use in (lambda: attrs.evolve(SETTINGS, journal=url), lambda: open_journal(url, "W1")):
+        with pytest.raises(InputError, match=problem):
+            use()
+
+
+def test_the_engine_makes_no_file_of_that_name() -> None:
+    with pytest.raises(InputError, match="names no file"):
+        SqliteJournal(":memory:", "W1")

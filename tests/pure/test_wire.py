@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from moe_segments import errors
 from moe_segments.core import wire
+from moe_segments.core.strict import foreign_coding
 from moe_segments.core.wire import Answer, Request, ThrottleFacts, Unparsed
 from moe_segments.models import (
     Accepted,
@@ -482,6 +483,9 @@ def test_a_count_of_active_segments_is_a_whole_number_or_nothing(count: object) 
     assert wire.throttle_facts(Answer(429, {}, body), now_s=NOW_S).actual_count is None
 
 
+NAME: Final = str(json.loads(sample("callback/201.json"))["segment_name"])
+
+
 def callback(**changes: object) -> bytes:
     return json.dumps({**json.loads(sample("callback/201.json")), **changes}).encode()
 
@@ -532,23 +536,148 @@ def test_a_callback_may_lack_its_database_and_have_more_fields() -> None:
         (b"[" * 200_000, "JSON nested deeper than 32 @ $"),
         (b'{"a":' * 200_000, "JSON nested deeper than 32 @ $"),
         (callback(status=True), "expected int @ $.status"),
-        (callback(status="201"), "expected int @ $.status"),
-        (callback(status=201.0), "expected int @ $.status"),
+        (callback(status="2o1"), "expected int @ $.status"),
+        (callback(status=201.5), "expected int @ $.status"),
+        (callback(status=[201]), "expected int @ $.status"),
         (callback(status=None), "expected int @ $.status"),
-        (callback(status=2**63), "expected int below 2**63 @ $.status"),
+        (callback(status=2**63), "expected int of at most 1,099,511,627,776 @ $.status"),
         (callback(status=200), "expected 201 or an error status @ $.status"),
         (callback(status=600), "expected 201 or an error status @ $.status"),
-        (callback(status=400), "required field missing @ $.error_message"),
-        (callback(values_found="80"), "expected int @ $.values_found"),
+        (callback(values_found="8O"), "expected int @ $.values_found"),
+        (callback(values_found="1,000"), "expected int @ $.values_found"),
+        (callback(values_found="-1"), "expected int @ $.values_found"),
+        (callback(values_found=""), "expected int @ $.values_found"),
+        (callback(values_found="8e1"), "expected int @ $.values_found"),
+        (callback(values_found="9" * 16), "expected int @ $.values_found"),
+        (callback(values_found=80.5), "expected int @ $.values_found"),
+        (callback(values_found=1e300), "expected int of at most 1,099,511,627,776 @ $.values_found"),
+        (callback(values_found=None), "expected int @ $.values_found"),
         (callback(user_count=True), "expected int @ $.user_count"),
         (callback(values_processed=-1), "expected a count from 0 @ $.values_processed"),
+        (callback(values_processed=81), "more values processed than found @ $.values_processed"),
         (callback(segment_name=None), "expected str @ $.segment_name"),
-        (callback(db_name=5), "expected str @ $.db_name"),
+        (callback(segment_name=[NAME]), "expected str @ $.segment_name"),
     ],
 )
 def test_a_callback_that_does_not_fit_says_why(body: bytes, reason: str) -> None:
     """Strict, without raising, and without repeating what it got."""
     assert wire.decode_callback(body) == Unparsed(reason)
+
+
+@pytest.mark.parametrize("count", [70, 70.0, "70", "70.0", "70.000", " 70 ", "0070"])
+@pytest.mark.parametrize("field", ["values_processed", "user_count"])
+def test_a_count_is_read_however_it_is_written(field: str, count: object) -> None:
+    """There is no second meaning, and the callback does not come again."""
+    read = wire.decode_callback(callback(**{field: count}))
+
+    assert getattr(read, field, read) == 70
+    assert type(getattr(read, field)) is int
+
+
+@pytest.mark.parametrize("status", ["201", 201.0, "201.0", " 201"])
+def test_a_status_is_read_however_it_is_written(status: object) -> None:
+    assert getattr(wire.decode_callback(callback(status=status)), "status", None) == 201
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 499, 500, 503, 599, "400", 500.0])
+@pytest.mark.parametrize("message", [None, "", " ", [], {}, False])
+def test_a_failure_without_a_message_is_a_failure(status: object, message: object) -> None:
+    """The status says so, whatever else is there or is not."""
+    for body in (
+        callback(status=status, error_message=message),
+        json.dumps({"status": status, "segment_name": NAME}).encode(),
+    ):
+        failed = wire.decode_callback(body)
+
+        assert isinstance(failed, FileFailed)
+        assert failed.status == int(float(status))  # type: ignore[arg-type]  # a number or its text
+        assert failed.error_message
+
+
+@pytest.mark.parametrize(
+    ("message", "read"),
+    [("a\x00b\n", "a b"), (5, "5"), ({"code": "E1"}, '{"code": "E1"}'), (None, "the service gave no reason")],
+)
+def test_a_failure_says_what_there_is(message: object, read: str) -> None:
+    assert getattr(wire.decode_callback(callback(status=400, error_message=message)), "error_message", None) == read
+
+
+@pytest.mark.parametrize(
+    ("label", "read", "extra"),
+    [
+        ("5f3e", "5f3e", {}),
+        (None, None, {}),
+        (17, "17", {}),
+        (17.0, "17", {}),
+        (10**20, str(10**20), {}),
+        (True, None, True),
+        (["5f3e"], None, ["5f3e"]),
+        ({"id": 1}, None, {"id": 1}),
+    ],
+)
+@pytest.mark.parametrize("field", ["request_id", "db_name"])
+@pytest.mark.parametrize("status", [201, 400])
+def test_a_label_decides_nothing(status: int, field: str, label: object, read: str | None, extra: object) -> None:
+    """What is no label stays readable as it came."""
+    verdict = wire.decode_callback(callback(**{"status": status, field: label}))
+
+    assert not isinstance(verdict, Unparsed)
+    assert getattr(verdict, field) == read
+    assert verdict.extra.get(field, {}) == extra
+
+
+def test_a_callback_may_lack_its_request_id() -> None:
+    body = json.loads(callback())
+    del body["request_id"]
+
+    assert getattr(wire.decode_callback(json.dumps(body).encode()), "request_id", "unread") is None
+
+
+@pytest.mark.parametrize(("name", "read"), [(NAME, NAME), (f" {NAME} ", f" {NAME} "), (None, NAME), ("", NAME)])
+@pytest.mark.parametrize("status", [201, 400])
+def test_a_callback_is_of_the_segment_that_its_token_is_for(status: int, name: object, read: str) -> None:
+    """Where it has no name, the token says which."""
+    verdict = wire.decode_callback(callback(status=status, segment_name=name), (NAME, "its name at the service"))
+
+    assert getattr(verdict, "segment_name", verdict) == read
+
+
+def test_a_name_is_the_same_in_another_form_and_as_a_number() -> None:
+    """An é is one character or two; a segment may be called 2026."""
+    assert isinstance(wire.decode_callback(callback(segment_name="cafe\u0301"), ("café",)), FileProcessed)
+    assert isinstance(wire.decode_callback(callback(segment_name=2026), ("2026",)), FileProcessed)
+
+
+@pytest.mark.parametrize("name", ["another", NAME.upper(), 5, f"{NAME}2"])
+@pytest.mark.parametrize("status", [201, 400])
+def test_a_callback_of_another_segment_ends_nothing(status: int, name: object) -> None:
+    """Neither as a success nor as a failure."""
+    verdict = wire.decode_callback(callback(status=status, segment_name=name), (NAME,))
+
+    assert verdict == Unparsed("another segment's name @ $.segment_name")
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        (None, None),
+        ("", None),
+        ("   ", None),
+        ("identity", None),
+        (" IDENTITY ", None),
+        ("identity, identity", None),
+        (",identity,,", None),
+        ("gzip", "'gzip'"),
+        ("GZIP", "'GZIP'"),
+        ("identity, gzip", "'gzip'"),
+        ("br,gzip", "'br, gzip'"),
+        ("aws-chunked", "'aws-chunked'"),
+        ("no-identity", "'no-identity'"),
+        ("a\r\nb", "'a b'"),
+    ],
+)
+def test_a_coding_is_named_unless_it_is_none(header: str | None, named: str | None) -> None:
+    assert foreign_coding(header) == named
 
 
 @pytest.mark.parametrize("depth", [31, 32])

@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import aiohttp
 from aiohttp import web
@@ -31,6 +31,7 @@ from moe_segments import (
     BadRequest,
     CallbackReceiver,
     CallbackTimeout,
+    CallbackUnreadable,
     CleanReport,
     Conflict,
     CreateFileSegment,
@@ -48,6 +49,7 @@ from moe_segments import (
     Governor,
     InputError,
     Job,
+    JobInfo,
     JobState,
     JournalAmbiguous,
     JournalError,
@@ -56,6 +58,7 @@ from moe_segments import (
     JournalUnavailable,
     LimitUsage,
     MoeSegmentsError,
+    NameTaken,
     NotFound,
     NotSent,
     NoUsersMatched,
@@ -72,6 +75,7 @@ from moe_segments import (
     RawFilter,
     RemoveUsers,
     ReplaceUsers,
+    RunInfo,
     Segment,
     SegmentBusy,
     SegmentFilter,
@@ -91,10 +95,12 @@ from moe_segments import (
     did,
     did_not,
     in_segment,
+    payload_from_json,
     publish,
     raw_filter,
     split_file,
 )
+from moe_segments.journal import tools
 
 FILE_URL = "https://files.example.com/diwali.csv"
 
@@ -257,6 +263,25 @@ async def attached(client: SegmentsClient) -> None:
         assert_type(await job.result(), FileProcessed)
 
 
+async def listed_jobs(client: SegmentsClient, yesterday: datetime) -> None:
+    assert_type(client.jobs(), AsyncIterator[JobInfo])
+    async for info in client.jobs(state={JobState.FAILED}, segment="diwali", run="r1", since=yesterday, limit=10):
+        assert_type(info.id, str)
+        assert_type(info.segment, str | None)
+        assert_type(info.operation, Mapping[str, object])
+        assert_type(info.since, datetime)
+        assert_type(info.accepted, Accepted | None)
+        assert_type(info.result, FileProcessed | FileFailed | None)
+        assert_type(info.evidence, Evidence | None)
+        assert_type(info.figures, FileFigures)
+        assert_type(info.error, MoeSegmentsError | None)
+        assert_type(client.job(info.id).info, JobInfo)
+    async for run in client.runs(run="r1", since=yesterday, limit=1):
+        assert_type(run, RunInfo)
+        assert_type(run.counts, Mapping[str, int])
+        assert_type(run.started, datetime)
+
+
 # Many operations
 
 
@@ -290,6 +315,19 @@ async def checked_before(client: SegmentsClient) -> None:
     assert_type(report.ok, bool)
     await client.submit(create(), preflight="off")
     assert_type(client.publishes, bool)
+    assert_type(await client.count_rows(create()), int)
+    assert_type(report.only_too_large, bool)
+    assert_type(payload_from_json("[]"), dict[str, Any])
+
+
+async def of_a_journal(url: str, scope: str, since: datetime) -> None:
+    assert_type(await tools.check(url, scope), tools.CheckReport)
+    assert_type(await tools.copy_journal(url, "redis://quota.internal:6379/0", scope), tools.CopyReport)
+    assert_type(await tools.origin_of(url, scope), str | None)
+    async for entry in tools.read_log(url, scope, since=since, follow=True):
+        assert_type(entry, tools.LogEntry)
+        assert_type(entry.at, datetime)
+        assert_type(entry.fields, Mapping[str, object])
 
 
 async def submitted(client: SegmentsClient) -> None:
@@ -432,6 +470,8 @@ def answered() -> int:
 
 def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - one case an error
     match error:
+        case NameTaken():
+            return f"{assert_type(error.existing_cs_name, str)}: {assert_type(error.used_by, str)}"
         case InputError():
             return assert_type(error.field, str | None) or assert_type(error.problem, str)
         case PreflightError():
@@ -448,19 +488,24 @@ def advice(error: MoeSegmentsError) -> str:  # noqa: C901, PLR0911, PLR0912 - on
             return "wait"
         case NotSent():
             return assert_type(error.reason, str)
+        case AnswerShapeError():
+            return f"{assert_type(error.status, int)}: {assert_type(error.problem, str)}"
         case OutcomeUnknown():
+            assert_type(error.status, int | None)
+            assert_type(error.title, str | None)
             return assert_type(error.job_id, str)
         case ApiError():
             return refused(error)
-        case AnswerShapeError():
-            return error.problem
         case NoUsersMatched():
             return f"{assert_type(error.segment_name, str)}: {assert_type(error.values_found, int)}"
         case FileProcessingFailed():
             assert_type(error.request_id, str | None)
+            assert_type(error.db_name, str | None)
             return error.error_message
         case CallbackTimeout():
             return f"{error.job_id} after {assert_type(error.timeout_s, float)} s"
+        case CallbackUnreadable():
+            return f"{error.job_id}: {assert_type(error.reason, str)}"
         case JournalAmbiguous():
             return f"perhaps: {error.problem}"
         case JournalUnavailable():

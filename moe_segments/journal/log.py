@@ -1,49 +1,96 @@
-"""Batches of a journal as lines: one an event, for people and as JSON."""
+"""What happened in a journal, event by event: for people as a sentence, for programs as data."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from moe_segments.core import events as told
+from moe_segments.journal.moving import existing_journal
+from moe_segments.journal.whole import whole_log
+from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from moe_segments.core.events import Batch, Event
 
-__all__ = ["as_json", "lines_of", "moment_of"]
+__all__ = ["LogEntry", "read_log"]
 
 _SECOND_US: Final = 1_000_000
-_NAME_WIDTH: Final = 15
+_WATCH_S: Final = 60.0
 
 
-def moment_of(at_us: int) -> datetime:
-    """A journal's time as a moment, UTC."""
-    return datetime.fromtimestamp(at_us / _SECOND_US, UTC)
+@attrs.frozen(kw_only=True)
+class LogEntry:
+    """One event of a journal.
+
+    Attributes:
+        version: The place of its batch in the log.
+        at: When it became durable, by the journal's clock, aware UTC.
+        at_us: The same, microseconds since the epoch.
+        batch: The identifier of its batch, whose events became durable together.
+        event: What kind of event it is.
+        text: What happened, for people.
+        fields: The event's fields; none for a checkpoint.
+    """
+
+    version: int
+    at: datetime
+    at_us: int
+    batch: str
+    event: str
+    text: str
+    fields: Mapping[str, object] = attrs.field(hash=False)
 
 
-def lines_of(batch: Batch) -> Iterator[str]:
-    """What happened, a line for each event."""
-    for event in batch.events:
-        moment = f"{moment_of(batch.at_us):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-        yield f"{moment} UTC  {batch.version:>6}  {event.name:{_NAME_WIDTH}} {_SAY[type(event)](event)}".rstrip()
+async def read_log(
+    url: str, scope: str, *, since: datetime | None = None, follow: bool = False
+) -> AsyncIterator[LogEntry]:
+    """Read the events that a journal keeps, oldest first. Changes nothing.
+
+    Args:
+        url: The journal's URL.
+        scope: What shares one quota: workspace and data center.
+        since: Aware; events from then on. None for all.
+        follow: Go on with events as they come, without end.
+
+    Raises:
+        InputError: There is no such journal, or it lasts no longer than its process.
+        JournalError: It cannot be read.
+    """
+    since_us = 0 if since is None else round(since.timestamp() * _SECOND_US)
+    async with existing_journal(url, scope) as journal:
+        batches = await whole_log(journal)
+        for entry in _entries(batch for batch in batches if batch.at_us >= since_us):
+            yield entry
+        version = batches[-1].version
+        while follow:
+            if await journal.changed(version, _WATCH_S):
+                later = await journal.read(version)
+                for entry in _entries(later):
+                    yield entry
+                version = later[-1].version if later else version
 
 
-def as_json(batch: Batch) -> Iterator[Mapping[str, object]]:
-    """The same as data; a checkpoint's state is left out."""
-    for event in batch.events:
-        fields = {} if isinstance(event, told.Checkpoint) else attrs.asdict(event)
-        yield {
-            "version": batch.version,
-            "at": moment_of(batch.at_us),
-            "at_us": batch.at_us,
-            "batch": batch.id,
-            "event": event.name,
-            **fields,
-        }
+def _entries(batches: Iterable[Batch]) -> Iterator[LogEntry]:
+    for batch in batches:
+        for event in batch.events:
+            yield LogEntry(
+                version=batch.version,
+                at=_moment_of(batch.at_us),
+                at_us=batch.at_us,
+                batch=batch.id,
+                event=event.name,
+                text=_SAY[type(event)](event),
+                fields={} if isinstance(event, told.Checkpoint) else attrs.asdict(event),
+            )
+
+
+def _moment_of(at_us: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
 
 
 def _send(event: Any) -> str:  # any event about one send
@@ -79,8 +126,9 @@ def _answered(event: told.Answered) -> str:
 
 def _callback(event: told.CallbackReceived) -> str:
     found = "" if event.values_found is None else f", {event.values_found:,} values found"
-    reason = event.body.get("error_message")
-    return f"{_send(event)}: {event.outcome}{found}{f': {reason}' if reason else ''}"
+    reason = event.body.get("error_message") or event.body.get("reason")
+    outcome = JobState.UNREADABLE if event.outcome == "unparsed" else event.outcome
+    return f"{_send(event)}: {outcome}{found}{f': {reason}' if reason else ''}"
 
 
 def _unknown(event: told.Unknown) -> str:
@@ -95,12 +143,13 @@ def _planned(event: told.Planned) -> str:
 def _throttled(event: told.Throttled) -> str:
     probe = ", then one at a time" if event.probe else ""
     job = f" (job {event.job})" if event.job else ""
-    return f"{event.limit} is full until {moment_of(event.until_us):%Y-%m-%d %H:%M:%S} UTC{probe}{job}"
+    return f"{event.limit} is full until {_moment_of(event.until_us):%Y-%m-%d %H:%M:%S} UTC{probe}{job}"
 
 
 def _checkpoint(event: told.Checkpoint) -> str:
     jobs: Any = event.state.get("jobs", {})  # JSON
-    return f"stands for everything before, {len(jobs.get('records', ()))} jobs"
+    remembers = event.state.get("remembers", len(jobs.get("records", ())))
+    return f"stands for everything before, {remembers} jobs"
 
 
 _SAY: Final[Mapping[type[Event], Callable[[Any], str]]] = {

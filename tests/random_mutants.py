@@ -1,0 +1,390 @@
+"""Break the decisions at random and see tests fail: `python -m tests.random_mutants [--help] [MODULE...]`.
+
+Cosmic Ray makes the mutants: a comparison, a sign, a constant, `and` for `or`, a loop that never runs. Each place of
+the modules in `MODULES` is as likely as any other, and so is each change that is possible there. A mutant is tried in a
+copy of the tree by the tests of its module first, then by the others, until one fails or hangs.
+
+What changes nothing is listed with its reason in `tests/equivalent_mutants.toml`, by its function and the line as it is
+and as the mutant has it. It is drawn, but neither tried nor counted. A survivor is a hole in the tests, or belongs in
+that list.
+
+Exit status: 0 the share that is caught is high enough, 1 it is not, 2 the tests fail on an untouched copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import itertools
+import multiprocessing
+import os
+import random
+import resource
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import comb, inf
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.proofs import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TREE: Final = Path(__file__).resolve().parent.parent
+EQUIVALENT: Final = TREE / "tests" / "equivalent_mutants.toml"
+WANTED: Final = 0.95  # the share of mutants that is caught
+MEASURED_AT: Final = 300  # with so many tried the share is measured; fewer are a sample of it
+BY_LUCK: Final = 1e-4  # how often a sample may look worse than it is
+AT_ONCE: Final = 2
+LONGEST_S: Final = 300.0  # of one mutant's tests at one stage; nearly all take seconds
+MOST_CPU_S: Final = 120  # of the processor, which a busy machine does not lengthen
+MOST_BYTES: Final = 4 * 2**30
+
+_GOVERNED: Final = ("tests/pure/test_governor.py", "tests/pure/test_ledger_oracle.py", "tests/pure/test_snapshot.py")
+_CALLS: Final = ("tests/live/test_call_quotas.py",)
+_LEDGER: Final = ("tests/pure/test_ledger.py", *_GOVERNED)
+_JOBS: Final = ("tests/pure/test_retry.py", "tests/live/test_client.py", "tests/live/test_every_answer.py")
+# The decision modules, each with the tests that are tried on it first.
+MODULES: Final = {
+    "moe_segments/core/ledger.py": _LEDGER,
+    "moe_segments/core/quotas.py": _LEDGER,
+    "moe_segments/core/tape.py": ("tests/pure/test_tape.py", *_LEDGER),
+    "moe_segments/core/admission.py": _GOVERNED,
+    "moe_segments/core/gauge.py": ("tests/pure/test_gauge.py", *_LEDGER),
+    "moe_segments/core/claims.py": _GOVERNED,
+    "moe_segments/core/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
+    "moe_segments/core/plan.py": _GOVERNED,
+    "moe_segments/core/pools.py": (*_LEDGER, *_CALLS),
+}
+# What is tried next, a stage at a time: the cheapest first.
+STAGES: Final = (
+    ("tests/proofs/test_window_oracle.py", "tests/proofs/test_cases.py", "tests/pure/test_gauge.py", *_CALLS),
+    ("tests/proofs/test_service_models.py",),
+    (*_JOBS, "tests/live/test_receiver.py", "tests/live/test_filter_segments.py"),
+)
+# Loaded once, before the tests of each mutant: they are none of what is mutated.
+_PRELOADED: Final = ("pytest", "hypothesis.stateful", "aiohttp.web", "cattrs", "sqlite3", "psycopg", "redis.asyncio")
+# `is` where `==` stands, and the other way round, nearly always changes nothing.
+_SAME: Final = frozenset({frozenset({"Is", "Eq"}), frozenset({"IsNot", "NotEq"})})
+
+
+class Place(NamedTuple):
+    """Where something can be changed, and how.
+
+    Attributes:
+        module: The file, from the tree's root.
+        start: Its line and column.
+        end: Those of its end.
+    """
+
+    module: str
+    start: tuple[int, int]
+    end: tuple[int, int]
+
+
+class Mutant(NamedTuple):
+    """A module with one change in it.
+
+    Attributes:
+        module: The file, from the tree's root.
+        line: Where.
+        function: The function or class around it.
+        was: The changed lines as they are.
+        now: What stands there instead.
+        text: The whole module with the change.
+    """
+
+    module: str
+    line: int
+    function: str
+    was: str
+    now: str
+    text: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is known by, wherever its function may move."""
+        return self.function, self.was, self.now
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} {self.function}: {self.was} -> {self.now}"
+
+
+# Which mutants there are
+
+
+def places_of(module: str, source: str) -> dict[Place, list[tuple[str, int]]]:
+    """The places of a module, each with the operators of Cosmic Ray, and the occurrences of them, that change it."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    nodes, idle, lines = list(ast_nodes(get_ast(source))), list(_idle(ast.parse(source))), source.splitlines()
+    places: dict[Place, list[tuple[str, int]]] = defaultdict(list)
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments() or frozenset(name.split("_")[1:]) in _SAME:
+            continue
+        found = (place for node in nodes for place in operator().mutation_positions(node))
+        for occurrence, (start, end) in enumerate(found):
+            if lines[start[0] - 1][start[1] :].startswith("*,"):
+                continue  # of a signature, which Cosmic Ray takes for an operator
+            if not any(first <= start and end <= last for first, last in idle):
+                places[Place(module, start, end)].append((name, occurrence))
+    return dict(sorted(places.items()))
+
+
+def _idle(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The parts of a module that are never run: annotations, and what is under `TYPE_CHECKING`."""
+    for node in ast.walk(tree):
+        parts: list[ast.AST | None] = []
+        if isinstance(node, ast.AnnAssign | ast.arg):
+            parts = [node.annotation]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            parts = [node.returns]
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            parts = [node]
+        for part in parts:
+            if isinstance(part, ast.expr | ast.stmt):
+                yield (part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0)
+
+
+def mutated(place: Place, operator: str, occurrence: int, source: str) -> Mutant | None:
+    """The mutant that an operator makes; None when it makes none that compiles."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    text = mutate_code(source, get_operator(operator)(), occurrence)
+    try:
+        ast.parse(text or "(")
+    except SyntaxError:
+        return None
+    before, after = source.splitlines(), text.splitlines()
+    first = _alike(before, after)
+    last = _alike(before[first:][::-1], after[first:][::-1])
+    was, now = (" ".join(" ".join(lines[first : len(lines) - last]).split()) for lines in (before, after))
+    if was == now:
+        return None
+    return Mutant(place.module, first + 1, _function_at(ast.parse(source), first + 1), was, now, text)
+
+
+def _alike(some: list[str], others: list[str]) -> int:
+    """How many lines at the beginning are the same."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(some, others, strict=False)))
+
+
+def _function_at(tree: ast.AST, line: int, name: str = "") -> str:
+    """The qualified name of the innermost function or class at a line."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first <= line <= (node.end_lineno or 0):
+                return _function_at(node, line, f"{name}.{node.name}" if name else node.name)
+    return name or "the module"
+
+
+def drawn(modules: list[str], seed: int, function: str) -> Iterator[Mutant]:
+    """Mutants in a random order, one a place; with *function* all of that function, in order."""
+    chance = random.Random(seed)
+    sources = {module: (TREE / module).read_text(encoding="utf-8") for module in modules}
+    places = {place: ways for module, source in sources.items() for place, ways in places_of(module, source).items()}
+    order = list(places)
+    if not function:
+        chance.shuffle(order)
+    for place in order:
+        ways = places[place]
+        for operator, occurrence in ways if function else [chance.choice(ways)]:
+            mutant = mutated(place, operator, occurrence, sources[place.module])
+            if mutant is not None and function in ("", mutant.function):
+                yield mutant
+
+
+def equivalents() -> dict[tuple[str, str, str], str]:
+    """What is known to change nothing, with its reason."""
+    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("mutant", [])
+    return {(entry["function"], entry["was"], entry["now"]): entry["why"] for entry in entries}
+
+
+# Whether one is caught
+
+
+def _run(tree: str, tests: tuple[str, ...], log: str, *, keeps_bytecode: bool) -> None:
+    """In a process of its own: run *tests* of a copy against the copy, and end with pytest's status."""
+    os.setsid()
+    # A power of large numbers takes all the memory there is, and no signal interrupts it.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
+    with Path(log).open("wb") as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "moe_segments")]:
+        del sys.modules[name]
+    for name in ("MOE_PROOF", "PYTEST_ADDOPTS"):
+        os.environ.pop(name, None)
+    os.environ["PYTHONPATH"] = tree
+    os.chdir(tree)
+    sys.path.insert(0, tree)
+    sys.dont_write_bytecode = not keeps_bytecode
+    import pytest
+
+    # The same examples each time, so that a seed says what is caught.
+    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--timeout", "60")
+    preloaded = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    status = pytest.main([*options, *preloaded, *tests])
+    import moe_segments
+
+    ours = (moe_segments.__file__ or "").startswith(tree)
+    os._exit(int(status) if ours else 99)
+
+
+class Lane:
+    """A copy of the tree, in which one mutant after another is tried."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tree, self.log = directory / "tree", directory / "log"
+        shutil.copytree(TREE, self.tree, ignore=shutil.ignore_patterns(".*", "build", "dist"))
+
+    def status(self, tests: tuple[str, ...], *, keeps_bytecode: bool = False) -> int:
+        """Run *tests*. Returns pytest's status, 1 when they do not end."""
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(
+            target=_run, args=(str(self.tree), tests, str(self.log)), kwargs={"keeps_bytecode": keeps_bytecode}
+        )
+        process.start()
+        process.join(LONGEST_S)
+        hangs = process.exitcode is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)  # and whoever it has left behind
+        process.join()
+        return 1 if hangs or process.exitcode is None else process.exitcode
+
+    def catches(self, mutant: Mutant) -> bool:
+        """Whether a test fails on *mutant*."""
+        file = self.tree / mutant.module
+        original = file.read_text(encoding="utf-8")
+        file.write_text(mutant.text, encoding="utf-8")
+        try:
+            return any(self.status(tests) for tests in (MODULES[mutant.module], *STAGES))
+        finally:
+            file.write_text(original, encoding="utf-8")
+
+
+# The command
+
+
+def could_be_luck(caught: int, tried: int) -> bool:
+    """Whether a sample may catch so few although the wanted share of all mutants is caught.
+
+    A sample of twenty is no measure of a share: one survivor is likely, and a gate that fails for it fails by luck. It
+    fails where that many survivors come by luck less than once in ten thousand samples.
+    """
+    chance = sum(comb(tried, n) * WANTED**n * (1 - WANTED) ** (tried - n) for n in range(caught + 1))
+    return chance >= BY_LUCK
+
+
+def is_enough(caught: int, tried: int) -> bool:
+    """Whether so many of those that were tried are enough: the share itself, where it can be measured."""
+    return caught >= WANTED * tried if tried >= MEASURED_AT else could_be_luck(caught, tried)
+
+
+class Run:
+    """Lanes that try mutants side by side, and what came of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        for number in range(AT_ONCE):
+            self._lanes.put(Lane(directory / str(number)))
+        self.caught = 0
+        self.survivors: list[Mutant] = []
+
+    def untouched(self, tests: tuple[str, ...]) -> str:
+        """Run *tests* on a copy as it is; returns what they say when they fail."""
+        lane = self._lanes.get()
+        try:
+            status = lane.status(tests, keeps_bytecode=True)
+            return lane.log.read_text(errors="replace")[-4_000:] if status else ""
+        finally:
+            self._lanes.put(lane)
+
+    def try_one(self, mutant: Mutant, until: float) -> None:
+        """Try a mutant, unless it is too late to begin, and say how it ended."""
+        lane = self._lanes.get()
+        begun = time.monotonic()
+        try:
+            if begun > until:
+                return
+            is_caught = lane.catches(mutant)
+        finally:
+            self._lanes.put(lane)
+        if is_caught:
+            self.caught += 1
+        else:
+            self.survivors.append(mutant)
+        say(f"{'caught  ' if is_caught else 'SURVIVED'} {time.monotonic() - begun:5.1f} s  {mutant}")
+
+
+def tried(sample: list[Mutant], within_s: float) -> Run | None:
+    """Try a sample, side by side; None when the tests fail on an untouched copy."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(_PRELOADED))
+    until = time.monotonic() + within_s
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(AT_ONCE) as workers:
+        run = Run(Path(place).resolve())
+        stages = {MODULES[mutant.module] for mutant in sample} | set(STAGES)
+        for wrong in workers.map(run.untouched, sorted(stages)):
+            if wrong:
+                say("the tests fail on an untouched copy:", wrong)
+                return None
+        list(workers.map(run.try_one, sample, itertools.repeat(until)))
+    return run
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.random_mutants", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as tape; default: all decision modules")
+    parser.add_argument("--count", type=int, default=MEASURED_AT, help="how many at most (%(default)s)")
+    parser.add_argument("--within", type=float, default=inf, metavar="SECONDS", help="begin no further one after that")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10**6), help="repeat a sample; default: a new one"
+    )
+    parser.add_argument("--function", default="", help="instead of a sample: all of one function, as Tape.settle")
+    parser.add_argument("--list", action="store_true", help="only name them")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Try a sample, and say how to repeat it."""
+    options, known, begun = _options(arguments), equivalents(), time.monotonic()
+    modules = [module for module in MODULES if not options.modules or Path(module).stem in options.modules]
+    say(f"seed {options.seed}, {', '.join(Path(module).stem for module in modules)}")
+    sample = list(itertools.islice(drawn(modules, options.seed, options.function), options.count))
+    same = [mutant for mutant in sample if mutant.key in known]
+    if options.list:
+        for mutant in sample:
+            say(f"{mutant}  [{known[mutant.key]}]" if mutant.key in known else mutant)
+        return 0
+    run = tried([mutant for mutant in sample if mutant.key not in known], options.within)
+    if run is None:
+        return 2
+    count = run.caught + len(run.survivors)
+    for mutant in run.survivors:
+        say("survived:", mutant)
+    say(
+        f"{count} random mutants, {run.caught} caught, {len(run.survivors)} survived; {len(same)} more change nothing; "
+        f"{time.monotonic() - begun:.0f} s"
+    )
+    again = ("python -m tests.random_mutants", *options.modules, f"--count {options.count} --seed {options.seed}")
+    say("again:", *again)
+    return 0 if is_enough(run.caught, count) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
