@@ -281,7 +281,7 @@ class Governor(QuotaCalls):
         try:
             await self._claims.claim(now_us)
         except JournalError as error:
-            _log.warning("a claim could not be written down, others may pass: %s", error)
+            self._follower.outage.warn("claim", "a claim could not be written down, others may pass: %s", error)
         self._sleep(now_us)
 
     def _to_be_decided(self) -> tuple[Ticket, ...]:

@@ -196,7 +196,9 @@ class Reader:
         try:
             await self._record(event, *([KeyAccepted(fingerprint)] if works else ()))
         except JournalError as error:
-            _log.warning("how a read ended could not be written down, it counts until its lease: %s", error)
+            self._follower.outage.warn(
+                "read", "how a read ended could not be written down, it counts until its lease: %s", error
+            )
 
     async def _failed(
         self, grant: Grant, call: str, delivery: Delivery
@@ -240,7 +242,7 @@ class Reader:
         try:
             limit, until_us = await self._follower.ask(question)
         except JournalError as problem:
-            _log.warning("a 429 could not be written down: %s", problem)
+            self._follower.outage.warn("429", "a 429 could not be written down: %s", problem)
             return error, Ending.THROTTLED, facts.wait_s
         _log.warning("HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full", limit)
         told = TooManyRequests(

@@ -201,20 +201,6 @@ class PostgresLog:
         if seen is not None:
             self._tip = _Tip(seen.version, seen.batch_id)
 
-    async def confirmed(self, batch: Batch) -> Batch:
-        """Return *batch* once the log was found to hold what other processes of this host saw meanwhile.
-
-        Raises:
-            JournalReplaced: It holds something else.
-            JournalAmbiguous: The server could not be asked.
-        """
-        if self._witness.ahead(self._sighting()) is not None:
-            try:
-                await self.look(batch.version)
-            except JournalUnavailable as error:
-                raise JournalAmbiguous(error.problem) from error
-        return batch
-
     async def stored(self, batch_id: str) -> Batch | None:
         """The batch of that id, if the log holds it."""
         row = await self._read(sql.STORED, batch_id)
