@@ -411,7 +411,9 @@ class PostgresLog:
         ends_early = len(rows) < sql.PAGE and last.version < max(self._tip.version, after)
         if is_other or ends_early:
             raise self._exchanged(last.version, after)
-        is_news, self._tip = last.version > self._tip.version, last
+        is_news = last.version > self._tip.version
+        if last.version >= self._tip.version:  # else there is more to come
+            self._tip = last
         if is_news:
             self._witness.note(self._sighting(), {row[0]: row[1] for row in rows}, is_ours=False)
 
