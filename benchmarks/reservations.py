@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from benchmarks.asking import ROWS, asked
 from benchmarks.verdict import ratio_of_medians, state, state_figure
-from moe_segments.core.admission import Admitted, admit
+from moe_segments.core.admission import admit
 from moe_segments.core.events import encode
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import QuotaLimits
@@ -91,9 +91,8 @@ def peer_calls(peer: Peer, rows: int, count: int) -> Sample:
 
 def one_reservation() -> str:
     """What the journal writes for one of ours."""
-    verdict, *_ = admit(WorkspaceState(WIDE), [asked("segment 12345")], 0, look_ahead_for=frozenset())
-    assert isinstance(verdict, Admitted)
-    return encode([verdict.event])
+    (event,) = admit(WorkspaceState(WIDE), [asked("segment 12345")], 0).events
+    return encode([event])
 
 
 async def measured_in_turns(sides: Mapping[str, Sample], rounds: int) -> Found:

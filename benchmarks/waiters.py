@@ -9,6 +9,11 @@ those that the loop holds in the middle of the wait: with 200 waiters as many as
 governor's and one the watch over the journal, where other processes' changes would be seen. Bound: 20 ms.
 
 Beside it, without a bound: the same with 20 waiters, times ten, which shows what the length of the line costs.
+
+Then the growth, over 500 to 8,000 waiters: a burst of which half are light and overtake those that wait for users, a
+burst of the same, a burst of all sizes, and arrivals one by one with a finite wait. The exponent is that of the
+processor time between the smallest and the largest; the longest step is how long one decision held the loop and the
+journal. Bounds: an exponent of 1.3, and 50 ms a step.
 """
 
 from __future__ import annotations
@@ -20,19 +25,25 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from benchmarks.asking import accepted, asked, governed
 from benchmarks.verdict import state_fact, state_figure
+from moe_segments.journal.follower import Follower, Question
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import VirtualTimeLoop, journal_clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from moe_segments.core.events import Event
+    from moe_segments.core.state import WorkspaceState
     from moe_segments.governor import Governor
-    from moe_segments.journal.follower import Follower
+
+T = TypeVar("T")
 
 BOUND_MS: Final = 20.0
 WAITERS: Final = 200
@@ -101,6 +112,83 @@ def run(waiters: int) -> Found:
         return runner.run(wait_in_line(waiters))
 
 
+WIDE: Final = QuotaLimits(operations_per_hour=10**6, operations_per_day=10**6)
+SIZES: Final = (500, 2_000, 8_000)
+STEP_BOUND_MS, EXPONENT_BOUND = 50.0, 1.3
+
+
+class TimedFollower(Follower):
+    """A follower that knows how long a decision took, at most."""
+
+    longest_s = 0.0
+
+    async def ask(self, question: Question[T]) -> T:
+        """As ever, and timed."""
+
+        def timed(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], T]:
+            began_s = time.thread_time()
+            try:
+                return question(state, now_us)
+            finally:
+                TimedFollower.longest_s = max(TimedFollower.longest_s, time.thread_time() - began_s)
+
+        return await super().ask(timed)
+
+
+async def crowd(
+    waiters: int, rows: Callable[[int], int], limits: QuotaLimits, *, apart_s: float, wait_s: float
+) -> float:
+    """Processor time until everybody who asks has left or knows that it waits."""
+    clock = asyncio.get_running_loop().time
+    journal = MemoryJournal(clock=journal_clock)
+    async with governed(journal, limits, clock=clock, follows=TimedFollower) as (governor, follower):
+
+        async def one(number: int) -> None:
+            grant = await governor.reserve(asked(f"segment {number}", rows(number)), max_wait_s=wait_s)
+            await follower.record(accepted(grant))
+
+        began_s, tasks = time.process_time(), []
+        for number in range(waiters):
+            tasks.append(asyncio.create_task(one(number)))
+            if apart_s:
+                await asyncio.sleep(apart_s)
+        await asyncio.sleep(1)
+        taken_s = time.process_time() - began_s
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return taken_s
+
+
+def show_growth() -> list[bool]:
+    """Print the exponent and the longest step of each shape. Returns whether each is within its bounds."""
+    within = []
+    shapes: dict[str, Callable[[int], Coroutine[Any, Any, float]]] = {
+        "burst, light ones overtake heavy ones": lambda size: crowd(
+            size, lambda number: 10 if number % 2 else 1_500_000, WIDE, apart_s=0, wait_s=math.inf
+        ),
+        "burst of the same": lambda size: crowd(size, lambda _: 1_000, QuotaLimits(), apart_s=0, wait_s=math.inf),
+        "burst of all sizes": lambda size: crowd(
+            size, lambda number: number * 7_919 % 400_000, WIDE, apart_s=0, wait_s=math.inf
+        ),
+        "arrivals one by one": lambda size: crowd(
+            size, lambda number: 1 + number % 1_000, QuotaLimits(), apart_s=0.001, wait_s=10.0**8
+        ),
+    }
+    for name, shape in shapes.items():
+        taken_s = []
+        TimedFollower.longest_s = 0.0
+        for size in SIZES:
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                taken_s.append(runner.run(shape(size)))
+        exponent = math.log(taken_s[-1] / taken_s[0]) / math.log(SIZES[-1] / SIZES[0])
+        figures = ", ".join(f"{size}: {one_s:.2f} s" for size, one_s in zip(SIZES, taken_s, strict=True))
+        print(f"{name}: {figures}")
+        within.append(state_figure(f"{name}, exponent", exponent, EXPONENT_BOUND, ""))
+        within.append(state_figure(f"{name}, longest step", TimedFollower.longest_s * 1_000, STEP_BOUND_MS, "ms"))
+    return within
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25)
@@ -118,6 +206,7 @@ def main() -> None:
         state_fact(f"timers with 190 waiting: {timers}, with one waiting: {alone}", holds=timers == alone),
         state_fact("first come, first served", holds=all(one.order == sorted(one.order) for one in found[WAITERS])),
     ]
+    within += show_growth()
     sys.exit(not all(within))
 
 

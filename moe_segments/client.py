@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import attrs
 
 from moe_segments.core.admission import name_used
 from moe_segments.core.wire import authorization
+from moe_segments.dispatcher import Dispatcher
 from moe_segments.errors import InputError, NotSent
 from moe_segments.file_calls import FileSegmentCalls
 from moe_segments.filter_calls import FilterSegmentCalls, check_wait
@@ -26,8 +28,9 @@ from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobS
 from moe_segments.operations import check_many, check_operation
 from moe_segments.pace import Pace
 from moe_segments.quota import name_taken
+from moe_segments.recorder import OutcomeRecorder
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
-from moe_segments.submission import Submission, Submitter
+from moe_segments.submission import SubmissionFactory
 from moe_segments.transport import Transport
 from moe_segments.under_way import UnderWay
 
@@ -81,7 +84,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         max_attempts: Sends of one operation at most, where repeating is safe.
         content_type: Content type of file-segment requests.
         poll_s: Longest time between two looks at what other processes wrote.
-        clock: Seconds, which the send fence is measured on; for tests in virtual time.
+        clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
+            time as people's clocks.
 
     Attributes:
         governor: Usage, plans, and what to tell it of others' spending.
@@ -144,20 +148,34 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._follower = Follower(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
-        self.governor = Governor(self._follower, self.limits, clock=clock, rows_of=self._intake.rows_of, pace=pace)
+        self.governor = Governor(
+            self._follower,
+            self.limits,
+            clock=clock,
+            rows_of=self._intake.rows_of,
+            awaits_callback=lambda operation: self._callbacks is not None and not operation.callback_url,
+            attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
+            pace=pace,
+            wall=time.time if clock is boot_time_s else None,
+        )
         self._transport = Transport(credentials, self.settings, session)
-        self._submitter = Submitter(
+        self._submissions = SubmissionFactory(
+            credentials, self.settings, follower=self._follower, intake=self._intake, receiver=self._callbacks
+        )
+        self._dispatcher = Dispatcher(
+            self.settings,
+            follower=self._follower,
+            governor=self.governor,
+            pace=pace,
+            transport=self._transport,
+            recorder=OutcomeRecorder(credentials, self.settings, follower=self._follower, governor=self.governor),
+        )
+        self._under_way = UnderWay(
             credentials,
             self.settings,
             follower=self._follower,
             governor=self.governor,
-            intake=self._intake,
-            transport=self._transport,
-            pace=pace,
-            receiver=self._callbacks,
-        )
-        self._under_way = UnderWay(
-            self.settings, follower=self._follower, governor=self.governor, submitter=self._submitter
+            dispatcher=self._dispatcher,
         )
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -342,7 +360,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         job = self._job(job_id or os.urandom(8).hex(), operation)
         record = self._follower.state.jobs.records.get(job.id)
         if record is not None:
-            refuse_other(record, operation, self._submitter.filters_digest(operation, job.id))
+            refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
         if record is not None and not self._follower.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self._follower.now_us()
@@ -350,8 +368,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             return job
         self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
-        submission = Submission(operation, job.id, deadline_s, retry_unknown=retry_unknown)
-        await self._prepare(submission, preflight)
+        taken = None
+        if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
+            taken = await self._intake.take(operation, preflight)
+            if operation.rows != taken.rows:
+                operation = attrs.evolve(operation, rows=taken.rows)
+        submission = self._submissions.make(operation, job.id, deadline_s, taken, retry_unknown=retry_unknown)
         await self._under_way.carry_out(submission)
         job.segment = submission.segment
         return job
@@ -365,16 +387,6 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         used = name_used(self._follower.state, operation.op, operation.name, job_id)
         if used is not None:
             raise name_taken(str(operation.name), used)
-
-    async def _prepare(self, submission: Submission, preflight: Preflight | None) -> None:
-        """Have a file checked, weighed and published; what can never fit is refused."""
-        operation = submission.operation
-        if not isinstance(operation, FileOperation):
-            return
-        taken = await self._intake.take(operation, preflight)
-        if operation.rows != taken.rows:
-            submission.operation = attrs.evolve(operation, rows=taken.rows)
-        submission.taken = taken
 
     def submit_many(
         self,
@@ -434,10 +446,17 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return self._job(job_id, None)
 
     def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
-        return Job(job_id, self._follower, operation, self._is_sending, raise_on_zero_users=self._raise_on_zero_users)
+        return Job(
+            job_id,
+            self._follower,
+            operation,
+            self._is_sending,
+            raise_on_zero_users=self._raise_on_zero_users,
+            shift_us=self.governor.shift_us,
+        )
 
     def _is_sending(self, job_id: str) -> bool:
-        return job_id in self._submitter.sending
+        return job_id in self._dispatcher.sending
 
     def _state_of(self, record: JobRecord) -> str:
         return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._follower.now_us())

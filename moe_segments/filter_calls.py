@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moe_segments.filter_payloads import Filters
     from moe_segments.job import Job
     from moe_segments.models import FilterOperation, Operation, Segment
-    from moe_segments.submission import Submitter
+    from moe_segments.under_way import UnderWay
 
 __all__ = ["FilterSegmentCalls", "check_wait", "payload_from_json"]
 
@@ -28,7 +28,7 @@ __all__ = ["FilterSegmentCalls", "check_wait", "payload_from_json"]
 class _Client(Protocol):
     """What these calls need of the client that has them."""
 
-    _submitter: Submitter
+    _under_way: UnderWay
 
     async def submit(self, operation: Operation | FilterOperation, *, max_wait_s: float = 0.0) -> Job: ...
 
@@ -159,7 +159,7 @@ class FilterSegmentCalls:
         """
         self._check_usable()
         check_wait(max_wait_s)
-        return await self._submitter.reader.get_segment(cs_id, max_wait_s=max_wait_s)
+        return await self._under_way.reader.get_segment(cs_id, max_wait_s=max_wait_s)
 
     async def list_segments(self: _Client, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
         """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
@@ -183,7 +183,7 @@ class FilterSegmentCalls:
         if name is not None and (problem := problem_of_name(name)):
             raise InputError(problem, "name")
         check_wait(max_wait_s)
-        return await self._submitter.reader.list_segments(name, max_wait_s=max_wait_s)
+        return await self._under_way.reader.list_segments(name, max_wait_s=max_wait_s)
 
 
 async def _made(client: _Client, operation: FilterOperation, max_wait_s: float) -> Segment:

@@ -16,17 +16,18 @@ from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
-from moe_segments.core.admission import Admitted, Ask, Known, Later, Paced, Verdict, admit, passed
+from moe_segments.core.admission import Admitted, Ask, Busy, Known, Later, Outlook, Paced, Round, Verdict, admit
 from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.pacing import PACED, grant_within
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
 from moe_segments.journal.outage import AWAY
 from moe_segments.quota import Grant, LimitUsage, PlannedStart, refusal_for
 from moe_segments.quota_calls import QuotaCalls
-from moe_segments.waiting import Claims, Ticket, until_us
+from moe_segments.waiting import Claims, Ticket, Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from moe_segments.core.events import Event
     from moe_segments.core.state import WorkspaceState
@@ -43,7 +44,7 @@ _SECOND_US: Final = 1_000_000
 _AFTER_OUTAGE_S: Final = 1.0  # between two tries to reach a journal that is away, besides the time each of them takes
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_ALONE: Final = frozenset({0})  # the position of one who asks by itself
+_AFTER_FAILURE_S: Final = 1.0
 _log = logging.getLogger("moe_segments.governor")
 
 
@@ -69,7 +70,10 @@ class Governor(QuotaCalls):
         limits: The quotas.
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
+        awaits_callback: Whether an operation's callback comes to us, for plans.
+        attempt_s: How long after its grant a request may still be under way, for plans: fence and time-out.
         pace: What requests go through once they are granted; None where none do.
+        wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
     """
 
     def __init__(
@@ -79,13 +83,19 @@ class Governor(QuotaCalls):
         *,
         clock: Callable[[], float] = boot_time_s,
         rows_of: Callable[[AnyFile], int | None] = lambda _: None,
+        awaits_callback: Callable[[AnyFile], bool] = lambda _: True,
+        attempt_s: float = 90.0,
         pace: Pace | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
-        self.limits, self._rows_of = limits, rows_of
-        self._follower, self._clock, self._pace = follower, clock, pace
+        self.limits, self._rows_of, self._awaits_callback = limits, rows_of, awaits_callback
+        self._attempt_us = round(attempt_s * _SECOND_US)
+        self._follower, self._clock, self._pace, self._wall = follower, clock, pace, wall
         if pace is not None:
             pace.on_room = self._kick_if_waiting
-        self._queue: list[Ticket] = []
+        self._queue = Waiters()
+        self._outlook = Outlook()
+        self._outlook_unpaced = Outlook()  # without those who wait for the pace alone
         self._claims = Claims(follower, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
         self._again = False
@@ -115,7 +125,7 @@ class Governor(QuotaCalls):
             return events, None
 
         await self._follower.ask(question)
-        self._stop_listening = self._follower.listen(self._kick_if_waiting)
+        self._stop_listening = self._follower.listen(self._kick_if_changed)
         if doubt:
             _log.warning(
                 "%s; %s",
@@ -135,10 +145,7 @@ class Governor(QuotaCalls):
         """Refuse whoever still waits; give back what was granted to nobody."""
         self.closed = True
         self._claims.hurry()
-        for ticket in self._queue:
-            ticket.fail(NotSent("the client is closing"))
-            self._claims.end(ticket)
-        self._queue.clear()
+        self._refuse(tuple(self._queue.asks), NotSent("the client is closing"))
         if self._pace is not None:
             await self._pace.close()
         self._set_timer(None)
@@ -184,7 +191,7 @@ class Governor(QuotaCalls):
                     place.hold()
                 return outcome
         ticket = Ticket(ask, deadline_s, loop.create_future(), place)
-        self._queue.append(ticket)
+        self._queue.add(ticket)
         self._kick()
         try:
             return await ticket.future
@@ -196,14 +203,18 @@ class Governor(QuotaCalls):
         """Decide in this step of the loop, when nobody is ahead and the journal need not be waited for."""
         started_s = self._clock()
         asks = (ask,)
-        look_ahead_for = _ALONE if deadline_s < math.inf else frozenset()
+        patience_us = _patience_us(deadline_s)
 
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Verdict, int]]:
-            (verdict,) = admit(state, asks, now_us, look_ahead_for=look_ahead_for)
-            return ((verdict.event,) if isinstance(verdict, Admitted) else ()), (verdict, now_us)
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Round, int]]:
+            step = admit(state, asks, now_us, patience_us=patience_us, outlook=self._outlook)
+            return step.events, (step, now_us)
 
-        verdict, now_us = self._follower.ask_now(question)
-        return self._outcome(verdict, now_us, started_s, ask, deadline_s)
+        try:
+            step, now_us = self._follower.ask_now(question)
+        except BaseException:
+            self._outlook.forget()
+            raise
+        return self._outcome(step.verdicts.get(0), now_us, started_s, ask, deadline_s)
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """The request was provably never sent: everything it held is free again."""
@@ -212,6 +223,18 @@ class Governor(QuotaCalls):
     def may_start(self, grant: Grant) -> bool:
         """Whether the request may still start; past its fence the reservation's end would not cover it."""
         return self._clock() < grant.send_by_s
+
+    def shift_us(self) -> int:
+        """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds."""
+        if self._wall is None:
+            return 0
+        ahead_us = self._wall() * _SECOND_US - self._follower.now_us()
+        return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
+        now_us = self._follower.now_us() + self.shift_us()
+        return moment.timestamp() - now_us / _SECOND_US
 
     def report_if_late(self, grant: Grant) -> None:
         """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
@@ -224,19 +247,32 @@ class Governor(QuotaCalls):
             )
 
     def _abandon(self, ticket: Ticket) -> None:
-        if ticket in self._queue:
-            self._queue.remove(ticket)
+        if self._queue.remove(ticket):
+            if not ticket.claimed:  # it may have a place that nobody else knows of
+                self._forget()
             self._claims.end(ticket)
-            self._kick_if_waiting()
             self._rest_if_nobody_waits()
         if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
             self._claims.release(ticket.future.result())
 
     # Passes
 
+    def _kick_if_changed(self) -> None:
+        if self._queue and self._outlook.revision != self._follower.state.revision:
+            self._kick()
+
     def _kick_if_waiting(self) -> None:
         if self._queue:
             self._kick()
+
+    def _wake_up(self) -> None:
+        self._timer = None
+        self._kick_if_waiting()
+
+    def _forget(self) -> None:
+        """Work everything out again in the next pass."""
+        self._outlook.forget()
+        self._outlook_unpaced.forget()
 
     def _kick(self) -> None:
         self._again = True
@@ -248,9 +284,14 @@ class Governor(QuotaCalls):
             while self._again and self._queue:
                 self._again = False
                 await self._pass()
+        except Exception:  # noqa: BLE001 - whoever waits must not be left without a timer
+            _log.exception("a mistake in deciding who may leave; trying again")
+            self._forget()
         finally:
             self._passing = None
             self._rest_if_nobody_waits()
+            if self._queue and self._timer is None:
+                self._set_timer(_AFTER_FAILURE_S)
 
     def _rest_if_nobody_waits(self) -> None:
         if not self._queue:
@@ -258,40 +299,63 @@ class Governor(QuotaCalls):
             self._stop_watching()
 
     async def _pass(self) -> None:
-        tickets = self._to_be_decided()
+        is_whole = not self._queue.paced or self._pace is None or self._pace.room() > 0
+        tickets = tuple(ticket for ticket in self._queue.asks if is_whole or ticket not in self._queue.paced)
         if not tickets:
             self._wait_for_room()
             return
-        question, reserved = _noting(self._question(tickets))
+        patience_us = self._queue.patience_us(tickets, asyncio.get_running_loop().time())
+        # Until the pace has room, whoever waits for it alone is not looked at, nor in the way of a newcomer's refusal.
+        outlook = self._outlook if is_whole else self._outlook_unpaced
+        question, reserved = _noting(self._question(tickets, patience_us, outlook))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
-            verdicts, now_us = await self._follower.ask(question)
+            step, now_us, renewed = await self._follower.ask(question)
         except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
+            self._forget()
             self._undecided(tickets, error, reserved)
             return
-        for position, ask in passed([ticket.ask for ticket in tickets], verdicts).items():
-            tickets[position].ask = ask
-        done = [
-            ticket
-            for ticket, verdict in zip(tickets, verdicts, strict=True)
-            if self._deliver(ticket, verdict, now_us, started_s)
-        ]
-        if done:
-            self._drop(done)
-        try:
-            await self._claims.claim(now_us)
-        except JournalError as error:
-            self._follower.outage.warn("claim", "a claim could not be written down, others may pass: %s", error)
-        self._sleep(now_us)
+        for position in step.claimed:
+            tickets[position].claimed = True
+            if tickets[position] not in self._queue.asks:  # gone meanwhile
+                self._claims.end(tickets[position])
+        self._claims.made(now_us, anew=bool(step.claimed), renewed=renewed)
+        for position, verdict in step.verdicts.items():
+            self._deliver(tickets[position], verdict, now_us, started_s, is_forecast=position in patience_us)
+        self._again = self._again or not step.is_done
+        self._sleep(now_us, step.wake_us)
 
-    def _to_be_decided(self) -> tuple[Ticket, ...]:
-        """Return everyone who waits; those who wait for the pace alone only when it has room.
+    def _question(
+        self, tickets: Sequence[Ticket], patience_us: dict[int, int], outlook: Outlook
+    ) -> Question[tuple[Round, int, bool]]:
+        asks = tuple(ticket.ask for ticket in tickets)
+        fresh_from = len(tickets) - len(self._queue.fresh)
+        claims, pace, runs = self._claims, self._pace, 0
+        paced = [ticket.place.in_background if pace and ticket.place else None for ticket in tickets]
+        room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
 
-        Until then a newcomer is refused for what is full without them, so that it costs no look at a long line.
-        """
-        if self._pace is None or self._pace.room():
-            return tuple(self._queue)
-        return tuple(ticket for ticket in self._queue if ticket.verdict is not PACED)
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Round, int, bool]]:
+            nonlocal runs
+            runs += 1
+            if runs > 1:  # what the run before noted did not happen
+                outlook.forget()
+            tried = admit(
+                state,
+                asks,
+                now_us,
+                patience_us=patience_us,
+                fresh_from=fresh_from,
+                outlook=outlook,
+                for_us=claims.for_us,
+                waiter=claims.waiter,
+            )
+            step = grant_within(state, tried, now_us, paced, room, has_spare=has_spare)
+            if step is not tried:
+                outlook.forget()
+            renewal = claims.renewal(now_us)
+            return [*step.events, *renewal], (step, now_us, bool(renewal))
+
+        return question
 
     def _undecided(self, tickets: Sequence[Ticket], error: Exception, reserved: Collection[str]) -> None:
         """Let callers wait on while the journal is away; tell *error* to whoever it ends the wait of.
@@ -309,49 +373,40 @@ class Governor(QuotaCalls):
             for ticket in tickets
             if not is_away or ticket.deadline_s <= now_s or (is_lost and ticket.ask.job in reserved)
         ]
-        self._drop(gone)
-        for ticket in gone:
-            self._claims.end(ticket)
-            ticket.fail(error)
+        self._refuse(gone, error)
         if not self._queue:
             return
+        waiting = len(self._queue.asks)
         self._follower.outage.warn(
-            AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", len(self._queue), error
+            AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", waiting, error
         )
         pause_s = _AFTER_OUTAGE_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
-        self._set_timer(max(0.001, min(pause_s, min(ticket.deadline_s for ticket in self._queue) - now_s)))
-        if not self._is_watching:
-            self._watching.enter_context(self._follower.watching())
-            self._is_watching = True
+        self._set_timer(max(0.001, min(pause_s, self._queue.next_deadline_s() - now_s)))
+        self._watch()
 
-    def _question(self, tickets: Sequence[Ticket]) -> Question[tuple[list[Verdict], int]]:
-        asks = [ticket.ask for ticket in tickets]
-        ahead_for: set[int] = set()
-        patient: set[int] = set()
-        for position, ticket in enumerate(tickets):
-            if ticket.fresh is (ticket.deadline_s < math.inf):
-                (ahead_for if ticket.fresh else patient).add(position)
-        pace = self._pace
-        paced = [ticket.place.in_background if pace and ticket.place else None for ticket in tickets]
-        room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
+    def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
+        for ticket in tickets:
+            self._queue.remove(ticket)
+            self._claims.end(ticket)
+            ticket.fail(error)
 
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[list[Verdict], int]]:
-            verdicts = admit(state, asks, now_us, look_ahead_for=ahead_for, patient=patient)
-            granted, verdicts = grant_within(state, verdicts, now_us, paced, room, has_spare=has_spare)
-            return granted, (verdicts, now_us)
-
-        return question
-
-    def _drop(self, tickets: Sequence[Ticket]) -> None:
-        gone = set(map(id, tickets))
-        self._queue[:] = [ticket for ticket in self._queue if id(ticket) not in gone]
-
-    def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float) -> bool:
-        """Hand the verdict over if it is final for this ticket. Returns whether it was."""
-        ticket.fresh, ticket.verdict = ticket.fresh and verdict is PACED, verdict
+    def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
+        """Hand the verdict over if it is final for this ticket."""
+        if verdict is PACED:
+            self._queue.paced[ticket] = None
+        else:
+            self._queue.paced.pop(ticket, None)
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
+        if outcome is not _Still.WAITS and isinstance(verdict, Later | Busy) and not is_forecast:
+            self._queue.urgent[ticket] = None  # too late as far as that is known: refused with all that is ahead
+            self._again = True
+            outcome = _Still.WAITS
         if outcome is _Still.WAITS:
-            return False
+            self._queue.fresh.pop(ticket, None)
+            if is_forecast:
+                self._queue.urgent.pop(ticket, None)
+            return
+        self._queue.remove(ticket)
         if isinstance(outcome, MoeSegmentsError):
             self._claims.end(ticket)
             ticket.fail(outcome)
@@ -361,44 +416,44 @@ class Governor(QuotaCalls):
             ticket.future.set_result(outcome)
         else:
             self._claims.release(outcome)
-        return True
 
-    def _outcome(self, verdict: Verdict, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
+    def _outcome(self, verdict: Verdict | None, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
         """What a verdict is to who asked: a grant, None for a job that is known, an error, or to wait."""
         if isinstance(verdict, Admitted):
             event = verdict.event
             send_by_s = started_s + event.fence_us / _SECOND_US
             lease_s = send_by_s + event.timeout_us / _SECOND_US + self.limits.count_late_s
             return Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
-        if isinstance(verdict, Later) and deadline_s == math.inf:
+        if verdict is None or (isinstance(verdict, Later) and deadline_s == math.inf):
             return _Still.WAITS
         if isinstance(verdict, Known):
             return None
         if isinstance(verdict, Paced):
             return _Still.WAITS
-        return refusal_for(verdict, now_us, deadline_s - asyncio.get_running_loop().time(), ask) or _Still.WAITS
+        patience_s = deadline_s - asyncio.get_running_loop().time()
+        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Still.WAITS
 
-    def _sleep(self, now_us: int) -> None:
+    def _sleep(self, now_us: int, wake_us: int | None) -> None:
+        """Set the timer for when somebody may leave, is too late, or has to be claimed for again."""
         if not self._queue:
             return
-        until_s = min((ticket.deadline_s for ticket in self._queue if ticket.verdict is not PACED), default=math.inf)
-        waits_us = [_LONGEST_SLEEP_S * _SECOND_US]
-        for verdict in {id(ticket.verdict): ticket.verdict for ticket in self._queue}.values():
-            free_us = until_us(verdict)
-            if free_us is not None:
-                waits_us.append(free_us - now_us)
-        waits_us += [renewal_us - now_us for renewal_us in self._claims.renewals_us()]
-        pause_s = min(until_s - asyncio.get_running_loop().time(), min(waits_us) / _SECOND_US)
-        self._set_timer(max(0.001, pause_s))
+        waits_us = [at_us - now_us for at_us in (wake_us, self._claims.renew_us()) if at_us is not None]
+        pause_s = (
+            min(_LONGEST_SLEEP_S, *(wait_us / _SECOND_US for wait_us in waits_us)) if waits_us else _LONGEST_SLEEP_S
+        )
+        self._set_timer(max(0.0, min(self._queue.next_deadline_s() - asyncio.get_running_loop().time(), pause_s)))
         self._wait_for_room()
+        self._watch()
+
+    def _wait_for_room(self) -> None:
+        places = [ticket.place for ticket in self._queue.paced if ticket.place is not None]
+        if self._pace is not None and places:
+            self._pace.wait_for_room(in_background=all(place.in_background for place in places))
+
+    def _watch(self) -> None:
         if not self._is_watching:
             self._watching.enter_context(self._follower.watching())
             self._is_watching = True
-
-    def _wait_for_room(self) -> None:
-        paced = [ticket.place for ticket in self._queue if ticket.place is not None and ticket.verdict is PACED]
-        if self._pace is not None and paced:
-            self._pace.wait_for_room(in_background=all(place.in_background for place in paced))
 
     def _stop_watching(self) -> None:
         self._watching.close()
@@ -407,7 +462,7 @@ class Governor(QuotaCalls):
     def _set_timer(self, delay_s: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._kick_if_waiting)
+        self._timer = None if delay_s is None else asyncio.get_running_loop().call_later(delay_s, self._wake_up)
 
 
 def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
@@ -420,6 +475,13 @@ def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
         return events, answer
 
     return noting, reserved
+
+
+def _patience_us(deadline_s: float) -> dict[int, int]:
+    """How long one who asks alone would wait; nothing when for ever."""
+    if deadline_s == math.inf:
+        return {}
+    return {0: max(0, round((deadline_s - asyncio.get_running_loop().time()) * _SECOND_US))}
 
 
 def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:

@@ -47,7 +47,7 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "_segment", "id")
+    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "_segment", "_shift_us", "id")
 
     def __init__(
         self,
@@ -57,7 +57,9 @@ class Job:
         is_sending: Callable[[str], bool] = lambda _: False,
         *,
         raise_on_zero_users: bool = True,
+        shift_us: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._shift_us = shift_us
         self.id, self._raise_on_zero_users = job_id, raise_on_zero_users
         self._follower, self._operation, self._is_sending = follower, operation, is_sending
         self._segment: Segment | None = None
@@ -122,7 +124,7 @@ class Job:
     @property
     def info(self) -> JobInfo:
         """Everything that this process has heard of it, as a value; `refresh` reads what others wrote."""
-        return info_of(self._record, self.state)
+        return info_of(self._record, self.state, self._shift_us())
 
     @property
     def record(self) -> JobRecord:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from moe_segments.core.jobs import JobRecord, Jobs, Run
+    from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
 
 __all__ = ["JobCalls"]
@@ -33,6 +34,7 @@ class _Client(Protocol):
     """What these calls need of the client that has them."""
 
     _follower: Follower
+    governor: Governor
 
     def _check_usable(self) -> None: ...
 
@@ -73,7 +75,9 @@ class JobCalls:
             JournalError: The journal cannot be read. Raised by the iteration.
         """
         self._check_usable()
-        wanted = _Wanted(states=_states(state), segment=segment, run=run, since_us=_since_us(since))
+        shift_us = self.governor.shift_us()
+        since_us = _since_us(since) - shift_us
+        wanted = _Wanted(states=_states(state), segment=segment, run=run, since_us=since_us, shift_us=shift_us)
         return _jobs(self._follower, self._state_of, wanted, _checked_limit(limit))
 
     def runs(
@@ -91,7 +95,9 @@ class JobCalls:
             JournalError: The journal cannot be read. Raised by the iteration.
         """
         self._check_usable()
-        return _runs(self._follower, self._state_of, run, _since_us(since), _checked_limit(limit))
+        shift_us = self.governor.shift_us()
+        wanted = _Wanted(states=None, segment=None, run=run, since_us=_since_us(since) - shift_us, shift_us=shift_us)
+        return _runs(self._follower, self._state_of, wanted, _checked_limit(limit))
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +108,7 @@ class _Wanted:
     segment: str | None
     run: str | None
     since_us: int
+    shift_us: int
 
     def select(self, jobs: Jobs, state_of: Callable[[JobRecord], str]) -> list[JobRecord]:
         """Return the jobs that fit, in order."""
@@ -128,29 +135,29 @@ async def _jobs(
     for number, record in enumerate(selected, start=1):
         state = state_of(record)
         if wanted.has_state(state):  # it may have changed while the earlier ones were looked at
-            yield info_of(record, state)
+            yield info_of(record, state, wanted.shift_us)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
 
 
 async def _runs(
-    follower: Follower, state_of: Callable[[JobRecord], str], run: str | None, since_us: int, limit: int | None
+    follower: Follower, state_of: Callable[[JobRecord], str], wanted: _Wanted, limit: int | None
 ) -> AsyncIterator[RunInfo]:
     await follower.refresh()
     jobs = follower.state.jobs
-    selected = [one for one in jobs.runs.values() if run in (None, one.id) and one.started_us >= since_us]
+    selected = [one for one in jobs.runs.values() if wanted.run in (None, one.id) and one.started_us >= wanted.since_us]
     for one in _last(selected, limit):
-        yield _run_info(one, jobs, state_of)
+        yield _run_info(one, jobs, state_of, wanted.shift_us)
         await asyncio.sleep(0)
 
 
-def _run_info(run: Run, jobs: Jobs, state_of: Callable[[JobRecord], str]) -> RunInfo:
+def _run_info(run: Run, jobs: Jobs, state_of: Callable[[JobRecord], str], shift_us: int) -> RunInfo:
     records = [record for job in run.jobs if (record := jobs.records.get(job)) is not None]
     return RunInfo(
         id=run.id,
         manifest=run.manifest,
         total=run.total,
-        started=at(run.started_us),
+        started=at(run.started_us + shift_us),
         counts=Counter(state_of(record) for record in records),
         ended=sum(record.settled for record in records),
     )

@@ -127,12 +127,13 @@ class RunInfo:
     ended: int
 
 
-def info_of(record: JobRecord, state: str) -> JobInfo:
+def info_of(record: JobRecord, state: str, shift_us: int = 0) -> JobInfo:
     """Return a job as a value.
 
     Args:
         record: What the journal knows of it.
         state: Its state now, which may be *sending*, or *unknown* when no news came in time.
+        shift_us: How much the wall clock is ahead of the journal's.
     """
     operation = {
         name: dict(value) if isinstance(value, dict) else value  # a copy, as the journal's is not to be changed
@@ -148,7 +149,7 @@ def info_of(record: JobRecord, state: str) -> JobInfo:
         cs_id=_text(told_id) or _text(given_id),
         operation=operation,
         state=state,
-        since=at(record.since_us),
+        since=at(record.since_us + shift_us),
         attempts=record.attempt,
         awaits_callback=record.awaits_callback,
         has_ended=record.settled,

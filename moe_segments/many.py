@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -173,8 +172,15 @@ class _Many:
                 if asyncio.get_running_loop().time() >= deadline_s or error.job_id is None:
                     raise
                 job_id = error.job_id
-                await asyncio.sleep(_pause_s(error, tries))
+                await asyncio.sleep(self._pause_s(error, tries))
         raise AssertionError("count never ends")
+
+    def _pause_s(self, error: TooManyRequests, tries: int) -> float:
+        """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries)
+        if error.limit or error.ready_at is None:
+            return pause_s
+        return max(pause_s, self._client.governor.seconds_until(error.ready_at))
 
     async def _result(self, operation: Operation, job: Job) -> Outcome:
         if not job.record.awaits_callback:
@@ -216,12 +222,6 @@ class _Many:
 
 _LEAST_WAIT_S: Final = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 60.0
-
-
-def _pause_s(error: TooManyRequests, tries: int) -> float:
-    """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
-    named_s = 0.0 if error.limit or error.ready_at is None else error.ready_at.timestamp() - time.time()
-    return max(named_s, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries))
 
 
 def _has_news(record: JobRecord) -> bool:

@@ -90,7 +90,9 @@ class PlannedStart:
     wait_s: float
 
 
-def refusal_for(verdict: Verdict, now_us: int, patience_s: float, ask: Ask) -> MoeSegmentsError | None:
+def refusal_for(
+    verdict: Verdict, now_us: int, patience_s: float, ask: Ask, shift_us: int = 0
+) -> MoeSegmentsError | None:
     """The error for a verdict that is no admission, or None while there is patience left for it.
 
     Args:
@@ -98,12 +100,13 @@ def refusal_for(verdict: Verdict, now_us: int, patience_s: float, ask: Ask) -> M
         now_us: When, journal microseconds.
         patience_s: How long the caller would still wait, seconds.
         ask: What was asked for.
+        shift_us: How much the wall clock is ahead of the journal's.
     """
     match verdict:
         case Later():
-            return _exceeded(verdict, now_us, patience_s)
+            return _exceeded(verdict, now_us, patience_s, shift_us)
         case Busy():
-            return None if patience_s > 0 else _busy(verdict, now_us, ask)
+            return _busy(verdict, now_us, patience_s, ask, shift_us)
         case TooLarge(never):
             return QuotaNeverFits(never.limit, never.requested, never.capacity)
         case KeyBad(status):
@@ -119,17 +122,26 @@ def name_taken(name: str, used: NameUsed) -> NameTaken:
     return NameTaken(name, used.job, used.cs_id)
 
 
-def _exceeded(later: Later, now_us: int, patience_s: float) -> QuotaExceeded | None:
+def _exceeded(later: Later, now_us: int, patience_s: float, shift_us: int) -> QuotaExceeded | None:
     wait, start_us = later.wait, later.start_us
-    wait_s = math.inf if start_us is None else max(0.0, (start_us - now_us) / _SECOND_US)
-    if 0 < patience_s >= wait_s:
+    if 0 < patience_s >= _seconds(start_us, now_us):
         return None
-    return QuotaExceeded(wait.limit, wait.used, wait.requested, wait.capacity, moment_of(start_us), wait_s)
+    if start_us is not None and start_us <= now_us:  # it fits, and could delay others until what is in flight ends
+        start_us = wait.until_us
+    wait_s, ready_at = _seconds(start_us, now_us), moment_of(start_us, shift_us)
+    return QuotaExceeded(wait.limit, wait.used, wait.requested, wait.capacity, ready_at, wait_s)
 
 
-def _busy(busy: Busy, now_us: int, ask: Ask) -> SegmentBusy:
+def _seconds(at_us: int | None, now_us: int) -> float:
+    return math.inf if at_us is None else max(0.0, (at_us - now_us) / _SECOND_US)
+
+
+def _busy(busy: Busy, now_us: int, patience_s: float, ask: Ask, shift_us: int) -> SegmentBusy | None:
     until_us = now_us if busy.until_us is None else busy.until_us
-    return SegmentBusy(ask.keys[0], busy.job, at(until_us), max(0.0, (until_us - now_us) / _SECOND_US))
+    wait_s = _seconds(until_us, now_us)
+    if patience_s > 0 and not (busy.in_line and wait_s > patience_s):
+        return None
+    return SegmentBusy(ask.keys[0], busy.job, at(until_us + shift_us), wait_s)
 
 
 def _rejected_key(status: int) -> MoeSegmentsError:
@@ -142,9 +154,9 @@ def _rejected_key(status: int) -> MoeSegmentsError:
     )
 
 
-def usage_of(state: LimitState) -> LimitUsage:
-    """A limit as people read it."""
-    closed = moment_of(state.closed_until_us or None)
+def usage_of(state: LimitState, shift_us: int = 0) -> LimitUsage:
+    """A limit as people read it, on a wall clock that is so much ahead of the journal's."""
+    closed = moment_of(state.closed_until_us or None, shift_us)
     return LimitUsage(
         limit=state.limit,
         used=state.used,
@@ -152,14 +164,14 @@ def usage_of(state: LimitState) -> LimitUsage:
         external=state.external,
         capacity=state.capacity,
         remaining=0 if closed else max(0, state.capacity - state.used),
-        next_release=moment_of(state.next_release_us),
+        next_release=moment_of(state.next_release_us, shift_us),
         closed_until=closed,
     )
 
 
-def moment_of(at_us: int | None) -> datetime | None:
-    """A journal time as aware UTC; None stays None."""
-    return None if at_us is None else at(at_us)
+def moment_of(at_us: int | None, shift_us: int = 0) -> datetime | None:
+    """Return a journal time as aware UTC, on a wall clock that is so much ahead of the journal's; None stays None."""
+    return None if at_us is None else at(at_us + shift_us)
 
 
 def at(at_us: int) -> datetime:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
-from moe_segments.core.admission import cost_of, name_used
+from moe_segments.absent import Unset
+from moe_segments.core.admission import cost_of, forecast, name_used
 from moe_segments.core.events import ActiveObserved, ExternalUsage, Trusted
-from moe_segments.core.plan import starts
+from moe_segments.core.jobs import segment_keys
+from moe_segments.core.ledger import life_us
+from moe_segments.core.plan import Demand
 from moe_segments.errors import InputError
 from moe_segments.limits import is_whole
-from moe_segments.models import FileOperation
+from moe_segments.models import ArchiveSegment, CreateFileSegment, FileOperation
 from moe_segments.operations import listed
 from moe_segments.quota import PlannedStart, moment_of, name_taken, usage_of
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state import WorkspaceState
     from moe_segments.journal.follower import Follower
     from moe_segments.limits import QuotaLimits
-    from moe_segments.models import AddUsers, CreateFileSegment, FilterOperation, Operation, RemoveUsers, ReplaceUsers
+    from moe_segments.models import AddUsers, FilterOperation, Operation, RemoveUsers, ReplaceUsers
     from moe_segments.quota import LimitUsage
 
     AnyFile: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
@@ -45,6 +48,12 @@ class _Governor(Protocol):
     limits: QuotaLimits
     _follower: Follower
     _rows_of: Callable[[AnyFile], int | None]
+    _awaits_callback: Callable[[AnyFile], bool]
+    _attempt_us: int
+
+    def _demand_of(self, operation: Operation | FilterOperation) -> Demand: ...
+
+    def shift_us(self) -> int: ...
 
 
 class QuotaCalls:
@@ -57,13 +66,15 @@ class QuotaCalls:
             JournalError: The journal cannot be read.
         """
         states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
-        return {state.limit: usage_of(state) for state in states}
+        shift_us = self.shift_us()
+        return {state.limit: usage_of(state, shift_us) for state in states}
 
     async def plan(self: _Governor, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
-        """When each operation can start if they are submitted now in this order, and which limit binds it.
+        """Forecast when each operation starts if they are submitted now in this order, and which limit binds it.
 
-        Operations are taken to end at once, so these are the earliest moments. Needs `rows` on file operations whose
-        file this client has not checked with `preflight`.
+        Those who wait already, in whichever process, are ahead. Operations are taken to end at once, and those in
+        flight now, so these are the earliest moments. A segment is taken to expire as it will.
+        Needs `rows` on file operations whose file this client has not checked with `preflight`.
 
         Raises:
             InputError: A file operation has no `rows` and was not checked, or something else is no operation.
@@ -71,24 +82,41 @@ class QuotaCalls:
             JournalError: The journal cannot be read.
         """
         planned = listed(operations)
-        costs = [cost_of(_weighed(operation, self._rows_of), self.limits) for operation in planned]
+        demands = [self._demand_of(_weighed(operation, self._rows_of)) for operation in planned]
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[int, list[Start]]]:
             for operation in planned:
                 if (used := name_used(state, operation.op, operation.name, "")) is not None:
                     raise name_taken(str(operation.name), used)
-            return (), (now_us, list(starts(state.ledger, costs, now_us)))
+            return (), (now_us, forecast(state, demands, now_us))
 
         now_us, found = await self._follower.ask(question)
+        shift_us = self.shift_us()
         return [
             PlannedStart(
                 operation=operation,
-                start=moment_of(start.at_us),
+                start=moment_of(start.at_us, shift_us),
                 limit=start.limit,
                 wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
             )
             for operation, start in zip(planned, found, strict=True)
         ]
+
+    def _demand_of(self: _Governor, operation: Operation | FilterOperation) -> Demand:
+        life = None
+        if isinstance(operation, CreateFileSegment) and operation.expiry_time is not None:
+            life = life_us(operation.expiry_time, self.limits)
+        archives = None
+        if isinstance(operation, ArchiveSegment):
+            archives = ("" if isinstance(operation.name, Unset) else operation.name, operation.cs_id)
+        return Demand(
+            cost_of(operation, self.limits),
+            segment_keys(operation),
+            awaits_callback=not isinstance(operation, FileOperation) or self._awaits_callback(operation),
+            life_us=life,
+            attempt_us=self._attempt_us,
+            archives=archives,
+        )
 
     async def record_external(
         self: _Governor, *, operations: int = 0, rows: int = 0, at: datetime | None = None
@@ -108,7 +136,7 @@ class QuotaCalls:
         _check_amount("rows", rows)
         if at is not None and at.tzinfo is None:
             raise InputError("needs a time zone", "at")
-        at_us = None if at is None else round(at.timestamp() * _SECOND_US)
+        at_us = None if at is None else round(at.timestamp() * _SECOND_US) - self.shift_us()
 
         def question(_: WorkspaceState, now_us: int) -> tuple[Sequence[Event], None]:
             if at_us is not None and at_us > now_us:

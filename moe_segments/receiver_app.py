@@ -1,8 +1,8 @@
 """The aiohttp faces of `CallbackReceiver`: an application to mount, and a hardened server of its own.
 
-aiohttp.web has no read time-out, so each connection here has one deadline at a time: for the headers from their first
-byte, for the request from the end of its headers to the end of its answer, for the silence between requests. Past it
-the connection is cut. A byte now and then extends nothing: only what was due ends a deadline.
+aiohttp.web has no read time-out, so before each of its protocols stands one of ours with one deadline at a time: for
+the headers from their first byte, for the request from the end of its headers to the end of its answer, for the silence
+between requests. Past it the connection is cut. A byte now and then extends nothing: only what was due ends a deadline.
 
 Neither a path nor what a parser quotes of a request goes into a log or an answer. Times are seconds.
 """
@@ -17,7 +17,7 @@ import os
 import socket
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from aiohttp import web
@@ -29,11 +29,9 @@ from moe_segments.receiver_asgi import BODY_TIMEOUT_S
 from moe_segments.tokens import scope_and_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from aiohttp import StreamReader
-    from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.http_parser import RawRequestMessage
 
 __all__ = ["RECEIVER", "Deadlines", "application", "listener_at", "listening"]
 
@@ -41,9 +39,10 @@ RECEIVER: Final = web.AppKey("moe_segments_receiver", CallbackReceiver)
 TEMPLATE: Final = "/{scope}/{token}"
 
 _LINGER_S: Final = 2.0  # a refused body is read on for this long, so that its sender sees the answer
-_ACCEPTING_STEPS: Final = 4  # of the loop, from an accepted socket to its protocol
+_GRACE_S: Final = 0.02  # for an accepted connection to be made
 _SHUTDOWN_S: Final = 5.0  # for requests in progress
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NO_HTTP: Final = b"HTTP/1.1 400 Bad Request\r\nServer: moe-segments\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _SERVER: Final[Mapping[str, str]] = MappingProxyType({"Server": "moe-segments"})  # and not which versions of what
 _LOOKS: Final = 20  # how often deadlines are looked at within the shortest of them
@@ -52,6 +51,8 @@ _KEPT_OPEN: Final = frozenset({200, 404, 503})  # after anything else part of th
 _EXPECTATION_FAILED: Final = Reply(417)
 _log = logging.getLogger("moe_segments.receiver")
 _access_log = logging.getLogger("moe_segments.receiver.access")
+_unheard = logging.getLogger("moe_segments.receiver.http")
+_unheard.addFilter(lambda _: False)  # what aiohttp says of a request quotes it
 
 
 @attrs.frozen
@@ -146,19 +147,19 @@ async def listening(
     receiver: CallbackReceiver, listener: socket.socket, deadlines: Deadlines, max_connections: int
 ) -> AsyncIterator[int]:
     """Serve *receiver* on a socket of `listener_at` while inside; gives the port."""
-    server = _Server(receiver, deadlines, max_connections)
-    runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
-    await runner.setup()
-    watch = asyncio.get_running_loop().create_task(server.watch())
+    loop, doorman = asyncio.get_running_loop(), _Doorman(receiver, deadlines, max_connections)
+    server = await loop.create_server(lambda: _Connection(doorman), sock=listener)
+    watch = loop.create_task(doorman.watch())
     try:
-        await web.SockSite(runner, listener).start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            await _stop_accepting(listener)
+        yield listener.getsockname()[1]
     finally:
+        with suppress(NotImplementedError, RuntimeError):  # a loop that forbids it has to be trusted with it
+            loop.remove_reader(listener)
+        # What was accepted a moment ago is made meanwhile: a closed server would drop it half made.
+        await asyncio.sleep(_GRACE_S)
+        server.close()
+        await doorman.close()
         watch.cancel()
-        await runner.cleanup()
 
 
 def listener_at(host: str, port: int) -> socket.socket:
@@ -176,14 +177,6 @@ def listener_at(host: str, port: int) -> socket.socket:
         raise _unusable(host, port, error) from None
 
 
-async def _stop_accepting(listener: socket.socket) -> None:
-    """Take no new connection, and let those just accepted be made: a closed server would drop them half made."""
-    with suppress(NotImplementedError, RuntimeError):  # a loop that forbids it has to be trusted with it
-        asyncio.get_running_loop().remove_reader(listener)
-    for _ in range(_ACCEPTING_STEPS):
-        await asyncio.sleep(0)
-
-
 def _unusable(host: str, port: int, error: OSError) -> InputError:
     if error.errno == errno.EADDRINUSE:
         return InputError(
@@ -194,134 +187,202 @@ def _unusable(host: str, port: int, error: OSError) -> InputError:
     return InputError(f"cannot listen on {host} port {port}: {reason}", "host")
 
 
-class _Server(web.Server):
-    """Makes a `_Connection` of each connection, up to a cap, and answers its requests without a router."""
+class _Doorman:
+    """The connections of one server, up to a cap, and the answers to their requests. There is no router.
+
+    Attributes:
+        deadlines: What each connection is held to.
+        server: Makes aiohttp's protocol of a connection.
+        connections: Those that are open and served.
+        is_closing: No further one is served.
+    """
 
     def __init__(self, receiver: CallbackReceiver, deadlines: Deadlines, max_connections: int) -> None:
-        super().__init__(self._answer, request_factory=self._begun)
         self.deadlines = deadlines
+        self.connections: set[_Connection] = set()
+        self.is_closing = False
         self._receiver, self._max_connections = receiver, max_connections
-
-    def __call__(self) -> web.RequestHandler:
-        """The protocol of a new connection."""
-        return _Connection(self, loop=asyncio.get_running_loop())
+        self.server = web.Server(
+            self._answer,
+            # Later than ours: a second clock for the same silence, which only idle connections obey.
+            keepalive_timeout=deadlines.keep_alive_s + deadlines.header_s,
+            access_log_class=_AccessLogger,
+            access_log=_access_log,
+            logger=_unheard,
+            lingering_time=_LINGER_S,
+            auto_decompress=False,
+        )
 
     @property
     def is_full(self) -> bool:
         """No further connection is served."""
-        return len(self.connections) >= self._max_connections
+        return self.is_closing or len(self.connections) >= self._max_connections
 
     async def watch(self) -> None:
         """Cut the connections whose deadline has passed, until cancelled."""
         loop, pause_s = asyncio.get_running_loop(), min(attrs.astuple(self.deadlines)) / _LOOKS
         while True:
             await asyncio.sleep(pause_s)
-            for connection in self.connections:
-                cast("_Connection", connection).cut_if_due(loop.time())
+            for connection in tuple(self.connections):
+                connection.cut_if_due(loop.time())
 
-    def _begun(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        cast("_Connection", protocol).request_begun()
-        return self._make_request(message, payload, protocol, writer, task)
+    async def close(self) -> None:
+        """Let requests in progress be answered, for a while, and end every connection."""
+        self.is_closing = True
+        await self.server.shutdown(_SHUTDOWN_S)
+        for connection in tuple(self.connections):
+            connection.cut_if_due(math.inf)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        wire = request.transport
+        if not isinstance(wire, _Wire):  # the sender hung up meanwhile
+            return _response(BROKEN_OFF)
+        wire.connection.request_begun()
+        try:
+            response = _response(await self._reply(request), _SERVER)
+        except Exception as error:  # noqa: BLE001 - answered here, as aiohttp would quote the request
+            _log.error("a callback was not taken in, because of a mistake in this program", exc_info=error)
+            response = _response(Reply(_OWN_FAULT), _SERVER)
+        with suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write_eof()
+        wire.connection.request_answered()
+        return response
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
         refused: Reply | None = None
         if request.version < (1, 0):  # the parser lets 0.9 through
             refused = BROKEN_OFF
         elif "Expect" in request.headers:
             refused = await _continued(self._receiver, request)
-        if refused is not None:
-            return _response(refused, _SERVER)
-        return _response(await _reply(self._receiver, request), _SERVER)
+        return refused or await _reply(self._receiver, request)
 
 
-class _Connection(web.RequestHandler):
-    """One connection, cut when its deadline passes."""
+class _Connection(asyncio.Protocol):
+    """One connection, cut when its deadline passes. What arrives is handed on to aiohttp's protocol."""
 
-    __slots__ = ("_deadlines", "_due_s", "_is_idle", "_server", "_wire")
-
-    def __init__(self, server: _Server, *, loop: asyncio.AbstractEventLoop) -> None:
-        self._server, self._deadlines = server, server.deadlines
-        super().__init__(
-            server,
-            loop=loop,
-            # Later than ours: a second clock for the same silence, which only idle connections obey.
-            keepalive_timeout=self._deadlines.keep_alive_s + self._deadlines.header_s,
-            access_log_class=_AccessLogger,
-            access_log=_access_log,
-            lingering_time=_LINGER_S,
-            auto_decompress=False,
-        )
+    def __init__(self, doorman: _Doorman) -> None:
+        self._doorman, self._deadlines = doorman, doorman.deadlines
+        self._loop = asyncio.get_running_loop()
+        self._inner: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
         self._is_idle = False
-        self._wire: asyncio.Transport | None = None
         self._due_s = math.inf
+        self.is_answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or turn it away when there are too many."""
-        self._wire = cast("asyncio.Transport", transport)
-        if self._server.is_full:
-            self.force_close()
-            self._wire.write(_FULL)
-            self._wire.close()
+        assert isinstance(transport, asyncio.Transport)
+        if self._doorman.is_full:
+            transport.write(_FULL)
+            transport.close()
             return
-        super().connection_made(transport)
+        self._transport, self._inner = transport, self._doorman.server()
+        self._doorman.connections.add(self)
         self._due_in(self._deadlines.header_s)
+        self._inner.connection_made(_Wire(transport, self))
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the first ones after a silence begin the headers of a request."""
+        """Hand bytes on; the first ones after a silence begin the headers of a request."""
         if self._is_idle:
             self._is_idle = False
             self._due_in(self._deadlines.header_s)
-        super().data_received(data)
+        if self._inner is not None:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Hand on that no more will come."""
+        return None if self._inner is None else self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Hand on that the other side reads too slowly."""
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that the other side reads again."""
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on that it has ended; nothing is due any more."""
+        self._transport = None
+        self._doorman.connections.discard(self)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
 
     def request_begun(self) -> None:
-        """The headers are complete."""
-        self._is_idle = False
+        """The headers are complete: the request is due."""
+        self._is_idle, self.is_answering = False, True
         self._due_in(self._deadlines.request_s)
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer; then silence is in order, for a while."""
-        finished = await super().finish_response(request, resp, start_time)
-        self._is_idle = True
+    def request_answered(self) -> None:
+        """The answer is sent: silence is in order, for a while."""
+        self._is_idle, self.is_answering = True, False
         self._due_in(self._deadlines.keep_alive_s)
-        return finished
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Nothing is due any more."""
-        self._wire = None
-        super().connection_lost(exc)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the request, so it is not passed on
-    ) -> web.StreamResponse:
-        """An empty answer. What is no HTTP is not logged as it came: its first line holds the path."""
-        if status >= _OWN_FAULT:
-            _log.error("a callback was not taken in, because of a mistake in this program", exc_info=exc)
-        else:
-            _log.debug("a request could not be read: %s", type(exc).__name__)
-        if request.writer.output_size > 0:
-            raise ConnectionError
-        return _response(Reply(status), _SERVER)
 
     def cut_if_due(self, now_s: float) -> None:
         """End the connection if what is due by now is not there."""
-        if now_s >= self._due_s and self._wire is not None:
-            self._wire.abort()
+        if now_s >= self._due_s and self._transport is not None:
+            self._transport.abort()
 
     def _due_in(self, seconds: float) -> None:
         self._due_s = self._loop.time() + seconds
+
+
+class _Wire(asyncio.Transport):
+    """A connection as aiohttp sees it: what aiohttp answers by itself is replaced by a 400 without a body.
+
+    That is what no HTTP was read from; its own answer would quote it, and name the versions of what runs here.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: _Connection) -> None:
+        super().__init__()
+        self.connection, self._transport, self._is_refused = connection, transport, False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what answers a request."""
+        if self.connection.is_answering:
+            self._transport.write(data)
+        elif not self._is_refused:
+            self._is_refused = True
+            self._transport.write(_NO_HTTP)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send what answers a request."""
+        self.write(b"".join(list_of_data))
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """As the transport."""
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """As the transport."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """As the transport."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """As the transport."""
+        self._transport.abort()
+
+    def is_reading(self) -> bool:
+        """As the transport."""
+        return self._transport.is_reading()
+
+    def pause_reading(self) -> None:
+        """As the transport."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """As the transport."""
+        self._transport.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        """As the transport."""
+        return self._transport.get_write_buffer_size()
 
 
 class _AccessLogger(AbstractAccessLogger):

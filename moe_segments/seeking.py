@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from moe_segments.core.jobs import JobRecord
+    from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
     from moe_segments.reading import Reader
     from moe_segments.settings import Settings
@@ -40,11 +41,12 @@ class Seeker:
     Args:
         settings: How long a send can take, and D.
         follower: The journal.
+        governor: Knows how the journal's clock and the wall clock differ.
         reader: Asks the service for segments.
     """
 
-    def __init__(self, settings: Settings, *, follower: Follower, reader: Reader) -> None:
-        self._settings, self._follower, self._reader = settings, follower, reader
+    def __init__(self, settings: Settings, *, follower: Follower, governor: Governor, reader: Reader) -> None:
+        self._settings, self._follower, self._governor, self._reader = settings, follower, governor, reader
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     def look_for(self, job_id: str) -> None:
@@ -108,10 +110,10 @@ class Seeker:
         """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
 
         A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
-        clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
+        wall clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.
         """
         attempt_s = self._settings.send_by_s + self._settings.total_timeout_s
         reserved_s = record.doubt_us / _SECOND_US - attempt_s
         if service_s is None:
-            return reserved_s
+            return reserved_s + self._governor.shift_us() / _SECOND_US
         return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)

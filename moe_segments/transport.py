@@ -1,7 +1,8 @@
 """One HTTP send, and what is known of it afterwards. Nothing here repeats a send or waits for quota or pace.
 
 Rules of this file. A send is one request on the wire: no redirect is followed and aiohttp's own second PUT is
-stopped. A kept connection is used again only while it is provably open, see `connector`.
+stopped. Each request has a connection of its own: one that the service has just closed would make a *maybe* of
+what a fresh one would have answered, and ten operations an hour need no other.
 Exception types cannot tell "the server had it" from "it had not", so a trace does: *unsent* iff no connection
 was obtained, *replied* iff a status line was parsed, *maybe* otherwise. Trouble with the network is a value,
 not an exception, and its reason holds no header, no query and no text of an error.
@@ -10,6 +11,7 @@ not an exception, and its reason holds no header, no query and no text of an err
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, urlencode
@@ -18,7 +20,6 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from moe_segments.connector import ATTEMPT, Attempt, KeptConnector
 from moe_segments.core.wire import Answer, authorization
 from moe_segments.errors import InputError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
     from moe_segments.core.wire import Request
+    from moe_segments.errors import MoeSegmentsError
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
 
@@ -38,6 +40,22 @@ MAX_ANSWER_BYTES: Final = 1_048_576
 _BLOCK_BYTES: Final = 65_536
 _SECRET_MIN_CHARS: Final = 8  # a shorter key would blot out honest text
 _MASK: Final = b"***"
+_ATTEMPT: ContextVar[Attempt | None] = ContextVar("moe_segments_attempt", default=None)
+
+
+@attrs.define
+class Attempt:
+    """What is known of one send so far, also when it is cancelled; one per send.
+
+    Attributes:
+        obtained: A connection was obtained: from here on the service may have the request.
+        answered: A status line was parsed.
+        status: That status; None before.
+    """
+
+    obtained: bool = False
+    answered: bool = False
+    status: int | None = None
 
 
 @attrs.frozen
@@ -46,9 +64,11 @@ class Unsent:
 
     Attributes:
         reason: Why, one sentence without secrets.
+        cause: The error that forbids any further try; None where one may help.
     """
 
     reason: str
+    cause: MoeSegmentsError | None = None
 
 
 @attrs.frozen
@@ -125,9 +145,10 @@ class Transport:
     async def __aenter__(self) -> Self:
         if self._given is None:
             self._session = aiohttp.ClientSession(
-                connector=KeptConnector(),
+                connector=aiohttp.TCPConnector(force_close=True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
+                trace_configs=[self._trace],
             )
         else:
             self._session = self._given
@@ -159,7 +180,7 @@ class Transport:
         """
         attempt = attempt or Attempt()
         session = self.session
-        ATTEMPT.set(attempt)
+        _ATTEMPT.set(attempt)
         try:
             async with await session.request(
                 request.method,
@@ -241,7 +262,7 @@ async def _once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> a
         response = await handler(request)
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         raise _Dropped(error) from None
-    if (attempt := ATTEMPT.get()) is not None:
+    if (attempt := _ATTEMPT.get()) is not None:
         attempt.answered, attempt.status = True, response.status
     return response
 
@@ -253,7 +274,7 @@ _SENT_ONCE: Final = frozenset({"POST", "PATCH"})  # without its help: aiohttp re
 def _trace_config() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_connection_create_end.append(_on_connection)
-    config.on_connection_reuseconn.append(_on_reused)
+    config.on_connection_reuseconn.append(_on_connection)  # in a session of the caller's
     config.freeze()
     return config
 
@@ -261,13 +282,7 @@ def _trace_config() -> aiohttp.TraceConfig:
 async def _on_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
     attempt = context.trace_request_ctx
     if isinstance(attempt, Attempt):  # a request of the session's owner is none of our business
-        attempt.obtained, attempt.reused = True, False
-
-
-async def _on_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    attempt = context.trace_request_ctx
-    if isinstance(attempt, Attempt):
-        attempt.obtained = attempt.reused = True
+        attempt.obtained = True
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

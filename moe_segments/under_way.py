@@ -1,4 +1,4 @@
-"""Operations under way in one client, each in a task of its own; and what is left of those whose process is gone.
+"""Calls under way in one client, each in a task of its own; and what is left of those whose process is gone.
 
 Whoever submitted may go away at any moment: the task ends all the same, and the journal has its outcome. Closing waits
 for what was sent and calls off the rest.
@@ -11,17 +11,20 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.events import NeverSent, OwnerGone
-from moe_segments.errors import MoeSegmentsError, NotSent, OutcomeUnknown
+from moe_segments.errors import MoeSegmentsError, NotSent, OutcomeUnknown, ServerError
 from moe_segments.journal.owner import is_gone
 from moe_segments.models import JobState
+from moe_segments.reading import Reader
 from moe_segments.seeking import Seeker
 
 if TYPE_CHECKING:
+    from moe_segments.calls import Call
     from moe_segments.core.jobs import JobRecord
+    from moe_segments.dispatcher import Dispatcher
     from moe_segments.governor import Governor
     from moe_segments.journal.follower import Follower
+    from moe_segments.models import Credentials
     from moe_segments.settings import Settings
-    from moe_segments.submission import Submission, Submitter
 
 __all__ = ["UnderWay"]
 
@@ -30,39 +33,52 @@ _SETTLING_S: Final = 5.0  # beyond the request's own time-out, for writing its o
 
 
 class UnderWay:
-    """The submissions that one client carries out now.
+    """The calls that one client carries out now.
 
     Args:
+        credentials: Who calls.
         settings: How long an answer may take.
         follower: The journal.
         governor: Closed before these are finished.
-        submitter: Carries each of them out.
+        dispatcher: Carries each of them out.
+
+    Attributes:
+        reader: Asks the service for segments.
     """
 
-    def __init__(self, settings: Settings, *, follower: Follower, governor: Governor, submitter: Submitter) -> None:
-        self._follower, self._governor, self._submitter = follower, governor, submitter
+    def __init__(
+        self,
+        credentials: Credentials,
+        settings: Settings,
+        *,
+        follower: Follower,
+        governor: Governor,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self._follower, self._governor, self._dispatcher = follower, governor, dispatcher
+        self.reader = Reader(credentials, settings, self.carry_out)
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
-        self._seeker = Seeker(settings, follower=follower, reader=submitter.reader)
-        self._tasks: dict[asyncio.Task[None], Submission] = {}
+        self._seeker = Seeker(settings, follower=follower, governor=governor, reader=self.reader)
+        self._tasks: dict[asyncio.Task[None], Call] = {}
 
-    async def carry_out(self, submission: Submission) -> None:
+    async def carry_out(self, call: Call) -> None:
         """Run it in a task of its own, so that a caller that goes away loses no outcome."""
-        task = asyncio.get_running_loop().create_task(self._submitter.carry_out(submission))
-        self._tasks[task] = submission
+        task = asyncio.get_running_loop().create_task(self._dispatcher.dispatch(call))
+        self._tasks[task] = call
         try:
-            await submission.ended  # rather than the task, which a caller that is cancelled would take along
+            await call.ended  # rather than the task, which a caller that is cancelled would take along
             if not task.done():  # it was called off
                 await asyncio.wait([task])
         except asyncio.CancelledError:
             task.add_done_callback(self._carried_out_unheard)
-            if not submission.left and not task.done():
+            if (call.job_id is None or not call.left) and not task.done():  # nobody misses what a read would say
                 task.cancel()
                 await asyncio.wait([task])
             raise
         self._carried_out(task)
         if task.cancelled():  # by closing, not by the caller
-            raise _closed(submission)
+            raise _closed(call)
         task.result()
 
     def _carried_out_unheard(self, task: asyncio.Task[None]) -> None:
@@ -76,21 +92,20 @@ class UnderWay:
         self._carried_out(task)
 
     def _carried_out(self, task: asyncio.Task[None]) -> None:
-        submission = self._tasks.pop(task)
+        call = self._tasks.pop(task)
         if not task.cancelled():
             task.exception()  # told to its caller, or logged
-        record = self._follower.state.jobs.records.get(submission.job_id)
+        record = self._follower.state.jobs.records.get(call.job_id or "")
         if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
             self._seeker.look_for(record.id)
 
     async def finish(self) -> None:
         """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
         await self._seeker.stop()
-        for task, submission in self._tasks.items():
-            if not submission.left:  # it waits, perhaps between two sends
+        for task, call in self._tasks.items():
+            if not call.left:  # it waits, perhaps between two sends
                 task.cancel()
-                submission.end()  # before its first step it could not say so itself
-        await self._submitter.reader.quiet(self._answers_within_s)
+                call.end()  # before its first step it could not say so itself
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._answers_within_s)
         for task in self._tasks:
@@ -123,9 +138,10 @@ def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
     return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")
 
 
-def _closed(submission: Submission) -> MoeSegmentsError:
-    if submission.doubt is not None:
-        return submission.doubt
-    if submission.left:
-        return OutcomeUnknown(submission.job_id, "the client was closed before an answer came")
+def _closed(call: Call) -> MoeSegmentsError:
+    if call.doubt is not None:
+        return call.doubt
+    if call.left:
+        reason = "the client was closed before an answer came"
+        return ServerError(0, "no answer", reason) if call.job_id is None else OutcomeUnknown(call.job_id, reason)
     return NotSent("the client is closing")

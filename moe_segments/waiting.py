@@ -1,29 +1,30 @@
-"""Who waits in line for leave to send, and what the journal is told of them: claims, and what was called off.
+"""Who waits in line for leave to send, and what the journal is told of those who leave it.
 
-Nobody is held up for it: it is written by tasks of their own, except for claims, which a pass makes before it rests.
+Claims are written with the decisions of a pass. What was cancelled is written by tasks of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
+import math
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.admission import Busy, Later
-from moe_segments.core.events import Claimed, NeverSent, Unclaimed
+from moe_segments.core.events import ClaimsRenewed, NeverSent, Unclaimed
 from moe_segments.errors import JournalError, JournalMoved
-from moe_segments.limits import USERS_PER_DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from moe_segments.core.admission import Ask, Verdict
+    from moe_segments.core.admission import Ask
     from moe_segments.journal.follower import Follower
     from moe_segments.pace import Place
     from moe_segments.quota import Grant
 
-__all__ = ["Claims", "Ticket", "until_us"]
+__all__ = ["Claims", "Ticket", "Waiters"]
 
 _SECOND_US: Final = 1_000_000
 _CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
@@ -32,105 +33,137 @@ _log = logging.getLogger("moe_segments.governor")
 
 
 class Ticket:
-    """One who waits.
+    """A caller that waits.
 
     Attributes:
         ask: What for.
         deadline_s: Until when, on the loop's clock.
-        fresh: No pass has seen it yet.
-        verdict: What the last pass said; those that one answer serves share one object.
-        claimed_us: When its claim was last made, journal time.
+        claimed: The journal was told that it waits.
         future: Done with the grant, or the refusal.
         place: Where it stands in the pace; None when it does not go through one.
     """
 
-    __slots__ = ("ask", "claimed_us", "deadline_s", "fresh", "future", "place", "verdict")
+    __slots__ = ("ask", "claimed", "deadline_s", "future", "place")
 
     def __init__(
         self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
     ) -> None:
         self.ask, self.deadline_s, self.future, self.place = ask, deadline_s, future, place
-        self.fresh = True
-        self.verdict: Verdict | None = None
-        self.claimed_us: int | None = None
+        self.claimed = False
 
     def fail(self, error: Exception) -> None:
         """Refuse it, unless it is gone."""
         if not self.future.done():
             self.future.set_exception(error)
 
-    def waits_for_users(self) -> bool:
-        """Whether this is what binds it, rather than somebody ahead."""
-        match self.verdict:
-            case Later(wait, _):
-                return wait.limit == USERS_PER_DAY and wait.requested == self.ask.cost.rows
-            case _:
-                return False
 
+class Waiters:
+    """The tickets of one governor, first come first, and when the patience of each ends.
 
-def until_us(verdict: Verdict | None) -> int | None:
-    """When what it waits for can be free, journal time; None where nothing tells."""
-    match verdict:
-        case Later(wait, _):
-            return wait.until_us
-        case Busy(_, until_us):
-            return until_us
-        case _:
-            return None
+    Attributes:
+        asks: What each waits for.
+        fresh: Those that no pass has looked at: the last of them.
+        urgent: Those whose start is to be forecast once more.
+        paced: Those who wait for the pace alone.
+    """
+
+    def __init__(self) -> None:
+        self.asks: dict[Ticket, Ask] = {}
+        self.fresh: dict[Ticket, None] = {}
+        self.urgent: dict[Ticket, None] = {}
+        self.paced: dict[Ticket, None] = {}
+        self._deadlines: list[tuple[float, int, Ticket]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.asks)
+
+    def add(self, ticket: Ticket) -> None:
+        """Let it wait behind the others."""
+        self.asks[ticket] = ticket.ask
+        self.fresh[ticket] = None
+        if ticket.deadline_s < math.inf:
+            self._count += 1
+            heapq.heappush(self._deadlines, (ticket.deadline_s, self._count, ticket))
+
+    def remove(self, ticket: Ticket) -> bool:
+        """Let it wait no more. Returns whether it did."""
+        self.fresh.pop(ticket, None)
+        self.urgent.pop(ticket, None)
+        self.paced.pop(ticket, None)
+        return self.asks.pop(ticket, None) is not None
+
+    def next_deadline_s(self) -> float:
+        """Return when the patience of the next of them ends, on the loop's clock."""
+        while self._deadlines and self._deadlines[0][2] not in self.asks:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def patience_us(self, tickets: Sequence[Ticket], now_s: float) -> dict[int, int]:
+        """Return how long each would wait whose start is to be forecast, by its position among *tickets*."""
+        while self.next_deadline_s() <= now_s:
+            self.urgent[heapq.heappop(self._deadlines)[2]] = None
+        first_fresh = len(tickets) - len(self.fresh)
+        if self.urgent or len(tickets) < len(self.asks):
+            positions = [at for at, ticket in enumerate(tickets) if ticket in self.fresh or ticket in self.urgent]
+        else:
+            positions = list(range(first_fresh, len(tickets)))
+        return {
+            at: max(0, round((tickets[at].deadline_s - now_s) * _SECOND_US))
+            for at in positions
+            if tickets[at].deadline_s < math.inf
+        }
 
 
 class Claims:
-    """Tells the journal of those who wait, see `core.claims`, and of what was granted to nobody.
+    """Tells the journal what was cancelled: who waits no more, see `core.claims`, and what was granted to nobody.
 
     Args:
         follower: Of the journal.
-        queue: Those who wait, first come first; the governor's own list.
+        waiters: Those who wait.
         scale: How many times shorter than documented the windows are.
+
+    Attributes:
+        waiter: The name under which claims are renewed.
+        for_us: How long a claim stands.
     """
 
-    def __init__(self, follower: Follower, queue: Sequence[Ticket], *, scale: float) -> None:
-        self._follower, self._queue = follower, queue
-        self._claim_us = round(_CLAIM_S / scale * _SECOND_US)
+    def __init__(self, follower: Follower, waiters: Waiters, *, scale: float) -> None:
+        self._follower, self._waiters = follower, waiters
+        self.for_us = max(1, round(_CLAIM_S / scale * _SECOND_US))
+        self.waiter = secrets.token_hex(8)
+        self._renew_us: int | None = None
         self._closing = asyncio.Event()
         self._telling: dict[asyncio.Task[None], None] = {}
 
     def hurry(self) -> None:
-        """From now on nothing is tried again."""
+        """Stop retrying."""
         self._closing.set()
 
     async def told(self) -> None:
         """Wait for what is being written."""
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    async def claim(self, now_us: int) -> None:
-        """Say for the first of each size that waits for users, in whichever process, that it was here first.
+    def renewal(self, now_us: int) -> list[ClaimsRenewed]:
+        """Return what is to be written down now for the claims to stand on."""
+        is_due = self._renew_us is not None and now_us >= self._renew_us
+        return [ClaimsRenewed(self.waiter, self.for_us)] if is_due else []
 
-        Raises:
-            JournalError: It could not be written; others may pass.
-        """
-        due_us = now_us - self._claim_us // 2
-        is_due = any(ticket.claimed_us is not None and ticket.claimed_us <= due_us for ticket in self._queue)
-        heads: set[int] = set()
-        claims: list[Claimed] = []
-        for ticket in self._queue:
-            is_head = id(ticket.verdict) not in heads and ticket.waits_for_users()
-            heads.add(id(ticket.verdict))
-            if is_head if ticket.claimed_us is None else is_due:
-                ticket.claimed_us = now_us
-                claims.append(Claimed(ticket.ask.job, *ticket.ask.cost[:3], self._claim_us))
-        if claims:
-            await self._follower.record(*claims)
+    def made(self, now_us: int, *, anew: bool, renewed: bool) -> None:
+        """Note that claims were written down."""
+        if renewed or (anew and self._renew_us is None):
+            self._renew_us = now_us + self.for_us // 2
 
-    def renewals_us(self) -> Iterator[int]:
-        """When each claim is to be made again, journal time."""
-        for ticket in self._queue:
-            if ticket.claimed_us is not None:
-                yield ticket.claimed_us + self._claim_us // 2
+    def renew_us(self) -> int | None:
+        """Return when they are to be renewed, journal time; None when nobody waits."""
+        if not self._waiters:
+            self._renew_us = None
+        return self._renew_us
 
     def end(self, ticket: Ticket) -> None:
-        """It waits no more; nothing to tell where it had no claim."""
-        if ticket.claimed_us is not None:
-            ticket.claimed_us = None
+        """Remove its claim, if it has one."""
+        if ticket.claimed:
+            ticket.claimed = False
             self._tell(Unclaimed(ticket.ask.job))
 
     def release(self, grant: Grant | None) -> None:
@@ -146,7 +179,7 @@ class Claims:
     async def _write(self, event: NeverSent | Unclaimed) -> None:
         """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
         now_s = asyncio.get_running_loop().time
-        lapses_s = now_s() + self._claim_us / _SECOND_US
+        lapses_s = now_s() + self.for_us / _SECOND_US
         while True:
             try:
                 await self._follower.record(event)
@@ -159,7 +192,7 @@ class Claims:
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
-            if any(ticket.ask.job == event.job and ticket.claimed_us is not None for ticket in self._queue):
+            if any(ask.job == event.job and ticket.claimed for ticket, ask in self._waiters.asks.items()):
                 return
 
     def _told(self, task: asyncio.Task[None]) -> None:

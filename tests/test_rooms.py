@@ -27,7 +27,8 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "client": (
             *("client", "figures", "intake", "job", "many", "submission", "verdict"),
-            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "settling", "under_way"),
+            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "seeking", "recorder", "under_way"),
+            *("calls", "dispatcher"),
         )
     },
     {
@@ -35,7 +36,7 @@ LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
         "governor": ("governor", "pace", "quota", "quota_calls", "waiting"),
     },
     {
-        "transport": ("transport", "connector"),
+        "transport": ("transport",),
         "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
         "publisher": ("publisher", "publisher_file", "publisher_http", "publisher_stores", "destination"),
     },
@@ -61,7 +62,16 @@ IMPURE: Final = frozenset(
 HIDDEN_FROM_SANDBOX: Final = tuple(
     f"{FACE}.{module}"
     for module in (
-        *("core.ledger", "core.jobs", "core.plan", "core.admission", "core.state", "core.decisions", "core.gauge"),
+        *(
+            "core.ledger",
+            "core.jobs",
+            "core.plan",
+            "core.profile",
+            "core.admission",
+            "core.state",
+            "core.decisions",
+            "core.gauge",
+        ),
         *("journal", "governor", "quota", "quota_calls", "waiting", "client"),
     )
 )

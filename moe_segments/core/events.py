@@ -28,6 +28,7 @@ __all__ = [
     "CallbackReceived",
     "Checkpoint",
     "Claimed",
+    "ClaimsRenewed",
     "Copied",
     "Copying",
     "Event",
@@ -366,14 +367,20 @@ class KeyAccepted:
 
 @attrs.frozen
 class Claimed:
-    """A process waits for more users than are free: who comes later is not to push it back. See `core.claims`.
+    """An operation waits for quota: who comes later is not to push it back. See `core.claims`.
 
     Attributes:
         job: The job that waits.
         operations: What it asks for, as in `Reserved`.
         rows: Likewise.
         segments: Likewise.
-        for_us: How long the claim stands unless it is made again, microseconds.
+        for_us: How long the claim stands unless it is renewed, microseconds.
+        call: As in `Reserved`.
+        keys: What it keeps busy once it goes, under every name that is known for it.
+        awaits_callback: Its users count from its callback.
+        expiry_days: As in `Reserved`.
+        attempt_us: Its fence and its time-out, microseconds.
+        waiter: Who renews it.
     """
 
     name: ClassVar[str] = "claimed"
@@ -382,6 +389,26 @@ class Claimed:
     rows: int = 0
     segments: int = 0
     for_us: int = 0
+    call: str = ""
+    keys: tuple[str, ...] = ()
+    awaits_callback: bool = True
+    expiry_days: int | None = None
+    attempt_us: int = 0
+    waiter: str = ""
+
+
+@attrs.frozen
+class ClaimsRenewed:
+    """All that one waiter has claimed stands longer.
+
+    Attributes:
+        waiter: Who.
+        for_us: How long from now, microseconds.
+    """
+
+    name: ClassVar[str] = "claims_renewed"
+    waiter: str
+    for_us: int
 
 
 @attrs.frozen
@@ -478,6 +505,7 @@ Event: TypeAlias = (
     | KeyRejected
     | KeyAccepted
     | Claimed
+    | ClaimsRenewed
     | Unclaimed
     | Moved
     | Stayed
@@ -531,6 +559,7 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         KeyRejected,
         KeyAccepted,
         Claimed,
+        ClaimsRenewed,
         Unclaimed,
         Moved,
         Stayed,
@@ -597,7 +626,7 @@ def _event(name: str, fields: dict[str, object]) -> Event:
             f"the journal holds a {name!r} entry with {_names(fields.keys() - known.keys())}, which this version does "
             "not know: upgrade moe_segments"
         )
-    if kind is Reserved:
+    if kind is Reserved or kind is Claimed:
         fields["keys"] = tuple(fields.get("keys", ()))  # type: ignore[arg-type]  # a JSON list of text
     return kind(**fields)  # type: ignore[arg-type]  # checked by the constructor's own names
 

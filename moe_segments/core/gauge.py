@@ -61,14 +61,6 @@ class ActiveSegments:
     _expired: dict[str, Lease] = attrs.field(factory=dict, init=False)  # since the last time that was certain
     _now_us: int = attrs.field(default=0, init=False)
 
-    def copied(self) -> ActiveSegments:
-        """A copy that goes its own way."""
-        copy = ActiveSegments(self.capacity, self.external, self.full_until_us)
-        for row, lease in self.leases.items():
-            copy._add(row, attrs.evolve(lease))
-        copy._ends = self._ends[:]
-        return copy
-
     @property
     def leases(self) -> Mapping[str, Lease]:
         """Ours, by the row that made them."""
@@ -148,14 +140,22 @@ class ActiveSegments:
         self._remove(row)
 
     def archive(self, name: str, cs_id: str | None = None) -> None:
-        """The service archived a segment. Where both are known the identifier says which, as for the service."""
+        """Stop counting a segment: the service archived it."""
+        for row in self._rows_of(name, cs_id):
+            self._remove(row)
+
+    def found(self, name: str, cs_id: str | None = None) -> tuple[Lease, ...]:
+        """Return what an archive of this segment would free."""
+        return tuple(self._lease(row) for row in self._rows_of(name, cs_id))
+
+    def _rows_of(self, name: str, cs_id: str | None) -> tuple[str, ...]:
+        """Return the rows of a segment. Where both are known the identifier says which, as for the service."""
         known = () if cs_id is None else _found(self._identified, cs_id)
         if not known:
             known = _found(self._named, name)
             if cs_id is not None:
                 known = tuple(row for row in known if self._lease(row).cs_id is None)
-        for row in known:
-            self._remove(row)
+        return known
 
     def observe(self, count: int, *, authoritative: bool) -> None:
         """Somebody counted *count* active segments, ours included. A hint only ever raises the baseline."""
@@ -187,8 +187,6 @@ class ActiveSegments:
 
     def fits_at_us(self, over: int, now_us: int) -> int | None:
         """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
-        if self.used - over < 0:
-            return None
         if self.full_until_us > now_us and over <= 0:
             return self.full_until_us
         ends = sorted(lease.until_us for lease in self.leases.values() if lease.until_us is not None)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["CallRow", "Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait"]
+__all__ = ["CallRow", "Cost", "Decision", "Granted", "Ledger", "LimitState", "Never", "Row", "Unit", "Wait", "life_us"]
 
 _MOST: Final = 2**40  # weight of one entry at most, whatever a log says: running sums are 64 bits
 _KEEP_US: Final = 30 * 86_400 * SECOND_US  # how long a callback may be late and still re-stamp its users
@@ -58,7 +58,7 @@ class Ledger(Quotas):
 
     def reserve(self, event: Reserved, at_us: int) -> None:
         """Hold what one send may spend, with its end in case nobody ever reports one."""
-        operation, lease_us = event.operation, at_us + event.fence_us + event.timeout_us + self._late_us
+        operation, lease_us = event.operation, at_us + event.fence_us + event.timeout_us + self.late_us
         if event.call in self.pools:  # any other is one that a later version counts
             self._reserve_call(event, at_us, lease_us)
             return
@@ -66,19 +66,19 @@ class Ledger(Quotas):
             at_us,
             archives=_segment_of(operation) if operation.get("op") == "archive" else None,
             awaits_callback=event.token_sha256 is not None,
-            life_us=None if event.expiry_days is None else _life_us(event.expiry_days, self.limits),
+            life_us=None if event.expiry_days is None else life_us(event.expiry_days, self.limits),
         )
         if event.operations:
-            row.operations = Hold(event.operations, lease_us, self._late_us)
+            row.operations = Hold(event.operations, lease_us, self.late_us)
             self.operations.hold(row.operations)
         if event.rows or (row.awaits_callback and operation.get("op") in self._uploads):  # it may find some
-            row.users = Hold(event.rows, lease_us + self._allowance_us, self._users_late_us)
+            row.users = Hold(event.rows, lease_us + self.allowance_us, self._users_late_us)
             self.users.hold(row.users)
         if event.segments:
             self.active.take(event.row, *_segment_of(operation), _plus(lease_us, row.life_us))
 
     def _reserve_call(self, event: Reserved, at_us: int, lease_us: int) -> None:
-        row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self._late_us))
+        row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self.late_us))
         self.rows[event.row] = row
         self._tape_of(row).hold(row.called)
         if event.segments:
@@ -147,7 +147,7 @@ class Ledger(Quotas):
 
     def _hold_users(self, row_id: str, row: Row, from_us: int) -> None:
         """Users count from the file's processing, which nobody tells us but the callback."""
-        bound_us = from_us + self._allowance_us
+        bound_us = from_us + self.allowance_us
         if row.users and row.awaits_callback:
             self.users.rebound(row.users, bound_us, 0)
             return
@@ -161,7 +161,7 @@ class Ledger(Quotas):
         row = self.rows.get(row_id)
         if row is None:
             return
-        counted_us = at_us + self._late_us
+        counted_us = at_us + self.late_us
         if row.operations:
             self.operations.settle(row.operations, counted_us)
         if isinstance(row, CallRow):
@@ -169,7 +169,7 @@ class Ledger(Quotas):
             if not self.active.holds(row_id):  # a read: nothing more can be heard of it
                 del self.rows[row_id]
         if row.users:
-            self.users.rebound(row.users, counted_us + self._allowance_us, SILENT_US)
+            self.users.rebound(row.users, counted_us + self.allowance_us, SILENT_US)
         self.active.prolong(row_id, _plus(counted_us, row.life_us))
 
     def _callback(self, event: CallbackReceived, at_us: int) -> None:
@@ -200,7 +200,7 @@ class Ledger(Quotas):
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
         if isinstance(row, CallRow):
-            tape = self._pool_at(row.call, at_us).tape
+            tape = self.pool_at(row.call, at_us).tape
             if row.called.u_us is None or row.called.u_us > at_us:
                 tape.settle(row.called, at_us)
         self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
@@ -268,7 +268,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _life_us(expiry_days: int, limits: QuotaLimits) -> int:
+def life_us(expiry_days: int, limits: QuotaLimits) -> int:
+    """Return how long a segment counts as active once it was made."""
     return whole_us(expiry_days * limits.expiry_day_s + limits.expiry_slack_s)
 
 

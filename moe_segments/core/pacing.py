@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from moe_segments.core.admission import Admitted, Paced
+from moe_segments.core.events import Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from moe_segments.core.admission import Verdict
-    from moe_segments.core.events import Reserved
+    from moe_segments.core.admission import Round
     from moe_segments.core.state import WorkspaceState
 
 __all__ = ["PACED", "grant_within"]
@@ -20,43 +22,35 @@ PACED: Final = Paced()
 
 
 def grant_within(
-    state: WorkspaceState,
-    verdicts: list[Verdict],
-    now_us: int,
-    paced: Sequence[bool | None],
-    room: int,
-    *,
-    has_spare: bool,
-) -> tuple[list[Reserved], list[Verdict]]:
+    state: WorkspaceState, step: Round, now_us: int, paced: Sequence[bool | None], room: int, *, has_spare: bool
+) -> Round:
     """Keep the reservations that have room, first come first, and take back the others that were tried on *state*.
 
     Args:
         state: Where all that were admitted are tried, last.
-        verdicts: The verdict on each ask, in order.
+        step: What was decided by the quotas alone.
         now_us: The journal's time.
         paced: For each ask whether it goes through the pace in the background; None: not through the pace at all.
         room: How many callers may be granted.
         has_spare: Whether one in the background may be granted, where no caller is.
 
     Returns:
-        The reservations, and the verdicts with `PACED` for those that are to wait.
+        *step*, with `PACED` for those that are to wait; the same object where nobody is.
     """
-    admitted = [position for position, verdict in enumerate(verdicts) if isinstance(verdict, Admitted)]
-    callers = [position for position in admitted if paced[position] is False]
-    background = [position for position in admitted if paced[position]]
-    waiting = set(callers[room:] + background[int(has_spare and not callers) :])
+    positions = {
+        verdict.event.row: position for position, verdict in step.verdicts.items() if isinstance(verdict, Admitted)
+    }
+    tried = [event for event in step.events if isinstance(event, Reserved)]
+    callers = [event for event in tried if paced[positions[event.row]] is False]
+    background = [event for event in tried if paced[positions[event.row]]]
+    waiting = {event.row for event in (*callers[room:], *background[int(has_spare and not callers) :])}
     if not waiting:
-        return [verdict.event for verdict in verdicts if isinstance(verdict, Admitted)], verdicts
-    for _ in admitted:
+        return step
+    for _ in tried:
         state.take_back_last()
-    shown = list(verdicts)
-    granted: list[Reserved] = []
-    for position in admitted:
-        verdict = verdicts[position]
-        assert isinstance(verdict, Admitted)
-        if position in waiting:
-            shown[position] = PACED
-        else:
-            granted.append(verdict.event)
-            state.try_reserve(verdict.event, now_us)
-    return granted, shown
+    for event in tried:
+        if event.row not in waiting:
+            state.try_reserve(event, now_us)
+    events = [event for event in step.events if not (isinstance(event, Reserved) and event.row in waiting)]
+    verdicts = step.verdicts | {positions[row]: PACED for row in waiting}
+    return attrs.evolve(step, events=events, verdicts=verdicts)

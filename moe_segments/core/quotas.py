@@ -8,7 +8,6 @@ Source of the quotas: https://moengage.com/docs/api/file-segments/create-file-se
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -18,10 +17,10 @@ from moe_segments.core.decisions import Cost, Decision, Granted, LimitState, Nev
 from moe_segments.core.events import ExternalUsage, Throttled
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.pools import Pool, pools_for
-from moe_segments.core.tape import SILENT_US, TRIM_AT, Hold, Tape, Window
+from moe_segments.core.tape import TRIM_AT, Hold, Tape, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from moe_segments.limits import QuotaLimits
 
@@ -29,6 +28,7 @@ __all__ = ["SECOND_US", "CallRow", "Quotas", "Row", "holds_of", "whole_us"]
 
 SECOND_US: Final = 1_000_000
 _GRANTED: Final = Granted()
+_MOST: Final = 2**62
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -70,8 +70,8 @@ class Quotas:
 
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
-        self._late_us, self._allowance_us = whole_us(limits.count_late_s), whole_us(limits.processing_allowance_s)
-        self._users_late_us = self._late_us + self._allowance_us
+        self.late_us, self.allowance_us = whole_us(limits.count_late_s), whole_us(limits.processing_allowance_s)
+        self._users_late_us = self.late_us + self.allowance_us
         self._uploads = _uploads(limits)
         self.rows: dict[str, Row] = {}
         self.operations, self.users = Tape(), Tape()
@@ -133,7 +133,7 @@ class Quotas:
             if until_us > latest_us:
                 latest_us, binding = until_us, window
         if cost.call:
-            for window in self._pool_at(cost.call, now_us).windows:
+            for window in self.pool_at(cost.call, now_us).windows:
                 until_us = self._blocked_until_us(window, 1, now_us)
                 if until_us > latest_us:
                     latest_us, binding = until_us, window
@@ -146,20 +146,36 @@ class Quotas:
             wait = self._decide_active(cost.segments, now_us, wait)
         return wait or _GRANTED
 
+    def never(self, cost: Cost) -> Never | None:
+        """Return the limit that *cost* is larger than; None when it is not."""
+        for window in self.windows:
+            weight = cost.rows if window.unit == Unit.USER else cost.operations
+            if weight > window.capacity:
+                return Never(window.limit, weight, window.capacity)
+        return None
+
+    def room(self, now_us: int) -> Room:
+        """Return what is free of every limit at *now_us*."""
+        self.advance(now_us)
+        free = [_MOST, _MOST]
+        for window in self.windows:
+            free[window.unit] = min(free[window.unit], window.free(now_us))
+        active = self.active
+        segments = 0 if now_us < active.full_until_us else active.capacity - active.used
+        return Room(self, now_us, free[0], free[1], segments)
+
     @staticmethod
     def _blocked_until_us(window: Window, weight: int, now_us: int) -> int:
         """When *weight* fits this window; 0 when it does now."""
         tape = window.tape
         sums = tape.sums
         over = sums[-1] - sums[window.head] + tape.held + weight - window.capacity
-        if now_us < window.throttled_until_us or now_us < window.quarantined_until_us:
-            closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+        if now_us < (closed_us := window.closed_until_us):
             return max(closed_us, window.fits_at_us(over, now_us)) if over > 0 else closed_us
         if over > 0:
             return window.fits_at_us(over, now_us)
         if window.probing and tape.holds:
-            ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in tape.holds)
-            return max(now_us + 1, min(ends_us))
+            return window.probe_ends_us(now_us)
         return 0
 
     def _decide_active(self, segments: int, now_us: int, wait: Wait | None) -> Wait | None:
@@ -172,7 +188,7 @@ class Quotas:
             return wait
         return Wait(until_us, documented.ACTIVE_SEGMENTS, active.used, segments, active.capacity)
 
-    def _pool_at(self, call: str, now_us: int) -> Pool:
+    def pool_at(self, call: str, now_us: int) -> Pool:
         """The pool of a call, as of now: it moves on when it is looked at, so that nobody else pays for it."""
         pool = self.pools[call]
         pool.tape.advance(now_us)
@@ -212,7 +228,7 @@ class Quotas:
     def _window_state(self, window: Window, now_us: int) -> LimitState:
         oldest_us = now_us - window.span_us
         external = sum(_amount(usage, window.unit) for usage in self.external if usage.at_us > oldest_us)
-        closed_us = max(window.throttled_until_us, window.quarantined_until_us)
+        closed_us = window.closed_until_us
         return LimitState(
             window.limit,
             window.used,
@@ -236,7 +252,7 @@ class Quotas:
         self.advance(now_us)
         windows: Sequence[Window] = [window for window in self.windows if window.unit is Unit.OPERATION]
         if call:
-            windows = self._pool_at(call, now_us).windows
+            windows = self.pool_at(call, now_us).windows
         named = [window for window in windows if getattr(self.limits, window.limit) == named_capacity]
         window = named[0] if named else max(windows, key=lambda window: window.used / window.capacity)
         if wait_us is not None:
@@ -245,51 +261,43 @@ class Quotas:
         release_us = window.next_release_us(now_us)
         return Throttled(window.limit, min(latest_us, release_us or latest_us), probe=True)
 
-    def projected(self, now_us: int) -> Quotas:
-        """A copy in which everything in flight ends as soon as it can, for looking ahead."""
-        self.advance(now_us)
-        copy = Quotas(self.limits)
-        for tape, ours in zip(copy.all_tapes(), self.all_tapes(), strict=True):
-            tape.us, tape.sums = ours.us[:], ours.sums[:]
-            for hold in ours.holds:
-                tape.add(hold.expected_us(now_us), hold.weight)
-        for window, our in zip(copy.all_windows(), self.all_windows(), strict=True):
-            window.throttled_until_us, window.quarantined_until_us = (
-                our.throttled_until_us,
-                our.quarantined_until_us,
-            )
-        copy.active = self.active.copied()
-        copy.advance(now_us)
-        return copy
-
     def all_tapes(self) -> Iterator[Tape]:
         """Every tape: of file operations, of users, of calls."""
         yield from self.tapes
         for pool in self.distinct_pools:
             yield pool.tape
 
-    def spend(self, cost: Cost, at_us: int, label: str) -> None:
-        """Count *cost* as ended at *at_us*: what looking ahead does with each start."""
-        for tape, amount in zip(self.tapes, (cost.operations, cost.rows), strict=True):
-            if amount:
-                tape.add(at_us, amount)
-        if cost.call:
-            self.pools[cost.call].tape.add(at_us, 1)
-        for number in range(cost.segments):
-            self.active.take(f"{label}/{number}", label, None, None)
 
-    @contextmanager
-    def at_their_longest(self, row_ids: Iterable[str]) -> Iterator[None]:
-        """Inside, what these rows hold is taken to end as late as it can rather than as soon."""
-        holds = [hold for row_id in row_ids for hold in holds_of(self.rows[row_id])]
-        silences = [(hold, hold.silence_us) for hold in holds]
-        for hold, _ in silences:
-            hold.silence_us = SILENT_US
-        try:
-            yield
-        finally:
-            for hold, silence_us in silences:
-                hold.silence_us = silence_us
+@attrs.frozen
+class Room:
+    """What is free of every limit at one moment.
+
+    Attributes:
+        quotas: The limits.
+        now_us: The moment.
+        operations: File-segment operations.
+        rows: Users.
+        segments: Active segments.
+    """
+
+    quotas: Quotas
+    now_us: int
+    operations: int
+    rows: int
+    segments: int
+
+    def takes(self, cost: Cost) -> bool:
+        """Whether *cost* fits, whoever else waits."""
+        operations, rows, segments, call = cost
+        if operations and operations > self.operations:
+            return False
+        if rows and rows > self.rows:
+            return False
+        if segments and segments > self.segments:
+            return False
+        if not call:
+            return True
+        return all(window.free(self.now_us) > 0 for window in self.quotas.pool_at(call, self.now_us).windows)
 
 
 def holds_of(row: Row) -> tuple[Hold, ...]:

@@ -103,10 +103,15 @@ class Redactor:
 def _unescaped(text: str) -> str:
     text = text.replace("\\/", "/")
     if "\\u" in text:
-        text = re.sub(_ESCAPE, lambda escape: chr(int(escape[1], 16)), text)
+        text = re.sub(_ESCAPE, _character, text)
     if "%" in text:
         text = unquote(text)
     return html.unescape(text) if "&" in text else text
+
+
+def _character(escape: re.Match[str]) -> str:
+    char = chr(int(escape[1], 16))
+    return char if char.isascii() else escape[0]  # as the characters of every secret are
 
 
 def _shares_part(token: bytes, data: bytes) -> bool:

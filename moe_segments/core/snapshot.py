@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core.claims import Claim
-from moe_segments.core.decisions import Cost
+from moe_segments.core.claims import Claims
 from moe_segments.core.events import Checkpoint, Copying, ExternalUsage, Moved, Opened
 from moe_segments.core.gauge import ActiveSegments
 from moe_segments.core.jobs import JobRecord, Jobs, Run
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["checkpoint_of", "postponed", "restoring", "take"]
 
 _FORMAT: Final = 3  # of the data; 2 had no parts, 1 was never published
-_NAMES_SINCE: Final = 3  # names that are used up are of their own; before, those of the jobs that are there
+_SINCE: Final = 3  # names that are used up, and claims of all who wait; before, names of jobs and claims for users
 _PART: Final = 200  # items at most
 _NAMES: Final = tuple(field.name for field in attrs.fields(JobRecord))
 _DEFAULTS: Final = tuple(field.default for field in attrs.fields(JobRecord))
@@ -75,7 +74,7 @@ def take(state: WorkspaceState) -> tuple[Mapping[str, object], Iterator[str]]:
         "opened": attrs.asdict(state.opened) if state.opened else None,
         "rejected_keys": dict(state.rejected_keys),
         "ledger": _ledger(state.ledger),
-        "claims": {job: [*claim.cost, claim.until_us, claim.passed_by] for job, claim in state.claims.live.items()},
+        "claims": state.claims.taken(),
         "moved": attrs.asdict(state.moved) if state.moved else None,
         "copying": attrs.asdict(state.copying) if state.copying else None,
         "origins": dict(state.origins),
@@ -180,9 +179,7 @@ def postponed(checkpoint: Checkpoint, by_us: int) -> Checkpoint:
     state = {
         **data,
         "now_us": data["now_us"] + by_us,
-        "claims": {
-            job: [*cost, until_us + by_us, passed_by] for job, (*cost, until_us, passed_by) in data["claims"].items()
-        },
+        "claims": {"live": [], "passers": data["claims"]["passers"]},  # whoever waited there was told that it moved
         "ledger": {
             **ledger,
             "entries": [entries(of) for of in ledger["entries"]],
@@ -243,17 +240,18 @@ def restoring(state: WorkspaceState, checkpoint: Checkpoint) -> Iterator[None]:
     for name, items in _items(checkpoint.parts, data):
         _restore_part(name, items, ledger, jobs)
         yield
-    if written < _NAMES_SINCE:
+    if written < _SINCE:
         for record in jobs.records.values():
             jobs.learn_name(record)
     state.ledger, state.jobs = ledger, jobs
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = _made(Opened, "opened", data["opened"])
     state.rejected_keys = dict(data["rejected_keys"])
-    state.claims.live = {
-        job: Claim(Cost(*cost), until_us, list(passed_by))
-        for job, (*cost, until_us, passed_by) in data.get("claims", {}).items()
-    }
+    state.claims = Claims()
+    if written < _SINCE:
+        state.claims.restore_old(data["claims"])
+    else:
+        state.claims.restore(data["claims"])
     state.moved = _made(Moved, "moved", data.get("moved"))
     state.copying = _made(Copying, "copying", data.get("copying"))
     state.origins = dict(data.get("origins", {}))

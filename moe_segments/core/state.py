@@ -13,6 +13,7 @@ from moe_segments.core.claims import Claims
 from moe_segments.core.events import (
     Checkpoint,
     Claimed,
+    ClaimsRenewed,
     Copied,
     Copying,
     Event,
@@ -25,7 +26,7 @@ from moe_segments.core.events import (
     Unclaimed,
 )
 from moe_segments.core.jobs import READS, JobRecord, Jobs
-from moe_segments.core.ledger import Ledger
+from moe_segments.core.ledger import Ledger, life_us
 from moe_segments.errors import JournalError, JournalMoved
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ __all__ = ["WorkspaceState"]
 
 # What concerns neither quotas nor jobs: asked first, as the others are nearly all there is.
 _OF_THE_LOG: Final = frozenset(
-    (Opened, KeyRejected, KeyAccepted, Checkpoint, Claimed, Unclaimed, Moved, Stayed, Copying, Copied)
+    (Opened, KeyRejected, KeyAccepted, Checkpoint, Claimed, ClaimsRenewed, Unclaimed, Moved, Stayed, Copying, Copied)
 )
+
+_OF_THE_LINE: Final = frozenset((Claimed, ClaimsRenewed))  # whoever comes after the others changes nothing for them
 
 
 class WorkspaceState:
@@ -56,6 +59,7 @@ class WorkspaceState:
         moved: Where this log goes on instead; None while it goes on here.
         copying: What is being carried over into it; None when nothing is.
         origins: The logs that this one stands for, by identity, with the last version of each.
+        revision: Grows with all that may change a decision, except that more stand in line.
     """
 
     def __init__(self, limits: QuotaLimits) -> None:
@@ -69,6 +73,7 @@ class WorkspaceState:
         self.moved: Moved | None = None
         self.copying: Copying | None = None
         self.origins: dict[str, int] = {}
+        self.revision = 0
         self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
         self._damage: JournalError | None = None
@@ -124,11 +129,12 @@ class WorkspaceState:
         return error
 
     def _fold(self, event: Event, at_us: int) -> None:
+        self.revision += type(event) not in _OF_THE_LINE
         if type(event) not in _OF_THE_LOG:
             self.ledger.fold(event, at_us)
             self.jobs.fold(event, at_us)
             if self.claims.live and isinstance(event, Reserved):
-                self.claims.reserved(event.job, event.row)
+                self.claims.reserved(event.job, event.row, at_us)
             return
         match event:
             case Opened():
@@ -137,14 +143,22 @@ class WorkspaceState:
                 self.rejected_keys[fingerprint] = status
             case KeyAccepted(fingerprint):
                 self.rejected_keys.pop(fingerprint, None)
-            case Claimed():
-                self.claims.make(event, at_us)
-            case Unclaimed(job):
-                self.claims.end(job)
+            case Claimed() | ClaimsRenewed() | Unclaimed():
+                self._fold_claim(event, at_us)
             case Moved() | Stayed() | Copying() | Copied():
                 self._fold_move(event)
             case _:
                 pass  # folded above
+
+    def _fold_claim(self, event: Claimed | ClaimsRenewed | Unclaimed, at_us: int) -> None:
+        match event:
+            case Claimed():
+                life = None if event.expiry_days is None else life_us(event.expiry_days, self.limits)
+                self.claims.make(event, at_us, life)
+            case ClaimsRenewed(waiter, for_us):
+                self.claims.renew(waiter, at_us, for_us)
+            case Unclaimed(job):
+                self.claims.end(job)
 
     def _fold_move(self, event: Moved | Stayed | Copying | Copied) -> None:
         match event:
@@ -187,6 +201,7 @@ class WorkspaceState:
         keys = [(key, jobs.holders.get(key), jobs.last_sent.get(key)) for key in event.keys]
         self._tried.append((event, copy.copy(record) if record else None, keys))
         self._tried_at_us = at_us
+        self.revision += 1
         self.ledger.reserve(event, at_us)
         self.jobs.reserve(event, at_us)
 
@@ -200,9 +215,11 @@ class WorkspaceState:
                 return False
         if late_us:
             self._restamp(batch.at_us, late_us)
+            self.revision += 1
         if self.claims.live:
+            self.revision += 1
             for event, _, __ in self._tried:
-                self.claims.reserved(event.job, event.row)
+                self.claims.reserved(event.job, event.row, batch.at_us)
         self._tried.clear()
         self.version, self.now_us = batch.version, batch.at_us
         return True
@@ -223,6 +240,7 @@ class WorkspaceState:
     def take_back_last(self) -> None:
         """Undo what was tried last."""
         event, record, keys = self._tried.pop()
+        self.revision += 1
         self.ledger.forget(event.row)
         self._restore_job(event, record)
         for key, holder, sent in keys:

@@ -14,6 +14,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["SILENT_US", "TRIM_AT", "Hold", "Tape", "Window"]
 
@@ -121,6 +125,12 @@ class Tape:
         for window in self.windows:
             window.removed(at)
 
+    def counted(self, first: int) -> Iterator[tuple[int, int]]:
+        """Yield the `u` and the weight of each settled entry from the place *first* on."""
+        sums = self.sums
+        for at in range(first, len(self.us)):
+            yield self.us[at], sums[at + 1] - sums[at]
+
     def advance(self, now_us: int) -> None:
         """Let bounds that have passed become `u`, and windows move on; or back, from a time that was an estimate."""
         us = self.us
@@ -207,6 +217,22 @@ class Window:
         """The shortest pause after a 429, however soon the service invites back: twice as long each time."""
         shortest_us = self.span_us // _SHORTEST_PAUSE
         return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
+
+    @property
+    def closed_until_us(self) -> int:
+        """Until when it is taken to be full, by a 429 or a quarantine; 0 when it never was."""
+        return max(self.throttled_until_us, self.quarantined_until_us)
+
+    def free(self, now_us: int) -> int:
+        """Return how much fits now, as of the last `advance`."""
+        if now_us < self.closed_until_us or (self.probing and self.tape.holds):
+            return 0
+        return self.capacity - self.used
+
+    def probe_ends_us(self, now_us: int) -> int:
+        """Return when the outcome of what is in flight is known at the earliest."""
+        ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in self.tape.holds)
+        return max(now_us + 1, min(ends_us))
 
     @property
     def used(self) -> int:

@@ -517,9 +517,9 @@ def _labels(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, 
 
 
 def _number_text(value: object) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return cleaned(str(int(value) if float(value).is_integer() else value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return cleaned(str(value)) if type(value) in (int, float) else None
 
 
 def _segment_name(value: object, names: Sequence[str]) -> object:

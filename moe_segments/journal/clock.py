@@ -18,6 +18,7 @@ journal next. A clock that stops during a suspend runs late, which costs waiting
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -92,15 +93,21 @@ def _boot_id() -> str:
         return boot
 
 
-def _is_synchronised() -> bool | None:
+@functools.cache
+def _adjtimex() -> Callable[[], int] | None:
     import ctypes  # for the first look in a boot, and until the clock is synchronised
 
     try:
-        adjtimex = ctypes.CDLL(None).adjtimex
+        call = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError, TypeError):  # another system
         return None
     # A `struct timex` of zeros asks and changes nothing; it has 208 bytes, and may grow.
-    state: int = adjtimex(ctypes.create_string_buffer(1_024))
+    return lambda: int(call(ctypes.create_string_buffer(1_024)))
+
+
+def _is_synchronised() -> bool | None:
+    adjtimex = _adjtimex()
+    state = -1 if adjtimex is None else adjtimex()
     return None if state < 0 else state != _TIME_ERROR
 
 

@@ -76,7 +76,8 @@ _BEGIN: Final = """
     END IF;
 """
 
-# Migration number i makes a schema of layout i one of i + 1. Never change one that was released.
+# Migration number i makes a schema of layout i one of i + 1. Never change one that was released. A function that a
+# later one replaces is made there alone.
 MIGRATIONS: Final[Sequence[Migration]] = (
     (
         """CREATE TABLE {s}.scopes (
@@ -90,87 +91,6 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         """CREATE TABLE {s}.checkpoints (
             scope bigint PRIMARY KEY, version bigint NOT NULL, at_us bigint NOT NULL, state text NOT NULL
         )""",
-        # The log from p_from on, events only of what comes after p_after; with the checkpoint where some are gone.
-        """CREATE FUNCTION {s}.since(p_scope bigint, p_from bigint, p_after bigint) RETURNS text
-        LANGUAGE sql STABLE AS $$
-            SELECT json_build_array(
-                (SELECT json_build_array(c.version, c.at_us, c.state) FROM {s}.checkpoints c
-                    WHERE c.scope = p_scope AND c.version > p_after AND NOT EXISTS (
-                        SELECT FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_after + 1)),
-                (SELECT json_agg(json_build_array(b.version, b.id, b.at_us,
-                        CASE WHEN b.version > p_after THEN b.events END) ORDER BY b.version)
-                    FROM {s}.batches b WHERE b.scope = p_scope AND b.version >= p_from))::text
-        $$""",
-        """CREATE FUNCTION {s}.append(
-            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
-            p_after bigint, p_expected bigint, p_now_us bigint, p_slack_us bigint,
-            p_id text, p_events text, p_clock_us bigint
-        ) RETURNS text LANGUAGE plpgsql AS $$
-        DECLARE
-            last_version bigint;
-            last_id text;
-            last_at_us bigint;
-            done text;
-            clock_us bigint;
-            at_us bigint;
-            found_version bigint;
-            shown text;
-        BEGIN
-            {begin}
-            clock_us := coalesce(p_clock_us, {clock});
-            at_us := greatest(clock_us, last_at_us);
-            IF p_events IS NULL THEN
-                PERFORM set_config('idle_in_transaction_session_timeout', '3s', true);
-            ELSIF p_expected IS NULL
-                OR (p_expected = last_version AND p_now_us <= at_us AND p_now_us >= at_us - p_slack_us)
-            THEN
-                INSERT INTO {s}.batches VALUES (p_scope, last_version + 1, p_id, at_us, p_events)
-                    ON CONFLICT ON CONSTRAINT batch_ids DO NOTHING;
-                IF FOUND THEN
-                    done := pg_notify('moe_segments_' || p_lock, (last_version + 1)::text)::text;
-                    RETURN 'added ' || last_version + 1 || ' ' || at_us || ' ' || clock_us;
-                END IF;
-            END IF;
-            SELECT b.version, b.at_us, b.events INTO found_version, at_us, shown
-                FROM {s}.batches b WHERE b.scope = p_scope AND b.id = p_id;
-            IF FOUND THEN
-                RETURN 'stored ' || found_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
-            END IF;
-            at_us := greatest(clock_us, last_at_us);
-            shown := {s}.since(p_scope, least(p_seen, p_after), p_after);
-            RETURN 'missed ' || last_version || ' ' || at_us || ' ' || clock_us || E'\\n' || shown;
-        END $$""",
-        """CREATE FUNCTION {s}.checkpoint(
-            p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text,
-            p_after bigint, p_state text, p_keep_since_us bigint
-        ) RETURNS text LANGUAGE plpgsql AS $$
-        DECLARE
-            last_version bigint;
-            last_id text;
-            last_at_us bigint;
-            done text;
-            kept_version bigint;
-            kept_at_us bigint;
-            covered_at_us bigint;
-        BEGIN
-            {begin}
-            SELECT c.version, c.at_us INTO kept_version, kept_at_us FROM {s}.checkpoints c WHERE c.scope = p_scope;
-            IF kept_version > p_after THEN
-                RETURN 'older';
-            END IF;
-            SELECT b.at_us INTO covered_at_us FROM {s}.batches b WHERE b.scope = p_scope AND b.version = p_after;
-            covered_at_us := coalesce(covered_at_us, kept_at_us);
-            IF p_after < 1 OR covered_at_us IS NULL THEN
-                RETURN 'absent';
-            END IF;
-            -- The last batch stays, always: it holds the log's version and its latest time.
-            DELETE FROM {s}.batches b WHERE b.scope = p_scope AND b.version <= p_after
-                AND b.version < last_version AND b.at_us < p_keep_since_us;
-            INSERT INTO {s}.checkpoints AS c VALUES (p_scope, p_after, covered_at_us, p_state)
-                ON CONFLICT ON CONSTRAINT checkpoints_pkey DO UPDATE
-                SET version = excluded.version, at_us = excluded.at_us, state = excluded.state;
-            RETURN 'added';
-        END $$""",
     ),
     (
         # `checksum.checksum` of the same fields.
@@ -183,8 +103,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         "ALTER TABLE {s}.checkpoints ADD COLUMN checksum text NOT NULL DEFAULT ''",
         "UPDATE {s}.batches SET checksum = {s}.checksum_of(scope, version, id, at_us, events)",
         "UPDATE {s}.checkpoints SET checksum = {s}.checksum_of(scope, version, '', at_us, state)",
-        # As before; the checkpoint's text follows behind a separator, since JSON within JSON takes long to read.
-        """DROP FUNCTION {s}.since(bigint, bigint, bigint)""",
+        "DROP FUNCTION IF EXISTS {s}.since(bigint, bigint, bigint)",
+        # The log from p_from on, p_most at most; with the checkpoint where some are gone. Its text stands behind a
+        # separator, since JSON within JSON takes long to read.
         """CREATE FUNCTION {s}.since(p_scope bigint, p_from bigint, p_after bigint, p_most bigint) RETURNS text
         LANGUAGE plpgsql STABLE AS $$
         DECLARE

@@ -18,9 +18,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.bell import Bell
@@ -28,7 +27,7 @@ from moe_segments.journal.clock import BootClock
 from moe_segments.journal.files import holder
 from moe_segments.journal.schema import MIGRATIONS
 from moe_segments.journal.store import Options, SqliteStore, lock_path
-from moe_segments.journal.worker import Answering, Turn, WorkerThread
+from moe_segments.journal.worker import Turn, WorkerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -199,18 +198,19 @@ class SqliteJournal:
 
     async def _run(self, work: Callable[[Turn], T]) -> T:
         """Let the thread do *work* to its end, unless its turn does not come in time."""
-        worker, loop = self._usable(), asyncio.get_running_loop()
-        turn = Turn(self._options.lock_timeout_s)
-        answer: asyncio.Future[T] = loop.create_future()
-        # It tells its answer by itself.
-        loop.run_in_executor(  # type: ignore[unused-awaitable]  # said above
-            Answering(worker, loop, partial(self._heard, answer)), work, turn
-        )
-        timer = loop.call_later(self._options.lock_timeout_s, self._give_up, answer, turn)
-        try:
-            return await answer  # a cancelled task leaves the work alone
-        finally:
-            timer.cancel()
+        worker, turn = self._usable(), Turn(self._options.lock_timeout_s)
+        running = asyncio.get_running_loop().run_in_executor(worker, work, turn)
+        running.add_done_callback(self._ended)
+        done, _ = await asyncio.wait((running,), timeout=self._options.lock_timeout_s)
+        if not done and turn.take():
+            raise self._given_up()
+        return await asyncio.shield(running)  # a cancelled task leaves the work alone
+
+    def _ended(self, running: asyncio.Future[T]) -> None:
+        """Wake whoever waits for a change, and take what failed for told: whoever asked may be gone."""
+        if not running.cancelled():
+            running.exception()
+        self._bell.ring()
 
     def _usable(self) -> WorkerThread:
         if self._worker is None:
@@ -221,18 +221,6 @@ class SqliteJournal:
                 f"{os.getpid()}, forked from it; open a journal (a client) of its own in each process"
             )
         return self._worker
-
-    def _heard(self, answer: asyncio.Future[T], result: T | None, failure: BaseException | None) -> None:
-        if not answer.done():  # whoever awaited it may be gone
-            if failure is None:
-                answer.set_result(cast("T", result))
-            else:
-                answer.set_exception(failure)
-        self._bell.ring()
-
-    def _give_up(self, answer: asyncio.Future[T], turn: Turn) -> None:
-        if not answer.done() and turn.take():
-            answer.set_exception(self._given_up())
 
     def _given_up(self) -> JournalError:
         path = self._store.path

@@ -6,21 +6,18 @@ import threading
 import time
 import weakref
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
-__all__ = ["Answering", "Turn", "WorkerThread"]
+__all__ = ["Turn", "WorkerThread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Tell: TypeAlias = "Callable[[Any, BaseException | None], None]"
 _Call: TypeAlias = "Callable[[], None]"
 
 
@@ -47,19 +44,11 @@ class WorkerThread(Executor):
         Raises:
             RuntimeError: It was shut down.
         """
-        future: Future[T] = Future()
-        self.post(partial(_run, future, partial(fn, *args, **kwargs)))
-        return future
-
-    def post(self, call: Callable[[], None]) -> None:
-        """Run *call*, which must not raise, after everything that came before.
-
-        Raises:
-            RuntimeError: It was shut down.
-        """
         if not self._end.alive:
             raise RuntimeError("the worker thread was shut down")
-        self._calls.put(call)
+        future: Future[T] = Future()
+        self._calls.put(partial(_run, future, partial(fn, *args, **kwargs)))
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - inherited
         """End the thread after what is queued. Waits for nothing and calls nothing off, whatever is asked."""
@@ -81,48 +70,6 @@ def _run(future: Future[T], function: Callable[[], T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
-
-
-class Answering(Executor):
-    """A worker that tells what came of a call in a single wake-up of the loop: for `loop.run_in_executor`, once.
-
-    A loop hands on an asyncio future that an executor gives it, where it chains one of its own to a concurrent one. So
-    it still sees that a job is under way, and a loop of tests lets no time pass meanwhile. The future tells only that
-    the call has ended.
-
-    Args:
-        worker: Where the call runs.
-        loop: Where *tell* is called, with the result or the failure; nowhere, if it was closed.
-        tell: Must not raise.
-    """
-
-    def __init__(self, worker: WorkerThread, loop: asyncio.AbstractEventLoop, tell: Tell) -> None:
-        self._worker, self._loop, self._tell = worker, loop, tell
-
-    def submit(  # type: ignore[override]  # an asyncio future, see above
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[None]:
-        """Run *fn* in the worker.
-
-        Raises:
-            RuntimeError: It was shut down.
-        """
-        running: asyncio.Future[None] = self._loop.create_future()
-        self._worker.post(partial(self._call, running, partial(fn, *args, **kwargs)))
-        return running
-
-    def _call(self, running: asyncio.Future[None], function: Callable[[], object]) -> None:
-        try:
-            result, failure = function(), None
-        except BaseException as error:  # noqa: BLE001 - whoever awaits it gets it, whatever it is
-            result, failure = None, error
-        with suppress(RuntimeError):  # the loop was closed: nobody awaits it any more
-            self._loop.call_soon_threadsafe(self._ended, running, result, failure)
-
-    def _ended(self, running: asyncio.Future[None], result: object, failure: BaseException | None) -> None:
-        self._tell(result, failure)
-        if not running.done():
-            running.set_result(None)
 
 
 class Turn:

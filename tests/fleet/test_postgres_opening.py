@@ -200,6 +200,18 @@ async def test_a_journal_without_checksums_is_read_and_goes_on_with_them(place: 
     place.sql("INSERT INTO {s}.moe_segments_layout VALUES (1)")
     for statement in MIGRATIONS[0]:
         place.sql(named(statement, place.schema).decode())
+    for arguments in (
+        "since(p_scope bigint, p_from bigint, p_after bigint)",
+        (
+            "append(p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text, p_after bigint, "
+            "p_expected bigint, p_now_us bigint, p_slack_us bigint, p_id text, p_events text, p_clock_us bigint)"
+        ),
+        (
+            "checkpoint(p_scope bigint, p_lock bigint, p_wait_ms bigint, p_seen bigint, p_seen_id text, "
+            "p_after bigint, p_state text, p_keep_since_us bigint)"
+        ),
+    ):
+        place.sql(f"CREATE FUNCTION {{s}}.{arguments} RETURNS text LANGUAGE sql AS $$ SELECT 'old' $$")
     place.sql("INSERT INTO {s}.scopes (scope, journal_id) VALUES ('W1', 'abcdef')")
     for version in (1, 2, 3):
         row = f"(1, {version}, 'b{version}', {version}000000, '{encode([FACT])}')"

@@ -234,9 +234,10 @@ async def test_a_wrong_key_spends_one_request_and_no_more(sandbox: Sandbox, url:
 async def test_a_key_that_works_again_is_taken_back_by_a_read(sandbox: Sandbox, url: str) -> None:
     """The account was repaired, the key is the same: one list call shows it."""
     async with client_on(sandbox) as client:
-        fingerprint = client._submitter.key_fingerprint()
+        from moe_segments.calls import key_fingerprint
         from moe_segments.core.events import KeyRejected
 
+        fingerprint = key_fingerprint(client._credentials, client._follower.journal.journal_id)
         await follower_of(client).record(KeyRejected(fingerprint, 403))
         with pytest.raises(Exception, match="not sent"):
             await client.submit(create(url))
@@ -568,7 +569,7 @@ async def test_closing_lets_the_answer_arrive(sandbox: Sandbox, url: str, tmp_pa
     sandbox.fail_next(FaultKind.SLOW)
     async with client_on(sandbox, journal=journal) as client:
         task = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
-        while "mine" not in client._submitter.sending:
+        while "mine" not in client._dispatcher.sending:
             await asyncio.sleep(0.01)
     assert (await task).accepted is not None
     async with client_on(sandbox, journal=journal) as client:
@@ -625,7 +626,7 @@ async def test_leaving_the_iterator_calls_off_what_was_not_sent(sandbox: Sandbox
         async for _ in many:
             break
         await many.aclose()  # type: ignore[attr-defined]  # an async generator
-        while client._submitter.sending:
+        while client._dispatcher.sending:
             await asyncio.sleep(0.01)
         sent = len(sandbox.workspace.requests)
         await asyncio.sleep(1.2)

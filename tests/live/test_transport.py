@@ -17,7 +17,6 @@ import attrs
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from moe_segments.connector import KeptConnector
 from moe_segments.core import wire
 from moe_segments.errors import InputError
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
@@ -524,8 +523,8 @@ class OneByOne:
         self._thread.join(10)
 
 
-async def test_requests_of_a_burst_share_a_connection() -> None:
-    """A handshake costs more than a request."""
+async def test_each_request_has_a_connection_of_its_own() -> None:
+    """One that is used again may have been closed meanwhile, and what was sent on it would be a maybe."""
 
     async def answer_on(peer: Peer) -> None:
         while True:
@@ -535,10 +534,10 @@ async def test_requests_of_a_burst_share_a_connection() -> None:
     async with serving(answer_on) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
         for _ in range(3):
             assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
-        assert (server.connections, len(server.arrivals)) == (1, 3)
+        assert (server.connections, len(server.arrivals)) == (3, 3)
 
 
-async def test_nothing_is_sent_on_a_kept_connection_that_was_closed() -> None:
+async def test_nothing_is_sent_on_a_connection_that_was_closed() -> None:
     """The end of it has arrived and the loop does not know yet: a create on it would be a maybe."""
     peer = OneByOne(1)
     async with Transport(CREDENTIALS, settings(peer.url)) as transport:
@@ -551,25 +550,7 @@ async def test_nothing_is_sent_on_a_kept_connection_that_was_closed() -> None:
     assert peer.served == 1
 
 
-async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
-    """By a fresh one, without anybody hearing of it."""
-
-    async def answer_and_end(peer: Peer) -> None:
-        await peer.request()
-        await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-    async with serving(answer_and_end) as server, Transport(CREDENTIALS, settings(server.url)) as transport:
-        for _ in range(3):
-            assert isinstance(await transport.send(REQUESTS["POST"]), Replied)
-            while len(server.ended) < server.connections:
-                await asyncio.sleep(0)
-        connector = transport.session.connector
-        assert isinstance(connector, KeptConnector)
-        assert len(connector._served) == 1, "what is closed is not remembered beyond the next one"
-    assert (server.connections, len(server.arrivals)) == (3, 3)
-
-
-async def test_what_a_kept_connection_said_unasked_is_no_answer() -> None:
+async def test_what_a_connection_said_unasked_is_no_answer() -> None:
     """A server that is done with it may say 408 first: read while nobody asked, it is not what became of the next."""
 
     async def answer_and_say_more(peer: Peer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,8 +24,10 @@ from moe_segments import (
     Operation,
     OutcomeUnknown,
     PreflightError,
+    QuotaExceeded,
     QuotaLimits,
     SegmentsClient,
+    TooManyRequests,
 )
 from moe_segments.client import follower_of
 from moe_segments.core.admission import Ask
@@ -117,6 +120,50 @@ async def test_a_429_on_a_call_without_quota_is_not_hammered(op: str) -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
     assert service.hits == 1
+
+
+@pytest.mark.parametrize("ahead_s", [-3_600, 3_600])
+async def test_a_journal_of_another_time_shows_people_their_own(ahead_s: int) -> None:
+    """Its clock runs an hour before or behind: moments are converted, both ways, and waits are not longer."""
+    service = Service(429, {"Retry-After": "1"}, {"title": "Too Many Requests"})
+    journal = MemoryJournal(clock=lambda: time.time_ns() // 1_000 + ahead_s * 1_000_000)
+    near = timedelta(seconds=5)
+    async with service.server() as server, client_at(server, journal=journal, limits=QuotaLimits()) as client:
+        with pytest.raises(TooManyRequests) as told:
+            await client.archive_segment(name="s")
+        assert told.value.ready_at is not None
+        assert abs(told.value.ready_at - datetime.now(UTC) - timedelta(minutes=1)) < near
+        for spent in (timedelta(minutes=50), timedelta()):
+            await client.governor.record_external(operations=5, at=datetime.now(UTC) - spent)
+        with pytest.raises(InputError, match="future"):
+            await client.governor.record_external(operations=1, at=datetime.now(UTC) + timedelta(minutes=10))
+        with pytest.raises(QuotaExceeded) as refused:
+            await client.submit(create("a"))
+        assert refused.value.ready_at is not None
+        assert abs(refused.value.ready_at - datetime.now(UTC) - timedelta(seconds=refused.value.wait_s)) < near
+        assert abs(refused.value.wait_s - 600 - 62.8) < near.total_seconds()
+        (planned,) = await client.governor.plan([create("a")])
+        assert planned.start is not None
+        assert abs(planned.start - refused.value.ready_at) < near
+        used = (await client.governor.usage())["operations_per_hour"]
+        assert used.next_release is not None
+        assert abs(used.next_release - refused.value.ready_at) < near
+
+
+@pytest.mark.parametrize("ahead_s", [-3_600, 3_600])
+async def test_a_minute_named_by_the_service_is_a_minute_on_any_journal_s_clock(ahead_s: int) -> None:
+    """`submit_many` waits for what a 429 named, not until the journal's moment on the wall clock."""
+    service = Service(429, {"Retry-After": "1"}, {"title": "Too Many Requests"})
+    journal = MemoryJournal(clock=lambda: time.time_ns() // 1_000 + ahead_s * 1_000_000)
+    async with service.server() as server, client_at(server, journal=journal) as client:
+        many = client.submit_many([ArchiveSegment(name="s")])
+        waiting = asyncio.ensure_future(anext(many))
+        while not service.hits:
+            await asyncio.sleep(0.01)
+        begun_s, service.status = time.monotonic(), 200
+        outcome = await asyncio.wait_for(waiting, 60)
+        assert outcome.error is None
+        assert time.monotonic() - begun_s > 0.8
 
 
 async def test_what_cannot_be_built_reserves_nothing() -> None:

@@ -71,6 +71,7 @@ import pytest
 from moe_segments.core.admission import Ask
 from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered, CallbackReceived, Event, OwnerGone, Unknown
+from moe_segments.dispatcher import Dispatcher
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
 from moe_segments.governor import Governor, Grant
 from moe_segments.intake import Intake
@@ -79,8 +80,9 @@ from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, Credentials, JobState
 from moe_segments.pace import Pace
+from moe_segments.recorder import OutcomeRecorder
 from moe_segments.settings import Settings
-from moe_segments.submission import Submission, Submitter
+from moe_segments.submission import SubmissionFactory
 from moe_segments.testing import EPOCH_US, journal_clock
 from moe_segments.transport import Maybe
 
@@ -380,28 +382,30 @@ class Wire:
         return Maybe("the connection was closed before an answer")
 
 
-def submitter_on(process: Process, wire: Wire, max_attempts: int = 5, pace: Pace | None = None) -> Submitter:
+async def dispatch(
+    process: Process, wire: Wire, job: str, patience_s: float, *, max_attempts: int = 5, pace: Pace | None = None
+) -> None:
+    """Add users to a segment through all the steps of a client."""
     credentials = Credentials(workspace_id="W1", api_key="a-key-of-some-length", data_center="01")
     settings = Settings(
         base_url="https://api-01.moengage.com", journal="memory:", limits=LIMITS, max_attempts=max_attempts
     )
-    return Submitter(
-        credentials,
-        settings,
-        follower=process.follower,
-        governor=process.governor,
-        intake=Intake(settings, None, "off"),
-        transport=wire,  # type: ignore[arg-type]  # as much of one as is used here
-        pace=pace or Pace(1_000, FENCE_S),
-        receiver=None,
+    follower, governor = process.follower, process.governor
+    submissions = SubmissionFactory(
+        credentials, settings, follower=follower, intake=Intake(settings, None, "off"), receiver=None
     )
-
-
-def addition(job: str, patience_s: float) -> Submission:
+    dispatcher = Dispatcher(
+        settings,
+        follower=follower,
+        governor=governor,
+        pace=pace or Pace(1_000, FENCE_S),
+        transport=wire,  # type: ignore[arg-type]  # as much of one as is used here
+        recorder=OutcomeRecorder(credentials, settings, follower=follower, governor=governor),
+    )
     operation = AddUsers(
         name="diwali", attribute_name="ID", attribute_type="string", file_url="https://files.example/f", rows=3
     )
-    return Submission(operation, job, now_s() + patience_s)
+    await dispatcher.dispatch(submissions.make(operation, job, now_s() + patience_s))
 
 
 @virtual_time
@@ -418,7 +422,7 @@ async def test_a_request_that_is_held_up_past_its_fence_does_not_leave() -> None
         ahead = asyncio.ensure_future(one_ahead())
         await asyncio.sleep(0)
         with pytest.raises(NotSent):
-            await submitter_on(process, wire, max_attempts=1, pace=pace).carry_out(addition("job", 0))
+            await dispatch(process, wire, "job", 0, max_attempts=1, pace=pace)
         ahead.cancel()
         assert wire.arrived == 0
         assert await process.used() == 0
@@ -430,7 +434,7 @@ async def test_a_send_that_is_cut_off_after_its_connection_counts(is_obtained: b
     """With a connection the service may have it: unknown. Without one provably nothing left: all is given back."""
     async with a_process() as process:
         wire = Wire(hangs=True, is_obtained=is_obtained)
-        task = asyncio.ensure_future(submitter_on(process, wire).carry_out(addition("job", 0)))
+        task = asyncio.ensure_future(dispatch(process, wire, "job", 0))
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -446,6 +450,6 @@ async def test_a_doubtful_change_is_not_repeated_however_patient_its_caller_is()
     async with a_process() as process:
         wire = Wire()
         with pytest.raises(OutcomeUnknown):
-            await submitter_on(process, wire).carry_out(addition("job", math.inf))
+            await dispatch(process, wire, "job", math.inf)
         assert wire.arrived == 1
         assert await process.used() == 1

@@ -26,6 +26,7 @@ from moe_segments import (
     ArchiveSegment,
     CallbackReceiver,
     CallbackTimeout,
+    CallbackUnreadable,
     CreateFileSegment,
     FileFailed,
     FileProcessed,
@@ -459,6 +460,9 @@ class World:
         assert len({found.request_id for found in accepted}) <= record.attempt
         if state in JobState.TERMINAL:
             self._check_terminal(job, accepted)
+        elif record.is_unreadable:
+            assert isinstance(error, CallbackUnreadable | OutcomeUnknown | JournalError), f"{job}: {error!r}"
+            assert accepted
         elif state == JobState.ACCEPTED and record.awaits_callback:
             # Doubt that was told while it was one: the segment was found later, when the client was opened again.
             was_found_later = record.adopted and isinstance(error, OutcomeUnknown)

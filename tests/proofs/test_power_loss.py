@@ -25,7 +25,7 @@ from moe_segments.journal.sqlite import SqliteJournal
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from moe_segments.core.events import Batch
 
@@ -267,6 +267,9 @@ class _Connection:
             return self._connection.execute(statement, tuple(values) or None)
         except apsw.Error as error:
             raise sqlite3.OperationalError(str(error)) from error
+
+    def create_function(self, name: str, arguments: int, function: Callable[..., Any]) -> None:
+        self._connection.create_scalar_function(name, function, arguments)
 
     @property
     def in_transaction(self) -> bool:

@@ -34,7 +34,7 @@ from moe_segments.governor import Governor, Grant
 from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.limits import QuotaLimits
-from moe_segments.models import CreateFileSegment
+from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment
 from moe_segments.testing import EPOCH_US, journal_clock
 
 if TYPE_CHECKING:
@@ -445,6 +445,80 @@ async def test_headroom_is_left_for_others() -> None:
         with pytest.raises(QuotaExceeded) as caught:
             await desk.reserve()
     assert caught.value.capacity == 7
+
+
+@pytest.mark.parametrize("call", ["list", "create_filter", "get"])
+async def test_headroom_is_left_for_others_in_calls_too(call: str) -> None:
+    """The calls of the v3 API as well, each in its own window."""
+    limits = QuotaLimits(guard_s=0, headroom={f"{call}_per_minute": 47}, filter_calls_shared=False)
+    left = {"list": 3, "create_filter": 3, "get": 53}[call]
+    async with a_desk(limits) as desk:
+        for _ in range(left):
+            await desk.reserve(Cost(call=call), op="list")
+        with pytest.raises(QuotaExceeded) as caught:
+            await desk.reserve(Cost(call=call), op="list")
+    assert (caught.value.limit, caught.value.used, caught.value.capacity) == (f"{call}_per_minute", left, left)
+
+
+async def test_a_light_one_behind_a_heavy_one_is_told_its_own_limit_and_start() -> None:
+    """It passes in an hour, and a wait of two hours is enough; the heavy one waits for the next day."""
+    async with a_desk() as desk:
+        for _ in range(10):
+            await desk.send(Cost(1, 150_000), token=True)
+        heavy = asyncio.ensure_future(desk.send(Cost(1, 1_000_000), max_wait_s=math.inf, token=True))
+        await asyncio.sleep(1)
+        with pytest.raises(QuotaExceeded) as caught:
+            await desk.reserve(Cost(1, 1))
+        error = caught.value
+        assert (error.limit, error.used, error.requested, error.capacity) == ("operations_per_hour", 10, 1, 10)
+        assert (error.ready_at, error.wait_s) == (at(HOUR), HOUR - 1)
+        await desk.send(Cost(1, 1), max_wait_s=7_200)
+        assert now_s() == pytest.approx(HOUR, abs=1e-6)
+        heavy.cancel()
+        await asyncio.gather(heavy, return_exceptions=True)
+
+
+def _created(number: int, expiry_time: int = 1) -> CreateFileSegment:
+    return CreateFileSegment(
+        name=f"n{number}",
+        attribute_name="ID",
+        attribute_type="string",
+        file_url="https://h/f",
+        expiry_time=expiry_time,
+        rows=0,
+    )
+
+
+async def test_planned_segments_expire_like_any_other() -> None:
+    """Ten fit beside fifty others; the eleventh starts when the first of the ten has expired, and so on for ever."""
+    limits = QuotaLimits(guard_s=0, active_segments=60, external_active_margin=0)
+    async with a_desk(limits) as desk:
+        await desk.governor.observe_active_segments(50)
+        planned = await desk.governor.plan([_created(number) for number in range(2_000)])
+        assert [start.wait_s for start in planned] == [number // 10 * 2 * 86_400 for number in range(2_000)]
+        assert {start.limit for start in planned[10:]} == {"active_segments"}
+
+
+async def test_a_planned_archive_frees_its_segment() -> None:
+    """An archive waits for no quota, so what it frees is free for whoever stands before it, too."""
+    limits = QuotaLimits(guard_s=0, active_segments=1, external_active_margin=0)
+    async with a_desk(limits) as desk:
+        await desk.send(Cost(1, 0, 1), name="n0", op="create")
+        create, archive = await desk.governor.plan([_created(1), ArchiveSegment(name="n0")])
+        assert (create.wait_s, archive.wait_s) == (0, 0)
+
+
+async def test_operations_on_one_segment_are_planned_one_after_another() -> None:
+    """The second waits for the first, and for nothing longer when that is answered at once."""
+    async with a_desk() as desk:
+        for _ in range(10):
+            await desk.send()
+        created, added, other = await desk.governor.plan([_created(1), _adding("n1"), _adding("n2")])
+        assert [start.wait_s for start in (created, added, other)] == [HOUR] * 3
+
+
+def _adding(name: str) -> AddUsers:
+    return AddUsers(name=name, attribute_name="ID", attribute_type="string", file_url="https://h/f", rows=0)
 
 
 async def test_what_others_spent_is_counted_once_it_is_recorded() -> None:

@@ -122,15 +122,31 @@ def test_what_a_callback_found_raises_the_users_and_lowers_them_by_setting(
     assert used(one, 5)[2] == counted
 
 
+@pytest.mark.parametrize(("op", "counts", "counted"), [("add", False, 30), ("remove", True, 30), ("remove", False, 0)])
+def test_users_found_where_none_were_declared_count_if_such_a_file_counts(
+    op: str, counted: int, *, counts: bool
+) -> None:
+    one = ledger(remove_counts_users=counts)
+    fold(one, 0, Reserved("j", 1, {"op": op, "name": "s"}, 1, 0, 0, ("s",), 3 * S, 7 * S, token_sha256=TOKEN))
+    fold(one, 5, CallbackReceived("j", 1, "d", "processed", {}, values_found=30))
+    assert used(one, 5) == (1, 1, counted, 0)
+
+
 def test_a_callback_before_the_answer_ends_the_operation_too() -> None:
-    """Also one that could not be read, after which the rest is waited for."""
+    one = ledger()
+    fold(one, 0, created())
+    fold(one, 5, CallbackReceived("j", 1, "d", "failed", {}))
+    assert used(one, 5 + HOUR)[0] == 0
+
+
+def test_a_callback_that_cannot_be_read_ends_nothing() -> None:
     one = ledger()
     fold(one, 0, created())
     fold(one, 5, CallbackReceived("j", 1, "d", "unparsed", {}))
-    assert used(one, 5 + HOUR)[0] == 0
+    assert used(one, 5 + HOUR)[0] == 1
     assert "j" in one.rows
     fold(one, 5 + HOUR, CallbackReceived("j", 1, "e", "failed", {}))
-    assert used(one, 5 + HOUR) == (0, 1, 0, 1)
+    assert used(one, 5 + HOUR) == (1, 1, 0, 1)
     assert one.rows == {}
 
 
@@ -250,6 +266,7 @@ def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:
     for at in (1, 2):
         fold(one, at, Throttled("operations_per_hour", 50 * S, probe=True))
     assert (window.strikes, window.probing, window.throttled_until_us) == (1, True, 50 * S)
+    assert [other for other in one.all_windows() if other.throttled_until_us or other.probing] == [window]
     fold(one, 3, Throttled("operations_per_hour", 40 * S, probe=True))
     assert window.throttled_until_us == 50 * S
     fold(one, 4, Answered("before", 1, 202, accepted={}))
@@ -305,23 +322,20 @@ def test_reads_count_in_their_pools_and_end_with_their_answer_or_doubt() -> None
     assert "doubted" not in one.rows
 
 
-def test_a_log_that_goes_on_where_the_clock_is_ahead_has_everything_end_later() -> None:
-    one, ahead = ledger(), 500
-    fold(one, 0, created("held"), created("settled"), ExternalUsage(1, 5, -10 * S))
-    fold(one, 1, Reserved("l", 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
-    fold(one, 2, Answered("settled", 1, 202, accepted={}), Throttled("users_per_day", 20 * S))
-    one.advance(3 * S)
-    one.postpone(ahead * S)
-    assert used(one, ahead + 3) == (3, 3, 25, 2)
-    assert state(one, ahead + 3, "operations_per_hour").external == 1
-    assert state(one, ahead + 3, "users_per_day").closed_until_us == (ahead + 20) * S
-    assert one.rows["held"].reserved_us == ahead * S
-    assert used(one, ahead - 10 + HOUR)[0] == 2
-    assert used(one, ahead + 2 + HOUR)[0] == 1
-    assert used(one, ahead + LEASE + HOUR)[0] == 0
-    assert state(one, ahead + LEASE + HOUR, "list_per_minute").used == 0
-    assert used(one, ahead + 2 + LIFE)[3] == 1
-    assert used(one, ahead + LEASE + LIFE)[3] == 0
+@pytest.mark.parametrize(("doubted_at", "adopted_at", "counted_from"), [(10, 15, 15), (10, 40, 30), (None, 6, 6)])
+def test_a_filter_segment_that_is_found_was_counted_by_then(
+    doubted_at: float | None, adopted_at: float, counted_from: float
+) -> None:
+    """After a doubt as well as without one; never later than the doubt had it."""
+    one = ledger()
+    create = {"op": "create_filter", "name": "f"}
+    fold(one, 0, Reserved("f", 1, create, 0, 0, 1, ("f",), 3 * S, 7 * S, call="create_filter"))
+    if doubted_at is not None:
+        fold(one, doubted_at, Unknown("f", 1, "lost"))
+    fold(one, adopted_at, Adopted("f", 1, "7"))
+    assert state(one, counted_from + HOUR - 0.1, "list_per_hour").used == 1
+    assert state(one, counted_from + HOUR, "list_per_hour").used == 0
+    assert used(one, 10**7)[3] == 1
 
 
 def test_rows_that_no_callback_can_change_are_forgotten_after_a_month() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from moe_segments.core.decisions import Cost, Granted, Never, Wait
 from moe_segments.core.events import Answered, Batch, NeverSent, Reserved, Unknown
 from moe_segments.core.ledger import Ledger
+from moe_segments.core.plan import Demand, Schedule
 from moe_segments.core.state import WorkspaceState
 from moe_segments.limits import QuotaLimits
 
@@ -165,11 +166,10 @@ def test_the_time_promised_is_the_first_at_which_it_fits(history: list[tuple[int
             ledger.fold(event, now)
             ledger.fold(Answered(event.job, 1, 409, error={}), now)
     cost = Cost(1, rows)
-    while isinstance(decision := ledger.decide(cost, now), Wait):
-        assert decision.until_us is not None
-        assert isinstance(ledger.projected(now).decide(cost, decision.until_us - 1), Wait)
-        now = decision.until_us
-    assert isinstance(decision, Granted)
+    start_us = Schedule(ledger, now).find(Demand(cost)).at_us
+    assert start_us is not None
+    assert start_us == now or isinstance(ledger.decide(cost, start_us - 1), Wait)
+    assert isinstance(ledger.decide(cost, start_us), Granted)
 
 
 def _used(state: WorkspaceState, now_us: int) -> list[int]:

@@ -36,9 +36,6 @@ class Listed:
             self.held.remove(hold)
             self.entries.append((hold.bound_us, hold.weight))
 
-    def postpone(self, by_us: int) -> None:
-        self.entries = [(u_us + by_us, weight) for u_us, weight in self.entries]
-
     def counted(self, span_us: int) -> list[tuple[int, int]]:
         """What counts, each with the earliest end it may still get."""
         settled = [(u_us, weight) for u_us, weight in self.entries if u_us + span_us > self.now_us]
@@ -101,15 +98,6 @@ class Both:
         self.tape.advance(now_us)
         self.listed.advance(now_us)
 
-    def postpone(self) -> None:
-        """As a log that goes on where the clock is ahead: its time is later by as much."""
-        by_us = self.chance.randrange(1, 9)
-        for hold in self.holds:
-            hold.postpone(by_us)
-        self.tape.postpone(by_us)
-        self.listed.postpone(by_us)
-        self.advance(by_us)
-
     def agree(self) -> None:
         now_us = self.listed.now_us
         self.advance(0)  # an end that came late may be over already
@@ -130,7 +118,7 @@ def test_windows_agree_with_a_list_added_up_anew(seed: int) -> None:
     both = Both(chance)
     for _ in range(STEPS):
         old = chance.choice(both.holds) if both.holds else None
-        match chance.randrange(10):
+        match chance.randrange(9):
             case 0 | 1:
                 both.hold()
             case 2 if old:
@@ -142,8 +130,6 @@ def test_windows_agree_with_a_list_added_up_anew(seed: int) -> None:
             case 5:
                 both.add()
             case 6:
-                both.postpone()
-            case 7:
                 both.advance(-chance.randrange(4))
             case _:
                 both.advance(chance.randrange(12))
@@ -159,8 +145,6 @@ def test_an_end_is_expected_at_any_moment_until_silence_makes_it_the_bound(
     hold = Hold(1, 50, silence_us)
     assert hold.expected_us(now_us) == expected_us
     assert hold.doubt_us == 50 - silence_us
-    hold.postpone(7)
-    assert (hold.bound_us, hold.u_us) == (57, None)
 
 
 def test_asking_for_more_than_is_counted_is_a_mistake() -> None:
@@ -197,12 +181,3 @@ def test_each_429_in_a_row_doubles_the_least_pause_up_to_a_whole_window(strikes:
     window = Window(Tape(), limit="l", unit=0, capacity=10, span_us=6_400)
     window.strikes = strikes
     assert window.least_pause_us() == pause_us
-
-
-def test_what_the_service_closed_is_postponed_where_it_is_closed() -> None:
-    tape = tape_with_windows()
-    tape.windows[0].throttled_until_us, tape.windows[1].quarantined_until_us = 30, 40
-    tape.postpone(5)
-    closed = [(window.throttled_until_us, window.quarantined_until_us) for window in tape.windows]
-    assert closed == [(35, 0), (0, 45)]
-    assert tape.next_bound_us is None

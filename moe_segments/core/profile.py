@@ -1,0 +1,163 @@
+"""How much of one limit is taken from now on, as a step function of time. Pure: no clock, no I/O.
+
+The steps are kept in blocks with the sum, the peak and the low of each, so that a search skips what cannot decide it.
+Times are integer microseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from copy import copy
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Profile"]
+
+_BLOCK: Final = 48  # steps of one block; a block twice as long is cut in two
+
+
+class Profile:
+    """The usage of one limit over time.
+
+    Args:
+        capacity: What the limit allows.
+        now_us: Where the profile begins.
+        used: What is counted from then on.
+        ends: When how much of that stops counting.
+    """
+
+    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "capacity", "now_us")
+
+    def __init__(self, capacity: int, now_us: int, used: int, ends: Iterable[tuple[int, int]] = ()) -> None:
+        self.capacity, self.now_us = capacity, now_us
+        steps = {now_us: used}
+        for at_us, weight in ends:
+            end_us = max(at_us, now_us)
+            steps[end_us] = steps.get(end_us, 0) - weight
+        times = sorted(steps)
+        self._times = [times[at : at + _BLOCK] for at in range(0, len(times), _BLOCK)]
+        self._deltas = [[steps[at_us] for at_us in block] for block in self._times]
+        self._firsts = [block[0] for block in self._times]
+        levels = [list(accumulate(block)) for block in self._deltas]
+        self._sums = [block[-1] for block in levels]
+        self._peaks, self._lows = [max(block) for block in levels], [min(block) for block in levels]
+        self._floors: dict[tuple[int, int | None], int | None] = {}
+
+    def copied(self) -> Profile:
+        """Return a copy that goes its own way."""
+        other = copy(self)
+        other._times = [block[:] for block in self._times]  # noqa: SLF001 - its own
+        other._deltas = [block[:] for block in self._deltas]  # noqa: SLF001
+        other._firsts, other._floors = self._firsts[:], self._floors.copy()  # noqa: SLF001
+        other._sums, other._peaks, other._lows = self._sums[:], self._peaks[:], self._lows[:]  # noqa: SLF001
+        return other
+
+    # Changing
+
+    def add(self, from_us: int, until_us: int | None, weight: int) -> None:
+        """Count *weight* from one moment until another; None: for ever. A negative weight frees it."""
+        if weight < 0:
+            self._floors.clear()  # it may fit earlier than was found
+        self._step(from_us, weight)
+        if until_us is not None:
+            self._step(until_us, -weight)
+
+    def _step(self, at_us: int, delta: int) -> None:
+        block = max(0, bisect_right(self._firsts, at_us) - 1)
+        times, deltas = self._times[block], self._deltas[block]
+        at = bisect_left(times, at_us)
+        if at < len(times) and times[at] == at_us:
+            deltas[at] += delta
+        else:
+            times.insert(at, at_us)
+            deltas.insert(at, delta)
+            if len(times) >= 2 * _BLOCK:
+                self._cut(block)
+                return
+        self._measure(block)
+
+    def _measure(self, block: int) -> None:
+        levels = list(accumulate(self._deltas[block]))
+        self._firsts[block] = self._times[block][0]
+        self._sums[block], self._peaks[block], self._lows[block] = levels[-1], max(levels), min(levels)
+
+    def _cut(self, block: int) -> None:
+        times, deltas = self._times[block], self._deltas[block]
+        self._times[block : block + 1] = times[:_BLOCK], times[_BLOCK:]
+        self._deltas[block : block + 1] = deltas[:_BLOCK], deltas[_BLOCK:]
+        for kept in (self._firsts, self._sums, self._peaks, self._lows):
+            kept.insert(block, 0)
+        self._measure(block)
+        self._measure(block + 1)
+
+    # Asking
+
+    def level_before(self, at_us: int) -> int:
+        """Return what is counted just before a moment."""
+        block = max(0, bisect_left(self._firsts, at_us) - 1)
+        return sum(self._sums[:block]) + sum(self._deltas[block][: bisect_left(self._times[block], at_us)])
+
+    def peak(self, from_us: int, until_us: int) -> int:
+        """Return the most that is counted at any moment from one on and before another."""
+        level = top = self.level_before(from_us + 1)
+        for block in range(max(0, bisect_right(self._firsts, from_us) - 1), len(self._firsts)):
+            if self._firsts[block] >= until_us:
+                break
+            times, deltas = self._times[block], self._deltas[block]
+            first, last = bisect_right(times, from_us), bisect_left(times, until_us)
+            if first == 0 and last == len(times):
+                top, level = max(top, level + self._peaks[block]), level + self._sums[block]
+                continue
+            for delta in deltas[first:last]:
+                level += delta
+                top = max(top, level)
+        return top
+
+    def first_fit(self, from_us: int, length_us: int | None, weight: int) -> int | None:
+        """Return the first moment from *from_us* on at which *weight* fits for *length_us*; None when it never does.
+
+        Weights of one size class share what is known of the past: before its floor none of them fits.
+        """
+        if weight <= 0:
+            return from_us
+        least = 1 << (weight.bit_length() - 1)
+        key = (least, length_us)
+        floor_us = self._floors.get(key, self.now_us)
+        if floor_us is not None and from_us <= max(floor_us, self.now_us):
+            floor_us = self._floors[key] = self._search(max(floor_us, self.now_us), length_us, least)
+        if floor_us is None:
+            return None
+        from_us = max(from_us, floor_us)
+        return from_us if from_us == floor_us and weight == least else self._search(from_us, length_us, weight)
+
+    def _search(self, from_us: int, length_us: int | None, weight: int) -> int | None:  # noqa: C901 - one loop
+        room = self.capacity - weight
+        firsts, sums, peaks, lows = self._firsts, self._sums, self._peaks, self._lows
+        block = max(0, bisect_right(firsts, from_us) - 1)
+        skip = bisect_right(self._times[block], from_us)
+        level = sum(sums[:block]) + sum(self._deltas[block][:skip])
+        fit = from_us if level <= room else None
+        for at in range(block, len(firsts)):
+            if skip == 0:
+                if fit is not None:
+                    if length_us is not None and firsts[at] >= fit + length_us:
+                        return fit
+                    if level + peaks[at] <= room:
+                        level += sums[at]
+                        continue
+                elif level + lows[at] > room:
+                    level += sums[at]
+                    continue
+            for at_us, delta in zip(self._times[at][skip:], self._deltas[at][skip:], strict=True):
+                if fit is not None and length_us is not None and at_us >= fit + length_us:
+                    return fit
+                level += delta
+                if level > room:
+                    fit = None
+                elif fit is None:
+                    fit = at_us
+            skip = 0
+        return fit
