@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import attrs
 
 from moe_segments.errors import InputError
-from moe_segments.job_info import JobInfo, RunInfo, info_of
+from moe_segments.job_info import JobInfo, RunInfo, has_ended, info_of
 from moe_segments.limits import is_whole
 from moe_segments.models import JobState
 from moe_segments.quota import at
@@ -152,14 +152,14 @@ async def _runs(
 
 
 def _run_info(run: Run, jobs: Jobs, state_of: Callable[[JobRecord], str], shift_us: int) -> RunInfo:
-    records = [record for job in run.jobs if (record := jobs.records.get(job)) is not None]
+    known = [(record, state_of(record)) for job in run.jobs if (record := jobs.records.get(job)) is not None]
     return RunInfo(
         id=run.id,
         manifest=run.manifest,
         total=run.total,
         started=at(run.started_us + shift_us),
-        counts=Counter(state_of(record) for record in records),
-        ended=sum(record.settled for record in records),
+        counts=Counter(state for _, state in known),
+        ended=sum(has_ended(record, state) for record, state in known),
     )
 
 

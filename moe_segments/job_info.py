@@ -33,6 +33,7 @@ __all__ = [
     "acceptance_of",
     "evidence_of",
     "failure_of",
+    "has_ended",
     "info_of",
     "unknown_of",
 ]
@@ -152,7 +153,7 @@ def info_of(record: JobRecord, state: str, shift_us: int = 0) -> JobInfo:
         since=at(record.since_us + shift_us),
         attempts=record.attempt,
         awaits_callback=record.awaits_callback,
-        has_ended=record.settled,
+        has_ended=has_ended(record, state),
         duplicate_possible=record.duplicate_possible,
         run=record.run,
         line=record.line,
@@ -164,6 +165,11 @@ def info_of(record: JobRecord, state: str, shift_us: int = 0) -> JobInfo:
         figures=figures_of(record),
         error=failure_of(record, state),
     )
+
+
+def has_ended(record: JobRecord, state: str) -> bool:
+    """Return whether nothing more happens to a job by itself; while its answer is read, something does."""
+    return record.settled and state != JobState.SENDING
 
 
 def acceptance_of(record: JobRecord) -> Accepted | None:

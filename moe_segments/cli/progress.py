@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["watching"]
 
 _EVERY_S: Final = 0.25
+_LAST_LOOK_S: Final = 1.0
 _BAR_CELLS: Final = 16
 _SAME_MOMENT_S: Final = 0.5  # two looks at one release differ by less
 _WORDS: Final[Mapping[str, str]] = {
@@ -62,8 +64,10 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-            with contextlib.suppress(JournalError):
-                await _look_once(client, run, face, waits=False)
+            if isinstance(face, _Bar):  # it stays on the terminal
+                with contextlib.suppress(JournalError, TimeoutError):
+                    async with asyncio.timeout(_LAST_LOOK_S):
+                        await _look_once(client, run, face, waits=False)
 
 
 async def _look(client: SegmentsClient, run: str, face: _Face) -> None:
@@ -81,7 +85,8 @@ async def _look_once(client: SegmentsClient, run: str, face: _Face, *, waits: bo
 
 def _words(run: RunInfo) -> Iterator[str]:
     """How many jobs are in each state; accepted ones for which no callback comes are not being processed."""
-    counts = dict(run.counts)
+    counts = Counter(run.counts)
+    counts[JobState.RESERVED] += counts.pop(JobState.SENDING, 0)
     settled = run.ended - sum(counts.get(state, 0) for state in JobState.TERMINAL)
     if settled:
         yield f"{settled} accepted"

@@ -334,7 +334,13 @@ async def what_a_client_says(scene: Scene, client: SegmentsClient) -> None:
     many = [scene.operation(f"many-{number}") for number in range(3)]
     scene.shows(*[outcome async for outcome in client.submit_many(many, max_wait_s=5, result_timeout_s=5)])
     usage = await client.governor.usage()
-    scene.shows(usage, await client.governor.plan(many), client.governor, follower_of(client), scene.receiver)
+    scene.shows(
+        usage,
+        await client.governor.plan([scene.operation("planned")]),
+        client.governor,
+        follower_of(client),
+        scene.receiver,
+    )
     scene.shows(client._transport, *await client.list_segments())
     await what_a_receiver_says(scene, client)
 
