@@ -258,7 +258,8 @@ class Governor(QuotaCalls):
     # Passes
 
     def _kick_if_changed(self) -> None:
-        if self._queue and self._outlook.revision != self._follower.state.revision:
+        is_changed = self._outlook.revision != self._follower.state.revision
+        if self._queue and (is_changed or self._follower.is_replaced):
             self._kick()
 
     def _kick_if_waiting(self) -> None:
@@ -368,13 +369,14 @@ class Governor(QuotaCalls):
         now_s = asyncio.get_running_loop().time()
         is_away = isinstance(error, JournalUnavailable | JournalAmbiguous)
         is_lost = isinstance(error, JournalAmbiguous)
+        affected = tuple(self._queue.asks) if self._follower.is_replaced else tickets
         gone = [
             ticket
-            for ticket in tickets
+            for ticket in affected
             if not is_away or ticket.deadline_s <= now_s or (is_lost and ticket.ask.job in reserved)
         ]
         self._refuse(gone, error)
-        if not self._queue:
+        if not self._queue or not is_away:
             return
         waiting = len(self._queue.asks)
         self._follower.outage.warn(

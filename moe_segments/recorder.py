@@ -107,7 +107,9 @@ class OutcomeRecorder:
             await self.record(*events)
         except JournalError as problem:
             if call.job_id is None:  # what cannot be recorded counts until its lease, and the answer is good
-                _log.warning("how a read ended could not be written down, it counts until its lease: %s", problem)
+                self._follower.outage.warn(
+                    "read", "how a read ended could not be written down, it counts until its lease: %s", problem
+                )
                 return error
             if isinstance(delivery, Unsent):
                 raise

@@ -198,4 +198,6 @@ class Claims:
     def _told(self, task: asyncio.Task[None]) -> None:
         self._telling.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("what was called off could not be written down, and lapses by itself: %s", error)
+            self._follower.outage.warn(
+                "cancelled", "what was called off could not be written down, and lapses by itself: %s", error
+            )

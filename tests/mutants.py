@@ -1471,9 +1471,9 @@ MUTANTS: Final = (
     Mutant(
         "a-commit-is-not-compared-with-what-the-host-saw-meanwhile",
         10,
-        _REDIS,
-        "        if self._witness.ahead(self._sighting()) is not None:\n            try:",
-        "        if False:\n            try:",
+        "moe_segments/journal/server.py",
+        "        if self._last_seen > batch.version:",
+        "        if False:",
         (f"{_BACK}a_log_that_moved_under_a_decision_grants_nothing[redis]",),
         _NEEDS_REDIS,
     ),

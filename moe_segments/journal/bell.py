@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final
 
-__all__ = ["LISTENING_POLL_S", "Bell"]
-
-# How often a log is looked at whose server tells of every append: a safety net, for many processes a light one.
-LISTENING_POLL_S: Final = 5.0
+__all__ = ["Bell"]
 
 
 class Bell:

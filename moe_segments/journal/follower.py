@@ -279,6 +279,11 @@ class Follower:
             self._ends.remove(future)
         raise AssertionError("only an error ends it")
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the journal is another one than was opened, so that nothing works any more."""
+        return self._replaced is not None
+
     def _refuse_replaced(self) -> None:
         if self._replaced is not None:
             raise self._replaced

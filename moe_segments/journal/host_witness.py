@@ -12,11 +12,11 @@ doubt, and the doubt is written down in it, for every process to read.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import JournalReplaced
 from moe_segments.journal.files import make_private_directories
+from moe_segments.journal.outage import Outage
 from moe_segments.journal.witness import Witness, in_state_directory, record_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["HostWitness"]
 
 _NO_IDS: Final[Mapping[int, str]] = {}
-_LOG = logging.getLogger("moe_segments.journal")
 
 
 class HostWitness:
@@ -47,6 +46,7 @@ class HostWitness:
 
     def __init__(self, state_dir: Path | None, scope: str) -> None:
         self._witness: Witness | None = None
+        self._outage = Outage()
         self._is_doubted = self._is_elsewhere = False
         self._checked: Sighting | None = None  # the last record that the log was found to hold
         self._asked: Sighting | None = None  # the record that the server was asked for last
@@ -145,7 +145,7 @@ class HostWitness:
                     self._witness.write(record_of(found), found)
                     self._checked = found
         except OSError as error:
-            _LOG.warning("the witness of the journal could not be written: %s", error)
+            self._outage.warn("witness", "the witness of the journal could not be written: %s", error)
 
     def _is_later(self, found: Sighting, ids: Mapping[int, str]) -> bool:
         """Whether *found* may replace the record, as the log holds what the record says."""

@@ -32,17 +32,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.core.events import Batch
 from moe_segments.errors import JournalError
-from moe_segments.journal.bell import LISTENING_POLL_S, Bell
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.postgres_listener import Listener
 from moe_segments.journal.postgres_log import PostgresLog, View
 from moe_segments.journal.postgres_schema import MIGRATIONS
 from moe_segments.journal.postgres_url import target_of
+from moe_segments.journal.server import ServerJournal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -68,7 +67,7 @@ def from_url(
     return PostgresJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
-class PostgresJournal:
+class PostgresJournal(ServerJournal):
     """The `Journal` promise on a PostgreSQL server. Every method raises `JournalError` when it cannot be kept.
 
     Args:
@@ -80,19 +79,9 @@ class PostgresJournal:
         host: The source of this host's boot clock, for tests.
         migrations: How older schemas become current, for tests.
 
-    Attributes:
-        journal_id: The log's identity; empty before `open`.
-        doubt: Why the log may have lost history, as this host's witness saw it when it was opened; None without one.
-        is_new: This `open` made the log.
-        immediate: Always False.
-        spans_hosts: Always True.
-
     Raises:
         InputError: The URL cannot be read.
     """
-
-    immediate = False
-    spans_hosts = True
 
     def __init__(
         self,
@@ -105,23 +94,28 @@ class PostgresJournal:
         host: BootClock | None = None,
         migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
-        self.journal_id = ""
-        self.doubt: str | None = None
-        self.is_new = False
-        self._target, self._scope = target_of(url), scope
+        super().__init__(scope, state_dir, poll_s)
+        self._target = target_of(url)
         boot_us = (host or BootClock()).boot_us
         self._log = PostgresLog(self._target, scope, clock=clock, boot_us=boot_us, migrations=migrations)
-        self._state_dir, self._poll_s = state_dir, poll_s
-        self._told = 0  # the last version that was notified
         self._ids: dict[str, None] = {}  # asked for by this handle, oldest first
-        self._bell = Bell()
         self._turn = asyncio.Lock()
         self._listener: Listener | None = None
-        self._is_open = False
-        self._pid = 0
 
-    def __repr__(self) -> str:
-        return f"PostgresJournal({self._log.place}, {self._scope!r})"
+    @property
+    def _place(self) -> str:
+        return self._log.place
+
+    @property
+    def _last_seen(self) -> int:
+        self._log.take_up_what_the_host_has_seen()
+        return self._log.tip
+
+    @property
+    def _notifications(self) -> Listener | None:
+        if self._listener is None and self._log.session.is_direct:  # a pooler lends a session to whoever comes next
+            self._listener = Listener(self._target, self._log.channel, self._bell)
+        return self._listener
 
     async def open(self) -> None:
         """Make or open the log. Does nothing when it is open.
@@ -131,7 +125,7 @@ class PostgresJournal:
         """
         if self._is_open:
             return
-        self._pid, self._is_open, self._told = os.getpid(), True, 0
+        self._pid, self._is_open = os.getpid(), True
         try:
             self.doubt = await self._run(lambda: self._log.open(self._state_dir))
         except BaseException:
@@ -158,7 +152,8 @@ class PostgresJournal:
             JournalError: Nothing was recorded.
             JournalAmbiguous: The answer was lost: ask again with the same *batch_id*.
         """
-        return await self._run(lambda: self._transact(after, decide, batch_id))
+        batch = await self._run(lambda: self._transact(after, decide, batch_id))
+        return batch and await self._confirmed(batch)
 
     async def append(self, events: Sequence[Event], *, batch_id: str) -> Batch:
         """Record what happened, in one round trip. See `Journal.append`.
@@ -176,7 +171,8 @@ class PostgresJournal:
             JournalError: The server cannot be asked, or its log does not reach *after*.
         """
         view = await self._run(lambda: self._log.look(after))
-        self._told = min(self._told, view.end)  # anybody may notify anything; `changed` looks before it waits
+        if self._listener is not None:  # anybody may notify anything
+            self._listener.told = min(self._listener.told, view.end)
         return view.missed
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
@@ -188,34 +184,8 @@ class PostgresJournal:
         """
         await self._run(lambda: self._log.compact(version, state, keep_since_us))
 
-    async def changed(self, after: int, timeout_s: float) -> bool:
-        """Wait until a version above *after* may exist, at most *timeout_s* seconds.
-
-        This handle's own appends wake it at once, others' by the server's notification, and a look at the log every
-        `poll_s` finds what was not notified: everything, where a pooler stands between.
-
-        Raises:
-            JournalError: The server cannot be asked.
-        """
-        self._check_usable()
-        if self._listener is None and self._log.session.is_direct:  # a pooler lends a session to whoever comes next
-            self._listener = Listener(self._target, self._log.channel, self._heard)
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + timeout_s
-        while max(self._told, self._log.tip) <= after:
-            tip = self._log.tip
-            if await self._run(self._log.last_version) > after:
-                if self._listener is not None and self._log.tip > max(self._told, tip):
-                    self._listener.missed()
-                return True
-            rest_s = until_s - loop.time()
-            if rest_s <= 0:
-                return False
-            jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads the polls of many processes
-            is_told = self._listener is not None and self._listener.is_heard
-            poll_s = max(self._poll_s, LISTENING_POLL_S) if is_told else self._poll_s
-            await self._bell.heard(min(rest_s, poll_s * jitter))
-        return True
+    async def _is_changed(self, after: int) -> bool:
+        return await self._run(self._log.last_version) > after
 
     # Calls, one at a time
 
@@ -228,18 +198,9 @@ class PostgresJournal:
             self._log.session.until_s = until_s
             return await work()
 
-    def _check_usable(self) -> None:
-        if not self._is_open:
-            raise JournalError(f"the journal is not open; open it first ({self._log.place})")
-        if self._pid != os.getpid():
-            raise JournalError(
-                f"the journal was opened in process {self._pid} and this is process {os.getpid()}, forked from it; "
-                f"open a journal (a client) of its own in each process ({self._log.place})"
-            )
-
     async def _transact(self, after: int, decide: Decide, batch_id: str) -> Batch | None:
         if batch_id in self._ids and (stored := await self._log.stored(batch_id)) is not None:
-            return await self._log.confirmed(stored)
+            return stored
         self._remember(batch_id)
         self._log.take_up_what_the_host_has_seen()
         is_read = after != self._log.tip
@@ -253,10 +214,9 @@ class PostgresJournal:
                 return None
             answer = await self._log.append(events, batch_id, after=after, view=view)
             if isinstance(answer, Batch):
-                return await self._log.confirmed(self._told_others(answer))
+                return self._told_others(answer)
             view, is_read = answer, True
-        batch = await self._transact_locked(after, decide, batch_id)
-        return batch and await self._log.confirmed(batch)
+        return await self._transact_locked(after, decide, batch_id)
 
     async def _transact_locked(self, after: int, decide: Decide, batch_id: str) -> Batch | None:
         """Take the lock, then decide: nobody can be quicker."""
@@ -287,10 +247,6 @@ class PostgresJournal:
     def _told_others(self, batch: Batch) -> Batch:
         self._bell.ring()
         return batch
-
-    def _heard(self, version: int) -> None:
-        self._told = max(self._told, version)
-        self._bell.ring()
 
 
 def _guessed(decide: Decide, view: View) -> tuple[Event, ...]:

@@ -201,20 +201,6 @@ class PostgresLog:
         if seen is not None:
             self._tip = _Tip(seen.version, seen.batch_id)
 
-    async def confirmed(self, batch: Batch) -> Batch:
-        """Return *batch* once the log was found to hold what other processes of this host saw meanwhile.
-
-        Raises:
-            JournalReplaced: It holds something else.
-            JournalAmbiguous: The server could not be asked.
-        """
-        if self._witness.ahead(self._sighting()) is not None:
-            try:
-                await self.look(batch.version)
-            except JournalUnavailable as error:
-                raise JournalAmbiguous(error.problem) from error
-        return batch
-
     async def stored(self, batch_id: str) -> Batch | None:
         """The batch of that id, if the log holds it."""
         row = await self._read(sql.STORED, batch_id)
@@ -425,7 +411,9 @@ class PostgresLog:
         ends_early = len(rows) < sql.PAGE and last.version < max(self._tip.version, after)
         if is_other or ends_early:
             raise self._exchanged(last.version, after)
-        is_news, self._tip = last.version > self._tip.version, last
+        is_news = last.version > self._tip.version
+        if last.version >= self._tip.version:  # else there is more to come
+            self._tip = last
         if is_news:
             self._witness.note(self._sighting(), {row[0]: row[1] for row in rows}, is_ours=False)
 

@@ -6,7 +6,7 @@ import errno
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalError, JournalUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,8 @@ def explain(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path:
         text, cause = _BY_SQLITE_CODE.get(_primary_code(error)), str(error)
     if text is None:
         text = "the journal {path} cannot be used; nothing was recorded: see to the cause and try again"
-    return JournalError(f"{text.replace('{path}', str(path))} ({cause})")
+    kind = JournalUnavailable if text in (_BUSY, _FULL) else JournalError  # which may be over soon
+    return kind(f"{text.replace('{path}', str(path))} ({cause})")
 
 
 def is_busy(error: Exception) -> bool:

@@ -38,8 +38,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, joined
-from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
-from moe_segments.journal.bell import LISTENING_POLL_S, Bell
+from moe_segments.errors import JournalError
 from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.clock import BootClock
 from moe_segments.journal.host_witness import HostWitness
@@ -48,6 +47,7 @@ from moe_segments.journal.redis_link import Link
 from moe_segments.journal.redis_news import News
 from moe_segments.journal.redis_problems import refusal
 from moe_segments.journal.redis_scripts import CHECKPOINT, LEAVE, MIGRATIONS, STEP, Keys, opening
+from moe_segments.journal.server import ServerJournal
 from moe_segments.journal.witness import Sighting
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _LOSSES: Final = 2  # races lost before it stands in line
 _HELD_S: Final = 0.002  # between two looks whether it is its turn, for each ahead
 
 
-class RedisJournal:
+class RedisJournal(ServerJournal):
     """The `Journal` promise on a Redis. Every method raises `JournalError` when the server cannot keep it.
 
     Args:
@@ -79,20 +79,9 @@ class RedisJournal:
         host: The sources of this host's time, for tests.
         migrations: How older journals become current, for tests.
 
-    Attributes:
-        journal_id: The log's identity; empty before `open`.
-        doubt: Why the log may have lost history, as this host's witness saw it when it was opened; None without a
-            doubt.
-        is_new: This `open` made the log.
-        immediate: Always False: a network lies between.
-        spans_hosts: Always True.
-
     Raises:
         InputError: The URL cannot be read.
     """
-
-    immediate = False
-    spans_hosts = True
 
     def __init__(
         self,
@@ -105,24 +94,29 @@ class RedisJournal:
         host: BootClock | None = None,
         migrations: Sequence[Migration] = MIGRATIONS,
     ) -> None:
-        self.journal_id, self.is_new = "", False
-        self.doubt: str | None = None
-        self._scope, self._state_dir, self._poll_s = scope, state_dir, poll_s
+        super().__init__(scope, state_dir, poll_s)
         self._clock, self._boot_us = clock, (host or BootClock()).boot_us
         self._keys, self._schema = Keys(scope), len(migrations)
         self._opening = opening(migrations)
         self._link = Link(address_of(url), (self._opening, STEP, LEAVE, CHECKPOINT))
-        self._bell = Bell()
         self._news = News(self._link, self._keys.news, self._bell)
         self._witness = HostWitness(None, scope)
         self._tip = 0, ""  # the last version seen, and its batch id
         self._server_us, self._read_us = 0, 0  # the journal's time at the server's last answer, and this host's then
         self._unsealed = 0  # the last version without a checksum
-        self._open = False
-        self._pid = 0
 
-    def __repr__(self) -> str:
-        return f"RedisJournal({self._link.place!r}, {self._scope!r})"
+    @property
+    def _place(self) -> str:
+        return self._link.place
+
+    @property
+    def _last_seen(self) -> int:
+        self._take_up_what_the_host_has_seen()
+        return self._tip[0]
+
+    @property
+    def _notifications(self) -> News:
+        return self._news
 
     async def open(self) -> None:
         """Make or open the log. Does nothing when it is open.
@@ -130,7 +124,7 @@ class RedisJournal:
         Raises:
             JournalError: The server cannot be used, or may lose what it acknowledges; with what to do.
         """
-        if self._open:
+        if self._is_open:
             return
         try:
             self._witness = HostWitness(self._state_dir, self._scope)
@@ -143,7 +137,7 @@ class RedisJournal:
             await self._link.close()
             self._witness.close()
             raise
-        self._open, self._pid = True, os.getpid()
+        self._is_open, self._pid = True, os.getpid()
 
     async def _look_and_make(self) -> None:
         seen, new_id = self._witness.seen, secrets.token_hex(16)
@@ -165,9 +159,9 @@ class RedisJournal:
 
     async def close(self) -> None:
         """Let go of the server. Idempotent."""
-        if not self._open:
+        if not self._is_open:
             return
-        self._open = False
+        self._is_open = False
         if self._pid != os.getpid():  # after a fork the connections are the parent's
             return
         await self._news.close()
@@ -184,7 +178,7 @@ class RedisJournal:
             JournalAmbiguous: The answer was lost: ask again with the same *batch_id*.
             JournalError: Nothing was recorded.
         """
-        self._check()
+        self._check_usable()
         self._take_up_what_the_host_has_seen()
         missed: Sequence[Batch] = ()
         base, losses, stands, lag_us = after, 0, False, _LAG_US
@@ -224,7 +218,7 @@ class RedisJournal:
             JournalAmbiguous: The answer was lost: ask again with the same *batch_id*.
             JournalError: Nothing was recorded.
         """
-        self._check()
+        self._check_usable()
         told = tuple(events)
         answer = await self._step(batch_id, "", after=0, events=told)
         return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
@@ -235,7 +229,7 @@ class RedisJournal:
         Raises:
             JournalError: The server cannot be read, or the log does not reach *after*.
         """
-        self._check()
+        self._check_usable()
         return await self._all_missed(await self._step("", str(after), after=after), after)
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
@@ -244,7 +238,7 @@ class RedisJournal:
         Raises:
             JournalError: Nothing was changed, or the answer was lost; or the log does not reach *version*.
         """
-        self._check()
+        self._check_usable()
         text = encode([state])
         await asyncio.sleep(0)  # it is long, and so is sending it
         answer = await self._link.call(
@@ -258,36 +252,12 @@ class RedisJournal:
         if answer[0] != b"done":
             raise self._refusal(answer, reached=version)
 
-    async def changed(self, after: int, timeout_s: float) -> bool:
-        """Wait until a version above *after* may exist, at most *timeout_s* seconds.
-
-        This handle's own appends wake it at once, others' as soon as the server tells of them; a look every `poll_s`
-        finds what it did not tell.
-
-        Raises:
-            JournalError: The server cannot be read.
-        """
-        self._check()
-        self._news.begin()
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + timeout_s
+    async def _is_changed(self, after: int) -> bool:
         while True:
-            self._take_up_what_the_host_has_seen()
-            if max(self._tip[0], self._news.told) > after:
-                return True
             tip = self._tip
             found = await self._link.look(self._keys.head, "journal", "version", "id")
-            if self._tip != tip:  # an append of this handle came between
-                continue
-            if self._is_news(found, after):
-                self._news.missed()
-                return True
-            rest_s = until_s - loop.time()
-            if rest_s <= 0:
-                return False
-            jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads the polls of many processes
-            poll_s = max(self._poll_s, LISTENING_POLL_S) if self._news.are_heard else self._poll_s
-            await self._bell.heard(min(rest_s, poll_s * jitter))
+            if tip == self._tip:  # else an append of this handle came between
+                return self._is_news(found, after)
 
     # One step
 
@@ -345,20 +315,6 @@ class RedisJournal:
         seen = self._witness.ahead(self._sighting())
         if seen is not None:
             self._tip = seen.version, seen.batch_id
-
-    async def _confirmed(self, batch: Batch) -> Batch:
-        """Return *batch* once the log was found to hold what other processes of this host saw meanwhile.
-
-        Raises:
-            JournalReplaced: It holds something else.
-            JournalAmbiguous: The server could not be asked.
-        """
-        if self._witness.ahead(self._sighting()) is not None:
-            try:
-                await self.read(batch.version)
-            except JournalUnavailable as error:
-                raise JournalAmbiguous(error.problem) from error
-        return batch
 
     def _known(self) -> tuple[object, ...]:
         return self.journal_id, self._schema, *self._tip
@@ -447,15 +403,6 @@ class RedisJournal:
         return Sighting(self.journal_id, version, self._link.place, batch_id)
 
     # What stands in the way
-
-    def _check(self) -> None:
-        if not self._open:
-            raise JournalError(f"the journal at {self._link.place} is not open; open it first")
-        if self._pid != os.getpid():
-            raise JournalError(
-                f"the journal at {self._link.place} was opened in process {self._pid} and this is process "
-                f"{os.getpid()}, forked from it; open a journal (a client) of its own in each process"
-            )
 
     def _refusal(self, answer: Sequence[Any], *, reached: int = 0) -> JournalError:
         return refusal(answer, self._link.place, self._keys, seen=max(self._tip[0], reached), schema=self._schema)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.errors import JournalError
+from moe_segments.errors import JournalError, JournalUnavailable
 from moe_segments.journal.redis_address import ACCEPTED_RISK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["WANTED", "check_server", "parse_info", "refuse_or_warn"]
+__all__ = ["WANTED", "check_server", "refuse_or_warn"]
 
 WANTED: Final[Mapping[str, str]] = {
     "appendonly": "yes",
@@ -31,20 +31,16 @@ _IN_INFO: Final[Mapping[str, tuple[str, str, str]]] = {
 _OLDEST: Final = (6, 2)
 
 
-def parse_info(text: str) -> dict[str, str]:
-    """The fields of INFO's answer."""
-    pairs = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
-    return {name: value for name, colon, value in pairs if colon}
-
-
 def check_server(info: Mapping[str, str], place: str) -> None:
     """Refuse a server that cannot hold a journal at all.
 
     Raises:
         JournalError: It is a replica, or too old.
     """
-    if info.get("role") == "slave":
-        raise JournalError(f"{place} is a replica, and a journal is written to its primary: name that one in the URL")
+    if info.get("role") == "slave":  # for now: a fail-over may be under way
+        raise JournalUnavailable(
+            f"{place} is a replica, and a journal is written to its primary: name that one in the URL"
+        )
     version = info.get("redis_version", "")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers and numbers < _OLDEST:

@@ -12,25 +12,29 @@ import asyncio
 import logging
 import random
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
-from hiredis import pack_command
 from redis import exceptions
-from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
-from moe_segments.journal.redis_durability import WANTED, check_server, parse_info, refuse_or_warn
+from moe_segments.journal.redis_durability import WANTED, check_server, refuse_or_warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from redis.asyncio.connection import AbstractConnection
+    from redis.asyncio.client import PubSub
 
     from moe_segments.journal.redis_address import Address
     from moe_segments.journal.redis_scripts import Script
 
 __all__ = ["Link"]
+
+_Command: TypeAlias = "Callable[[Redis], Awaitable[Any]]"
 
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError)
 # Refusals that are over when the server has room again: nobody should be sent away for good.
@@ -50,6 +54,8 @@ _WHAT_TO_DO: Final = {
     "CLUSTERDOWN": "its cluster does not serve this workspace's slot: see to the cluster",
     "WRONGTYPE": "another program uses this journal's keys: give the journal a database of its own",
 }
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+_CLOSING_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 _log = logging.getLogger("moe_segments.journal")
@@ -66,7 +72,7 @@ class Link:
     def __init__(self, address: Address, scripts: Sequence[Script]) -> None:
         self._address, self._scripts = address, scripts
         self._at = address  # another node, where a cluster has said so
-        self._connection: AbstractConnection | None = None
+        self._client: Redis | None = None
         self._turn = asyncio.Lock()
         self._failure: str | None = None  # of the last try to connect
         self._warned = ""
@@ -76,14 +82,16 @@ class Link:
         """The server as it may be shown."""
         return str(self._address)
 
-    async def call(self, script: Script, keys: Sequence[bytes], *arguments: object, writes: bool) -> list[Any]:
+    async def call(self, script: Script, keys: Sequence[bytes], *arguments: Any, writes: bool) -> list[Any]:
         """Run *script*, in one round trip where nothing is in the way. Returns its answer.
 
         Raises:
             JournalAmbiguous: It *writes*, and its answer was lost.
             JournalError: It was not run.
         """
-        answer: list[Any] = await self._ask(("EVALSHA", script.sha, len(keys), *keys, *arguments), writes=writes)
+        answer: list[Any] = await self._ask(
+            lambda client: client.evalsha(script.sha, len(keys), *keys, *arguments), writes=writes
+        )
         return answer
 
     async def look(self, key: bytes, *fields: str) -> Sequence[bytes | None]:
@@ -92,46 +100,46 @@ class Link:
         Raises:
             JournalError: It cannot be read.
         """
-        found: Sequence[bytes | None] = await self._ask(("HMGET", key, *fields), writes=False)
+        found: Sequence[bytes | None] = await self._ask(lambda client: client.hmget(key, list(fields)), writes=False)
         return found
 
-    async def subscription(self, channel: bytes) -> AbstractConnection:
-        """A connection of its own that hears what is published; whoever asks for it closes it.
+    @asynccontextmanager
+    async def subscription(self, channel: bytes) -> AsyncIterator[PubSub]:
+        """Hear what is published, over a connection of its own, while inside.
 
         Raises:
-            JournalError: It cannot be made.
+            JournalError: There is no such connection.
         """
-        connection = _made(self._at)
+        client = _made(self._at)
         try:
-            async with asyncio.timeout(self._at.timeout_s):
-                await connection.connect()  # type: ignore[no-untyped-call]  # so in redis-py
-                await connection.send_command("SUBSCRIBE", channel)
-                await connection.read_response()
-        except (*_LOST, exceptions.RedisError) as error:
-            await _drop(connection)
-            raise self._explained(error) from None
-        except BaseException:
-            await _drop(connection)
-            raise
-        return connection
+            pubsub = client.pubsub()
+            try:
+                async with asyncio.timeout(self._at.timeout_s):
+                    await pubsub.subscribe(channel)
+                    await pubsub.get_message(timeout=self._at.timeout_s)
+            except (*_LOST, exceptions.RedisError) as error:
+                raise self._explained(error) from None
+            yield pubsub
+        finally:
+            await _drop(client)
 
     async def close(self) -> None:
         """Let go of the connection. Idempotent."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await _drop(connection)
+        client, self._client = self._client, None
+        if client is not None:
+            await _drop(client)
 
-    async def _ask(self, command: tuple[Any, ...], *, writes: bool) -> Any:  # an answer is what its script makes it
+    async def _ask(self, command: _Command, *, writes: bool) -> Any:  # an answer is what its script makes it
         loop = asyncio.get_running_loop()
         until_s, pause_s = loop.time() + self._address.timeout_s, _FIRST_PAUSE_S  # the wait for the turn included
         was_lost = False
         async with self._turn:
-            if self._connection is None and self._failure is not None and loop.time() > until_s:
+            if self._client is None and self._failure is not None and loop.time() > until_s:
                 raise JournalUnavailable(self._failure)  # the calls before this one have tried all the time
             while True:
                 try:
-                    connection = self._connection or await self._connected()
-                    return await self._exchanged(connection, command, writes=writes)
+                    client = self._client or await self._connected()
+                    return await self._exchanged(client, command, writes=writes)
                 except _Again as again:
                     is_over = loop.time() + pause_s > until_s
                     if is_over and (was_lost or not again.at_once):  # an answer that was lost is asked for once more
@@ -140,23 +148,21 @@ class Link:
                     await asyncio.sleep(0 if again.at_once else pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
                     pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _exchanged(self, connection: AbstractConnection, command: tuple[Any, ...], *, writes: bool) -> Any:
+    async def _exchanged(self, client: Redis, command: _Command, *, writes: bool) -> Any:
         try:
             async with asyncio.timeout(self._at.timeout_s):
-                # Packed here: the driver's own packing, in Python, costs as much as the rest of a call.
-                await connection.send_packed_command(pack_command(command), check_health=False)
-                return await connection.read_response()
+                return await command(client)
         except exceptions.RedisError as error:
             code = _code(error)
             if isinstance(error, exceptions.ResponseError) or code in _PASSING:  # the server's word: it did nothing
                 raise await self._refused(code, error) from None
-            await self._let_go()
+            await self.close()
             raise self._lost(error, writes=writes) from None
         except (*_LOST, TimeoutError) as error:
-            await self._let_go()
+            await self.close()
             raise self._lost(error, writes=writes) from None
         except BaseException:
-            await self._let_go()
+            await self.close()
             raise
 
     async def _refused(self, code: str, error: exceptions.RedisError) -> Exception:
@@ -164,7 +170,7 @@ class Link:
             return self._explained(error, JournalUnavailable if code in _FULL else JournalError)
         if code == "MOVED":
             self._at = _moved(self._address, str(error))
-        await self._let_go()  # the next connection may lead to another server, and loads the scripts
+        await self.close()  # the next connection may lead to another server, and loads the scripts
         return _Again(self._explained(error, JournalUnavailable), at_once=code in {"MOVED", "NOSCRIPT"})
 
     def _lost(self, error: BaseException, *, writes: bool) -> Exception:
@@ -174,56 +180,50 @@ class Link:
             f"the journal at {self.place} did not answer ({self._said(error)}): it may have been recorded, or not"
         )
 
-    async def _connected(self) -> AbstractConnection:
+    async def _connected(self) -> Redis:
         """A new connection to a server that may be trusted with the journal."""
-        connection = _made(self._at)
+        client = _made(self._at)
         try:
             async with asyncio.timeout(self._at.timeout_s):
-                await connection.connect()  # type: ignore[no-untyped-call]  # so in redis-py
-                await self._greet(connection)
+                await self._greet(client)
         except JournalError:
-            await _drop(connection)
+            await _drop(client)
             raise
         except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
-            await _drop(connection)
+            await _drop(client)
             raise self._explained(error) from None
         except (*_LOST, exceptions.RedisError, TimeoutError) as error:
-            await _drop(connection)
+            await _drop(client)
             self._at = self._address
-            if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
+            is_refused = isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING
+            if is_refused or _UNTRUSTED in str(error):
                 raise self._explained(error) from None
             unavailable = self._explained(error, JournalUnavailable)
             self._failure = unavailable.problem
             raise _Again(unavailable) from None
         except BaseException:
-            await _drop(connection)
+            await _drop(client)
             raise
-        self._connection, self._failure = connection, None
-        return connection
+        self._client, self._failure = client, None
+        return client
 
-    async def _greet(self, connection: AbstractConnection) -> None:
-        """Check what the server promises, and load the scripts, in one round trip."""
-        commands: list[tuple[str, ...]] = [("INFO",), *(("CONFIG", "GET", name) for name in WANTED)]
-        commands += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
-        await connection.send_packed_command(connection.pack_commands(commands))
-        answers = [await _answer(connection) for _ in commands]
-        info, *rest = answers
-        if isinstance(info, Exception):
-            raise info
-        known = parse_info(info.decode(errors="replace"))
+    async def _greet(self, client: Redis) -> None:
+        """Check what the server promises, and load the scripts."""
+        known = {name: str(value) for name, value in (await client.info()).items()}
         check_server(known, self.place)
-        told, loaded = rest[: len(WANTED)], rest[len(WANTED) :]
-        settings = None if any(isinstance(one, Exception) for one in told) else dict(map(_setting, told))
+        told: dict[str, str] = {}
+        settings: dict[str, str] | None = told
+        try:
+            for name in WANTED:
+                told |= {str(key): str(value) for key, value in (await client.config_get(name)).items()}
+        except exceptions.ResponseError:  # it does not tell
+            settings = None
         warning = refuse_or_warn(settings, known, self.place, accepts_risk=self._address.accepts_risk)
         if warning is not None and warning != self._warned:
             self._warned = warning
             _log.warning("%s", warning)
-        for one in loaded:
-            if isinstance(one, Exception):
-                raise one
-
-    async def _let_go(self) -> None:
-        await self.close()
+        for script in self._scripts:
+            await client.script_load(script.text)
 
     def _explained(self, error: BaseException, kind: type[JournalError] = JournalError) -> JournalError:
         what_to_do = _WHAT_TO_DO.get(_code(error), "see whether the server runs and can be reached")
@@ -253,50 +253,41 @@ class _Again(Exception):
         self.error, self.at_once = error, at_once
 
 
-def _made(address: Address) -> AbstractConnection:
-    # RESP2, in which what is published comes like any other answer.
-    common: dict[str, Any] = {
-        "db": address.db,
-        "username": address.username,
-        "password": address.password,
-        "protocol": 2,
-        "client_name": "moe-segments",
-        "socket_timeout": None,
-        "socket_connect_timeout": address.timeout_s,
+def _made(address: Address) -> Redis:
+    """A client of one connection, which is made by its first command, and never made again by itself."""
+    tls: dict[str, Any] = {
+        "ssl": True,
+        "ssl_ca_certs": address.ca_file,
+        "ssl_certfile": address.cert_file,
+        "ssl_keyfile": address.key_file,
+        "ssl_check_hostname": True,
+        "ssl_cert_reqs": "required",
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
-    if address.socket:
-        return UnixDomainSocketConnection(path=address.socket, **common)
-    common |= {"host": address.host, "port": address.port, "socket_keepalive": True}
-    if not address.tls:
-        return Connection(**common)
-    return SSLConnection(
-        ssl_ca_certs=address.ca_file,
-        ssl_certfile=address.cert_file,
-        ssl_keyfile=address.key_file,
-        ssl_check_hostname=True,
-        ssl_cert_reqs="required",
-        ssl_min_version=ssl.TLSVersion.TLSv1_2,
-        **common,
+    return Redis(
+        host=address.host,
+        port=address.port,
+        unix_socket_path=address.socket or None,
+        db=address.db,
+        username=address.username,
+        password=address.password,
+        protocol=2,
+        client_name="moe-segments",
+        socket_timeout=None,
+        socket_connect_timeout=address.timeout_s,
+        socket_keepalive=True,
+        single_connection_client=True,
+        retry=Retry(NoBackoff(), 0),
+        **(tls if address.tls else {}),
     )
 
 
-async def _drop(connection: AbstractConnection) -> None:
+async def _drop(client: Redis) -> None:
     try:
-        await connection.disconnect(nowait=True)
-    except (*_LOST, exceptions.RedisError):  # it is gone all the same
+        async with asyncio.timeout(_CLOSING_S):
+            await client.aclose()
+    except (*_LOST, exceptions.RedisError, TimeoutError):  # it is gone all the same
         _log.debug("a connection ended badly")
-
-
-async def _answer(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except exceptions.ResponseError as error:
-        return error
-
-
-def _setting(answer: Sequence[bytes]) -> tuple[str, str]:
-    name, value = (one.decode(errors="replace") for one in answer) if answer else ("", "")
-    return name, value
 
 
 def _code(error: BaseException) -> str:

@@ -27,6 +27,7 @@ import attrs
 
 from moe_segments.errors import JournalReplaced
 from moe_segments.journal.files import make_private_directories, open_private
+from moe_segments.journal.outage import Outage
 
 if sys.platform != "win32":
     import fcntl
@@ -170,6 +171,7 @@ class Witnesses:
     def __init__(self, journal: Path, scope: str, state_dir: Path | None) -> None:
         self._witnesses = [Witness(beside(journal, scope))]
         self._is_elsewhere = self._is_doubted = False
+        self._outage = Outage()
         if state_dir is not None:
             path = in_state_directory(state_dir, scope)
             make_private_directories(path.parent)
@@ -243,7 +245,7 @@ class Witnesses:
         try:
             self._note(seen)
         except OSError as error:
-            _LOG.warning("a witness of the journal could not be written: %s", error)
+            self._outage.warn("witness", "a witness of the journal could not be written: %s", error)
 
     def close(self) -> None:
         """Let go of the files. Idempotent."""

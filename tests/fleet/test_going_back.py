@@ -7,6 +7,7 @@ copy. For SQLite the file is put back in place under its open connections.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
 from contextlib import asynccontextmanager
@@ -117,6 +118,22 @@ async def test_a_log_that_was_put_back_and_went_on_stops_who_was_idle(store: Sto
         assert witnessed(state_dir) == 2
 
 
+async def test_what_is_read_in_several_parts_is_compared_with_the_host_s_record_too(
+    store: Store, tmp_path: Path
+) -> None:
+    state_dir = tmp_path / "state"
+    async with following(store, state_dir) as idle, following(store, state_dir) as busy:
+        for _ in range(560):
+            await busy.record(FACT)
+        store.save()
+        await busy.refresh()
+        await busy.record(FACT)
+        store.go_back()
+        with pytest.raises(JournalReplaced):
+            await idle.refresh()
+        assert witnessed(state_dir) == 561
+
+
 async def test_a_log_that_moved_under_a_decision_grants_nothing(server: Store, tmp_path: Path) -> None:
     """Between the look at the witness and the commit everything happens: others spend, and the log is put back."""
     state_dir = tmp_path / "state"
@@ -134,7 +151,7 @@ async def test_a_log_that_moved_under_a_decision_grants_nothing(server: Store, t
                 await asyncio.to_thread(cut_to, server, 1)
 
             proxy.first = others_spend_and_it_goes_back
-            with pytest.raises(JournalReplaced):
+            with pytest.raises(JournalReplaced, match="version 4"):
                 await slow.ask(reserve("late"))
             assert witnessed(state_dir) == 4
 
@@ -151,7 +168,10 @@ def cut_to(store: Store, version: int) -> None:
             admin.xdel(log, entry)
         tell(admin, "XSETID", log, f"{version}-0")
         ((_, last),) = admin.xrange(log, f"{version}-0")
-        admin.hset(f"moe-segments:{{{SCOPE}}}:head", mapping={"version": version, "id": last["i"], "at": last["a"]})
+        head = f"moe-segments:{{{SCOPE}}}:head"
+        sealed = (admin.hget(head, "journal"), str(version), last["i"], last["a"], admin.hget(head, "unsealed"))
+        digest = hashlib.sha1("\n".join(map(str, sealed)).encode(), usedforsecurity=False).hexdigest()[:16]
+        admin.hset(head, mapping={"version": version, "id": last["i"], "at": last["a"], "sum": digest})
 
 
 async def test_processes_that_write_by_turns_cast_no_doubt_on_one_another(store: Store, tmp_path: Path) -> None:

@@ -413,7 +413,7 @@ async def test_tls_with_a_certificate_that_is_checked(certificate: tuple[Path, P
             await journal.append([FACT], batch_id="a")
             assert not await journal.changed(1, 0.1)
         with pytest.raises(JournalError, match=r"(?i)certificate"):
-            await open_journal(f"rediss://127.0.0.1:{port}/0?timeout_s=0.2", "W1").open()
+            await open_journal(f"rediss://127.0.0.1:{port}/0", "W1").open()
 
 
 def clustered() -> AbstractContextManager[RedisServer]:
