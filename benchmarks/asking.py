@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered
-from moe_segments.governor import Governor, boot_time_s
-from moe_segments.journal.follower import Follower
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
+from moe_segments.governor.governor import Governor, boot_time_s
+from moe_segments.journal.replica import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from moe_segments.governor import Grant
+    from moe_segments.governor.governor import Grant
     from moe_segments.journal import Journal
     from moe_segments.limits import QuotaLimits
 

@@ -35,7 +35,7 @@ from aiohttp import web
 
 from benchmarks.verdict import ratio_of_medians, spread, state
 from moe_segments import CreateFileSegment, Credentials, QuotaLimits, SegmentsClient
-from moe_segments.core.wire import authorization, encode
+from moe_segments.core.wire.file_segments import authorization, encode
 from moe_segments.sandbox import Sandbox
 
 if TYPE_CHECKING:

@@ -38,14 +38,14 @@ from benchmarks.verdict import state_fact, state_figure
 from moe_segments.core.events import Answered, Batch, Reserved, decode, row_of
 from moe_segments.errors import QuotaExceeded
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from moe_segments.journal.follower import Question
+    from moe_segments.journal.replica import Question
 
 WORKERS: Final = 4
 TRIES: Final = 100_000

@@ -36,10 +36,10 @@ import attrs
 
 from benchmarks.peers import Limits, PyrateMemory, loaded
 from benchmarks.verdict import state_fact, state_figure
-from moe_segments.core.decisions import Cost, Granted, Wait
 from moe_segments.core.events import Answered, Batch, CallbackReceived, Event, Reserved, decode, encode
-from moe_segments.core.ledger import Ledger
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Wait
+from moe_segments.core.quota.ledger import Ledger
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import EPOCH_US, run_virtually
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.verdict import state_figure
-from moe_segments.core import wire
-from moe_segments.core.wire import Answer
-from moe_segments.core.wire_filters import decode_got, decode_made
+from moe_segments.core.wire import file_segments as wire
+from moe_segments.core.wire.file_segments import Answer
+from moe_segments.core.wire.filter_segments import decode_got, decode_made
 from moe_segments.models import AddUsers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from benchmarks.reservations import WIDE
 from benchmarks.verdict import state_fact, state_figure
 from moe_segments.core.events import CallbackReceived
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,8 +34,8 @@ from moe_segments.limits import HOUR_S, QuotaLimits
 from moe_segments.testing import journal_clock, run_virtually
 
 if TYPE_CHECKING:
-    from moe_segments.governor import Governor
-    from moe_segments.journal.follower import Follower
+    from moe_segments.governor.governor import Governor
+    from moe_segments.journal.replica import Follower
 
 HOURS: Final = 240
 END_S: Final = HOURS * HOUR_S

@@ -35,9 +35,9 @@ from moe_segments.testing import journal_clock, run_virtually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from moe_segments.core.admission import Ask
-    from moe_segments.governor import Governor
-    from moe_segments.journal.follower import Follower
+    from moe_segments.core.state.admission import Ask
+    from moe_segments.governor.governor import Governor
+    from moe_segments.journal.replica import Follower
 
 BOUND_US: Final = 40.0
 BOUNDED: Final = ("one after another", "creates beside active ones", "100 at a time")

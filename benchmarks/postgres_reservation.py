@@ -48,15 +48,15 @@ from benchmarks.reservations import (
     show,
 )
 from moe_segments.core.events import ExternalUsage
-from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.journal.postgres.engine import PostgresJournal
 from tests.fleet.postgres_server import postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.reservations import Found, Sample
-    from moe_segments.governor import Governor
-    from moe_segments.journal.follower import Follower
+    from moe_segments.governor.governor import Governor
+    from moe_segments.journal.replica import Follower
     from tests.fleet.postgres_server import PostgresServer
 
 ONE_BOUND: Final = 2.5

@@ -54,19 +54,19 @@ def plain(path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    from moe_segments.files import check_file
+    from moe_segments.files.check import check_file
 
     asyncio.run(check_file(path))
 
 
 def clean(path: Path) -> None:
-    from moe_segments.files import clean_file
+    from moe_segments.files.check import clean_file
 
     asyncio.run(clean_file(path, path.with_suffix(".clean")))
 
 
 def split(path: Path) -> None:
-    from moe_segments.files import split_file
+    from moe_segments.files.check import split_file
 
     with tempfile.TemporaryDirectory(dir=path.parent) as parts:
         asyncio.run(split_file(path, parts))
@@ -110,7 +110,7 @@ def _memory_mb(field: str) -> float:
 
 def one_run(side: str, path: Path) -> None:
     """In a process of its own: print seconds and MB."""
-    importlib.import_module(NEEDS.get(side, "moe_segments.files"))
+    importlib.import_module(NEEDS.get(side, "moe_segments.files.check"))
     before = _memory_mb("VmRSS")
     began_s = time.perf_counter()
     ALL[side](path)

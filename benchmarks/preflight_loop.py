@@ -26,7 +26,7 @@ from aiohttp import web
 
 from benchmarks.file_makers import made
 from benchmarks.verdict import state_figure
-from moe_segments.files import check_file
+from moe_segments.files.check import check_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

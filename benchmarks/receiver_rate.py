@@ -43,12 +43,12 @@ from aiohttp import web
 
 from benchmarks.slow_disk import again_with_slow_syncs, is_slowed
 from benchmarks.verdict import state_figure
+from moe_segments.callbacks.receiver import CallbackReceiver, new_token, token_digest
 from moe_segments.core.events import Reserved
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.schema import MIGRATIONS
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.limits import QuotaLimits
-from moe_segments.receiver import CallbackReceiver, new_token, token_digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

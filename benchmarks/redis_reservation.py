@@ -48,7 +48,7 @@ from benchmarks.reservations import (
     show,
 )
 from moe_segments.core.events import ExternalUsage
-from moe_segments.journal.redis import RedisJournal
+from moe_segments.journal.redis.engine import RedisJournal
 from tests.fleet.servers import redis_server
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Peer
     from benchmarks.reservations import Found, Sample
-    from moe_segments.governor import Governor
-    from moe_segments.journal.follower import Follower
+    from moe_segments.governor.governor import Governor
+    from moe_segments.journal.replica import Follower
     from tests.fleet.servers import RedisServer
 
 ONE_BOUND: Final = 2.0

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from benchmarks.asking import ROWS, asked
 from benchmarks.verdict import ratio_of_medians, state, state_figure
-from moe_segments.core.admission import admit
 from moe_segments.core.events import encode
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.state.admission import admit
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from benchmarks.peers import Peer
-    from moe_segments.governor import Governor
+    from moe_segments.governor.governor import Governor
 
 __all__ = [
     "SLICE",

@@ -46,8 +46,8 @@ from benchmarks.reservations import (
 )
 from benchmarks.verdict import ratio_of_medians, state, state_fact, state_figure
 from moe_segments.errors import QuotaExceeded
-from moe_segments.journal.schema import MIGRATIONS
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
+from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:

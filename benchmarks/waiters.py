@@ -31,8 +31,8 @@ import attrs
 
 from benchmarks.asking import accepted, asked, governed
 from benchmarks.verdict import state_fact, state_figure
-from moe_segments.journal.follower import Follower, Question
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower, Question
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import VirtualTimeLoop, journal_clock
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from moe_segments.core.events import Event
-    from moe_segments.core.state import WorkspaceState
-    from moe_segments.governor import Governor
+    from moe_segments.core.state.workspace import WorkspaceState
+    from moe_segments.governor.governor import Governor
 
 T = TypeVar("T")
 

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     # What type checkers know. `as` makes each name public to them.
     __all__: list[str]
     __version__: str
-    from moe_segments.absent import UNSET as UNSET
-    from moe_segments.client import SegmentsClient as SegmentsClient
-    from moe_segments.core.report import Finding as Finding
-    from moe_segments.core.report import PreflightReport as PreflightReport
-    from moe_segments.core.wire import Answer as Answer
+    from moe_segments.callbacks.receiver import CallbackReceiver as CallbackReceiver
+    from moe_segments.client.client import SegmentsClient as SegmentsClient
+    from moe_segments.client.filter_segments import payload_from_json as payload_from_json
+    from moe_segments.client.job import Job as Job
+    from moe_segments.client.submit_many import Outcome as Outcome
+    from moe_segments.core.files.report import Finding as Finding
+    from moe_segments.core.files.report import PreflightReport as PreflightReport
+    from moe_segments.core.state.row_counts import FileFigures as FileFigures
+    from moe_segments.core.wire.file_segments import Answer as Answer
     from moe_segments.errors import AnswerShapeError as AnswerShapeError
     from moe_segments.errors import ApiError as ApiError
     from moe_segments.errors import AuthenticationFailed as AuthenticationFailed
@@ -45,36 +49,15 @@ if TYPE_CHECKING:
     from moe_segments.errors import SegmentBusy as SegmentBusy
     from moe_segments.errors import ServerError as ServerError
     from moe_segments.errors import TooManyRequests as TooManyRequests
-    from moe_segments.figures import FileFigures as FileFigures
-    from moe_segments.files import CleanReport as CleanReport
-    from moe_segments.files import SplitReport as SplitReport
-    from moe_segments.files import check_file as check_file
-    from moe_segments.files import clean_file as clean_file
-    from moe_segments.files import split_file as split_file
-    from moe_segments.filter_calls import payload_from_json as payload_from_json
-    from moe_segments.filters import ActionFilter as ActionFilter
-    from moe_segments.filters import AttributeFilter as AttributeFilter
-    from moe_segments.filters import Filter as Filter
-    from moe_segments.filters import FilterGroup as FilterGroup
-    from moe_segments.filters import RawFilter as RawFilter
-    from moe_segments.filters import SegmentFilter as SegmentFilter
-    from moe_segments.filters import TimeRange as TimeRange
-    from moe_segments.filters import all_of as all_of
-    from moe_segments.filters import any_of as any_of
-    from moe_segments.filters import attribute as attribute
-    from moe_segments.filters import did as did
-    from moe_segments.filters import did_not as did_not
-    from moe_segments.filters import in_segment as in_segment
-    from moe_segments.filters import raw_filter as raw_filter
-    from moe_segments.governor import Governor as Governor
-    from moe_segments.governor import LimitUsage as LimitUsage
-    from moe_segments.governor import PlannedStart as PlannedStart
-    from moe_segments.job import Job as Job
-    from moe_segments.job_info import Evidence as Evidence
-    from moe_segments.job_info import JobInfo as JobInfo
-    from moe_segments.job_info import RunInfo as RunInfo
+    from moe_segments.files.check import CleanReport as CleanReport
+    from moe_segments.files.check import SplitReport as SplitReport
+    from moe_segments.files.check import check_file as check_file
+    from moe_segments.files.check import clean_file as clean_file
+    from moe_segments.files.check import split_file as split_file
+    from moe_segments.governor.governor import Governor as Governor
+    from moe_segments.governor.governor import LimitUsage as LimitUsage
+    from moe_segments.governor.governor import PlannedStart as PlannedStart
     from moe_segments.limits import QuotaLimits as QuotaLimits
-    from moe_segments.many import Outcome as Outcome
     from moe_segments.models import Accepted as Accepted
     from moe_segments.models import AddUsers as AddUsers
     from moe_segments.models import ArchiveSegment as ArchiveSegment
@@ -92,19 +75,36 @@ if TYPE_CHECKING:
     from moe_segments.models import Segment as Segment
     from moe_segments.models import UnarchiveSegment as UnarchiveSegment
     from moe_segments.models import UpdateFilterSegment as UpdateFilterSegment
-    from moe_segments.publisher import PublishedFile as PublishedFile
-    from moe_segments.publisher import publish as publish
-    from moe_segments.receiver import CallbackReceiver as CallbackReceiver
+    from moe_segments.models.filters.builders import ActionFilter as ActionFilter
+    from moe_segments.models.filters.builders import AttributeFilter as AttributeFilter
+    from moe_segments.models.filters.builders import Filter as Filter
+    from moe_segments.models.filters.builders import FilterGroup as FilterGroup
+    from moe_segments.models.filters.builders import RawFilter as RawFilter
+    from moe_segments.models.filters.builders import SegmentFilter as SegmentFilter
+    from moe_segments.models.filters.builders import TimeRange as TimeRange
+    from moe_segments.models.filters.builders import all_of as all_of
+    from moe_segments.models.filters.builders import any_of as any_of
+    from moe_segments.models.filters.builders import attribute as attribute
+    from moe_segments.models.filters.builders import did as did
+    from moe_segments.models.filters.builders import did_not as did_not
+    from moe_segments.models.filters.builders import in_segment as in_segment
+    from moe_segments.models.filters.builders import raw_filter as raw_filter
+    from moe_segments.publishing.publisher import PublishedFile as PublishedFile
+    from moe_segments.publishing.publisher import publish as publish
+    from moe_segments.submission.job_info import Evidence as Evidence
+    from moe_segments.submission.job_info import JobInfo as JobInfo
+    from moe_segments.submission.job_info import RunInfo as RunInfo
+    from moe_segments.types import UNSET as UNSET
 else:
     # What runs. A type checker that saw `__getattr__` would take any misspelt name for a public one.
     from importlib import import_module as _import_module
 
     # Where each public name lives. It is imported when first used: `--help`, a sandbox or a value needs no HTTP client.
     _HOMES = {
-        "moe_segments.absent": ("UNSET",),
-        "moe_segments.client": ("SegmentsClient",),
-        "moe_segments.core.report": ("Finding", "PreflightReport"),
-        "moe_segments.core.wire": ("Answer",),
+        "moe_segments.types": ("UNSET",),
+        "moe_segments.client.client": ("SegmentsClient",),
+        "moe_segments.core.files.report": ("Finding", "PreflightReport"),
+        "moe_segments.core.wire.file_segments": ("Answer",),
         "moe_segments.errors": (
             "AnswerShapeError",
             "ApiError",
@@ -135,10 +135,10 @@ else:
             "ServerError",
             "TooManyRequests",
         ),
-        "moe_segments.figures": ("FileFigures",),
-        "moe_segments.files": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
-        "moe_segments.filter_calls": ("payload_from_json",),
-        "moe_segments.filters": (
+        "moe_segments.core.state.row_counts": ("FileFigures",),
+        "moe_segments.files.check": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
+        "moe_segments.client.filter_segments": ("payload_from_json",),
+        "moe_segments.models.filters.builders": (
             "ActionFilter",
             "AttributeFilter",
             "Filter",
@@ -154,11 +154,11 @@ else:
             "in_segment",
             "raw_filter",
         ),
-        "moe_segments.governor": ("Governor", "LimitUsage", "PlannedStart"),
-        "moe_segments.job": ("Job",),
-        "moe_segments.job_info": ("Evidence", "JobInfo", "RunInfo"),
+        "moe_segments.governor.governor": ("Governor", "LimitUsage", "PlannedStart"),
+        "moe_segments.client.job": ("Job",),
+        "moe_segments.submission.job_info": ("Evidence", "JobInfo", "RunInfo"),
         "moe_segments.limits": ("QuotaLimits",),
-        "moe_segments.many": ("Outcome",),
+        "moe_segments.client.submit_many": ("Outcome",),
         "moe_segments.models": (
             "Accepted",
             "AddUsers",
@@ -178,8 +178,8 @@ else:
             "UnarchiveSegment",
             "UpdateFilterSegment",
         ),
-        "moe_segments.publisher": ("PublishedFile", "publish"),
-        "moe_segments.receiver": ("CallbackReceiver",),
+        "moe_segments.publishing.publisher": ("PublishedFile", "publish"),
+        "moe_segments.callbacks.receiver": ("CallbackReceiver",),
     }
     _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

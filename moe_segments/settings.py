@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import attrs
 
 from moe_segments.errors import InputError
-from moe_segments.fields import problem_of_url
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
+from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -38,28 +38,28 @@ if not moe_segments.__file__.startswith(sys.argv[1]):
 sys.exit(pytest.main(sys.argv[2:]))
 """
 
-_LEDGER = "moe_segments/core/ledger.py"
-_QUOTAS = "moe_segments/core/quotas.py"
-_TAPE = "moe_segments/core/tape.py"
-_ADMISSION = "moe_segments/core/admission.py"
-_JOBS = "moe_segments/core/jobs.py"
-_GOVERNOR = "moe_segments/governor.py"
+_LEDGER = "moe_segments/core/quota/ledger.py"
+_QUOTAS = "moe_segments/core/quota/usage.py"
+_TAPE = "moe_segments/core/quota/window.py"
+_ADMISSION = "moe_segments/core/state/admission.py"
+_JOBS = "moe_segments/core/state/jobs.py"
+_GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
-_FOLLOWER = "moe_segments/journal/follower.py"
-_MOVING = "moe_segments/journal/moving.py"
-_SUBMISSION = "moe_segments/submission.py"
-_DISPATCHER = "moe_segments/dispatcher.py"
-_RECONCILER = "moe_segments/reconciler.py"
-_TASKS = "moe_segments/tasks.py"
-_FILE_PREPARER = "moe_segments/file_preparer.py"
-_PACE = "moe_segments/pace.py"
-_REDIS = "moe_segments/journal/redis.py"
-_REDIS_SCRIPTS = "moe_segments/journal/redis_scripts.py"
+_FOLLOWER = "moe_segments/journal/replica.py"
+_MOVING = "moe_segments/journal/tools/migrate.py"
+_SUBMISSION = "moe_segments/submission/operations.py"
+_DISPATCHER = "moe_segments/submission/dispatcher.py"
+_RECONCILER = "moe_segments/submission/reconciler.py"
+_TASKS = "moe_segments/submission/tasks.py"
+_FILE_PREPARER = "moe_segments/submission/file_preparer.py"
+_PACE = "moe_segments/governor/pace.py"
+_REDIS = "moe_segments/journal/redis/engine.py"
+_REDIS_SCRIPTS = "moe_segments/journal/redis/scripts.py"
 _NEEDS_REDIS = ("redis-server", "valkey-server")
-_POSTGRES = "moe_segments/journal/postgres.py"
-_POSTGRES_LOG = "moe_segments/journal/postgres_log.py"
-_POSTGRES_SCHEMA = "moe_segments/journal/postgres_schema.py"
-_POSTGRES_SESSION = "moe_segments/journal/postgres_session.py"
+_POSTGRES = "moe_segments/journal/postgres/engine.py"
+_POSTGRES_LOG = "moe_segments/journal/postgres/log.py"
+_POSTGRES_SCHEMA = "moe_segments/journal/postgres/schema.py"
+_POSTGRES_SESSION = "moe_segments/journal/postgres/connection.py"
 _NEEDS_POSTGRES = ("initdb", "pg_ctlcluster")  # the latter is Debian's, which keeps the former off the path
 _POSTGRES_STEP = (  # of the newest schema, which stands in the file beside the older one
     "\n                OR (p_expected = last_version AND p_now_us <= at_us AND p_now_us >= at_us - p_slack_us)"
@@ -70,13 +70,13 @@ _POSTGRES_SILENT = (
     "set_config('idle_in_transaction_session_timeout', '3s', true);\n            ELSIF p_expected IS NULL"
     + _POSTGRES_STEP
 )
-_REGISTRY = "moe_segments/sandbox/registry.py"
-_CONTROL = "moe_segments/sandbox/control.py"
+_REGISTRY = "moe_segments/sandbox/model/registry.py"
+_CONTROL = "moe_segments/sandbox/page/control.py"
 
-_CHUNKS = "moe_segments/core/chunks.py"
-_DUPLICATES = "moe_segments/core/duplicates.py"
-_MENDING = "moe_segments/core/mending.py"
-_LOOKS = "moe_segments/core/looks.py"
+_CHUNKS = "moe_segments/core/files/chunks.py"
+_DUPLICATES = "moe_segments/core/files/duplicates.py"
+_MENDING = "moe_segments/core/files/cleaner.py"
+_LOOKS = "moe_segments/core/files/row_scanner.py"
 
 _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_service_answer_429"
 _CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
@@ -284,7 +284,7 @@ MUTANTS: Final = (
     Mutant(
         "checkpoint-forgets-what-is-held",
         4,
-        "moe_segments/core/snapshot.py",
+        "moe_segments/core/state/checkpoint.py",
         "    if u_us is None:\n        tape.hold(hold)",
         "    if u_us is None:\n        pass",
         (f"{_ORACLE}",),
@@ -300,7 +300,7 @@ MUTANTS: Final = (
     Mutant(
         "closed-connection-used-again",
         1,
-        "moe_segments/transport.py",
+        "moe_segments/http/transport.py",
         "TCPConnector(force_close=True)",
         "TCPConnector()",
         ("tests/live/test_transport.py::test_nothing_is_sent_on_a_connection_that_was_closed",),
@@ -332,7 +332,7 @@ MUTANTS: Final = (
     Mutant(
         "claims-have-no-order",
         16,
-        "moe_segments/core/claims.py",
+        "moe_segments/core/quota/claims.py",
         "        for job, claim in self.live.items():\n            if claim.until_us > now_us:",
         "        for job, claim in reversed(tuple(self.live.items())):\n            if claim.until_us > now_us:",
         (f"{_WAITERS}the_forecast_is_what_happens",),
@@ -340,7 +340,7 @@ MUTANTS: Final = (
     Mutant(
         "claims-never-lapse",
         16,
-        "moe_segments/core/claims.py",
+        "moe_segments/core/quota/claims.py",
         "            if claim.until_us > now_us:\n                yield",
         "            if claim.until_us:\n                yield",
         (f"{_WAITERS}a_claim_that_nobody_stands_behind_holds_up_nobody_for_long",),
@@ -364,7 +364,7 @@ MUTANTS: Final = (
     Mutant(
         "earlier-passers-forgotten",
         16,
-        "moe_segments/core/claims.py",
+        "moe_segments/core/quota/claims.py",
         "            self.passers[row] = None\n",
         "            pass\n",
         (f"{_WAITERS}light_ones_that_come_one_after_another_do_not_delay_a_heavy_one",),
@@ -380,7 +380,7 @@ MUTANTS: Final = (
     Mutant(
         "planned-segments-never-expire",
         14,
-        "moe_segments/core/plan.py",
+        "moe_segments/core/quota/forecast.py",
         "segments, demand.life_us, demand.life_us))",
         "segments, None, None))",
         (f"{_PURE}planned_segments_expire_like_any_other",),
@@ -388,7 +388,7 @@ MUTANTS: Final = (
     Mutant(
         "headroom-of-calls-added",
         13,
-        "moe_segments/core/pools.py",
+        "moe_segments/core/quota/call_limits.py",
         "getattr(limits, name) - limits.headroom",
         "getattr(limits, name) + limits.headroom",
         (f"{_PURE}headroom_is_left_for_others_in_calls_too",),
@@ -396,7 +396,7 @@ MUTANTS: Final = (
     Mutant(
         "segment-taken-again-counts-twice",
         14,
-        "moe_segments/core/gauge.py",
+        "moe_segments/core/quota/active_segments.py",
         "        if row in self._pending or row in self._confirmed:\n            self._remove(row)",
         "        if row in self._pending and row in self._confirmed:\n            self._remove(row)",
         ("tests/pure/test_gauge.py::test_what_is_indexed_is_what_a_list_says",),
@@ -404,7 +404,7 @@ MUTANTS: Final = (
     Mutant(
         "last-come-first-served",
         16,
-        "moe_segments/waiting.py",
+        "moe_segments/governor/queue.py",
         "        self.asks[ticket] = ticket.ask\n",
         "        self.asks = {ticket: ticket.ask, **self.asks}\n",
         (f"{_WAITERS}two_hundred_wait_with_one_timer_and_leave_in_order",),
@@ -452,7 +452,7 @@ MUTANTS: Final = (
     Mutant(
         "sqlite-clock-not-monotone",
         8,
-        "moe_segments/journal/store.py",
+        "moe_segments/journal/sqlite/store.py",
         "            now_us = max(self._tip.at_us, self._clock())\n            events = tuple",
         "            now_us = self._clock()\n            events = tuple",
         ("tests/contract/test_journal_contract.py::test_time_never_runs_backwards",),
@@ -460,7 +460,7 @@ MUTANTS: Final = (
     Mutant(
         "a-damaged-record-is-read",
         10,
-        "moe_segments/journal/store.py",
+        "moe_segments/journal/sqlite/store.py",
         "        if not is_right:\n",
         "        if is_right is None:\n",
         ("tests/proofs/test_damage.py::test_a_damaged_file_is_refused_or_unhurt",),
@@ -468,7 +468,7 @@ MUTANTS: Final = (
     Mutant(
         "a-damaged-entry-in-redis-is-read",
         10,
-        "moe_segments/journal/redis.py",
+        "moe_segments/journal/redis/engine.py",
         "        if not is_unsealed and found != checksum_sha1(",
         "        if not is_unsealed and not checksum_sha1(",
         ("tests/fleet/test_redis_loss.py::test_what_was_changed_is_refused",),
@@ -495,7 +495,7 @@ MUTANTS: Final = (
     Mutant(
         "a-clock-that-is-not-synchronised-is-believed",
         8,
-        "moe_segments/journal/clock.py",
+        "moe_segments/journal/local/clock.py",
         "        if self.is_synchronised() is not False:\n",
         "        if self.is_synchronised:\n",
         (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
@@ -503,7 +503,7 @@ MUTANTS: Final = (
     Mutant(
         "time-is-caught-up-with-although-something-was-recorded",
         8,
-        "moe_segments/journal/clock.py",
+        "moe_segments/journal/local/clock.py",
         "        if last_at_us < stored.wall_us and stored.lag_us is not None:",
         "        if stored.lag_us is not None:",
         (f"{_WITNESS}a_wall_clock_that_is_not_synchronised_frees_nothing",),
@@ -511,7 +511,7 @@ MUTANTS: Final = (
     Mutant(
         "a-lag-is-forgotten-by-the-next-boot",
         8,
-        "moe_segments/journal/clock.py",
+        "moe_segments/journal/local/clock.py",
         "        return max(0, wall_us - now_us) if self.is_synchronised() else 0",
         "        return 0 * max(wall_us, now_us)",
         (f"{_WITNESS}a_journal_s_time_never_passes_faster_than_time",),
@@ -519,7 +519,7 @@ MUTANTS: Final = (
     Mutant(
         "a-newer-checkpoint-is-read",
         4,
-        "moe_segments/core/snapshot.py",
+        "moe_segments/core/state/checkpoint.py",
         "    if not fields.keys() <= _KNOWN[place]:",
         "    if not fields.keys():",
         ("tests/pure/test_snapshot.py::test_a_later_version_s_checkpoint_is_refused",),
@@ -545,7 +545,7 @@ MUTANTS: Final = (
     Mutant(
         "deferred-begin",
         2,
-        "moe_segments/journal/store.py",
+        "moe_segments/journal/sqlite/store.py",
         'self._anchor_again(turn)\n            self._until_free("BEGIN IMMEDIATE", turn.until_s)',
         'self._anchor_again(turn)\n            self._until_free("BEGIN", turn.until_s)',
         ("tests/live/test_sqlite_processes.py::test_without_a_queue_sqlite_s_own_lock_keeps_decisions_serial",),
@@ -587,7 +587,7 @@ MUTANTS: Final = (
     Mutant(
         "unknown-is-repeated",
         6,
-        "moe_segments/core/retry.py",
+        "moe_segments/core/state/retry.py",
         '_IN_DOUBT: Final = {"list": False,',
         '_IN_DOUBT: Final = {"add": False, "list": False,',
         (f"{_CASES}a_doubtful_change_is_not_repeated_however_patient_its_caller_is",),
@@ -611,7 +611,7 @@ MUTANTS: Final = (
     Mutant(
         "obtained-connection-not-noted",
         1,
-        "moe_segments/transport.py",
+        "moe_segments/http/transport.py",
         "        attempt.obtained = True",
         "        pass",
         ("tests/live/test_transport.py::test_after_a_connection_and_without_an_answer_it_is_maybe",),
@@ -627,7 +627,7 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/core/pacing.py",
+        "moe_segments/core/state/pacing.py",
         "for event in (*callers[room:], *background",
         "for event in (*background",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
@@ -651,7 +651,7 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/core/pacing.py",
+        "moe_segments/core/state/pacing.py",
         "background[int(has_spare and not callers) :]",
         "background[room:]",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
@@ -675,7 +675,7 @@ MUTANTS: Final = (
     Mutant(
         "segments-not-found-by-identifier",
         14,
-        "moe_segments/core/gauge.py",
+        "moe_segments/core/quota/active_segments.py",
         "            _enter(self._identified, lease.cs_id, row)",
         "            pass",
         ("tests/pure/test_gauge.py",),
@@ -683,7 +683,7 @@ MUTANTS: Final = (
     Mutant(
         "put-is-sent-again",
         1,
-        "moe_segments/transport.py",
+        "moe_segments/http/transport.py",
         "        raise _Dropped(error) from None",
         "        raise",
         ("tests/live/test_transport.py::test_a_kept_connection_that_drops_is_maybe_and_not_sent_again[PUT]",),
@@ -691,7 +691,7 @@ MUTANTS: Final = (
     Mutant(
         "answered-before-it-is-durable",
         12,
-        "moe_segments/receiver.py",
+        "moe_segments/callbacks/receiver.py",
         "            await self._inbox.take(follower, token_sha256, record, event)",
         '            __import__("asyncio").ensure_future(self._inbox.take(follower, token_sha256, record, event))',
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
@@ -699,7 +699,7 @@ MUTANTS: Final = (
     Mutant(
         "callback-keeps-its-token",
         0,
-        "moe_segments/receiver_inbox.py",
+        "moe_segments/callbacks/inbox.py",
         "            fields[name] = redactor.text(str(fields[name]))",
         "            fields[name] = str(fields[name])",
         ("tests/live/test_receiver.py::test_a_token_that_comes_back_in_a_callback_is_not_kept",),
@@ -707,7 +707,7 @@ MUTANTS: Final = (
     Mutant(
         "callback-of-another-segment-counts",
         12,
-        "moe_segments/receiver_inbox.py",
+        "moe_segments/callbacks/inbox.py",
         "decode_callback(body, names)",
         "decode_callback(body)",
         ("tests/live/test_receiver.py::test_a_body_that_does_not_fit_is_kept_as_it_came",),
@@ -715,7 +715,7 @@ MUTANTS: Final = (
     Mutant(
         "refused-body-is-silence",
         12,
-        "moe_segments/receiver.py",
+        "moe_segments/callbacks/receiver.py",
         "        stored = await self._keep(scope, token, None, reason)",
         "        stored = UNKNOWN",
         ("tests/live/test_receiver.py::test_a_callback_whose_body_is_refused_is_no_silence",),
@@ -723,7 +723,7 @@ MUTANTS: Final = (
     Mutant(
         "unreadable-callback-is-waited-past",
         12,
-        "moe_segments/job.py",
+        "moe_segments/client/job.py",
         "record.terminal or record.is_unreadable, timeout)",
         "record.terminal, timeout)",
         ("tests/live/test_client.py::test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_job",),
@@ -811,7 +811,7 @@ MUTANTS: Final = (
     Mutant(
         "format-characters-pass",
         129,
-        "moe_segments/core/invisible.py",
+        "moe_segments/core/files/invisible.py",
         ' or unicodedata.category(one) == "Cf"',
         "",
         (_TWIN,),
@@ -819,7 +819,7 @@ MUTANTS: Final = (
     Mutant(
         "blanks-behind-invisible-characters-stay",
         0,
-        "moe_segments/core/invisible.py",
+        "moe_segments/core/files/invisible.py",
         "        left = left[len(_leading_blanks(left)) :]\n",
         "",
         (_COPY,),
@@ -827,7 +827,7 @@ MUTANTS: Final = (
     Mutant(
         "realm-taken-for-a-column",
         131,
-        "moe_segments/core/shape.py",
+        "moe_segments/core/files/shape.py",
         " and len(different) >= _MOSTLY * values",
         "",
         (_CLEAN,),
@@ -835,7 +835,7 @@ MUTANTS: Final = (
     Mutant(
         "count-past-a-power-of-ten-taken-for-a-mistake",
         133,
-        "moe_segments/core/shape.py",
+        "moe_segments/core/files/shape.py",
         "if not row.startswith(prefix[:2]) or",
         "if",
         (_CLEAN,),
@@ -843,7 +843,7 @@ MUTANTS: Final = (
     Mutant(
         "header-taken-for-a-value-of-another-length",
         133,
-        "moe_segments/core/shape.py",
+        "moe_segments/core/files/shape.py",
         "if one[0] != but",
         "if one[0] != 0",
         (_SHAPE,),
@@ -851,7 +851,7 @@ MUTANTS: Final = (
     Mutant(
         "copy-replaces-what-came-meanwhile",
         0,
-        "moe_segments/cleaning.py",
+        "moe_segments/files/clean.py",
         "replaces=self._replace",
         "replaces=True",
         (_MEANWHILE,),
@@ -875,7 +875,7 @@ MUTANTS: Final = (
     Mutant(
         "change-unnoticed",
         0,
-        "moe_segments/sources.py",
+        "moe_segments/files/sources.py",
         "            yield block\n        self.check_unchanged()\n",
         "            yield block\n",
         (f"{_FILES}a_file_that_changes_while_it_is_read_is_refused",),
@@ -883,7 +883,7 @@ MUTANTS: Final = (
     Mutant(
         "change-noticed-only-where-nothing-fails",
         0,
-        "moe_segments/sources.py",
+        "moe_segments/files/sources.py",
         "                handle.check_unchanged()  # what cannot be read again may fail anywhere\n",
         "",
         (f"{_FILES}a_change_is_told_rather_than_what_comes_of_it",),
@@ -891,7 +891,7 @@ MUTANTS: Final = (
     Mutant(
         "source-known-by-name-only",
         0,
-        "moe_segments/outputs.py",
+        "moe_segments/files/atomic_write.py",
         "target.samefile(source)",
         "target == source",
         (f"{_FILES}the_source_is_never_overwritten",),
@@ -899,7 +899,7 @@ MUTANTS: Final = (
     Mutant(
         "redirect-followed",
         0,
-        "moe_segments/serving.py",
+        "moe_segments/files/remote.py",
         "allow_redirects=False",
         "allow_redirects=True",
         ("tests/live/test_rowcount.py::test_no_redirect_is_followed",),
@@ -908,7 +908,7 @@ MUTANTS: Final = (
     Mutant(
         "preflight-ignored",
         0,
-        "moe_segments/preflight_policy.py",
+        "moe_segments/submission/preflight_policy.py",
         'if not report.ok and mode == "error":',
         'if not report.ok and mode == "off":',
         (f"{_TAKEN}a_bad_file_is_refused_before_anything_is_spent",),
@@ -942,7 +942,7 @@ MUTANTS: Final = (
     Mutant(
         "changed-file-keeps-its-quota",
         0,
-        "moe_segments/recorder.py",
+        "moe_segments/submission/recorder.py",
         "                return cause or NotSent(reason), [never]\n",
         "                return cause or NotSent(reason), [] if cause else [never]\n",
         (f"{_TAKEN}a_file_that_changes_while_its_operation_waits_gives_its_quota_back",),
@@ -950,7 +950,7 @@ MUTANTS: Final = (
     Mutant(
         "fewer-rows-declared-than-there-are",
         0,
-        "moe_segments/preflight_policy.py",
+        "moe_segments/submission/preflight_policy.py",
         "if declared is None or declared >= report.rows:",
         "if declared is None or declared <= report.rows:",
         (f"{_TAKEN}more_rows_than_declared_are_refused_and_an_upper_bound_is_kept",),
@@ -958,7 +958,7 @@ MUTANTS: Final = (
     Mutant(
         "address-shorter-than-a-day",
         0,
-        "moe_segments/destination.py",
+        "moe_segments/publishing/destination.py",
         "if expires_s < LEAST_EXPIRY_S:",
         "if expires_s < 3_600:",
         (f"{_PUBLISHED}an_address_lasts_a_day_or_more_and_a_week_at_most",),
@@ -974,7 +974,7 @@ MUTANTS: Final = (
     Mutant(
         "uploaded-every-time",
         0,
-        "moe_segments/publisher.py",
+        "moe_segments/publishing/publisher.py",
         "uploaded = await bucket.holds(key) != file_bytes",
         "uploaded = await bucket.holds(key) != -file_bytes",
         (f"{_PUBLISHED}publishing_twice_uploads_once",),
@@ -982,7 +982,7 @@ MUTANTS: Final = (
     Mutant(
         "parts-left-behind",
         0,
-        "moe_segments/publisher_stores.py",
+        "moe_segments/publishing/object_store.py",
         "            called_off.set()\n",
         "            sending.cancel()\n",
         (f"{_PUBLISHED}a_cancelled_upload_leaves_nothing_behind",),
@@ -990,7 +990,7 @@ MUTANTS: Final = (
     Mutant(
         "published-without-a-look",
         0,
-        "moe_segments/publisher_http.py",
+        "moe_segments/publishing/http.py",
         "    if seen.file_bytes != file_bytes:",
         "    if seen.file_bytes is None:",
         (f"{_PUBLISHED}a_file_that_cannot_be_fetched_is_found_out",),
@@ -998,7 +998,7 @@ MUTANTS: Final = (
     Mutant(
         "nobody-matched-is-well",
         0,
-        "moe_segments/job.py",
+        "moe_segments/client/job.py",
         "if raise_on_zero_users and not processed.user_count and",
         "if raise_on_zero_users and not processed.values_found and",
         (f"{_TAKEN}a_segment_left_without_users_is_an_error",),
@@ -1006,7 +1006,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-operator-unchecked",
         0,
-        "moe_segments/filter_rules.py",
+        "moe_segments/models/filters/rules.py",
         "    if _OTHER_SPELLINGS.get(operator, operator) in fitting:",
         "    if operator:",
         ("tests/pure/test_filters.py::test_an_operator_that_does_not_fit_its_type_is_refused_with_those_that_do",),
@@ -1014,7 +1014,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-loses-the-unknown",
         0,
-        "moe_segments/filter_rules.py",
+        "moe_segments/models/filters/rules.py",
         "if value is not UNSET and value is not None} | dict(extra)",
         "if value is not UNSET and value is not None}",
         ("tests/pure/test_filters.py::test_what_the_documents_do_not_know_stays_as_it_was",),
@@ -1022,7 +1022,7 @@ MUTANTS: Final = (
     Mutant(
         "naive-moment-taken-for-utc",
         0,
-        "moe_segments/filter_rules.py",
+        "moe_segments/models/filters/rules.py",
         "    if moment.tzinfo is None or moment.utcoffset() is None:",
         "    if moment.tzinfo is None:\n        return moment.replace(tzinfo=UTC)\n    if moment.utcoffset() is None:",
         ("tests/pure/test_filters.py::test_what_cannot_be_meant_is_refused_with_what_helps",),
@@ -1038,7 +1038,7 @@ MUTANTS: Final = (
     Mutant(
         "filter-create-sent-again",
         6,
-        "moe_segments/core/retry.py",
+        "moe_segments/core/state/retry.py",
         '_IN_DOUBT: Final = {"list": False,',
         '_IN_DOUBT: Final = {"create_filter": False, "list": False,',
         ("tests/live/test_filter_segments.py::test_a_create_whose_answer_is_lost_is_unknown_and_then_found",),
@@ -1079,7 +1079,7 @@ MUTANTS: Final = (
     Mutant(
         "pools-apart-though-shared",
         2,
-        "moe_segments/core/pools.py",
+        "moe_segments/core/quota/call_limits.py",
         "    groups = (shared,) if limits.filter_calls_shared else",
         "    groups = (shared,) if not limits else",
         (_CALLS,),
@@ -1087,7 +1087,7 @@ MUTANTS: Final = (
     Mutant(
         "calls-forgotten-by-a-checkpoint",
         10,
-        "moe_segments/core/snapshot.py",
+        "moe_segments/core/state/checkpoint.py",
         '    _add_calls(ledger, data.get("calls", {}))',
         "    _add_calls(ledger, {})",
         (_ORACLE,),
@@ -1095,7 +1095,7 @@ MUTANTS: Final = (
     Mutant(
         "checkpoint-forgets-used-names",
         0,
-        "moe_segments/core/snapshot.py",
+        "moe_segments/core/state/checkpoint.py",
         '    yield from _sliced("names", list(jobs.names.items()))\n',
         "",
         ("tests/pure/test_snapshot.py::test_a_used_name_outlives_its_job",),
@@ -1135,7 +1135,7 @@ MUTANTS: Final = (
     Mutant(
         "used-name-is-read-and-published-first",
         0,
-        "moe_segments/client.py",
+        "moe_segments/client/client.py",
         "        self._refuse_used_name(operation, job.id)\n",
         "",
         (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
@@ -1151,7 +1151,7 @@ MUTANTS: Final = (
     Mutant(
         "read-sent-without-leave",
         2,
-        "moe_segments/core/admission.py",
+        "moe_segments/core/state/admission.py",
         "        call=ask.cost.call,",
         '        call="",',
         ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
@@ -1167,7 +1167,7 @@ MUTANTS: Final = (
     Mutant(
         "another-host-s-process-is-dead",
         7,
-        "moe_segments/journal/owner.py",
+        "moe_segments/journal/local/process.py",
         "return not spans_hosts",
         "return True",
         ("tests/proofs/test_kills.py::test_a_process_of_another_container_is_not_taken_for_dead",),
@@ -1211,7 +1211,7 @@ MUTANTS: Final = (
     Mutant(
         "redis-is-trusted-whatever-it-forgets",
         11,
-        "moe_segments/journal/redis_durability.py",
+        "moe_segments/journal/redis/durability.py",
         "    if accepts_risk:",
         "    if True:",
         (f"{_FLEET}loss.py::test_a_server_that_may_forget_is_refused_unless_that_is_accepted[appendfsync-everysec]",),
@@ -1220,7 +1220,7 @@ MUTANTS: Final = (
     Mutant(
         "redis-may-go-back-unseen",
         10,
-        "moe_segments/journal/host_witness.py",
+        "moe_segments/journal/local/host_witness.py",
         "        if seen.version > found.version:",
         "        if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
@@ -1342,7 +1342,7 @@ MUTANTS: Final = (
     Mutant(
         "v3-window-not-enforced",
         0,
-        "moe_segments/sandbox/quotas.py",
+        "moe_segments/sandbox/model/quotas.py",
         "        for unit, window in self._calls[op].items():\n            if not window.fits(now):",
         "        for unit, window in self._calls[op].items():\n            if not window.fits(now) and unit != 'hour':",
         (f"{_V3}the_v3_calls_have_quotas_of_their_own",),
@@ -1382,7 +1382,7 @@ MUTANTS: Final = (
     Mutant(
         "page-obeys-what-it-shows",
         0,
-        "moe_segments/sandbox/page.py",
+        "moe_segments/sandbox/page/html.py",
         "return html.escape(str(value), quote=True)",
         "return str(value)",
         ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
@@ -1399,7 +1399,7 @@ MUTANTS: Final = (
     Mutant(
         "a-target-may-be-used-before-everything-is-there",
         10,
-        "moe_segments/core/state.py",
+        "moe_segments/core/state/workspace.py",
         "        if self.copying is not None:\n            return JournalError(",
         "        if False:\n            return JournalError(",
         (f"{_MOVES}a_copy_that_was_not_completed_is_called_off",),
@@ -1454,7 +1454,7 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory",
         10,
-        "moe_segments/journal/host_witness.py",
+        "moe_segments/journal/local/host_witness.py",
         "        if self._witness is None or self._is_doubted or self._is_elsewhere:\n            return None\n",
         "        return None\n",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[redis]",),
@@ -1463,7 +1463,7 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory-of-a-file",
         10,
-        "moe_segments/journal/witness.py",
+        "moe_segments/journal/local/witness.py",
         "            if seen.version > found.version:\n                what",
         "            if False:\n                what",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[sqlite]",),
@@ -1488,7 +1488,7 @@ MUTANTS: Final = (
     Mutant(
         "an-outage-ends-every-wait",
         11,
-        "moe_segments/governor.py",
+        "moe_segments/governor/governor.py",
         "            if not is_away or ticket",
         "            if True or ticket",
         (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),

@@ -56,15 +56,15 @@ _LEDGER: Final = ("tests/pure/test_ledger.py", *_GOVERNED)
 _JOBS: Final = ("tests/pure/test_retry.py", "tests/live/test_client.py", "tests/live/test_every_answer.py")
 # The decision modules, each with the tests that are tried on it first.
 MODULES: Final = {
-    "moe_segments/core/ledger.py": _LEDGER,
-    "moe_segments/core/quotas.py": _LEDGER,
-    "moe_segments/core/tape.py": ("tests/pure/test_tape.py", *_LEDGER),
-    "moe_segments/core/admission.py": _GOVERNED,
-    "moe_segments/core/gauge.py": ("tests/pure/test_gauge.py", *_LEDGER),
-    "moe_segments/core/claims.py": _GOVERNED,
-    "moe_segments/core/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
-    "moe_segments/core/plan.py": _GOVERNED,
-    "moe_segments/core/pools.py": (*_LEDGER, *_CALLS),
+    "moe_segments/core/quota/ledger.py": _LEDGER,
+    "moe_segments/core/quota/usage.py": _LEDGER,
+    "moe_segments/core/quota/window.py": ("tests/pure/test_tape.py", *_LEDGER),
+    "moe_segments/core/state/admission.py": _GOVERNED,
+    "moe_segments/core/quota/active_segments.py": ("tests/pure/test_gauge.py", *_LEDGER),
+    "moe_segments/core/quota/claims.py": _GOVERNED,
+    "moe_segments/core/state/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
+    "moe_segments/core/quota/forecast.py": _GOVERNED,
+    "moe_segments/core/quota/call_limits.py": (*_LEDGER, *_CALLS),
 }
 # What is tried next, a stage at a time: the cheapest first.
 STAGES: Final = (

@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 PUBLIC: Final = (
     "moe_segments",
     "moe_segments.bulk",
-    "moe_segments.checking",
     "moe_segments.errors",
-    "moe_segments.files",
+    "moe_segments.files.check",
     "moe_segments.journal.tools",
     "moe_segments.limits",
-    "moe_segments.manifest",
     "moe_segments.sandbox",
     "moe_segments.settings",
 )
 UNDERSCORED: Final = {"os._exit"}  # documented so
-SOURCES: Final = {path.name: path.read_text(encoding="utf-8") for path in Path(cli.__file__).parent.glob("*.py")}
+SOURCES: Final = {path.name: path.read_text(encoding="utf-8") for path in Path(cli.__file__).parent.rglob("*.py")}
 
 
 def private(source: str) -> Iterator[str]:

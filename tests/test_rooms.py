@@ -1,7 +1,7 @@
-"""Who may import whom: a module imports from rooms below its own, so that each can be read without those above.
+"""Import direction: a module imports only from packages below its own, and no modules import one another in a circle.
 
-Rooms are from top to bottom; those on one line do not import one another. Imports inside functions and under
-`TYPE_CHECKING` count too, and nothing is exempt.
+Packages are listed from top to bottom; those on one line do not import one another. Imports inside functions and
+under `TYPE_CHECKING` count too, and nothing is exempt. The `__init__` of a package may name what the package offers.
 """
 
 from __future__ import annotations
@@ -15,65 +15,49 @@ import pytest
 import moe_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
-# A room is what it is called and the modules in it, each with all that is below it. `moe_segments` itself is the
-# package's face: it names what is public and stands for no module below it.
 FACE: Final = "moe_segments"
-LINES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
-    {"command line": ("cli", "__main__"), "testing": ("testing",)},
-    {"bulk": ("bulk", "checking", "manifest"), "sandbox": ("sandbox",)},
-    {"face": ()},
-    {
-        "client": (
-            *("client", "figures", "file_preparer", "job", "many", "submission", "preflight_policy"),
-            *("reading", "file_calls", "filter_calls", "job_calls", "job_info", "reconciler", "recorder", "tasks"),
-            *("calls", "dispatcher"),
-        )
-    },
-    {
-        "receiver": ("receiver", "tokens", "receiver_app", "receiver_asgi", "receiver_inbox"),
-        "governor": ("governor", "pace", "quota", "quota_calls", "waiting"),
-    },
-    {
-        "transport": ("transport",),
-        "files": ("files", "rowcount", "sources", "serving", "pouring", "cleaning", "splitting", "outputs"),
-        "publisher": ("publisher", "publisher_file", "publisher_http", "publisher_stores", "destination"),
-    },
-    {"journal": ("journal",)},
-    {"settings": ("settings",)},
-    {"core": ("core",)},
-    {
-        "models": (
-            *("models", "fields", "operations", "absent", "filters"),
-            *("filter_rules", "filter_ranges", "filter_values", "filter_payloads"),
-        )
-    },
-    {"limits": ("limits",)},
-    {"errors": ("errors",)},
+# Each entry stands for the package or module of that name and what is inside, down to the next entry inside it.
+LINES: Final[tuple[tuple[str, ...], ...]] = (
+    ("__main__",),
+    ("cli.app",),
+    ("cli.commands",),
+    ("cli",),
+    ("testing",),
+    ("checking",),
+    ("audiences", "bulk", "sandbox"),
+    ("sandbox.page",),
+    ("sandbox.api",),
+    ("sandbox.model",),
+    (FACE,),
+    ("client",),
+    ("submission",),
+    ("governor", "callbacks", "files", "publishing"),
+    ("http", "telemetry"),
+    ("journal.tools",),
+    ("journal.opening", "journal.succession"),
+    ("journal.sqlite", "journal.redis", "journal.postgres"),
+    ("journal",),
+    ("journal.local",),
+    ("journal.protocol",),
+    ("settings",),
+    ("core.state", "core.files", "core.wire"),
+    ("core.quota",),
+    ("core",),
+    ("models",),
+    ("models.filters",),
+    ("types",),
+    ("limits",),
+    ("errors",),
 )
-DEPTH: Final = {room: depth for depth, line in enumerate(LINES) for room in line}
-ROOMS: Final = {f"{FACE}.{module}": room for line in LINES for room, modules in line.items() for module in modules}
-
+DEPTH: Final = {entry: depth for depth, line in enumerate(LINES) for entry in line}
 IMPURE: Final = frozenset(
     {"aiohttp", "asyncio", "logging", "os", "random", "secrets", "socket", "sqlite3", "threading", "time"}
 )
 # What the client counts by: the sandbox shares none of it, so that each checks the other.
 HIDDEN_FROM_SANDBOX: Final = tuple(
-    f"{FACE}.{module}"
-    for module in (
-        *(
-            "core.ledger",
-            "core.jobs",
-            "core.plan",
-            "core.profile",
-            "core.admission",
-            "core.state",
-            "core.decisions",
-            "core.gauge",
-        ),
-        *("journal", "governor", "quota", "quota_calls", "waiting", "client"),
-    )
+    f"{FACE}.{module}" for module in ("core.quota", "core.state", "journal", "governor", "submission", "client")
 )
 
 PACKAGE: Final = Path(moe_segments.__file__).parent
@@ -84,14 +68,19 @@ SOURCES: Final = {
 
 
 def room_of(module: str) -> str | None:
-    """The room of a module of the package; None for one that the table does not know."""
+    """Return the entry of `LINES` that a module belongs to; None for one that the table does not know."""
     if module == FACE:
-        return "face"
-    return ROOMS.get(".".join(module.split(".")[:2]))
+        return FACE
+    name = module.removeprefix(f"{FACE}.")
+    while name not in DEPTH:
+        if "." not in name:
+            return None
+        name = name.rpartition(".")[0]
+    return name
 
 
 def imported(source: str, importer: str, modules: Collection[str], *, is_package: bool = False) -> Iterator[str]:
-    """Every module that *source* imports, wherever in it: modules of the package in full, others as written."""
+    """Yield every module that *source* imports, wherever in it: modules of the package in full, others as written."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -102,7 +91,7 @@ def imported(source: str, importer: str, modules: Collection[str], *, is_package
 
 
 def _base(node: ast.ImportFrom, importer: str, *, is_package: bool) -> str:
-    """The module that is named after `from`, relative or not."""
+    """Return the module that is named after `from`, relative or not."""
     if not node.level:
         return node.module or ""
     up = node.level - is_package
@@ -110,14 +99,16 @@ def _base(node: ast.ImportFrom, importer: str, *, is_package: bool) -> str:
     return ".".join((*parts, node.module) if node.module else parts)
 
 
-def wrong_imports(importer: str, imports: Collection[str]) -> list[str]:
-    """What of *imports* is neither in the importer's room nor in one below it."""
+def wrong_imports(importer: str, imports: Collection[str], *, is_package: bool = False) -> list[str]:
+    """Return those of *imports* that are neither in the importer's room nor in one below it."""
     room = room_of(importer)
     assert room is not None, f"{importer} is in no room: add it to the table"
     return [
         f"{importer} ({room}) imports {target} ({room_of(target)})"
         for target in imports
-        if is_within(target, (FACE,)) and not _may_use(room, room_of(target))
+        if is_within(target, (FACE,))
+        and not (is_package and importer != FACE and is_within(target, (importer,)))
+        and not _may_use(room, room_of(target))
     ]
 
 
@@ -126,7 +117,7 @@ def _may_use(room: str, other: str | None) -> bool:
 
 
 def is_within(module: str, roots: Collection[str]) -> bool:
-    """Whether *module* is one of *roots* or below one."""
+    """Return whether *module* is one of *roots* or inside one."""
     return any(module == root or module.startswith(f"{root}.") for root in roots)
 
 
@@ -136,20 +127,54 @@ def imports_of(module: str) -> list[str]:
     return list(imported(source, module, SOURCES, is_package=path.name == "__init__.py"))
 
 
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Return the modules that import one another in a circle, each circle sorted."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        rest = list(graph[start])
+        while rest:
+            module = rest.pop()
+            if module not in seen:
+                seen.add(module)
+                rest.extend(graph.get(module, ()))
+        return seen
+
+    after = {module: reached(module) for module in graph}
+    groups = {
+        tuple(sorted({module, *(other for other in after[module] if module in after.get(other, ()))}))
+        for module in graph
+        if module in after[module]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
 # The package
 
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_a_module_imports_only_from_rooms_below_its_own(module: str) -> None:
-    assert wrong_imports(module, imports_of(module)) == []
+    is_package = SOURCES[module].name == "__init__.py"
+    assert wrong_imports(module, imports_of(module), is_package=is_package) == []
 
 
-@pytest.mark.parametrize("module", [module for module in SOURCES if room_of(module) == "core"])
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = {module: {name for name in imports_of(module) if name in SOURCES} - {FACE} for module in SOURCES}
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_private_module_stays_in_its_package(module: str) -> None:
+    private = [name for name in imports_of(module) if is_within(name, (FACE,)) and "._" in name]
+    assert [name for name in private if not is_within(module, (name.partition("._")[0],))] == []
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if is_within(module, (f"{FACE}.core",))])
 def test_core_knows_no_clock_no_chance_and_no_input_or_output(module: str) -> None:
     assert [target for target in imports_of(module) if is_within(target, IMPURE)] == []
 
 
-@pytest.mark.parametrize("module", [module for module in SOURCES if room_of(module) == "sandbox"])
+@pytest.mark.parametrize("module", [module for module in SOURCES if is_within(module, (f"{FACE}.sandbox",))])
 def test_the_sandbox_shares_no_counting_with_the_client(module: str) -> None:
     assert [target for target in imports_of(module) if is_within(target, HIDDEN_FROM_SANDBOX)] == []
 
@@ -158,26 +183,34 @@ def test_every_module_is_in_a_room() -> None:
     assert [module for module in SOURCES if room_of(module) is None] == []
 
 
+def test_a_package_has_at_most_twelve_modules() -> None:
+    packages = [path.parent for path in SOURCES.values() if path.name == "__init__.py"]
+    sizes = {str(each.relative_to(PACKAGE)): len(list(each.glob("*.py"))) - 1 for each in packages}
+    assert {name: size for name, size in sizes.items() if size > 12} == {}
+
+
 # The checker itself
 
 
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("moe_segments.governor", "from moe_segments.client import SegmentsClient"),
-        ("moe_segments.governor", "import moe_segments.receiver"),
-        ("moe_segments.governor", "import math, moe_segments.receiver_app as app"),
-        ("moe_segments.governor", "from moe_segments import client"),
-        ("moe_segments.governor", "from moe_segments import SegmentsClient"),
-        ("moe_segments.governor", "from .client import SegmentsClient"),
-        ("moe_segments.governor", "from . import client"),
-        ("moe_segments.journal.sqlite", "from ..governor import Governor"),
-        ("moe_segments.governor", "def decide():\n    import moe_segments.client"),
-        ("moe_segments.governor", "if TYPE_CHECKING:\n    from moe_segments.client import SegmentsClient"),
-        ("moe_segments.governor", "from moe_segments.unheard_of import name"),
-        ("moe_segments.bulk", "from moe_segments.sandbox import Sandbox"),
-        ("moe_segments.transport", "from moe_segments import rowcount"),
+        ("moe_segments.governor.governor", "from moe_segments.client.client import SegmentsClient"),
+        ("moe_segments.governor.governor", "import moe_segments.callbacks.receiver"),
+        ("moe_segments.governor.governor", "import math, moe_segments.callbacks.asgi as app"),
+        ("moe_segments.governor.governor", "from moe_segments.client import client"),
+        ("moe_segments.governor.governor", "from moe_segments import SegmentsClient"),
+        ("moe_segments.governor.governor", "from ..client.client import SegmentsClient"),
+        ("moe_segments.governor.governor", "from .. import client"),
+        ("moe_segments.journal.sqlite.engine", "from ...governor.governor import Governor"),
+        ("moe_segments.governor.governor", "def decide():\n    import moe_segments.client"),
+        ("moe_segments.governor.governor", "if TYPE_CHECKING:\n    from moe_segments.client import job"),
+        ("moe_segments.governor.governor", "from moe_segments.unheard_of import name"),
+        ("moe_segments.bulk.run", "from moe_segments.sandbox import Sandbox"),
+        ("moe_segments.http.transport", "from moe_segments.files import rowcount"),
         ("moe_segments.settings", "from moe_segments.journal.memory import MemoryJournal"),
+        ("moe_segments.journal.sqlite.engine", "from moe_segments.journal.redis import url"),
+        ("moe_segments.core.quota.ledger", "from moe_segments.core.state.jobs import JobRecord"),
     ],
 )
 def test_an_import_from_above_or_beside_is_found_however_it_is_written(importer: str, source: str) -> None:
@@ -187,10 +220,10 @@ def test_an_import_from_above_or_beside_is_found_however_it_is_written(importer:
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("moe_segments.client", "from moe_segments import governor, receiver"),
-        ("moe_segments.client", "from moe_segments.job import Job"),
-        ("moe_segments.core.ledger", "from .gauge import Gauge"),
-        ("moe_segments.bulk", "import asyncio\nfrom moe_segments import SegmentsClient"),
+        ("moe_segments.client.client", "from moe_segments.callbacks import receiver"),
+        ("moe_segments.client.client", "from moe_segments.client.job import Job"),
+        ("moe_segments.core.quota.ledger", "from .window import Window"),
+        ("moe_segments.bulk.run", "import asyncio\nfrom moe_segments import SegmentsClient"),
         ("moe_segments.errors", "import moe_segments_of_somebody_else"),
     ],
 )
@@ -198,11 +231,22 @@ def test_an_import_from_below_or_from_outside_is_right(importer: str, source: st
     assert wrong_imports(importer, list(imported(source, importer, SOURCES))) == []
 
 
+def test_a_package_may_name_what_it_offers() -> None:
+    assert wrong_imports("moe_segments.journal", ["moe_segments.journal.opening"], is_package=True) == []
+    assert wrong_imports("moe_segments.journal", ["moe_segments.client.client"], is_package=True)
+
+
 def test_a_package_is_its_own_base_for_relative_imports() -> None:
-    source = "from .sqlite import SqliteJournal"
-    assert list(imported(source, "moe_segments.journal", SOURCES, is_package=True)) == ["moe_segments.journal.sqlite"]
+    source = "from .sqlite import engine"
+    found = list(imported(source, "moe_segments.journal", SOURCES, is_package=True))
+    assert found == ["moe_segments.journal.sqlite.engine"]
+
+
+def test_a_circle_is_found_whole() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("source", ["import time", "from time import sleep", "def f():\n    from os import path"])
 def test_an_impure_import_is_found(source: str) -> None:
-    assert [target for target in imported(source, "moe_segments.core.ledger", SOURCES) if is_within(target, IMPURE)]
+    found = imported(source, "moe_segments.core.quota.ledger", SOURCES)
+    assert [target for target in found if is_within(target, IMPURE)]

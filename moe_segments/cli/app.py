@@ -64,7 +64,7 @@ def create(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_file
+    from moe_segments.cli.commands.single import submit_file
 
     fields = {"name": name, "expiry_time": expiry_time}
     return submit_file("create", fields, file, sending, waiting, receiving, common)
@@ -92,7 +92,7 @@ def add_users(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_file
+    from moe_segments.cli.commands.single import submit_file
 
     return submit_file("add", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
@@ -119,7 +119,7 @@ def remove_users(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_file
+    from moe_segments.cli.commands.single import submit_file
 
     return submit_file("remove", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
@@ -146,7 +146,7 @@ def replace_users(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_file
+    from moe_segments.cli.commands.single import submit_file
 
     return submit_file("replace", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
@@ -161,7 +161,7 @@ def archive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITING,
         waiting: How long to wait.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_plain
+    from moe_segments.cli.commands.single import submit_plain
 
     return submit_plain("archive", {"name": name, "cs_id": cs_id}, waiting, common)
 
@@ -176,7 +176,7 @@ def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITIN
         waiting: How long to wait.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.single import submit_plain
+    from moe_segments.cli.commands.single import submit_plain
 
     return submit_plain("unarchive", {"name": name, "cs_id": cs_id}, waiting, common)
 
@@ -190,7 +190,7 @@ def list_segments(*, name: str | None = None, max_wait: float = 0.0, common: Com
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.segments import list_all
+    from moe_segments.cli.commands.segments import list_all
 
     return list_all(name, max_wait, common)
 
@@ -204,7 +204,7 @@ def get(cs_id: str, /, *, max_wait: float = 0.0, common: Common = _COMMON) -> in
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.segments import get_one
+    from moe_segments.cli.commands.segments import get_one
 
     return get_one(cs_id, max_wait, common)
 
@@ -222,7 +222,7 @@ def create_filter(
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.segments import create_filter as create
+    from moe_segments.cli.commands.segments import create_filter as create
 
     return create(name, filters, max_wait, common)
 
@@ -248,7 +248,7 @@ def update_filter(
         max_wait: Longest wait for the segment, seconds, or inf; 0 refuses at once.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.segments import update_filter as update
+    from moe_segments.cli.commands.segments import update_filter as update
 
     return update(cs_id, filters, name, updated_by, max_wait, common)
 
@@ -281,7 +281,7 @@ def bulk(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.manifests import BulkOptions, run_manifest
+    from moe_segments.cli.commands.bulk import BulkOptions, run_manifest
 
     options = BulkOptions(again=again, concurrency=concurrency, on_unknown=on_unknown, result_timeout_s=result_timeout)
     return run_manifest(manifest, options, sending, receiving, common)
@@ -295,7 +295,7 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
         manifest: As for bulk; operations that its run has sent are left out.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.manifests import plan_manifest
+    from moe_segments.cli.commands.bulk import plan_manifest
 
     return plan_manifest(manifest, common)
 
@@ -331,7 +331,7 @@ def preflight(
         mask: Show the shape of rows instead of the rows.
         json: One JSON document on standard output, everything else on standard error.
     """
-    from moe_segments.cli.preflight import Wanted, preflight_files
+    from moe_segments.cli.commands.preflight import Wanted, preflight_files
 
     wanted = Wanted(
         attribute_name=attribute_name,
@@ -357,7 +357,7 @@ def quota(*, watch: bool = False, telling: Telling = _TELLING, common: Common = 
         telling: What others did.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.quota import show_quota
+    from moe_segments.cli.commands.quota import show_quota
 
     return show_quota(watch=watch, telling=telling, common=common)
 
@@ -377,7 +377,7 @@ def jobs(
         run: Only the jobs of this bulk run.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.jobs import show_jobs
+    from moe_segments.cli.commands.jobs import show_jobs
 
     return show_jobs(job, run, common)
 
@@ -398,7 +398,7 @@ def receive(
         public_url: Address the service reaches it under, https; else MOE_CALLBACK_URL. Needed beyond this machine.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.servers import receive_callbacks
+    from moe_segments.cli.commands.servers import receive_callbacks
 
     return receive_callbacks(host, port, public_url, common)
 
@@ -413,7 +413,7 @@ def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, jso
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
     """
-    from moe_segments.cli.servers import run_sandbox
+    from moe_segments.cli.commands.servers import run_sandbox
 
     return run_sandbox(port, Common(speed=speed, users=users, json=json))
 
@@ -440,7 +440,7 @@ def copy_journal(source: str, target: str, /, *, call_off: bool = False, common:
         call_off: Let the journal go on where it was, after a copy that was not completed.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.journal import copy
+    from moe_segments.cli.commands.journal import copy
 
     return copy(source, target, calls_off=call_off, common=common)
 
@@ -453,7 +453,7 @@ def check_journal(url: str | None = None, /, *, common: Common = _COMMON) -> int
         url: Journal URL, or env:NAME; else --journal, MOE_JOURNAL, or the file in the user's state directory.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.journal import check
+    from moe_segments.cli.commands.journal import check
 
     return check(url, common)
 
@@ -470,6 +470,6 @@ def log_journal(
         since: A moment, such as 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.journal import log
+    from moe_segments.cli.commands.journal import log
 
     return log(url, follow=follow, since=since, common=common)

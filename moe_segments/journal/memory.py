@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from moe_segments.core.events import Batch
 from moe_segments.errors import JournalError, JournalReplaced
-from moe_segments.journal.bell import Bell
-from moe_segments.journal.clock import BootClock
+from moe_segments.journal.local.clock import BootClock
+from moe_segments.journal.notifier import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from moe_segments.core.events import Event
-    from moe_segments.journal import Clock, Decide
+    from moe_segments.journal.protocol import Clock, Decide
 
 __all__ = ["MemoryJournal"]
 

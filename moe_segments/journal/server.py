@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
-from moe_segments.journal.bell import Bell
+from moe_segments.journal.notifier import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

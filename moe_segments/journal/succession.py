@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import JournalError
-from moe_segments.journal.witness import Sighting, Witness, in_state_directory, record_of
+from moe_segments.journal.local.witness import Sighting, Witness, in_state_directory, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from moe_segments.journal.follower import Follower
+    from moe_segments.journal.replica import Follower
 
 __all__ = ["open_known"]
 

@@ -8,12 +8,12 @@ It fetches files from, and delivers callbacks to, loopback and listed hosts only
 shares no code with the client's ledger, so that each checks the other.
 """
 
-from moe_segments.sandbox.answers import Dialect
+from moe_segments.sandbox.api.answers import Dialect
 from moe_segments.sandbox.app import DEMO_CREDENTIALS, Sandbox
-from moe_segments.sandbox.faults import FaultKind, Faults
-from moe_segments.sandbox.filters import Complexity, Definition
-from moe_segments.sandbox.quotas import CallLimits
-from moe_segments.sandbox.records import (
+from moe_segments.sandbox.model.faults import FaultKind, Faults
+from moe_segments.sandbox.model.filters import Complexity, Definition
+from moe_segments.sandbox.model.quotas import CallLimits
+from moe_segments.sandbox.model.records import (
     Ask,
     Delivery,
     FilterAsk,
@@ -25,7 +25,7 @@ from moe_segments.sandbox.records import (
     SandboxSegment,
     Submission,
 )
-from moe_segments.sandbox.workspace import Workspace
+from moe_segments.sandbox.model.workspace import Workspace
 
 __all__ = [
     "DEMO_CREDENTIALS",

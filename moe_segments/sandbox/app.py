@@ -17,11 +17,12 @@ from aiohttp import web
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.sandbox.answers import Call, Dialect, Reply, firewall_error, platform_error, server_error
-from moe_segments.sandbox.api import Api
+from moe_segments.sandbox.api.answers import Call, Dialect, Reply, firewall_error, platform_error, server_error
+from moe_segments.sandbox.api.v2 import Api
 from moe_segments.sandbox.clock import ForwardClock
-from moe_segments.sandbox.control import Control
-from moe_segments.sandbox.faults import (
+from moe_segments.sandbox.fetcher import Fetcher, Gate
+from moe_segments.sandbox.file_server import FILES_PATH, FileServer
+from moe_segments.sandbox.model.faults import (
     REQUEST_FAULTS,
     Fault,
     FaultKind,
@@ -30,13 +31,12 @@ from moe_segments.sandbox.faults import (
     check_span,
     known_kind,
 )
-from moe_segments.sandbox.files import Fetcher, Gate
+from moe_segments.sandbox.model.records import RequestRecord
+from moe_segments.sandbox.model.registry import IDLE_DAYS
+from moe_segments.sandbox.model.workspace import Workspace
 from moe_segments.sandbox.options import known_dialects, known_users, loopback
+from moe_segments.sandbox.page.control import Control
 from moe_segments.sandbox.processing import Pauses, Processor
-from moe_segments.sandbox.records import RequestRecord
-from moe_segments.sandbox.registry import IDLE_DAYS
-from moe_segments.sandbox.served import FILES_PATH, FileServer
-from moe_segments.sandbox.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractResolver
 
-    from moe_segments.sandbox.filters import Complexity
-    from moe_segments.sandbox.quotas import CallLimits
+    from moe_segments.sandbox.model.filters import Complexity
+    from moe_segments.sandbox.model.quotas import CallLimits
 
 __all__ = ["DEMO_CREDENTIALS", "Sandbox"]
 

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
-from moe_segments.sandbox.answers import Dialect
-from moe_segments.sandbox.rows import RowReader
+from moe_segments.sandbox.api.answers import Dialect
+from moe_segments.sandbox.model.rows import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.models import FileProcessed
-from moe_segments.sandbox.faults import CALLBACK_FAULTS, Fault, FaultKind, FaultPlan
-from moe_segments.sandbox.files import Fetcher, FileProblem
-from moe_segments.sandbox.records import Delivery, Submission
+from moe_segments.sandbox.fetcher import Fetcher, FileProblem
+from moe_segments.sandbox.model.faults import CALLBACK_FAULTS, Fault, FaultKind, FaultPlan
+from moe_segments.sandbox.model.records import Delivery, Submission
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from moe_segments.models import FileFailed
-    from moe_segments.sandbox.records import Rows
-    from moe_segments.sandbox.workspace import Workspace
+    from moe_segments.sandbox.model.records import Rows
+    from moe_segments.sandbox.model.workspace import Workspace
 
 __all__ = ["Pauses", "Processor"]
 

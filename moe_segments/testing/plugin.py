@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from moe_segments.client import SegmentsClient
+from moe_segments.callbacks.receiver import CallbackReceiver
+from moe_segments.client.client import SegmentsClient
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.receiver import CallbackReceiver
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing.virtual_time import EPOCH_US, VirtualTimeLoop
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from tests.fleet.postgres_server import shared_postgres
 from tests.fleet.servers import shared_redis
 
@@ -69,7 +69,7 @@ class RedisPlace:
 
     def journal(self, scope: str = "W1", *, clock: Clock | None = None) -> Journal:
         """See `Place`."""
-        from moe_segments.journal.redis import RedisJournal
+        from moe_segments.journal.redis.engine import RedisJournal
 
         return RedisJournal(self._url, f"{self._prefix} {scope}", clock=clock)
 
@@ -85,7 +85,7 @@ class PostgresPlace:
 
     def journal(self, scope: str = "W1", *, clock: Clock | None = None) -> Journal:
         """See `Place`."""
-        from moe_segments.journal.postgres import PostgresJournal
+        from moe_segments.journal.postgres.engine import PostgresJournal
 
         return PostgresJournal(self._url, scope, clock=clock, state_dir=self._directory, poll_s=0.02)
 

@@ -16,12 +16,9 @@ import pytest
 import yaml
 from openapi_schema_validator import OAS30Validator
 
-from moe_segments.core import wire
-from moe_segments.core.wire import Answer, Request
-from moe_segments.core.wire_filters import decode_got, decode_made, encode_filter
-from moe_segments.filter_payloads import group_from
-from moe_segments.filter_rules import EXECUTIONS, FILTER_OPERATORS, OPERATORS, PERIOD_UNITS, RANGE_TYPES, VALUE_TYPES
-from moe_segments.filters import FilterGroup, RawFilter, attribute, did, did_not
+from moe_segments.core.wire import file_segments as wire
+from moe_segments.core.wire.file_segments import Answer, Request
+from moe_segments.core.wire.filter_segments import decode_got, decode_made, encode_filter
 from moe_segments.limits import CALL_LIMITS, DOCUMENTED, QuotaLimits
 from moe_segments.models import (
     AddUsers,
@@ -35,6 +32,16 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
     UpdateFilterSegment,
+)
+from moe_segments.models.filters.builders import FilterGroup, RawFilter, attribute, did, did_not
+from moe_segments.models.filters.payloads import group_from
+from moe_segments.models.filters.rules import (
+    EXECUTIONS,
+    FILTER_OPERATORS,
+    OPERATORS,
+    PERIOD_UNITS,
+    RANGE_TYPES,
+    VALUE_TYPES,
 )
 from tests.documented import CALLBACK_STATUSES, OPERATIONS, PAIRS, samples_of
 

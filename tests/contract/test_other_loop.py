@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_segments import ArchiveSegment, Credentials, InputError, SegmentsClient
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

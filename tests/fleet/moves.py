@@ -7,7 +7,6 @@ import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core import snapshot
 from moe_segments.core.events import (
     Answered,
     CallbackReceived,
@@ -21,8 +20,9 @@ from moe_segments.core.events import (
     Throttled,
     Unknown,
 )
+from moe_segments.core.state import checkpoint as snapshot
 from moe_segments.journal import open_journal
-from moe_segments.journal.whole import folded, whole_log
+from moe_segments.journal.tools.replay import folded, whole_log
 from tests.fleet.postgres_server import shared_postgres
 from tests.fleet.servers import shared_redis
 

@@ -11,8 +11,8 @@ import attrs
 import psycopg
 import pytest
 
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.journal.postgres.engine import PostgresJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer, postgres_server, shared_postgres
 

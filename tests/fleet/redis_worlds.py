@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
-from moe_segments.journal.redis import RedisJournal
+from moe_segments.journal.redis.engine import RedisJournal
 from tests.fleet.servers import RedisServer, redis_server
 
 if TYPE_CHECKING:

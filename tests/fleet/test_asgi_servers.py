@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from moe_segments import CallbackReceiver
-from moe_segments.journal.whole import folded
+from moe_segments.callbacks.receiver import MAX_BODY_BYTES, token_digest
+from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
-from moe_segments.receiver import MAX_BODY_BYTES, token_digest
 from tests.fleet.moves import log_of, opened, reserved
 
 if TYPE_CHECKING:

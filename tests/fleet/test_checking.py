@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from moe_segments.core.snapshot import checkpoint_of, take
-from moe_segments.journal.checking import CheckReport, check_journal
+from moe_segments.core.state.checkpoint import checkpoint_of, take
 from moe_segments.journal.checksum import checksum
-from moe_segments.journal.schema import MIGRATIONS
-from moe_segments.journal.whole import folded
+from moe_segments.journal.sqlite.schema import MIGRATIONS
+from moe_segments.journal.tools.replay import folded
+from moe_segments.journal.tools.verify import CheckReport, check_journal
 from tests.fleet.moves import EVERYTHING, empty_place, filled, log_of, opened
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ import attrs
 import pytest
 from redis import Redis
 
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
+from moe_segments.client.job import Job
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
 from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailable, QuotaExceeded
-from moe_segments.governor import Governor
-from moe_segments.job import Job
+from moe_segments.governor.governor import Governor
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.witness import Witness, in_state_directory
+from moe_segments.journal.local.witness import Witness, in_state_directory
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer
 from tests.fleet.proxy import Proxy

@@ -24,16 +24,16 @@ from moe_segments import (
     QuotaLimits,
     SegmentsClient,
 )
+from moe_segments.callbacks.receiver import token_digest
 from moe_segments.core.events import Answered, ExternalUsage, Reserved
 from moe_segments.journal import open_journal
 from moe_segments.journal.checksum import checksum
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.moving import call_off, copy_journal
-from moe_segments.journal.place import place_of
-from moe_segments.journal.schema import MIGRATIONS
-from moe_segments.journal.whole import folded
+from moe_segments.journal.redact import place_of
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.schema import MIGRATIONS
+from moe_segments.journal.tools.migrate import call_off, copy_journal
+from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
-from moe_segments.receiver import token_digest
 from moe_segments.sandbox import Sandbox
 from tests.fleet.moves import EVERYTHING, TOKEN, empty_place, facts, filled, log_of, opened, reserved
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from moe_segments.core.events import Event
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal import Journal
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
@@ -283,7 +283,7 @@ async def test_a_copy_that_is_stopped_anywhere_starts_again_and_ends_the_same(
     """Never can anybody decide at both places, and until it is complete at neither."""
     countdown = [0]
     monkeypatch.setattr(
-        "moe_segments.journal.moving.open_journal",
+        "moe_segments.journal.tools.migrate.open_journal",
         lambda *args, **named: StoppingJournal(open_journal(*args, **named), countdown, is_after=end == "after"),
     )
     for stop_at in itertools.count(1):

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_segments.bulk import run_bulk
-from moe_segments.client import SegmentsClient, follower_of
+from moe_segments.bulk.manifest import read_manifest
+from moe_segments.bulk.run import run_bulk
+from moe_segments.callbacks.receiver import CallbackReceiver
+from moe_segments.client.client import SegmentsClient, follower_of
 from moe_segments.errors import JournalError, JournalReplaced
-from moe_segments.manifest import read_manifest
 from moe_segments.models import CreateFileSegment
-from moe_segments.receiver import CallbackReceiver
 from moe_segments.sandbox import Sandbox
 from tests.fleet.stores import Store, store_of
 from tests.fleet.worlds import FACT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from moe_segments.bulk import BulkRow
+    from moe_segments.bulk.run import BulkRow
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 

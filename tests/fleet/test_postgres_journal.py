@@ -13,8 +13,8 @@ import pytest
 
 from moe_segments.core.events import Checkpoint
 from moe_segments.errors import JournalError
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.journal.postgres.engine import PostgresJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_worlds import LISTENERS, Place, always, followed, held, opened, place, waiting
 from tests.fleet.proxy import Fault, Proxy

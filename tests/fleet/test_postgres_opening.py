@@ -14,8 +14,8 @@ import pytest
 from moe_segments.core.events import Batch, Checkpoint, encode
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
-from moe_segments.journal.postgres import PostgresJournal
-from moe_segments.journal.postgres_schema import MIGRATIONS, named
+from moe_segments.journal.postgres.engine import PostgresJournal
+from moe_segments.journal.postgres.schema import MIGRATIONS, named
 from tests.fleet.postgres_server import PostgresServer, postgres_server
 from tests.fleet.postgres_worlds import LOCK, Place, always, held, opened, place, server
 from tests.fleet.worlds import FACT, certificate, fill

@@ -19,9 +19,9 @@ import attrs
 import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
-from moe_segments.core.state import WorkspaceState
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.redis import RedisJournal
+from moe_segments.core.state.workspace import WorkspaceState
+from moe_segments.journal.redis.engine import RedisJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Fault, Proxy
 from tests.fleet.redis_worlds import server

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments.core.decisions import Cost, Granted
 from moe_segments.core.events import Answered, Reserved
+from moe_segments.core.quota.decision import Cost, Granted
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.redis import RedisJournal
-from moe_segments.journal.redis_scripts import MIGRATIONS
+from moe_segments.journal.redis.engine import RedisJournal
+from moe_segments.journal.redis.scripts import MIGRATIONS
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, calls_of, opened, server, server_us, tell
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal import Decide
-    from moe_segments.journal.follower import Question
+    from moe_segments.journal.replica import Question
 
 __all__ = ["certificate", "server"]  # fixtures
 

@@ -14,9 +14,9 @@ from redis.exceptions import BusyLoadingError
 
 from moe_segments.core.events import Checkpoint, Quarantined, Trusted
 from moe_segments.errors import JournalError
-from moe_segments.governor import Governor
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.redis import RedisJournal
+from moe_segments.governor.governor import Governor
+from moe_segments.journal.redis.engine import RedisJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, opened, server, tell

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
-from moe_segments.journal.clock import BootClock
+from moe_segments.journal.local.clock import BootClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal import Journal
-    from moe_segments.journal.follower import Question
+    from moe_segments.journal.replica import Question
 
 __all__ = ["FACT", "certificate", "fact", "fill", "host", "reserve"]
 

@@ -9,17 +9,17 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
-from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal import Decide
-    from moe_segments.journal.follower import Question
+    from moe_segments.journal.replica import Question
 
 pytestmark = pytest.mark.virtual_time
 

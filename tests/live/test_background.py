@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_segments import CreateFileSegment, JournalError, JournalReplaced, JournalUnavailable, OutcomeUnknown
-from moe_segments.client import SegmentsClient, follower_of
+from moe_segments.client.client import SegmentsClient, follower_of
 from moe_segments.core.events import Adopted, Answered, Event, ExternalUsage
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.local.outage import Outage
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.outage import Outage
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.sandbox import FaultKind, Sandbox
 

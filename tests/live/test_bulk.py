@@ -13,17 +13,17 @@ import pytest
 import pytest_asyncio
 
 from moe_segments import errors
-from moe_segments.bulk import BulkReport, exit_code_of, remaining_entries, run_bulk, run_id_for
-from moe_segments.client import SegmentsClient, follower_of
-from moe_segments.manifest import Manifest, read_manifest
-from moe_segments.receiver import CallbackReceiver
+from moe_segments.bulk.manifest import Manifest, read_manifest
+from moe_segments.bulk.run import BulkReport, exit_code_of, remaining_entries, run_bulk, run_id_for
+from moe_segments.callbacks.receiver import CallbackReceiver
+from moe_segments.client.client import SegmentsClient, follower_of
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from moe_segments.bulk import BulkRow
+    from moe_segments.bulk.run import BulkRow
     from moe_segments.models import Credentials
 
 SPEED = 3_600.0  # an hour is a second

@@ -22,7 +22,7 @@ from moe_segments import (
     TooManyRequests,
     attribute,
 )
-from moe_segments.client import follower_of
+from moe_segments.client.client import follower_of
 from moe_segments.errors import InputError
 from moe_segments.sandbox import CallLimits, FaultKind, Faults, Sandbox
 

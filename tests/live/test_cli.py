@@ -17,7 +17,7 @@ import attrs
 import pytest
 import pytest_asyncio
 
-from moe_segments.client import SegmentsClient
+from moe_segments.client.client import SegmentsClient
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
 
 if TYPE_CHECKING:

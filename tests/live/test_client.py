@@ -40,7 +40,7 @@ from moe_segments import (
     SegmentsClient,
     TooManyRequests,
 )
-from moe_segments.client import follower_of
+from moe_segments.client.client import follower_of
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -234,8 +234,8 @@ async def test_a_wrong_key_spends_one_request_and_no_more(sandbox: Sandbox, url:
 async def test_a_key_that_works_again_is_taken_back_by_a_read(sandbox: Sandbox, url: str) -> None:
     """The account was repaired, the key is the same: one list call shows it."""
     async with client_on(sandbox) as client:
-        from moe_segments.calls import key_fingerprint
         from moe_segments.core.events import KeyRejected
+        from moe_segments.submission.calls import key_fingerprint
 
         fingerprint = key_fingerprint(client._credentials, client._follower.journal.journal_id)
         await follower_of(client).record(KeyRejected(fingerprint, 403))
@@ -343,7 +343,7 @@ async def test_nobody_listening_is_not_sent_and_gives_everything_back(sandbox: S
 
 async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str) -> None:
     """Not sent may be repeated freely, each time with a reservation of its own."""
-    from moe_segments.transport import Unsent
+    from moe_segments.http.transport import Unsent
 
     async with client_on(sandbox) as client:
         send, failures = client._transport.send, iter([Unsent("no route"), None])
@@ -492,7 +492,7 @@ async def test_a_job_that_is_called_off_between_two_tries_ends(sandbox: Sandbox,
 async def test_a_job_whose_process_died_between_two_tries_ends(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
     """It was provably never sent, and the next client on the journal says so."""
     from moe_segments.core.events import NeverSent, Reserved
-    from moe_segments.core.jobs import remembered
+    from moe_segments.core.state.jobs import remembered
 
     journal = f"sqlite:///{tmp_path / 'q.db'}"
     async with client_on(sandbox, journal=journal) as client:
@@ -722,7 +722,7 @@ async def test_another_service_on_the_same_journal_is_refused(sandbox: Sandbox, 
 async def test_a_job_whose_process_died_is_unknown_after_a_restart(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
     """At most once: it is named, and not sent again by the same call."""
     from moe_segments.core.events import Reserved
-    from moe_segments.core.jobs import remembered
+    from moe_segments.core.state.jobs import remembered
 
     journal = f"sqlite:///{tmp_path / 'q.db'}"
     async with client_on(sandbox, journal=journal, receives=False) as client:

@@ -24,8 +24,8 @@ from moe_segments import (
     ServerError,
     attribute,
 )
-from moe_segments.bulk import exit_code_of, run_bulk
-from moe_segments.manifest import read_manifest
+from moe_segments.bulk.manifest import read_manifest
+from moe_segments.bulk.run import exit_code_of, run_bulk
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:

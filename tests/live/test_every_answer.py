@@ -25,7 +25,7 @@ from moe_segments import (
     TooManyRequests,
     attribute,
 )
-from moe_segments.client import follower_of
+from moe_segments.client.client import follower_of
 from tests.documented import CALLBACK_STATUSES, OPERATIONS, PAIRS, SAMPLES, samples_of
 
 if TYPE_CHECKING:

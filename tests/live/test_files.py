@@ -17,9 +17,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, check_file, clean_file, publish, split_file
-from moe_segments.core.cutting import Cutter, RowTooLong
-from moe_segments.core.preflight import Preflight
-from moe_segments.sources import opened
+from moe_segments.core.files.preflight import Preflight
+from moe_segments.core.files.splitter import Cutter, RowTooLong
+from moe_segments.files.sources import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable

@@ -42,8 +42,8 @@ from moe_segments import (
     did,
     in_segment,
 )
-from moe_segments.client import follower_of
-from moe_segments.core.wire_filters import are_other_filters, filters_digest
+from moe_segments.client.client import follower_of
+from moe_segments.core.wire.filter_segments import are_other_filters, filters_digest
 from moe_segments.sandbox import Complexity, Dialect, FaultKind, Sandbox
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_segments.core.events import Batch, Checkpoint, ExternalUsage, Reserved
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError
-from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:

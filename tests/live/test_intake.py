@@ -31,7 +31,7 @@ from moe_segments import (
     ReplaceUsers,
     SegmentsClient,
 )
-from moe_segments.client import follower_of
+from moe_segments.client.client import follower_of
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import journal_clock, run_virtually

@@ -30,8 +30,8 @@ from moe_segments import (
     SegmentsClient,
     attribute,
 )
-from moe_segments.bulk import run_bulk
-from moe_segments.manifest import read_manifest
+from moe_segments.bulk.manifest import read_manifest
+from moe_segments.bulk.run import run_bulk
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from moe_segments import (
     check_file,
     payload_from_json,
 )
-from moe_segments.checking import count_rows
-from moe_segments.journal import tools
-from moe_segments.manifest import ManifestError, read_manifest
+from moe_segments.bulk.checks import count_rows
+from moe_segments.bulk.manifest import ManifestError, read_manifest
+from moe_segments.journal.tools import commands as tools
 
 if TYPE_CHECKING:
     from pathlib import Path

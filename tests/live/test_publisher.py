@@ -21,10 +21,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from moe_segments import CallbackReceiver, InputError, PreflightError, QuotaLimits, SegmentsClient, publish
-from moe_segments.destination import Destination
-from moe_segments.publisher_file import blocks_of
-from moe_segments.publisher_http import fetch_once
-from moe_segments.publisher_stores import SMALL_BYTES, open_bucket
+from moe_segments.publishing.destination import Destination
+from moe_segments.publishing.http import fetch_once
+from moe_segments.publishing.local_file import blocks_of
+from moe_segments.publishing.object_store import SMALL_BYTES, open_bucket
 from moe_segments.sandbox import DEMO_CREDENTIALS, Sandbox
 from tests.live.stores import BUCKET, READER, S3, SECRET, WRITER, s3_server
 from tests.ports import free_port

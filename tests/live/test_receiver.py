@@ -20,14 +20,14 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_segments.callbacks.receiver import MAX_BODY_BYTES, CallbackReceiver, Reply, new_token, token_digest
 from moe_segments.core.events import Answered, CallbackReceived, Moved, Reserved, encode
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import JobState
-from moe_segments.receiver import MAX_BODY_BYTES, CallbackReceiver, Reply, new_token, token_digest
 from moe_segments.testing import run_virtually
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.events import Batch, Event
-    from moe_segments.core.jobs import JobRecord
+    from moe_segments.core.state.jobs import JobRecord
 
 SCOPE: Final = "W1.03"
 PUBLIC: Final = "https://hooks.example.com/moe"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from moe_segments.errors import PreflightError
-from moe_segments.rowcount import count_rows, file_timeouts
+from moe_segments.files.rowcount import count_rows, file_timeouts
 from moe_segments.settings import Settings
 
 if TYPE_CHECKING:

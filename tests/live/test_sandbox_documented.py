@@ -250,7 +250,7 @@ async def test_the_platform_before_the_service_answers_in_its_own_shape(op: str,
 
 def test_the_document_is_openapi_and_names_every_status() -> None:
     """All that is documented, and no operation besides."""
-    from moe_segments.sandbox.openapi import document
+    from moe_segments.sandbox.api.openapi import document
 
     told: Json = document("W1")
     named = {

@@ -15,7 +15,7 @@ from yarl import URL
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.sandbox import Sandbox
-from moe_segments.sandbox.files import Fetcher, FileProblem, Gate
+from moe_segments.sandbox.fetcher import Fetcher, FileProblem, Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

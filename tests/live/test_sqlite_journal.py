@@ -17,10 +17,10 @@ import pytest
 from moe_segments.core.events import Checkpoint, ExternalUsage
 from moe_segments.errors import JournalError
 from moe_segments.journal import open_journal
-from moe_segments.journal.files import file_system
-from moe_segments.journal.problems import explain
-from moe_segments.journal.schema import MIGRATIONS
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.local.file_errors import explain
+from moe_segments.journal.local.files import file_system
+from moe_segments.journal.sqlite.engine import SqliteJournal
+from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.settings import default_journal_url
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ def test_a_network_file_system_is_known_by_the_longest_mount_point(tmp_path: Pat
 async def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = path.with_name("mounts")
     mounts.write_text(f"host:/x {path.parent} nfs4 rw 0 0\n")
-    monkeypatch.setattr("moe_segments.journal.files._MOUNTS", mounts)
+    monkeypatch.setattr("moe_segments.journal.local.files._MOUNTS", mounts)
     assert "network file system (nfs4)" in await refused(path)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage
 from moe_segments.errors import JournalError
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -218,7 +218,7 @@ async def test_without_a_queue_sqlite_s_own_lock_keeps_decisions_serial(
         inside -= 1
         return [FACT] if len(missed) < 5 else []
 
-    monkeypatch.setattr("moe_segments.journal.files.FileQueue.turn", lambda _queue: nullcontext())
+    monkeypatch.setattr("moe_segments.journal.local.files.FileQueue.turn", lambda _queue: nullcontext())
     async with opened(path) as one, opened(path) as two:
         asked = (
             journal.transact(0, decide, batch_id=f"{name}-{number}")

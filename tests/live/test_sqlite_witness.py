@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from moe_segments.core.events import ExternalUsage, Quarantined, Reserved, Trusted
 from moe_segments.errors import JournalError
-from moe_segments.journal.clock import Anchor, BootClock, anchored_now
-from moe_segments.journal.sqlite import SqliteJournal
-from moe_segments.journal.witness import beside, in_state_directory
+from moe_segments.journal.local.clock import Anchor, BootClock, anchored_now
+from moe_segments.journal.local.witness import beside, in_state_directory
+from moe_segments.journal.sqlite.engine import SqliteJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -18,7 +18,7 @@ from aiohttp import web
 from moe_segments import CallbackReceiver, CreateFileSegment, SegmentsClient
 from moe_segments.core.events import OwnerGone
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import EPOCH_US, journal_clock, run_virtually
 

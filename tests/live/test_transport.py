@@ -17,11 +17,11 @@ import attrs
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from moe_segments.core import wire
+from moe_segments.core.wire import file_segments as wire
 from moe_segments.errors import InputError
+from moe_segments.http.transport import Attempt, Delivery, Maybe, Replied, Transport, Unsent
 from moe_segments.models import AddUsers, CreateFileSegment, Credentials
 from moe_segments.settings import Settings
-from moe_segments.transport import Attempt, Delivery, Maybe, Replied, Transport, Unsent
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import SimpleNamespace
 
-    from moe_segments.core.wire import Request
+    from moe_segments.core.wire.file_segments import Request
 
 CANARY = "CANARY-KEY-0b1c2d3e4f"
 TOKEN = "CANARY-TOKEN-5a6b7c8d9e"

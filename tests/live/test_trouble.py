@@ -29,20 +29,20 @@ from moe_segments import (
     SegmentsClient,
     TooManyRequests,
 )
-from moe_segments.client import follower_of
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
+from moe_segments.client.client import follower_of
 from moe_segments.core.events import CallbackReceived, ExternalUsage, Reserved
-from moe_segments.journal.follower import Follower
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import DEMO_CREDENTIALS
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
 
 pytestmark = pytest.mark.asyncio
 

@@ -26,10 +26,10 @@ from moe_segments import (
     SegmentsClient,
     attribute,
 )
-from moe_segments.bulk import run_bulk
-from moe_segments.checking import check_files
-from moe_segments.client import follower_of
-from moe_segments.manifest import ManifestError, read_manifest
+from moe_segments.bulk.checks import check_files
+from moe_segments.bulk.manifest import ManifestError, read_manifest
+from moe_segments.bulk.run import run_bulk
+from moe_segments.client.client import follower_of
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.decisions import Cost, Granted, Wait
 from moe_segments.core.events import (
     Answered,
     Batch,
@@ -22,7 +21,8 @@ from moe_segments.core.events import (
     decode,
     encode,
 )
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Wait
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import CALL_LIMITS, QuotaLimits
 from tests.proofs.services import ASSERTED
 from tests.proofs.worlds import PROCESSES, SECOND, lean_of

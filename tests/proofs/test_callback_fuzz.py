@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
+from moe_segments.callbacks.receiver import CallbackReceiver, new_token, token_digest
 from moe_segments.core.events import Reserved
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
-from moe_segments.receiver import CallbackReceiver, new_token, token_digest
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moe_segments.core.jobs import JobRecord
+    from moe_segments.core.state.jobs import JobRecord
 
 SCOPE: Final = "W1.01"
 AT_ONCE: Final = 100

@@ -68,31 +68,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered, CallbackReceived, Event, OwnerGone, Unknown
-from moe_segments.dispatcher import Dispatcher
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
-from moe_segments.file_preparer import FilePreparer
-from moe_segments.governor import Governor, Grant
-from moe_segments.journal.follower import Follower
+from moe_segments.governor.governor import Governor, Grant
+from moe_segments.governor.pace import Pace
+from moe_segments.http.transport import Maybe
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, Credentials, JobState
-from moe_segments.pace import Pace
-from moe_segments.recorder import OutcomeRecorder
 from moe_segments.settings import Settings
-from moe_segments.submission import SubmissionFactory
+from moe_segments.submission.dispatcher import Dispatcher
+from moe_segments.submission.file_preparer import FilePreparer
+from moe_segments.submission.operations import SubmissionFactory
+from moe_segments.submission.recorder import OutcomeRecorder
 from moe_segments.testing import EPOCH_US, journal_clock
-from moe_segments.transport import Maybe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from moe_segments.core.events import Batch
-    from moe_segments.core.wire import Request
+    from moe_segments.core.wire.file_segments import Request
+    from moe_segments.http.transport import Attempt
     from moe_segments.journal import Decide
-    from moe_segments.transport import Attempt
 
 virtual_time = pytest.mark.virtual_time
 

@@ -43,8 +43,8 @@ from moe_segments import (
     UnarchiveSegment,
 )
 from moe_segments.core.events import Batch, Checkpoint, NeverSent, Reserved
-from moe_segments.journal.follower import Follower
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.sandbox import Faults, Sandbox
 from moe_segments.testing import EPOCH_US, journal_clock, run_virtually
 from tests.proofs import cases

@@ -18,11 +18,11 @@ import pytest
 
 from moe_segments.core.events import Event, Reserved, encode
 from moe_segments.errors import JournalError
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.schema import MIGRATIONS
-from moe_segments.journal.sqlite import SqliteJournal
-from moe_segments.journal.whole import folded
-from moe_segments.journal.witness import Witness, beside, record_of
+from moe_segments.journal.local.witness import Witness, beside, record_of
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.engine import SqliteJournal
+from moe_segments.journal.sqlite.schema import MIGRATIONS
+from moe_segments.journal.tools.replay import folded
 from moe_segments.limits import QuotaLimits
 from tests.fleet.moves import EVERYTHING
 from tests.proofs import cases, say
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.events import Batch
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from moe_segments.core.mending import Mender
+from moe_segments.core.files.cleaner import Mender
 from tests.proofs import cases, say
 from tests.proofs.file_oracle import WIDE_BLANKS, invisible_in, random_file
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.chunks import Chunk, Chunker
-from moe_segments.core.duplicates import DuplicateFinder
+from moe_segments.core.files.chunks import Chunk, Chunker
+from moe_segments.core.files.duplicates import DuplicateFinder
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:

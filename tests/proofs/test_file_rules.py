@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from moe_segments.core.preflight import Preflight
+from moe_segments.core.files.preflight import Preflight
 from tests.proofs import cases, say
 from tests.proofs.file_oracle import random_file, told_by_rows
 
 if TYPE_CHECKING:
-    from moe_segments.core.report import PreflightReport
+    from moe_segments.core.files.report import PreflightReport
 
 FILES: Final = cases(300, 3_000)
 SEED: Final = 20_261_123

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from moe_segments.core.preflight import Preflight
-from moe_segments.core.rules import RULES
+from moe_segments.core.files.preflight import Preflight
+from moe_segments.core.files.rules import RULES
 from tests.proofs import cases, say
 from tests.proofs.real_files import MAKERS, values_of
 
 if TYPE_CHECKING:
-    from moe_segments.core.report import PreflightReport
+    from moe_segments.core.files.report import PreflightReport
 
 SEED: Final = 20_261_129
 FILES: Final = cases(25, 200)

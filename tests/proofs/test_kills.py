@@ -23,9 +23,9 @@ import pytest
 
 from moe_segments import FileFailed, JobState, QuotaLimits
 from moe_segments.core.events import CallbackReceived, NeverSent, Reserved
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.owner import is_gone, this_process
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.local.process import is_gone, this_process
+from moe_segments.journal.replica import Follower
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import Faults, Sandbox
 from tests.ports import free_port
 from tests.proofs import cases, say
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.events import Batch
-    from moe_segments.core.jobs import JobRecord
+    from moe_segments.core.state.jobs import JobRecord
     from moe_segments.sandbox import RequestRecord
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(1_800)]

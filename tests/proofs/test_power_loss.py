@@ -21,7 +21,7 @@ import attrs
 import pytest
 
 from moe_segments.core.events import ExternalUsage
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from tests.proofs import cases, say
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
 from moe_segments.core.events import ActiveObserved, Answered, CallbackReceived, Event, NeverSent, Unknown
-from moe_segments.core.jobs import KEEP_DAYS
-from moe_segments.governor import Governor, Grant
-from moe_segments.journal.follower import Follower
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.jobs import KEEP_DAYS
+from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import VirtualTimeLoop, journal_clock
 from tests.proofs import cases, say

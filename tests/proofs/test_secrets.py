@@ -39,15 +39,15 @@ from moe_segments import (
     SegmentsClient,
     publish,
 )
-from moe_segments.client import follower_of
-from moe_segments.destination import Destination
+from moe_segments.callbacks.receiver import new_token
+from moe_segments.client.client import follower_of
+from moe_segments.http.transport import Transport
 from moe_segments.journal import open_journal
-from moe_segments.journal.follower import Follower
-from moe_segments.publisher_stores import open_bucket
-from moe_segments.receiver import new_token
+from moe_segments.journal.replica import Follower
+from moe_segments.publishing.destination import Destination
+from moe_segments.publishing.object_store import open_bucket
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.settings import Settings
-from moe_segments.transport import Transport
 from tests.fleet.servers import has_redis, shared_redis
 from tests.live.stores import WRITER, s3_server
 from tests.proofs import say

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from moe_segments.core.decisions import Cost, Granted
+from moe_segments.core.quota.decision import Cost, Granted
 from tests.proofs import cases, say
 from tests.proofs.calls import CallWorld, play_calls
 from tests.proofs.services import ASSERTED, MinuteBuckets
 from tests.proofs.worlds import PROCESSES, SECOND, Sent, World, play, profile_for, sharpest_guard_s
 
 if TYPE_CHECKING:
-    from moe_segments.core.state import WorkspaceState
+    from moe_segments.core.state.workspace import WorkspaceState
 
 STEPS = 40
 HISTORIES = cases(60, 2_000)

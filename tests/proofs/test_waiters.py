@@ -17,8 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_segments.core.admission import Admitted, Ask, Later, Outlook, TooLarge, Verdict, admit, forecast
-from moe_segments.core.decisions import Cost, Granted, Wait
 from moe_segments.core.events import (
     Answered,
     Batch,
@@ -29,11 +27,13 @@ from moe_segments.core.events import (
     decode,
     encode,
 )
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Wait
+from moe_segments.core.state.admission import Admitted, Ask, Later, Outlook, TooLarge, Verdict, admit, forecast
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
-from moe_segments.governor import Governor, Grant, PlannedStart
-from moe_segments.journal.follower import Follower
+from moe_segments.governor.governor import Governor, Grant, PlannedStart
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers
 from moe_segments.testing import VirtualTimeLoop, journal_clock

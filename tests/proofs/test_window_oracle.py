@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from moe_segments.core.decisions import Cost, Granted, Never, Wait
 from moe_segments.core.events import (
     ActiveObserved,
     Adopted,
@@ -30,7 +29,8 @@ from moe_segments.core.events import (
     encode,
     row_of,
 )
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Never, Wait
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 from tests.proofs import cases, say
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
-from moe_segments.core.decisions import Cost, Granted, Never, Wait
 from moe_segments.core.events import (
     Answered,
     Batch,
@@ -26,7 +25,8 @@ from moe_segments.core.events import (
     decode,
     encode,
 )
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Never, Wait
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 from tests.proofs.services import ASSERTED, GRAIN_S, REPORTED
 

@@ -13,11 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_segments.absent import UNSET
 from moe_segments.errors import InputError
-from moe_segments.filter_payloads import filter_from, group_from, group_of
-from moe_segments.filter_rules import EXECUTIONS, OPERATORS, RANGE_TYPES, VALUE_TYPES
-from moe_segments.filters import (
+from moe_segments.models.filters.builders import (
     ActionFilter,
     AttributeFilter,
     Filter,
@@ -33,6 +30,9 @@ from moe_segments.filters import (
     in_segment,
     raw_filter,
 )
+from moe_segments.models.filters.payloads import filter_from, group_from, group_of
+from moe_segments.models.filters.rules import EXECUTIONS, OPERATORS, RANGE_TYPES, VALUE_TYPES
+from moe_segments.types import UNSET
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KOLKATA = ZoneInfo("Asia/Kolkata")

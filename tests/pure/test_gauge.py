@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from moe_segments.core.gauge import ActiveSegments, Lease
+from moe_segments.core.quota.active_segments import ActiveSegments, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

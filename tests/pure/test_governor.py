@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
 from moe_segments.core.events import (
     ActiveObserved,
     Answered,
@@ -21,6 +19,8 @@ from moe_segments.core.events import (
     KeyRejected,
     Unknown,
 )
+from moe_segments.core.quota.decision import Cost
+from moe_segments.core.state.admission import Ask
 from moe_segments.errors import (
     AuthenticationFailed,
     InputError,
@@ -30,9 +30,9 @@ from moe_segments.errors import (
     QuotaNeverFits,
     SegmentBusy,
 )
-from moe_segments.governor import Governor, Grant
-from moe_segments.journal.follower import Follower
+from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.replica import Follower
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment
 from moe_segments.testing import EPOCH_US, journal_clock

@@ -19,7 +19,7 @@ from moe_segments.core.events import (
     RunStarted,
     Unknown,
 )
-from moe_segments.core.jobs import KEEP_DAYS, JobRecord, Jobs, recalled, remembered, segment_keys
+from moe_segments.core.state.jobs import KEEP_DAYS, JobRecord, Jobs, recalled, remembered, segment_keys
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import JobState
 

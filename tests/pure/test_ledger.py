@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from moe_segments.core.decisions import Cost, Granted, LimitState, Never, Wait
 from moe_segments.core.events import (
     ActiveObserved,
     Adopted,
@@ -21,12 +20,13 @@ from moe_segments.core.events import (
     Trusted,
     Unknown,
 )
-from moe_segments.core.ledger import Ledger
-from moe_segments.core.tape import TRIM_AT
+from moe_segments.core.quota.decision import Cost, Granted, LimitState, Never, Wait
+from moe_segments.core.quota.ledger import Ledger
+from moe_segments.core.quota.window import TRIM_AT
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
-    from moe_segments.core.decisions import Decision
+    from moe_segments.core.quota.decision import Decision
 
 S: Final = 1_000_000
 LATE, ALLOWANCE, HOUR, DAY = 20, 200, 100, 1_000

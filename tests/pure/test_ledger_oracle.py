@@ -6,11 +6,11 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_segments.core.decisions import Cost, Granted, Never, Wait
 from moe_segments.core.events import Answered, Batch, NeverSent, Reserved, Unknown
-from moe_segments.core.ledger import Ledger
-from moe_segments.core.plan import Demand, Schedule
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.quota.decision import Cost, Granted, Never, Wait
+from moe_segments.core.quota.forecast import Demand, Schedule
+from moe_segments.core.quota.ledger import Ledger
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 
 SECOND = 1_000_000

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from moe_segments.bulk.manifest import Manifest, ManifestError, Mistake, read_manifest
 from moe_segments.errors import InputError
-from moe_segments.manifest import Manifest, ManifestError, Mistake, read_manifest
 from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment, RemoveUsers, ReplaceUsers, UnarchiveSegment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,7 +8,6 @@ import attrs
 import pytest
 
 from moe_segments.errors import InputError
-from moe_segments.fields import problem_of_name, problem_of_url, url_without_query
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -19,6 +18,7 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
+from moe_segments.models.validators import problem_of_name, problem_of_url, url_without_query
 
 URL = "https://files.example.com/users.csv"
 CANARY = "CANARY-5c1e"

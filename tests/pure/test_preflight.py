@@ -14,10 +14,10 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from moe_segments.core.mending import mended
-from moe_segments.core.preflight import Finding, Preflight, PreflightReport
-from moe_segments.core.presigned import expiry_of, has_temporary_credentials
-from moe_segments.core.rules import RULES, Severity
+from moe_segments.core.files.cleaner import mended
+from moe_segments.core.files.preflight import Finding, Preflight, PreflightReport
+from moe_segments.core.files.rules import RULES, Severity
+from moe_segments.core.wire.presigned_url import expiry_of, has_temporary_credentials
 from moe_segments.limits import QuotaLimits
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "preflight.md"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_segments.core.redaction import MASK, Redactor
-from moe_segments.tokens import new_token
+from moe_segments.callbacks.tokens import new_token
+from moe_segments.core.wire.redaction import MASK, Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

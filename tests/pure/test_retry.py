@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_segments.core.retry import Again, Ending, ending_of, next_send
+from moe_segments.core.state.retry import Again, Ending, ending_of, next_send
 
 LATE_S = 900.0
 WRITES = ("create", "create_filter", "add", "remove", "replace", "update_filter")

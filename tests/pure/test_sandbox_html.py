@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_segments.sandbox import Complexity, FilterAsk, RequestRecord, Sandbox
-from moe_segments.sandbox.filters import read_definition
-from moe_segments.sandbox.overview import overview
-from moe_segments.sandbox.page import render_page, render_sections
+from moe_segments.sandbox.model.filters import read_definition
+from moe_segments.sandbox.page.html import render_page, render_sections
+from moe_segments.sandbox.page.overview import overview
 
 if TYPE_CHECKING:
-    from moe_segments.sandbox.overview import Json
+    from moe_segments.sandbox.page.overview import Json
 
 HOSTILE: Final = "</td><script>alert(1)</script><img src=x onerror='alert(1)'>\"' onclick=alert(1) &lt;b&gt;"
 OURS: Final = frozenset(

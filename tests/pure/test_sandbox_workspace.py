@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import FileFailed, FileProcessed
 from moe_segments.sandbox import Ask, Op, Refusal, Rows, SandboxSegment, Submission, Workspace
-from moe_segments.sandbox.rows import RowReader
+from moe_segments.sandbox.model.rows import RowReader
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
 T0 = 1_700_000_000.0

@@ -9,7 +9,7 @@ import pytest
 
 from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.settings import (
     ENVIRONMENT,

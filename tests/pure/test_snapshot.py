@@ -27,7 +27,7 @@ from moe_segments.core.events import (
     decode,
     encode,
 )
-from moe_segments.core.state import WorkspaceState
+from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError
 from moe_segments.limits import CALL_LIMITS, QuotaLimits
 

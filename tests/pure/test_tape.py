@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 import pytest
 
-from moe_segments.core.tape import SILENT_US, TRIM_AT, Hold, Tape, Window
+from moe_segments.core.quota.window import SILENT_US, TRIM_AT, Hold, Tape, Window
 
 HISTORIES: Final = 200
 STEPS: Final = 60

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from moe_segments import errors
-from moe_segments.core import wire
-from moe_segments.core.strict import foreign_coding
-from moe_segments.core.wire import Answer, Request, ThrottleFacts, Unparsed
+from moe_segments.core.wire import file_segments as wire
+from moe_segments.core.wire.file_segments import Answer, Request, ThrottleFacts, Unparsed
+from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.models import (
     Accepted,
     AddUsers,

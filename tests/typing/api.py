@@ -100,7 +100,7 @@ from moe_segments import (
     raw_filter,
     split_file,
 )
-from moe_segments.journal import tools
+from moe_segments.journal.tools import commands as tools
 
 FILE_URL = "https://files.example.com/diwali.csv"
 

@@ -1,0 +1,59 @@
+"""A manifest of operations, run to its end and reported."""
+
+from moe_segments.bulk.checks import (
+    check_files,
+    count_rows,
+    refuse_local_files,
+)
+from moe_segments.bulk.manifest import (
+    Entry,
+    Manifest,
+    ManifestError,
+    Mistake,
+    read_manifest,
+)
+from moe_segments.bulk.run import (
+    EXIT_FAILED,
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_QUOTA,
+    EXIT_UNKNOWN,
+    BulkReport,
+    BulkRow,
+    check_key,
+    exit_code_of,
+    is_under_way,
+    refuse_used_names,
+    remaining_entries,
+    row_of,
+    run_bulk,
+    run_id_for,
+)
+
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "EXIT_OK",
+    "EXIT_QUOTA",
+    "EXIT_UNKNOWN",
+    "BulkReport",
+    "BulkRow",
+    "Entry",
+    "Manifest",
+    "ManifestError",
+    "Mistake",
+    "check_files",
+    "check_key",
+    "count_rows",
+    "exit_code_of",
+    "is_under_way",
+    "read_manifest",
+    "refuse_local_files",
+    "refuse_used_names",
+    "remaining_entries",
+    "row_of",
+    "run_bulk",
+    "run_id_for",
+]

@@ -1,0 +1,1 @@
+"""Callbacks of the service: received, checked, stored before they are acknowledged."""

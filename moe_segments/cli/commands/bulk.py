@@ -1,0 +1,277 @@
+"""`bulk` and `plan`: a manifest carried out, or only looked at."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+from moe_segments import JobState
+from moe_segments.bulk import (
+    EXIT_OK,
+    EXIT_QUOTA,
+    check_files,
+    count_rows,
+    is_under_way,
+    read_manifest,
+    refuse_local_files,
+    refuse_used_names,
+    remaining_entries,
+    run_bulk,
+    run_id_for,
+)
+from moe_segments.cli import output
+from moe_segments.cli.commands.progress import watching
+from moe_segments.cli.commands.quota import quota_line
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError, JournalError, JournalReplaced
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from rich.text import Text
+
+    from moe_segments import PlannedStart, SegmentsClient
+    from moe_segments.bulk import BulkReport, BulkRow, Entry, Manifest
+    from moe_segments.cli.options import Common, Receiving, Sending
+    from moe_segments.cli.session import Session
+
+__all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
+
+_FIGURES: Final = ("rows", "found", "processed", "matched")
+_QUIET_S: Final = 1.0
+_NOT_PUBLISHED: Final = (
+    "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
+    "or upload it where it is public and give file_url"
+)
+_TO_GO_ON: Final = "runs that can go on need 'moe-segments sandbox', in another terminal"
+_SANDBOX_GONE: Final = (
+    "run {run} was not finished, and the sandbox that had its segments ended with its command: name another journal "
+    f"to begin anew; {_TO_GO_ON}"
+)
+
+
+@attrs.frozen(kw_only=True)
+class BulkOptions:
+    """How to carry a manifest out, see `moe_segments.bulk.run_bulk`."""
+
+    again: bool
+    concurrency: int
+    on_unknown: Literal["raise", "retry"]
+    result_timeout_s: float | None
+
+
+def run_manifest(path: Path, options: BulkOptions, sending: Sending, receiving: Receiving, common: Common) -> int:
+    """Carry out a manifest. Returns the exit code."""
+    stopping = "stopping: nothing new is sent, answers to what was sent are awaited; once more to quit at once"
+    return run(lambda stop: _bulk(path, options, sending, receiving, common, stop), stopping=stopping)
+
+
+def plan_manifest(path: Path, common: Common) -> int:
+    """Say when the operations of a manifest could start. Returns the exit code."""
+    return run(lambda stop: _plan(path, common, stop))
+
+
+async def _bulk(
+    path: Path,
+    options: BulkOptions,
+    sending: Sending,
+    receiving: Receiving,
+    common: Common,
+    stop: asyncio.Event,
+) -> int:
+    check_seconds(options.result_timeout_s, "--result-timeout")
+    if options.concurrency < 1:
+        raise InputError(f"must be a whole number from 1, not {options.concurrency}", "--concurrency")
+    manifest = read_manifest(path)
+
+    def check(made: SegmentsClient) -> None:
+        if not made.publishes:
+            refuse_local_files(manifest, _NOT_PUBLISHED)
+
+    async with open_session(common, receiving, sending, check=check) as session:
+        client = session.client
+        run_id = run_id_for(client, manifest, again=options.again)
+        if session.embedded and is_under_way(client, manifest, run_id):
+            raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
+        try:
+            manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
+        except Stopped:
+            output.note("stopped before anything was sent")
+            raise
+        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
+        async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
+            report = await run_bulk(
+                client,
+                manifest,
+                concurrency=options.concurrency,
+                again=options.again,
+                on_unknown=options.on_unknown,
+                preflight=sending.preflight,
+                result_timeout_s=options.result_timeout_s,
+                on_outcome=_show_outcome if common.json else None,
+                stop=stop,
+            )
+        quotas = await _quotas(client)
+    _show_report(report, common)
+    _explain(report, session)
+    output.note(quotas)
+    return report.exit_code
+
+
+async def _quotas(client: SegmentsClient) -> str:
+    try:
+        return quota_line(await client.governor.usage())
+    except JournalError as error:  # the report counts, and what the quotas are now does not
+        return f"the quotas cannot be read: {error}"
+
+
+@asynccontextmanager
+async def _resumable(run_id: str) -> AsyncIterator[None]:
+    """Say how a run goes on that its journal has ended."""
+    try:
+        yield
+    except JournalReplaced:
+        output.note(
+            f"run {run_id} stopped: the same command resumes it; operations that the journal has lost are sent again"
+        )
+        raise
+    except JournalError:
+        output.note(
+            f"run {run_id} stopped: the same command resumes it when the journal is back; nothing is sent twice"
+        )
+        raise
+
+
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
+    """The manifest with the rows of its files known, after all of them were checked."""
+    if sending.preflight == "off":
+        return await count_rows(client, manifest, remote=False)
+    began_s, told = time.monotonic(), False
+
+    def on_checked(_: Entry) -> None:
+        nonlocal told
+        if not told and time.monotonic() - began_s > _QUIET_S:
+            told = True
+            output.note(f"checking the files of {manifest.name} before anything is sent")
+
+    return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
+
+
+# Showing a run
+
+
+def _show_outcome(row: BulkRow) -> None:
+    output.line({"type": "outcome", **row.to_json()})
+
+
+def _show_report(report: BulkReport, common: Common) -> None:
+    if not common.json:
+        output.show(output.table(*_summary(report.rows), numbers=("line", *_FIGURES)))
+        return
+    if report.already_finished:
+        for row in report.rows:
+            _show_outcome(row)
+    summary = {name: value for name, value in report.to_json().items() if name != "rows"}
+    output.line({"type": "report", **summary})
+
+
+def _summary(rows: Sequence[BulkRow]) -> tuple[Sequence[str], Iterable[Sequence[Text | str]]]:
+    has_problem = any(row.error or row.warning for row in rows)
+    columns = ("line", "op", "segment", "state", *_FIGURES, *(("problem",) if has_problem else ()))
+    return columns, (_cells(row, has_problem=has_problem) for row in rows)
+
+
+def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[Text | str]:
+    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
+    cells: list[Text | str] = [str(row.line), row.op, row.name, output.styled_state(row.state), *figures]
+    return [*cells, row.error or row.warning or ""] if has_problem else cells
+
+
+def _explain(report: BulkReport, session: Session) -> None:
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
+    if report.already_finished:
+        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
+        return
+    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}")
+    for sentence in _hints(report, session):
+        output.note(sentence)
+
+
+def _hints(report: BulkReport, session: Session) -> Iterator[str]:
+    if report.interrupted and session.embedded:
+        yield f"interrupted; the sandbox is gone, and this run with it; {_TO_GO_ON}"
+    elif report.interrupted and session.lasts:
+        yield f"interrupted; to go on, run the same command again: moe-segments {shlex.join(sys.argv[1:])}"
+    elif report.interrupted:
+        yield "interrupted; its journal was a throwaway one: name one with --journal to be able to go on"
+    elif session.embedded:
+        pass  # nothing of it can be tried again
+    elif report.counts.get(JobState.PLANNED) or report.counts.get(JobState.NOT_SENT):
+        yield "some operations were not sent: the same command tries them again"
+    if report.counts.get(JobState.UNKNOWN):
+        yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
+    if report.counts.get(JobState.UNREADABLE):
+        yield "some callbacks cannot be read: 'moe-segments jobs JOB' shows what came; look at these segments"
+    if report.counts.get(JobState.ACCEPTED) and not session.receives:
+        yield (
+            "no callback can come here, so how processing ended is not known; "
+            "--callback-url and --listen let it be heard"
+        )
+    if any(row.matched == 0 and row.state == JobState.PROCESSED for row in report.rows):
+        yield "some files matched nobody: check attribute_name, attribute_type and the values' spelling"
+
+
+# Planning
+
+
+async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
+    manifest = read_manifest(path)
+    async with open_session(common) as session:
+        client = session.client
+        refuse_used_names(client, manifest)
+        left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
+        left = await unless_stopped(count_rows(client, left, remote=True), stop)
+        starts = await client.governor.plan(left.operations)
+    if common.json:
+        planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
+        output.document({"manifest": manifest.name, "total": len(manifest.entries), "operations": planned})
+    else:
+        _show_plan(manifest, left.entries, starts)
+    return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
+
+
+def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
+    return {
+        "line": entry.line,
+        "op": entry.operation.op,
+        "name": entry.operation.name,
+        "start": start.start,
+        "wait_s": None if start.wait_s == math.inf else round(start.wait_s, 3),
+        "limit": start.limit,
+    }
+
+
+def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[PlannedStart]) -> None:
+    rows = [
+        (str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start))
+        for entry, start in zip(entries, starts, strict=True)
+    ]
+    output.show(output.table(("line", "op", "segment", "start", "wait", "waits for"), rows, numbers=("line", "wait")))
+    done = len(manifest.entries) - len(entries)
+    output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
+    output.note("these are the earliest moments: answers and processing take their time, too")
+
+
+def _start_cells(start: PlannedStart) -> tuple[str, str, str]:
+    if start.start is None:
+        return "never", "", start.limit or ""
+    return output.clock_time(start.start), output.span(start.wait_s), start.limit or ""

@@ -1,0 +1,178 @@
+"""`journal`: copy a journal to another place, check one, read one."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from moe_segments.bulk import EXIT_FAILED, EXIT_OK
+from moe_segments.cli import output
+from moe_segments.cli.running import run, unless_stopped
+from moe_segments.cli.session import real_settings
+from moe_segments.errors import InputError
+from moe_segments.journal.tools import commands as tools
+from moe_segments.settings import is_loopback, state_dir
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+    from moe_segments.cli.options import Common
+    from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
+
+__all__ = ["check", "copy", "log"]
+
+_FROM_ENVIRONMENT: Final = "env:"
+_NAME_WIDTH: Final = 15
+_AGO: Final = re.compile(r"(\d+)([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def copy(source: str, target: str, *, calls_off: bool, common: Common) -> int:
+    """Carry a journal over, or call that off. Returns the exit code."""
+    return run(lambda stop: _copy(source, target, calls_off, common, stop))
+
+
+def check(url: str | None, common: Common) -> int:
+    """Check a journal. Returns the exit code: 1 when something is wrong with it."""
+    return run(lambda stop: _check(url, common, stop))
+
+
+def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> int:
+    """Say what a journal holds. Returns the exit code."""
+    return run(lambda stop: _log(url, follow, since, common, stop))
+
+
+async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--call-off`
+    scope, source, witness_dir = _whose(common, source)
+    target = _url(target, "TO")
+    if calls_off:
+        await tools.call_off(source, target, scope)
+        _tell_called_off(source, common)
+        return EXIT_OK
+    report = await tools.copy_journal(source, target, scope, state_dir=witness_dir, tell=output.note)
+    if common.json:
+        output.document({"scope": scope, **attrs.asdict(report)})
+    else:
+        output.say(_of_copy(report, scope))
+    if report.left:
+        output.note(f"{report.left} batches were added to the old place meanwhile: run this again to carry them over")
+    return EXIT_OK
+
+
+def _tell_called_off(source: str, common: Common) -> None:
+    if common.json:
+        output.document({"called_off": True, "journal": tools.place_of(source)})
+    else:
+        output.say(f"called off: the journal goes on at {tools.place_of(source)}")
+
+
+def _of_copy(report: CopyReport, scope: str) -> str:
+    if report.was_complete and not report.late:
+        return f"the journal of {scope} is at {report.to} already, with {report.jobs} jobs"
+    if report.was_complete:
+        return f"{report.late} batches that were written at the old place since then are at {report.to}, too"
+    return (
+        f"the journal of {scope} is at {report.to} now, {report.jobs} jobs and all usage compared; the old place is "
+        "closed, says so to whoever uses it and keeps the log: give the new URL to every process"
+    )
+
+
+async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
+    scope, url, _witness = _whose(common, url)
+    report = await tools.check(url, scope)
+    if common.json:
+        output.document(
+            {"journal": tools.place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
+        )
+    else:
+        output.say(
+            "\n".join((_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems)))
+        )
+    return EXIT_FAILED if report.problems else EXIT_OK
+
+
+def _summary(report: CheckReport, place: str, scope: str) -> str:
+    kept = f"versions {report.first} to {report.last}" if report.batches else "nothing that can be read"
+    stands = f", a checkpoint for all up to {report.checkpoint}" if report.checkpoint else ""
+    went = f"; it has moved to {report.moved_to}" if report.moved_to else ""
+    came = f"; a copy from {report.copied_from} is not complete" if report.copied_from else ""
+    verdict = f"{len(report.problems)} problems" if report.problems else "sound"
+    return f"{verdict}: {scope} at {place}, {kept}{stands}, {report.jobs} jobs{went}{came}"
+
+
+async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
+    scope, url, _witness = _whose(common, url)
+    moment = _since(since)
+
+    async def show() -> None:
+        async for entry in tools.read_log(url, scope, since=moment, follow=follow):
+            _show(entry, common)
+
+    await unless_stopped(show(), stop)
+    return EXIT_OK
+
+
+def _show(entry: LogEntry, common: Common) -> None:
+    if common.json:
+        data = attrs.asdict(entry, recurse=False)
+        del data["text"], data["fields"]
+        output.line({**data, **entry.fields})
+        return
+    moment = f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
+
+
+def _since(text: str | None) -> datetime | None:
+    """The moment from which on events are shown.
+
+    Raises:
+        InputError: It is neither a moment nor a span.
+    """
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise InputError(
+                f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
+                "--since",
+            ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _url(text: str, parameter: str) -> str:
+    """A URL as it was given, or out of a variable: what stands on the command line everybody on the machine sees.
+
+    Raises:
+        InputError: The variable is not set.
+    """
+    if not text.startswith(_FROM_ENVIRONMENT):
+        return text
+    name = text.removeprefix(_FROM_ENVIRONMENT)
+    url = os.environ.get(name, "").strip()
+    if not url:
+        raise InputError(f"the variable {name} is not set", parameter)
+    return url
+
+
+def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
+    """Whose log: the scope, the journal's URL, and where this host's witness is, if there is one."""
+    named = common.journal if url is None else _url(url, "URL")
+    if common.sandbox:
+        from moe_segments.sandbox import DEMO_CREDENTIALS  # a server of its own, which few commands need
+
+        if named is None:
+            raise InputError("name the journal that the sandbox was run on", "URL")
+        return DEMO_CREDENTIALS.scope, named, None
+    credentials, settings = real_settings(common, needs_key=False)
+    is_local = is_loopback(urlsplit(settings.base_url).hostname)
+    return credentials.scope, named or settings.journal, None if is_local else state_dir()

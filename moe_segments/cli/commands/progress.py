@@ -1,0 +1,133 @@
+"""What is seen while a bulk run goes on: a bar on a terminal, else a line whenever it begins to wait for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
+
+from moe_segments import JobState
+from moe_segments.cli import output
+from moe_segments.cli.commands.quota import wait_s, waiting_sentence, what_it_waits_for
+from moe_segments.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from moe_segments import LimitUsage, RunInfo, SegmentsClient
+
+__all__ = ["watching"]
+
+_EVERY_S: Final = 0.25
+_LAST_LOOK_S: Final = 1.0
+_BAR_CELLS: Final = 16
+_SAME_MOMENT_S: Final = 0.5  # two looks at one release differ by less
+_WORDS: Final[Mapping[str, str]] = {
+    JobState.PLANNED: "waiting",
+    JobState.RESERVED: "on its way",
+    JobState.ACCEPTED: "being processed",
+    JobState.NOT_SENT: "not sent",
+    JobState.UNREADABLE: "with an unreadable callback",
+}
+
+
+class _Face(Protocol):
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None: ...
+
+
+@asynccontextmanager
+async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterator[None]:
+    """Show how a run gets on while inside.
+
+    Args:
+        client: Whose journal has the run.
+        run: The run's identifier.
+        total: How many operations it has.
+    """
+    with contextlib.ExitStack() as stack:
+        face: _Face = _Lines()
+        if sys.stderr.isatty():
+            bar = _progress()
+            stack.enter_context(bar)
+            face = _Bar(bar, total)
+        looking = asyncio.create_task(_look(client, run, face))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            if isinstance(face, _Bar):  # it stays on the terminal
+                with contextlib.suppress(JournalError, TimeoutError):
+                    async with asyncio.timeout(_LAST_LOOK_S):
+                        await _look_once(client, run, face, waits=False)
+
+
+async def _look(client: SegmentsClient, run: str, face: _Face) -> None:
+    while True:
+        with contextlib.suppress(JournalError):  # the run itself says so, when it matters
+            await _look_once(client, run, face, waits=True)
+        await asyncio.sleep(_EVERY_S)
+
+
+async def _look_once(client: SegmentsClient, run: str, face: _Face, *, waits: bool) -> None:
+    async for known in client.runs(run=run):
+        waits = waits and known.counts.get(JobState.PLANNED, 0) > 0
+        face.update(known, what_it_waits_for(await client.governor.usage()) if waits else None)
+
+
+def _words(run: RunInfo) -> Iterator[str]:
+    """How many jobs are in each state; accepted ones for which no callback comes are not being processed."""
+    counts = Counter(run.counts)
+    counts[JobState.RESERVED] += counts.pop(JobState.SENDING, 0)
+    settled = run.ended - sum(counts.get(state, 0) for state in JobState.TERMINAL)
+    if settled:
+        yield f"{settled} accepted"
+        counts[JobState.ACCEPTED] -= settled
+    for state, number in sorted(counts.items()):
+        if number:
+            yield f"{number} {_WORDS.get(state, state)}"
+
+
+def _progress() -> Progress:
+    return Progress(
+        BarColumn(bar_width=_BAR_CELLS),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        console=Console(stderr=True, highlight=False),
+        redirect_stdout=False,  # results stay where they belong
+    )
+
+
+class _Bar:
+    """A progress bar with counts and the wait until the next slot."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._task = progress, progress.add_task("", total=total)
+
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
+        wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
+        ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
+        self._progress.update(self._task, completed=ended, description=", ".join(_words(run)) + wait)
+
+
+class _Lines:
+    """One line for each slot that is waited for."""
+
+    def __init__(self) -> None:
+        self._told_s = 0.0
+
+    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
+        if full is None:
+            return
+        free_s = time.time() + wait_s(full)
+        if abs(free_s - self._told_s) >= _SAME_MOMENT_S:
+            self._told_s = free_s
+            output.note(f"{run.counts.get(JobState.PLANNED, 0)} waiting: {waiting_sentence(full)}")

@@ -1,0 +1,154 @@
+"""The commands for one file operation, archive and unarchive."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from moe_segments import (
+    AddUsers,
+    ArchiveSegment,
+    CreateFileSegment,
+    FileOperation,
+    RemoveUsers,
+    ReplaceUsers,
+    UnarchiveSegment,
+)
+from moe_segments.bulk import check_key, row_of
+from moe_segments.cli import output
+from moe_segments.cli.commands.jobs import told_acceptance
+from moe_segments.cli.commands.quota import waiting_sentence, what_it_waits_for
+from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from moe_segments import Job, Operation, SegmentsClient
+    from moe_segments.bulk import BulkRow
+    from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
+    from moe_segments.cli.session import Session
+
+__all__ = ["submit_file", "submit_plain"]
+
+_KINDS: Final[Mapping[str, type[Operation]]] = {
+    kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
+}
+
+
+def submit_file(
+    op: str,
+    fields: dict[str, Any],
+    file: FileOptions,
+    sending: Sending,
+    waiting: Waiting,
+    receiving: Receiving,
+    common: Common,
+) -> int:
+    """Submit one file operation, and wait for its result where a callback can come. Returns the exit code."""
+    fields |= attrs.asdict(file)
+    fields["emails"] = fields.pop("email")
+    return run(lambda stop: _submit(op, fields, sending, waiting, receiving, common, stop))
+
+
+def submit_plain(op: str, fields: dict[str, Any], waiting: Waiting, common: Common) -> int:
+    """Archive or unarchive. Returns the exit code."""
+    return run(lambda stop: _submit(op, fields, None, waiting, None, common, stop))
+
+
+async def _submit(
+    op: str,
+    fields: Mapping[str, Any],
+    sending: Sending | None,
+    waiting: Waiting,
+    receiving: Receiving | None,
+    common: Common,
+    stop: asyncio.Event,
+) -> int:
+    if sending is not None and (fields["file"] is None) == (fields["file_url"] is None):
+        raise InputError("give exactly one of --file-url and --file")
+    operation = _KINDS[op](**fields)
+    check_seconds(waiting.max_wait, "--max-wait")
+    check_seconds(waiting.result_timeout, "--result-timeout")
+    async with open_session(common, receiving, sending, check=lambda made: _check_file(operation, made)) as session:
+        if isinstance(operation, FileOperation):
+            await unless_stopped(check_key(session.client, operation.name), stop)
+        job, error = await _followed(session, operation, waiting, stop)
+        info = job.info
+        row = row_of(info, error)
+        _show(row, told_acceptance(info.accepted) or {}, common)
+        return row.exit_code
+
+
+def _check_file(operation: Operation, client: SegmentsClient) -> None:
+    if not isinstance(operation, FileOperation) or operation.file is None:
+        return
+    if not client.publishes:
+        raise InputError(
+            "the service cannot read a file of this machine: say with --publish where to put it, such as "
+            "s3://bucket/prefix, or upload it where it is public and give --file-url",
+            "--file",
+        )
+    if not operation.file.is_file():
+        raise InputError(f"there is no file {operation.file}", "--file")
+
+
+async def _followed(
+    session: Session, operation: Operation, waiting: Waiting, stop: asyncio.Event
+) -> tuple[Job, MoeSegmentsError | None]:
+    """The job, and why it did not end well. An error before there is a job is raised."""
+    client, job_id = session.client, secrets.token_hex(8)
+    if waiting.max_wait and (full := what_it_waits_for(await client.governor.usage())):
+        output.note(waiting_sentence(full))
+    try:
+        job = await unless_stopped(client.submit(operation, max_wait_s=waiting.max_wait, job_id=job_id), stop)
+        if session.receives and job.info.awaits_callback:
+            await unless_stopped(job.result(_timeout_s(session, waiting)), stop)
+    except Stopped:
+        output.note(f"stopping; what was sent is job {job_id}" if session.lasts else "stopping")
+        raise
+    except MoeSegmentsError as error:
+        if not _is_known(client, job_id):
+            if isinstance(error, PreflightError) and error.report is not None:
+                output.note(error.report.as_text(mask=True))  # what is said here may be kept in a log
+            raise
+        output.note(f"moe-segments: {error}")
+        return client.job(job_id), error
+    return job, None
+
+
+def _is_known(client: SegmentsClient, job_id: str) -> bool:
+    try:
+        return client.job(job_id).info.id == job_id
+    except InputError:
+        return False
+
+
+def _timeout_s(session: Session, waiting: Waiting) -> float:
+    if waiting.result_timeout is not None:
+        return waiting.result_timeout
+    limits = session.client.limits
+    return limits.processing_allowance_s + limits.count_late_s
+
+
+def _show(row: BulkRow, accepted: dict[str, object], common: Common) -> None:
+    if common.json:
+        told = {field: value for field, value in row.to_json().items() if field != "line"}
+        output.document({**told, "accepted": accepted})
+        return
+    checked = "" if row.rows is None else f"{row.rows:,} checked, "
+    figures = (
+        f": {checked}{row.found:,} found, {row.processed:,} processed, {row.matched:,} matched"
+        if _has_figures(row)
+        else ""
+    )
+    cs_id = f", id {accepted['cs_id']}" if accepted.get("cs_id") else ""
+    output.say(f"{row.op} {row.name}: {row.state}{figures} (job {row.job_id}{cs_id})")
+
+
+def _has_figures(row: BulkRow) -> bool:
+    return None not in (row.found, row.processed, row.matched)

@@ -1,0 +1,496 @@
+"""The public client: operations of the Segments API, each behind the governor, each remembered in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
+
+import attrs
+
+from moe_segments.client.file_segments import FileSegmentCalls
+from moe_segments.client.filter_segments import FilterSegmentCalls, check_wait
+from moe_segments.client.job import Job, refuse_other
+from moe_segments.client.job_lists import JobCalls
+from moe_segments.core.state.admission import name_used
+from moe_segments.core.wire.file_segments import authorization
+from moe_segments.errors import InputError, NotSent
+from moe_segments.governor.governor import Governor, boot_time_s
+from moe_segments.governor.pace import Pace
+from moe_segments.governor.usage import name_taken
+from moe_segments.http.transport import Transport
+from moe_segments.journal.opening import open_journal
+from moe_segments.journal.replica import Follower
+from moe_segments.limits import QuotaLimits, is_whole
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
+from moe_segments.models.arguments import check_many, check_operation
+from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
+from moe_segments.submission.dispatcher import Dispatcher
+from moe_segments.submission.operations import SubmissionFactory
+from moe_segments.submission.recorder import OutcomeRecorder
+from moe_segments.submission.tasks import CallTasks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    import aiohttp
+
+    from moe_segments.callbacks.receiver import CallbackReceiver
+    from moe_segments.client.submit_many import Outcome
+    from moe_segments.core.files.report import PreflightReport
+    from moe_segments.core.state.jobs import JobRecord
+    from moe_segments.journal.protocol import Journal
+    from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.submission.file_preparer import AnyFile, Publish
+    from moe_segments.submission.preflight_policy import Preflight
+
+__all__ = ["SegmentsClient", "follower_of"]
+
+_MOST_ID_CHARS: Final = 200
+_RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
+
+
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
+    """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
+
+    Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
+    workspace's quota has to go through one journal for the promise to hold.
+
+    Args:
+        credentials: Who calls.
+        journal: Where quota and jobs are remembered: a journal URL, or an engine; None for a file in the user's state
+            directory. Processes that share it share the quota.
+        callbacks: A receiver to bind to this client's journal, or the public URL of one that runs elsewhere on the
+            same journal; None: jobs end as accepted.
+        limits: The quotas; the documented ones by default.
+        base_url: Another origin than the data center's, such as a sandbox.
+        requests_per_s: Pace of all requests together.
+        session: A session of the caller's own, with its proxy or connector. It is not closed here.
+        proxy: A proxy's URL. None: no proxy, whatever the environment says.
+        publish: Where local files are put for the service to fetch, see `moe_segments.publish`: "s3://bucket/prefix?…",
+            "gs://…", "az://…"; or a function of your own that publishes a file and returns its URL. Needed for `file=`.
+        preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
+            logs it and goes on, "off" does not look. A file at a URL is read once for it.
+        raise_on_zero_users: Whether `Job.result` raises when a create or replace matched nobody.
+        on_lost_journal: When the journal may have lost history: "wait" as after a full window, or "trust" it.
+        connect_timeout_s: Longest wait for a connection.
+        read_timeout_s: Longest silence while an answer is awaited.
+        total_timeout_s: Longest time for a whole request.
+        max_attempts: Sends of one operation at most, where repeating is safe.
+        content_type: Content type of file-segment requests.
+        poll_s: Longest time between two looks at what other processes wrote.
+        clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
+            time as people's clocks.
+
+    Attributes:
+        governor: Usage, plans, and what to tell it of others' spending.
+        limits: The quotas in force.
+        scope: What shares one quota: workspace and data center.
+
+    Raises:
+        InputError: A parameter cannot be used.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        journal: str | Journal | None = None,
+        callbacks: CallbackReceiver | str | None = None,
+        limits: QuotaLimits | None = None,
+        base_url: str | None = None,
+        requests_per_s: float = 5.0,
+        session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        publish: Publish | None = None,
+        preflight: Preflight = "error",
+        raise_on_zero_users: bool = True,
+        on_lost_journal: Literal["wait", "trust"] = "wait",
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 30.0,
+        total_timeout_s: float = 60.0,
+        max_attempts: int = 5,
+        content_type: str = "application/json",
+        poll_s: float = 0.25,
+        clock: Callable[[], float] = boot_time_s,
+    ) -> None:
+        if on_lost_journal not in ("wait", "trust"):
+            raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
+        self._credentials, self._on_lost_journal = credentials, on_lost_journal
+        self._raise_on_zero_users = raise_on_zero_users
+        self._callbacks = _receiver_at(callbacks) if isinstance(callbacks, str) else callbacks
+        self.settings = Settings(
+            base_url=base_url or credentials.base_url,
+            journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
+            limits=limits or QuotaLimits(),
+            requests_per_s=requests_per_s,
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+            total_timeout_s=total_timeout_s,
+            max_attempts=max_attempts,
+            content_type=content_type,
+            poll_s=poll_s,
+            proxy=proxy,
+        )
+        self.limits, self.scope = self.settings.limits, credentials.scope
+        from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
+
+        self._file_preparer = FilePreparer(self.settings, publish, preflight)
+        self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
+        is_named = journal is None or isinstance(journal, str)
+        # A sandbox on this machine leaves no trace in the user's state directory.
+        self._witness_dir = state_dir() if is_named and not self._local else None
+        engine = self._engine() if journal is None or isinstance(journal, str) else journal
+        self._follower = Follower(engine, self.limits)
+        pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
+        self.governor = Governor(
+            self._follower,
+            self.limits,
+            clock=clock,
+            rows_of=self._file_preparer.rows_of,
+            awaits_callback=lambda operation: self._callbacks is not None and not operation.callback_url,
+            attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
+            pace=pace,
+            wall=time.time if clock is boot_time_s else None,
+        )
+        self._transport = Transport(credentials, self.settings, session)
+        self._submissions = SubmissionFactory(
+            credentials,
+            self.settings,
+            follower=self._follower,
+            file_preparer=self._file_preparer,
+            receiver=self._callbacks,
+        )
+        self._dispatcher = Dispatcher(
+            self.settings,
+            follower=self._follower,
+            governor=self.governor,
+            pace=pace,
+            transport=self._transport,
+            recorder=OutcomeRecorder(credentials, self.settings, follower=self._follower, governor=self.governor),
+        )
+        self._call_tasks = CallTasks(
+            credentials,
+            self.settings,
+            follower=self._follower,
+            governor=self.governor,
+            dispatcher=self._dispatcher,
+        )
+        self._open = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        callbacks: CallbackReceiver | str | None = None,
+        limits: QuotaLimits | None = None,
+        journal: str | Journal | None = None,
+        environ: Mapping[str, str] | None = None,
+        publish: Publish | None = None,
+        preflight: Preflight = "error",
+        raise_on_zero_users: bool = True,
+        on_lost_journal: Literal["wait", "trust"] = "wait",
+    ) -> Self:
+        """A client from the `MOE_…` variables; a parameter given here wins.
+
+        Args:
+            callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
+            limits: As for the client.
+            journal: As for the client; None takes MOE_JOURNAL.
+            environ: The variables; None for the process's own.
+            publish: As for the client; None takes MOE_PUBLISH.
+            preflight: As for the client.
+            raise_on_zero_users: As for the client.
+            on_lost_journal: As for the client.
+
+        Raises:
+            InputError: Variables are missing or wrong; it names them all.
+        """
+        credentials, settings = from_environment(os.environ if environ is None else environ)
+        return cls(
+            credentials,
+            journal=journal or settings.journal,
+            callbacks=callbacks or settings.callback_url,
+            limits=limits,
+            base_url=settings.base_url,
+            publish=publish or settings.publish,
+            preflight=preflight,
+            raise_on_zero_users=raise_on_zero_users,
+            on_lost_journal=on_lost_journal,
+        )
+
+    def __repr__(self) -> str:
+        return f"SegmentsClient({self.scope!r}, {self.settings.base_url!r})"
+
+    def _engine(self) -> Journal:
+        return open_journal(self.settings.journal, self.scope, state_dir=self._witness_dir, poll_s=self.settings.poll_s)
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise InputError("a client is opened once; make another one", "client")
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._follower.close)
+            await self._open_journal()
+            await self.governor.open(
+                self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
+            )
+            stack.push_async_callback(self.governor.close)
+            await stack.enter_async_context(self._transport)
+            if self._callbacks is not None:
+                self._callbacks.bind(self.scope, self._follower, secrets=self._secrets())
+                stack.callback(self._callbacks.unbind, self.scope)
+            await self._call_tasks.mark_orphaned_jobs()
+            self._open = stack.pop_all()
+        return self
+
+    def _secrets(self) -> tuple[str, str]:
+        """What no callback may bring into the journal."""
+        return self._credentials.api_key, authorization(self._credentials).removeprefix("Basic ")
+
+    async def _open_journal(self) -> None:
+        if self._witness_dir is None:
+            await self._follower.open()
+            return
+        from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
+
+        await open_known(self._follower, self._witness_dir, self.scope)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop admission, let answers arrive up to their time-out, write them down, close. Idempotent.
+
+        Raises:
+            InputError: The client was opened in another event loop.
+        """
+        self._follower.check_place()
+        try:
+            await self.governor.close()
+            await self._call_tasks.finish()
+            await self._file_preparer.close()
+        finally:
+            await self._open.aclose()
+
+    # Jobs
+
+    async def preflight(self, operation: FileOperation) -> PreflightReport:
+        """Check an operation's file now, for an operation that is submitted later. Nothing is sent, nothing is spent.
+
+        What was found is remembered: submitting an equal operation does not check again, and refuses a file that has
+        changed since. Checking it once more forgets what was found before.
+
+        Args:
+            operation: A create, add, remove or replace.
+
+        Returns:
+            What was found; `ok` is the verdict.
+
+        Raises:
+            InputError: It is no file operation, or there is no such file.
+            PreflightError: The file cannot be read.
+        """
+        self._check_usable()
+        return await self._file_preparer.check(_with_file(operation))
+
+    async def count_rows(self, operation: FileOperation) -> int:
+        """Read an operation's file once and count its values, for `rows=`. Nothing else of it is checked.
+
+        Args:
+            operation: A create, add, remove or replace.
+
+        Raises:
+            InputError: It is no file operation.
+            PreflightError: The file cannot be read, is empty, or is not what the service would take.
+        """
+        self._check_usable()
+        return await self._file_preparer.count(_with_file(operation))
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it can take local files."""
+        return self._file_preparer.publishes
+
+    async def submit(
+        self,
+        operation: Operation | FilterOperation,
+        *,
+        max_wait_s: float = 0.0,
+        job_id: str | None = None,
+        on_unknown: Literal["raise", "retry"] = "raise",
+        preflight: Preflight | None = None,
+    ) -> Job:
+        """Submit an operation: check its file, wait for leave, send it once, return its accepted job.
+
+        Cancelling this before the request leaves gives everything back; after that the request goes on in the
+        background, so that its outcome is known, and the job stays in the journal.
+
+        Args:
+            operation: What to do.
+            max_wait_s: Longest wait for quota and segment, seconds.
+            job_id: An identifier of your own: a second submit with the same one, also after a crash or from another
+                process, attaches to the job instead of sending it again.
+            on_unknown: "retry": a job whose outcome is unknown is sent again, with `duplicate_possible` set. A repeated
+                add, remove or replace is harmless to the membership and spends quota again; a repeated create is
+                answered with a conflict if the first one worked.
+            preflight: "error", "warn" or "off" as for the client, whose own it goes before.
+
+        Returns:
+            The job: accepted, or in whatever state the journal knows it when it was attached.
+
+        Raises:
+            NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
+            MoeSegmentsError: As for `create_file_segment`.
+        """
+        self._check_usable()
+        check_operation(operation)
+        check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
+        if preflight is not None:
+            self._file_preparer.check_mode(preflight)
+        if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
+            raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
+        job = self._job(job_id or os.urandom(8).hex(), operation)
+        record = self._follower.state.jobs.records.get(job.id)
+        if record is not None:
+            refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
+        retry_unknown = on_unknown == "retry"
+        if record is not None and not self._follower.state.jobs.may_send(
+            job.id, retry_unknown=retry_unknown, now_us=self._follower.now_us()
+        ):
+            return job
+        self._refuse_used_name(operation, job.id)
+        deadline_s = asyncio.get_running_loop().time() + max_wait_s
+        prepared = None
+        if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
+            prepared = await self._file_preparer.prepare(operation, preflight)
+            if operation.rows != prepared.rows:
+                operation = attrs.evolve(operation, rows=prepared.rows)
+        submission = self._submissions.make(operation, job.id, deadline_s, prepared, retry_unknown=retry_unknown)
+        await self._call_tasks.carry_out(submission)
+        job.segment = submission.segment
+        return job
+
+    def _refuse_used_name(self, operation: Operation | FilterOperation, job_id: str) -> None:
+        """Refuse a create of a used name before its file is read. The journal decides once more when its turn comes."""
+        jobs = self._follower.state.jobs
+        record = jobs.records.get(job_id)
+        if record is not None and record.may_have_worked_at(self._follower.now_us()):
+            return  # what became of it is unknown, and that is what its caller is to hear
+        used = name_used(self._follower.state, operation.op, operation.name, job_id)
+        if used is not None:
+            raise name_taken(str(operation.name), used)
+
+    def submit_many(
+        self,
+        operations: Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation],
+        *,
+        concurrency: int = 100,
+        max_wait_s: float = math.inf,
+        result_timeout_s: float | None = None,
+        on_unknown: Literal["raise", "retry"] = "raise",
+        preflight: Preflight | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Submit many operations and yield how each ended, in order of completion.
+
+        Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
+        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator calls off what was not sent.
+
+        Args:
+            operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.
+            concurrency: Operations under way at once, those that wait included.
+            max_wait_s: Longest wait of each for quota and segment, seconds.
+            result_timeout_s: Longest wait for each callback, seconds; None: the processing allowance of the limits.
+            on_unknown: As for `submit`.
+            preflight: As for `submit`; each file is checked when it is its operation's turn.
+
+        Raises:
+            InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
+                that is no operation is refused when its turn comes.
+        """
+        self._check_usable()
+        check_many(operations)
+        check_wait(max_wait_s)
+        _check_on_unknown(on_unknown)
+        if result_timeout_s is not None and not (result_timeout_s >= 0):
+            raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
+        if not is_whole(concurrency, 1):
+            raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
+        if preflight is not None:
+            self._file_preparer.check_mode(preflight)
+        from moe_segments.client.submit_many import outcomes  # for those who submit many
+
+        return outcomes(
+            self,
+            operations,
+            follower=self._follower,
+            concurrency=concurrency,
+            max_wait_s=max_wait_s,
+            result_timeout_s=result_timeout_s,
+            on_unknown=on_unknown,
+            preflight=preflight,
+        )
+
+    def job(self, job_id: str) -> Job:
+        """The job of this identifier, from this process or another that uses the journal.
+
+        One that this process has not heard of yet is known after `await job.refresh()` or by `await job.result()`.
+        """
+        return self._job(job_id, None)
+
+    def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
+        return Job(
+            job_id,
+            self._follower,
+            operation,
+            self._is_sending,
+            raise_on_zero_users=self._raise_on_zero_users,
+            shift_us=self.governor.shift_us,
+        )
+
+    def _is_sending(self, job_id: str) -> bool:
+        return job_id in self._dispatcher.sending
+
+    def _state_of(self, record: JobRecord) -> str:
+        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._follower.now_us())
+
+    def _check_usable(self) -> None:
+        if self.governor.closed:
+            raise NotSent("the client is closed")
+        if self._loop is None:
+            raise InputError("open it first: async with SegmentsClient(...) as client", "client")
+        self._follower.check_place()
+
+
+def follower_of(client: SegmentsClient) -> Follower:
+    """Return the follower of a client's journal, for the rooms of this package above the client; it is not public."""
+    return client._follower  # noqa: SLF001 - of this module's own class
+
+
+def _with_file(operation: FileOperation) -> AnyFile:
+    if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
+        raise InputError("must be a create, add, remove or replace: others have no file", "operation")
+    return operation
+
+
+def _receiver_at(url: str) -> CallbackReceiver:
+    from moe_segments.callbacks.receiver import CallbackReceiver  # most clients are given one, or none
+
+    return CallbackReceiver(url)
+
+
+def _check_on_unknown(on_unknown: str) -> None:
+    if on_unknown not in ("raise", "retry"):
+        raise InputError(f"must be 'raise' or 'retry', not {on_unknown!r}", "on_unknown")

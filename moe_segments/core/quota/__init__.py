@@ -1,0 +1,1 @@
+"""Quota arithmetic: windows, the gauge of active segments, admission, the forecast. Pure."""

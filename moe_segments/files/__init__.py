@@ -1,0 +1,1 @@
+"""Files of users: check, clean, split, count, wherever they lie."""

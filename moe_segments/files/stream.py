@@ -1,0 +1,256 @@
+"""Pour a file, wherever it is, into something that takes blocks of bytes; the work is done beside the event loop.
+
+A path and bytes are read in one thread from beginning to end. A stream and a URL are read in the event loop and each
+block is taken in a thread; where bytes must be read once more, they are kept in an unnamed temporary file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+
+import attrs
+
+from moe_segments.errors import InputError
+from moe_segments.files.sources import BLOCK_BYTES, check_size, opened
+from moe_segments.models.validators import url_without_query
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterator
+
+    import aiohttp
+
+    Reread = Callable[[int, int], bytes]
+    Progress = Callable[[int, int | None], None]
+
+__all__ = ["Origin", "Source", "Taker", "Web", "given_source", "pour"]
+
+Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"  # text is a URL if it has ://, else a path
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """Facts about a file that are known before its first byte.
+
+    Attributes:
+        name: A path, or a URL without its query.
+        reread: Gives bytes once more, by offset and size; None where that was not asked for.
+        file_bytes: Its size, bytes, where it is known.
+        etag: The entity tag a URL was served with.
+    """
+
+    name: str
+    reread: Reread | None = attrs.field(default=None, repr=False)
+    file_bytes: int | None = None
+    etag: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Web:
+    """Settings for reading a URL.
+
+    Attributes:
+        max_bytes: Largest file, bytes; a stream's too.
+        session: Lends its connector, and nothing else; None makes one.
+        timeouts: See `moe_segments.serving.file_timeouts`, the default.
+        proxy: An HTTP proxy to reach the URL through.
+    """
+
+    max_bytes: int
+    session: aiohttp.ClientSession | None = None
+    timeouts: aiohttp.ClientTimeout | None = None
+    proxy: str | None = None
+
+
+def given_source(source: object) -> Source:
+    """Return what a file is to be read from; text that is no URL becomes a path.
+
+    Raises:
+        InputError: It is nothing that can be read; with what to use instead.
+    """
+    if isinstance(source, str) and "://" in source:
+        if source.lower().startswith("file://"):
+            raise InputError("must be a path without file:// in front of it", "source")
+        return source
+    if isinstance(source, str) and not source.strip():
+        raise InputError("must be a path or a URL, not blank text", "source")
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return path.expanduser() if str(path).startswith("~/") else path
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "__aiter__"):
+        return cast("AsyncIterable[bytes]", source)
+    raise InputError(f"must be a path, bytes, an async iterator of blocks or a URL, {_instead_of(source)}", "source")
+
+
+def _instead_of(source: object) -> str:
+    kind = type(source).__name__
+    if hasattr(source, "to_csv"):
+        return f"not a {kind}: give source.to_csv(index=False, header=False).encode()"
+    if hasattr(source, "read"):
+        return "not an open file: give its path, or the bytes that it reads"
+    if isinstance(source, dict):
+        return "not a dict: give the values as bytes"
+    if isinstance(source, Iterable):
+        return f'not a {kind}: for several files call once for each; for values give "\\n".join(values).encode()'
+    return "not None" if source is None else f"not of type {kind}"
+
+
+class Taker(Protocol[T_co]):
+    """A receiver of the bytes of a file. Its methods are called one after another, in any thread."""
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> T_co:
+        """Return the result; there are no more bytes."""
+
+    def close(self) -> None:
+        """Release everything, finished or not."""
+
+
+async def pour(
+    source: Source,
+    make: Callable[[Origin], Taker[T]],
+    *,
+    web: Web,
+    progress: Progress | None = None,
+    is_reread: bool = False,
+) -> T:
+    """Read a file once into what *make* gives.
+
+    Args:
+        source: A path; bytes; an async iterator of blocks; or a public URL as text.
+        make: Called when the file is open.
+        web: How a URL is read.
+        progress: Told how many bytes were taken, and of how many where that is known, in any thread.
+        is_reread: Whether bytes may be asked for once more.
+
+    Returns:
+        The taker's result.
+
+    Raises:
+        PreflightError: It cannot be read to its end; or what the taker says.
+    """
+    if isinstance(source, Path | bytes):
+        stop = threading.Event()
+        return await _whole(_pour_here, source, make, progress, stop, cancel=stop.set)
+    if not isinstance(source, str):
+        return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
+    from moe_segments.files.remote import file_timeouts, serving_of  # only a URL needs aiohttp
+
+    async with serving_of(
+        source,
+        session=web.session,
+        max_bytes=web.max_bytes,
+        timeouts=web.timeouts or file_timeouts(),
+        proxy=web.proxy,
+    ) as served:
+        name = url_without_query(source)
+        origin = Origin(name=name, file_bytes=served.file_bytes, etag=served.etag)
+        return await _pour_stream(served.blocks, origin, make, web, progress, is_reread=is_reread)
+
+
+class _Stopped(Exception):
+    """The caller was cancelled."""
+
+
+def _pour_here(
+    source: Path | bytes, make: Callable[[Origin], Taker[T]], progress: Progress | None, stop: threading.Event
+) -> T:
+    with ExitStack() as stack:
+        blocks: Iterable[bytes]
+        if isinstance(source, Path):
+            file = stack.enter_context(opened(source))
+            blocks = file.blocks()
+            origin = Origin(name=str(source), reread=file.reread, file_bytes=file.file_bytes)
+        else:
+            data = source
+            blocks = _cut(data)
+            origin = Origin(
+                name="the bytes", reread=lambda offset, size: data[offset : offset + size], file_bytes=len(data)
+            )
+        taker = make(origin)
+        stack.callback(taker.close)
+        taken_bytes = 0
+        for block in blocks:
+            if stop.is_set():
+                raise _Stopped
+            taker.feed(block)
+            taken_bytes += len(block)
+            if progress is not None:
+                progress(taken_bytes, origin.file_bytes)
+        if stop.is_set():
+            raise _Stopped
+        return taker.finish()
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+
+
+async def _pour_stream(
+    blocks: AsyncIterable[bytes],
+    origin: Origin,
+    make: Callable[[Origin], Taker[T]],
+    web: Web,
+    progress: Progress | None,
+    *,
+    is_reread: bool,
+) -> T:
+    with ExitStack() as stack:
+        keep = None
+        ended = ExitStack()  # what takes long to let go of, and is not needed any more when all is taken
+        stack.callback(ended.close)
+        if is_reread:
+            spool = ended.enter_context(tempfile.TemporaryFile(buffering=0))
+            keep = spool.write
+            origin = attrs.evolve(origin, reread=lambda offset, size: os.pread(spool.fileno(), size, offset))
+        taker = make(origin)
+        stack.callback(taker.close)
+
+        def take(block: bytes) -> None:
+            if keep is not None:
+                keep(block)
+            taker.feed(block)
+
+        def finish() -> T:
+            with ended:
+                return taker.finish()
+
+        taken_bytes = 0
+        async for block in blocks:
+            check_size(taken_bytes + len(block), web.max_bytes, origin.name)
+            await _whole(take, bytes(block))
+            taken_bytes += len(block)
+            if progress is not None:
+                progress(taken_bytes, origin.file_bytes)
+        return await _whole(finish)
+
+
+async def _whole(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
+    """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
+
+    Args:
+        work: What to do.
+        arguments: What it is given.
+        cancel: Called when the caller is cancelled, so that the work ends soon.
+    """
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        cancel()
+        await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()  # nobody is there to hear of it
+        raise

@@ -1,0 +1,1 @@
+"""The governor of one client: the queue for quota, usage, forecasts."""

@@ -1,0 +1,203 @@
+"""Who waits in line for leave to send, and what the journal is told of those who leave it.
+
+Claims are written with the decisions of a pass. What was cancelled is written by tasks of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.core.events import ClaimsRenewed, NeverSent, Unclaimed
+from moe_segments.errors import JournalError, JournalMoved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moe_segments.core.state.admission import Ask
+    from moe_segments.governor.pace import Place
+    from moe_segments.governor.usage import Grant
+    from moe_segments.journal.replica import Follower
+
+__all__ = ["Claims", "Ticket", "Waiters"]
+
+_SECOND_US: Final = 1_000_000
+_CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
+_TOLD_AGAIN_S: Final = 5.0  # how often the end of a claim is told to a journal that fails
+_log = logging.getLogger("moe_segments.governor")
+
+
+class Ticket:
+    """A caller that waits.
+
+    Attributes:
+        ask: What for.
+        deadline_s: Until when, on the loop's clock.
+        claimed: The journal was told that it waits.
+        future: Done with the grant, or the refusal.
+        place: Where it stands in the pace; None when it does not go through one.
+    """
+
+    __slots__ = ("ask", "claimed", "deadline_s", "future", "place")
+
+    def __init__(
+        self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
+    ) -> None:
+        self.ask, self.deadline_s, self.future, self.place = ask, deadline_s, future, place
+        self.claimed = False
+
+    def fail(self, error: Exception) -> None:
+        """Refuse it, unless it is gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Waiters:
+    """The tickets of one governor, first come first, and when the patience of each ends.
+
+    Attributes:
+        asks: What each waits for.
+        fresh: Those that no pass has looked at: the last of them.
+        urgent: Those whose start is to be forecast once more.
+        paced: Those who wait for the pace alone.
+    """
+
+    def __init__(self) -> None:
+        self.asks: dict[Ticket, Ask] = {}
+        self.fresh: dict[Ticket, None] = {}
+        self.urgent: dict[Ticket, None] = {}
+        self.paced: dict[Ticket, None] = {}
+        self._deadlines: list[tuple[float, int, Ticket]] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.asks)
+
+    def add(self, ticket: Ticket) -> None:
+        """Let it wait behind the others."""
+        self.asks[ticket] = ticket.ask
+        self.fresh[ticket] = None
+        if ticket.deadline_s < math.inf:
+            self._count += 1
+            heapq.heappush(self._deadlines, (ticket.deadline_s, self._count, ticket))
+
+    def remove(self, ticket: Ticket) -> bool:
+        """Let it wait no more. Returns whether it did."""
+        self.fresh.pop(ticket, None)
+        self.urgent.pop(ticket, None)
+        self.paced.pop(ticket, None)
+        return self.asks.pop(ticket, None) is not None
+
+    def next_deadline_s(self) -> float:
+        """Return when the patience of the next of them ends, on the loop's clock."""
+        while self._deadlines and self._deadlines[0][2] not in self.asks:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def patience_us(self, tickets: Sequence[Ticket], now_s: float) -> dict[int, int]:
+        """Return how long each would wait whose start is to be forecast, by its position among *tickets*."""
+        while self.next_deadline_s() <= now_s:
+            self.urgent[heapq.heappop(self._deadlines)[2]] = None
+        first_fresh = len(tickets) - len(self.fresh)
+        if self.urgent or len(tickets) < len(self.asks):
+            positions = [at for at, ticket in enumerate(tickets) if ticket in self.fresh or ticket in self.urgent]
+        else:
+            positions = list(range(first_fresh, len(tickets)))
+        return {
+            at: max(0, round((tickets[at].deadline_s - now_s) * _SECOND_US))
+            for at in positions
+            if tickets[at].deadline_s < math.inf
+        }
+
+
+class Claims:
+    """Tells the journal what was cancelled: who waits no more, see `core.claims`, and what was granted to nobody.
+
+    Args:
+        follower: Of the journal.
+        waiters: Those who wait.
+        scale: How many times shorter than documented the windows are.
+
+    Attributes:
+        waiter: The name under which claims are renewed.
+        for_us: How long a claim stands.
+    """
+
+    def __init__(self, follower: Follower, waiters: Waiters, *, scale: float) -> None:
+        self._follower, self._waiters = follower, waiters
+        self.for_us = max(1, round(_CLAIM_S / scale * _SECOND_US))
+        self.waiter = secrets.token_hex(8)
+        self._renew_us: int | None = None
+        self._closing = asyncio.Event()
+        self._telling: dict[asyncio.Task[None], None] = {}
+
+    def hurry(self) -> None:
+        """Stop retrying."""
+        self._closing.set()
+
+    async def told(self) -> None:
+        """Wait for what is being written."""
+        await asyncio.gather(*self._telling, return_exceptions=True)
+
+    def renewal(self, now_us: int) -> list[ClaimsRenewed]:
+        """Return what is to be written down now for the claims to stand on."""
+        is_due = self._renew_us is not None and now_us >= self._renew_us
+        return [ClaimsRenewed(self.waiter, self.for_us)] if is_due else []
+
+    def made(self, now_us: int, *, anew: bool, renewed: bool) -> None:
+        """Note that claims were written down."""
+        if renewed or (anew and self._renew_us is None):
+            self._renew_us = now_us + self.for_us // 2
+
+    def renew_us(self) -> int | None:
+        """Return when they are to be renewed, journal time; None when nobody waits."""
+        if not self._waiters:
+            self._renew_us = None
+        return self._renew_us
+
+    def end(self, ticket: Ticket) -> None:
+        """Remove its claim, if it has one."""
+        if ticket.claimed:
+            ticket.claimed = False
+            self._tell(Unclaimed(ticket.ask.job))
+
+    def release(self, grant: Grant | None) -> None:
+        """Nobody is there to take the grant."""
+        if grant is not None:
+            self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
+
+    def _tell(self, event: NeverSent | Unclaimed) -> None:
+        task = asyncio.get_running_loop().create_task(self._write(event))
+        self._telling[task] = None
+        task.add_done_callback(self._told)
+
+    async def _write(self, event: NeverSent | Unclaimed) -> None:
+        """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
+        now_s = asyncio.get_running_loop().time
+        lapses_s = now_s() + self.for_us / _SECOND_US
+        while True:
+            try:
+                await self._follower.record(event)
+            except JournalMoved:
+                raise
+            except JournalError:
+                if isinstance(event, NeverSent) or self._closing.is_set() or now_s() > lapses_s:
+                    raise
+            else:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
+            if any(ask.job == event.job and ticket.claimed for ticket, ask in self._waiters.asks.items()):
+                return
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._follower.outage.warn(
+                "cancelled", "what was called off could not be written down, and lapses by itself: %s", error
+            )

@@ -1,0 +1,1 @@
+"""The HTTP session to the service: one request, sent at most once."""

@@ -1,0 +1,1 @@
+"""What a journal keeps on this host: clock, process, private files, witnesses."""

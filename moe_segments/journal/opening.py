@@ -1,0 +1,92 @@
+"""Open the journal that a URL names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.errors import InputError
+from moe_segments.settings import default_journal_url, problem_of_journal_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_segments.journal.protocol import Clock, Journal
+
+__all__ = ["open_journal"]
+
+# Each engine over a driver that is an extra of its own, by the scheme of its URL.
+_EXTRAS: Final = {
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+unix": "redis",
+    "unix": "redis",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+}
+
+
+def open_journal(
+    url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
+) -> Journal:
+    """The engine that a journal URL names, not yet opened.
+
+    Args:
+        url: `memory:`; `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`;
+            `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path/to/socket`;
+            `postgresql://user:password@host/database`. Never shown.
+        scope: What shares one quota: workspace and data center.
+        clock: Microseconds since the epoch, for tests; None for the engine's own.
+        state_dir: Where this host's witness is kept; None keeps only the one beside the file.
+        poll_s: How often `changed` looks for what others appended, where nothing tells, seconds.
+
+    Raises:
+        InputError: The URL names no engine, or its driver is not installed.
+    """
+    if problem := problem_of_journal_url(url):
+        raise InputError(problem, "journal")
+    if url == "memory:":
+        from moe_segments.journal.memory import MemoryJournal
+
+        return MemoryJournal(clock=clock)
+    if url.startswith("sqlite:///"):
+        from pathlib import Path
+
+        from moe_segments.journal.sqlite.engine import SqliteJournal
+
+        path = Path(url.removeprefix("sqlite:///")).expanduser()
+        ours = _is_default(url)  # the user's state directory may be missing; any other path may be mistyped
+        return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s, makes_directories=ours)
+    scheme, found, _ = url.partition("://")
+    extra = _EXTRAS.get(scheme.lower()) if found else None
+    if extra is not None:
+        return _over_driver(extra, url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+    raise InputError(
+        f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, "
+        "sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
+        "postgresql://host/database",
+        "journal",
+    )
+
+
+def _is_default(url: str) -> bool:
+    try:
+        return url == default_journal_url()
+    except InputError:  # there is no home directory, so there is no default
+        return False
+
+
+def _over_driver(
+    extra: str, url: str, scope: str, *, clock: Clock | None, state_dir: Path | None, poll_s: float
+) -> Journal:
+    """An engine whose module, named like its extra, imports a driver and offers `from_url`."""
+    from importlib import import_module
+
+    try:
+        engine = import_module(f"moe_segments.journal.{extra}.engine")
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"this journal needs a driver that is not installed ({missing.name}): pip install 'moe-segments[{extra}]'",
+            "journal",
+        ) from None
+    made: Journal = engine.from_url(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+    return made

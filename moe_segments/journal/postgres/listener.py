@@ -1,0 +1,58 @@
+"""What a PostgreSQL tells of other handles' appends, over a connection of its own.
+
+It holds `LISTEN` on the log's channel; each append notifies it with its version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.journal.postgres.connection import connected, cut
+from moe_segments.journal.server import Notifications
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from moe_segments.journal.notifier import Bell
+    from moe_segments.journal.postgres.url import Target
+
+__all__ = ["Listener"]
+
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
+
+
+class Listener(Notifications):
+    """Hears one channel.
+
+    Args:
+        target: Of the server.
+        channel: What is listened to, a name without quotation marks.
+        bell: Rung for each notification.
+    """
+
+    def __init__(self, target: Target, channel: str, bell: Bell) -> None:
+        super().__init__(bell)
+        self._target, self._channel = target, channel
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def close(self) -> None:
+        """Stop listening. Idempotent."""
+        if self._connection is not None:
+            cut(self._connection)  # the driver would first try to cancel what it waits for
+        await super().close()
+
+    async def _hear(self) -> None:
+        try:
+            async with await connected(self._target) as self._connection:
+                timer = asyncio.get_running_loop().call_later(self._target.timeout_s, cut, self._connection)
+                try:
+                    await self._connection.execute(f'LISTEN "{self._channel}"'.encode())
+                finally:
+                    timer.cancel()
+                self._connected()
+                async for told in self._connection.notifies():
+                    self._heard(int(told.payload) if _VERSION.fullmatch(told.payload) else 0)
+        finally:
+            self._connection = None

@@ -1,0 +1,1 @@
+"""The journal on Redis or Valkey, for a fleet."""

@@ -1,0 +1,39 @@
+"""Filters of segments: builders that read well, the values they make, their JSON."""
+
+from moe_segments.models.filters.builders import (
+    ActionFilter,
+    Attribute,
+    AttributeFilter,
+    Execution,
+    Filter,
+    FilterGroup,
+    RawFilter,
+    SegmentFilter,
+    TimeRange,
+    all_of,
+    any_of,
+    attribute,
+    did,
+    did_not,
+    in_segment,
+    raw_filter,
+)
+
+__all__ = [
+    "ActionFilter",
+    "Attribute",
+    "AttributeFilter",
+    "Execution",
+    "Filter",
+    "FilterGroup",
+    "RawFilter",
+    "SegmentFilter",
+    "TimeRange",
+    "all_of",
+    "any_of",
+    "attribute",
+    "did",
+    "did_not",
+    "in_segment",
+    "raw_filter",
+]

@@ -1,0 +1,253 @@
+"""What one field of a value may hold: each check says what is wrong, in words for whoever gave it, or None.
+
+None of them repeats a value that may be a secret: a key, a signed URL, an address of a person.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from moe_segments.errors import InputError
+from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
+from moe_segments.types import UNSET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import attrs
+
+__all__ = [
+    "optional_group",
+    "path_of",
+    "problem_of_attribute_type",
+    "problem_of_data_center",
+    "problem_of_emails",
+    "problem_of_expiry_time",
+    "problem_of_key",
+    "problem_of_name",
+    "problem_of_optional_email",
+    "problem_of_optional_header",
+    "problem_of_optional_name",
+    "problem_of_optional_path",
+    "problem_of_optional_rows",
+    "problem_of_optional_text",
+    "problem_of_optional_url",
+    "problem_of_text",
+    "problem_of_url",
+    "problem_of_workspace",
+    "refuse_with",
+    "shown_group",
+    "tuple_of",
+    "url_without_query",
+]
+
+_MAX_DAYS: Final = 2**31 - 1  # documented as int32
+_EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
+_ATTRIBUTE_TYPES: Final = ("string", "double")
+_Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
+
+
+def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
+    """What is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
+    if not isinstance(name, str) or not name.strip():
+        return "a segment needs a name that is not blank"
+    if len(name) > NAME_MAX_CHARS:
+        return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
+    if not NAME_FORBIDDEN.isdisjoint(name):
+        return f"must not contain {' '.join(sorted(NAME_FORBIDDEN.intersection(name)))}"
+    if not name.isprintable():
+        return "must not contain control characters or line breaks"
+    if name != name.strip():
+        return "must not begin or end with a blank"
+    if name.startswith("."):
+        return "must not begin with a dot"
+    if name.lower() in NAME_RESERVED:
+        return f"{name!r} is reserved"
+    return None
+
+
+def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule
+    """What is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
+    if not isinstance(url, str) or not url:
+        return "must be a URL, such as https://files.example.com/users.csv"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "must be plain ASCII without blanks; percent-encode the rest"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a valid URL"
+    schemes = ("https",) if https_only else ("https", "http")
+    if parts.scheme not in schemes:
+        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if not host:
+        return "has no host"
+    if parts.username is not None or parts.password is not None:
+        return "must not carry a user name or a password"
+    return None
+
+
+def url_without_query(url: str) -> str:
+    """Scheme, host and path of a URL: what may be logged or remembered of it."""
+    start, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:
+    """A validator of attrs that raises `InputError` with the field's name."""
+
+    def validate(_: object, attribute: _Attribute, value: object) -> None:
+        if problem := problem_of(value):
+            raise InputError(problem, attribute.name)
+
+    return validate
+
+
+def problem_of_optional_text(value: object) -> str | None:
+    """What is wrong with a text that may be left out, or None."""
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        return "must be text that is not blank, or left out"
+    return None
+
+
+def problem_of_optional_header(value: object) -> str | None:
+    """What is wrong with the text of a header that may be left out, or None."""
+    if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
+        return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
+    return None
+
+
+def problem_of_text(value: object) -> str | None:
+    """What is wrong with a text, or None."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        return "must be text that is not blank"
+    return None
+
+
+def problem_of_attribute_type(value: object) -> str | None:
+    """What is wrong with the type of an attribute, or None."""
+    return None if value in _ATTRIBUTE_TYPES else f"must be 'string' or 'double', not {value!r}"
+
+
+def problem_of_optional_url(value: object) -> str | None:
+    """As `problem_of_url`, of one that may be left out."""
+    return None if value is None else problem_of_url(value)
+
+
+def problem_of_emails(value: object) -> str | None:
+    """What is wrong with a tuple of e-mail addresses, or None. Never repeats one."""
+    assert isinstance(value, tuple)
+    for position, email in enumerate(value, start=1):
+        if not isinstance(email, str) or not re.fullmatch(_EMAIL, email):
+            return f"address {position} is not an e-mail address"
+    return None
+
+
+def problem_of_optional_rows(value: object) -> str | None:
+    """What is wrong with a number of rows that may be left out, or None."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        return f"must be a whole number from 0, not {value!r}"
+    return None
+
+
+def problem_of_expiry_time(value: object) -> str | None:
+    """What is wrong with the days until a segment is archived, or None."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_DAYS:
+        return f"must be a whole number of days from 1 to {_MAX_DAYS}, not {value!r}"
+    return None
+
+
+def problem_of_data_center(value: object) -> str | None:
+    """What is wrong with the name of a data center, or None."""
+    if not isinstance(value, str) or value not in DATA_CENTERS:
+        return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
+    return None
+
+
+def problem_of_key(value: object) -> str | None:
+    """What is wrong with an API key, or None. Never repeats it."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
+        return "must be the key as shown on the dashboard's Data tile"
+    return None
+
+
+def problem_of_workspace(value: object) -> str | None:
+    """What is wrong with a workspace's identifier, or None."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
+        return "must be the workspace ID as shown under Settings > Account > APIs"
+    return None
+
+
+def tuple_of(value: object) -> object:
+    """Addresses as a tuple; one text alone is refused, as it would be taken for a list of letters."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        raise InputError("must be a list of addresses, not one text", "emails")
+    return tuple(value) if hasattr(value, "__iter__") else value
+
+
+def path_of(value: object) -> object:
+    """Return text, or what stands for a path, as a path; anything else as it is, for the validator to judge."""
+    return Path(value) if isinstance(value, str) or hasattr(value, "__fspath__") else value
+
+
+def problem_of_optional_path(value: object) -> str | None:
+    """Return what is wrong with a path that may be left out, or None."""
+    return None if value is None else problem_of_path(value)
+
+
+def problem_of_path(value: object) -> str | None:
+    """Return what is wrong with a path, or None; tell what to use instead of what was meant."""
+    if isinstance(value, Path):
+        return None
+    kind = type(value).__name__
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return f"must be the path of one file, not a {kind}: call once for each file; write values to a file first"
+    if hasattr(value, "read"):
+        return "must be a path, not an open file: give its name"
+    return "must be a path, not None" if value is None else f"must be a path, not of type {kind}"
+
+
+def checked_path(value: object, field: str) -> Path:
+    """Return a path given as such, or as text.
+
+    Raises:
+        InputError: It is none.
+    """
+    value = path_of(value)
+    if problem := problem_of_path(value):
+        raise InputError(problem, field)
+    assert isinstance(value, Path)
+    return value
+
+
+def optional_group(value: Any) -> Any:
+    """Filters as a group, see `moe_segments.filters`; None and UNSET as they are."""
+    from moe_segments.models.filters.payloads import group_of  # who makes no filter segment does not pay for them
+
+    return group_of(value) if value is not UNSET and value is not None else value
+
+
+def shown_group(group: object) -> str:
+    """A group as it may be shown: its values may be about people."""
+    filters = getattr(group, "filters", None)
+    if isinstance(filters, tuple):
+        return f"<{len(filters)} filters>"
+    return repr(group) if group is None or group is UNSET else f"<{type(group).__name__}>"
+
+
+def problem_of_optional_email(value: object) -> str | None:
+    """What is wrong with an e-mail address that may be left out, or None. Never repeats it."""
+    if value is not None and (not isinstance(value, str) or not re.fullmatch(_EMAIL, value)):
+        return "must be an e-mail address, or left out"
+    return None
+
+
+def problem_of_optional_name(value: object) -> str | None:
+    """As `problem_of_name`, of one that may be UNSET."""
+    return None if value is UNSET else problem_of_name(value)

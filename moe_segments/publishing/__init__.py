@@ -1,0 +1,1 @@
+"""Publishing a local file where the service can fetch it."""

@@ -1,0 +1,1 @@
+"""The calls of the service: bodies read, answers shaped as documented. Pure."""

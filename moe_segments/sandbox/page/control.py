@@ -1,0 +1,256 @@
+"""Look into the sandbox and steer it over HTTP: `/_sandbox/…` for programs, `/` for people.
+
+It needs no credentials, so it must not be had by a page of somebody else that runs in the same user's browser:
+
+- every request must name a loopback host, so that a name that was made to point here (DNS rebinding) gets nowhere;
+- what changes something must be JSON from this origin or from no page at all: a form of another page cannot send
+  JSON, its script is stopped by the browser's preflight, and both are refused by their Origin besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import secrets
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from moe_segments.errors import InputError
+from moe_segments.sandbox.api.bodies import Malformed, read_object
+from moe_segments.sandbox.api.openapi import document
+from moe_segments.sandbox.model.faults import known_kind
+from moe_segments.sandbox.page.html import SHOWN, render_page, render_sections
+from moe_segments.sandbox.page.overview import LAST, Observed, faults_of, overview, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from moe_segments.models import Credentials
+    from moe_segments.sandbox.model.faults import FaultKind
+    from moe_segments.sandbox.page.overview import Json
+
+__all__ = ["Control"]
+
+_PREFIX: Final = "/_sandbox"
+_LOOK_S: Final = 0.25  # how often an open page is looked after
+_MOST_PAGES: Final = 16
+_LAST_DIGITS: Final = 6
+_FOREIGN: Final = "a page of another origin must not use the sandbox"
+_READS: Final = frozenset({"GET", "HEAD"})
+_ALWAYS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_CHANGE: Final = ("probability", "times")
+
+
+class Controlled(Observed, Protocol):
+    """A sandbox that can be steered."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Return what the client under test signs in with."""
+
+    def fail_next(self, kind: FaultKind | str, times: int = 1, *, status: int | None = None) -> None:
+        """Play a fault on the next occasions."""
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward, seconds."""
+
+    async def reset(self) -> None:
+        """Forget everything that was asked."""
+
+
+class Control:
+    """The routes over one sandbox.
+
+    Args:
+        sandbox: Which.
+    """
+
+    def __init__(self, sandbox: Controlled) -> None:
+        self._sandbox = sandbox
+        self._pages: set[asyncio.Task[object]] = set()
+
+    def add_to(self, app: web.Application) -> None:
+        """Serve the routes from *app*."""
+        get: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+            "/": self._page,
+            "/openapi.json": self._openapi,
+            f"{_PREFIX}/events": self._events,
+            f"{_PREFIX}/state": self._state,
+            f"{_PREFIX}/faults": self._faults,
+            f"{_PREFIX}/time": self._time,
+        }
+        post: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+            f"{_PREFIX}/faults": self._switch,
+            f"{_PREFIX}/time": self._advance,
+            f"{_PREFIX}/reset": self._reset,
+        }
+        for path, handler in get.items():
+            app.router.add_get(path, _guarded(handler))
+        for path, handler in post.items():
+            app.router.add_post(path, _guarded(handler))
+
+    async def close(self) -> None:
+        """End the pages that are being looked after."""
+        pages = tuple(self._pages)
+        for page in pages:
+            page.cancel()
+        await asyncio.gather(*pages, return_exceptions=True)
+
+    async def _page(self, _: web.Request) -> web.Response:
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
+            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        # A name may hold half a character pair, which is no text in any encoding.
+        body = render_page(overview(self._sandbox, SHOWN), nonce).encode("utf-8", "xmlcharrefreplace")
+        headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
+        return web.Response(body=body, headers=headers)
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return _answer(document(self._sandbox.credentials.workspace_id))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Send what changed on the page, as server-sent events: JSON of section to HTML."""
+        _check_site(request)
+        if len(self._pages) >= _MOST_PAGES:
+            raise web.HTTPServiceUnavailable(text="too many pages are open")
+        task = asyncio.current_task()
+        assert task is not None
+        self._pages.add(task)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_ALWAYS})
+        try:
+            await response.prepare(request)
+            await self._follow(request, response)
+        except ConnectionError:
+            pass  # the page was closed while it was written to
+        finally:
+            self._pages.discard(task)
+        return response
+
+    async def _follow(self, request: web.Request, response: web.StreamResponse) -> None:
+        shown: dict[str, str] = {}
+        while request.transport is not None and not request.transport.is_closing():
+            sections = render_sections(overview(self._sandbox, SHOWN))
+            changed = {name: html for name, html in sections.items() if shown.get(name) != html}
+            if changed:
+                await response.write(b"data: " + json.dumps(changed).encode() + b"\n\n")
+            shown = sections
+            await asyncio.sleep(_LOOK_S)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("last", str(LAST))
+        if not wanted.isascii() or not wanted.isdecimal() or len(wanted) > _LAST_DIGITS:
+            raise InputError(f"must be a whole number of at most {_LAST_DIGITS} digits", "last")
+        return _answer(overview(self._sandbox, int(wanted)))
+
+    async def _faults(self, _: web.Request) -> web.Response:
+        return _answer({"faults": faults_of(self._sandbox)})
+
+    async def _time(self, _: web.Request) -> web.Response:
+        return _answer(time_of(self._sandbox))
+
+    async def _switch(self, request: web.Request) -> web.Response:
+        fields = await _fields(request)
+        kind, sandbox = known_kind(fields.get("kind")), self._sandbox
+        given = [name for name in _CHANGE if name in fields]
+        if len(given) != 1:
+            raise InputError("give either probability, to switch it on or off, or times, for the next occasions")
+        if given == ["probability"]:
+            sandbox.faults = sandbox.faults.switched(kind, fields["probability"])  # type: ignore[arg-type] # checked
+        else:
+            sandbox.fail_next(kind, fields["times"], status=fields.get("status"))  # type: ignore[arg-type] # checked
+        return await self._faults(request)
+
+    async def _advance(self, request: web.Request) -> web.Response:
+        fields = await _fields(request)
+        self._sandbox.advance(fields.get("advance_s"))  # type: ignore[arg-type] # it is checked there
+        return await self._time(request)
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        await _fields(request)
+        await self._sandbox.reset()
+        return _answer(overview(self._sandbox))
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(status, problem)
+        self.status, self.problem = status, problem
+
+
+def _guarded(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler, behind the checks that stand in for credentials; bad input becomes a 400."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            _check_host(request)
+            if request.method not in _READS:
+                _check_origin(request)
+            response = await handler(request)
+        except _Refused as refused:
+            response = _answer({"error": refused.problem}, refused.status)
+        except (InputError, Malformed) as problem:
+            response = _answer({"error": str(problem)}, 400)
+        if not response.prepared:
+            response.headers.update(_ALWAYS)
+        return response
+
+    return guarded
+
+
+def _check_host(request: web.Request) -> None:
+    host = _host_of(f"//{request.host}")
+    if host != "localhost" and not host.endswith(".localhost") and not _is_loopback(host):
+        raise _Refused(403, "ask under a loopback address, such as 127.0.0.1, or as localhost")
+
+
+def _check_origin(request: web.Request) -> None:
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"http://{request.host}":
+        raise _Refused(403, _FOREIGN)
+    _check_site(request)
+    if request.content_type != "application/json":
+        raise _Refused(415, "Content-Type must be application/json")
+
+
+def _check_site(request: web.Request) -> None:
+    """What a browser says of whose page it is that asks; tools say nothing."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise _Refused(403, _FOREIGN)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _fields(request: web.Request) -> Mapping[str, object]:
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Malformed("The body is too large.") from None
+    return read_object(body, request.headers.get("Content-Type", ""), types=("application/json",))
+
+
+def _answer(value: Json, status: int = 200) -> web.Response:
+    return web.Response(body=json.dumps(value).encode(), status=status, content_type="application/json")

@@ -1,0 +1,1 @@
+"""One path for every request: check, wait, reserve, send, record, reconcile."""

@@ -1,0 +1,163 @@
+"""The one path to the service: check, wait for quota and pace, reserve, send, classify, record, perhaps again.
+
+What the journal says if it stops here: before the reservation nothing; after it the row counts until its lease, so a
+crash costs quota and never a second send; after the send the outcome is written before anybody hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.core.events import NeverSent, Unknown
+from moe_segments.core.state.retry import Ending, next_send
+from moe_segments.errors import MoeSegmentsError, NameTaken
+from moe_segments.http.transport import NOT_IN_TIME, Attempt, Delivery, Unsent
+from moe_segments.models import JobState
+from moe_segments.submission.job_info import unknown_of
+from moe_segments.submission.recorder import ending_of_delivery
+
+if TYPE_CHECKING:
+    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.wire.file_segments import Request
+    from moe_segments.governor.governor import Governor
+    from moe_segments.governor.pace import Pace, Place
+    from moe_segments.governor.usage import Grant
+    from moe_segments.http.transport import Transport
+    from moe_segments.journal.replica import Follower
+    from moe_segments.settings import Settings
+    from moe_segments.submission.calls import Call
+    from moe_segments.submission.recorder import OutcomeRecorder
+
+__all__ = ["Dispatcher"]
+
+_MOST_LATE: Final = 20  # a journal or a file server this slow for the fence never gets through
+
+
+class Dispatcher:
+    """Sends calls for one client.
+
+    Attributes:
+        sending: Jobs whose request is on its way from here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        follower: Follower,
+        governor: Governor,
+        pace: Pace,
+        transport: Transport,
+        recorder: OutcomeRecorder,
+    ) -> None:
+        self._settings, self._follower, self._governor = settings, follower, governor
+        self._pace, self._transport, self._recorder = pace, transport, recorder
+        self.sending: set[str] = set()
+
+    async def dispatch(self, call: Call) -> None:
+        """Send *call* until it went well or `core.retry` says to stop. On return the journal knows its outcome.
+
+        Raises:
+            QuotaError: Refused locally; nothing was sent.
+            NotSent: Provably never sent, after as many tries as the settings allow.
+            OutcomeUnknown: It may have worked; AnswerShapeError for a success that is not as documented.
+            ApiError: The service refused it.
+            JournalError: The journal cannot be used.
+        """
+        try:
+            while (pause_s := await self._attempt(call)) is not None:
+                call.left = False
+                await asyncio.sleep(pause_s)
+        except BaseException:
+            if call.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
+                await asyncio.shield(self._recorder.record(attrs.evolve(call.lingers, again=False)))
+            raise
+        finally:
+            call.end()  # the task's last step: who waits goes on with the next one
+
+    async def _attempt(self, call: Call) -> float | None:
+        """Send once. Returns how long to wait before the next send, seconds; None when there is to be none."""
+        call.attempts += 1
+        ask, request = call.prepare()  # what cannot be built must not have reserved anything
+        with self._pace.place(in_background=call.in_background) as place:
+            grant = await self._reserved(call, ask, place)
+            if grant is None:  # the journal knows the job; out of order, a repeat leaves it as doubtful as it was
+                if call.doubt is not None:
+                    raise call.doubt
+                return None
+            call.lingers = None
+            delivery = await self._sent(call, ask, request, place, grant)
+        pause_s, ending = self._pause_s(call, delivery), ending_of_delivery(delivery)
+        error = await self._recorder.settle(call, ask.cost, grant, delivery, again=pause_s is not None)
+        if ending is Ending.MAYBE and call.job_id is not None:
+            call.doubt = error
+        if error is not None and pause_s is None:
+            raise (self._doubt_of(call) if ending is Ending.NOT_SENT else None) or error
+        return pause_s
+
+    async def _reserved(self, call: Call, ask: Ask, place: Place) -> Grant | None:
+        """Wait for quota, segment and pace. Returns None for a job that the journal knows and that is not sent."""
+        try:
+            return await self._governor.reserve(ask, max_wait_s=max(0.0, call.patience_s), place=place)
+        except MoeSegmentsError as refusal:
+            doubt = call.doubt or (self._doubt_of(call) if isinstance(refusal, NameTaken) else None)
+            if doubt is None:
+                raise
+            raise doubt from refusal  # this one was not sent, but the one before it may have worked
+
+    async def _sent(self, call: Call, ask: Ask, request: Request, place: Place, grant: Grant) -> Delivery:
+        """Send at its turn, unless something speaks against it by then."""
+        attempt = Attempt()
+        try:
+            request = await call.look_again() or request
+            if not await self._pace.turn(place, lambda: self._held_back(ask, grant) is None):
+                return self._held_back(ask, grant) or Unsent("the client is closing")
+            call.left = True
+            self.sending.add(grant.job)
+            return await self._transport.send(request, attempt)
+        except MoeSegmentsError as error:  # its file changed
+            return Unsent(str(error), error)
+        except BaseException:
+            await self._recorder.record(
+                Unknown(grant.job, grant.attempt, "the client was closed before an answer came")
+                if attempt.obtained
+                else NeverSent(grant.job, grant.attempt, "called off before it was sent")
+            )
+            raise
+        finally:
+            self.sending.discard(grant.job)
+
+    def _held_back(self, ask: Ask, grant: Grant) -> Unsent | None:
+        """Return why the request may not leave any more."""
+        if not self._governor.may_start(grant):
+            return NOT_IN_TIME
+        if ask.key_fingerprint in self._follower.state.rejected_keys:
+            return Unsent("the service rejected this key meanwhile")
+        return None
+
+    def _pause_s(self, call: Call, delivery: Delivery) -> float | None:
+        """Return how long to wait before the next send, seconds; None when there is to be none."""
+        ending = ending_of_delivery(delivery)
+        if ending is None or self._governor.closed or (isinstance(delivery, Unsent) and delivery.cause is not None):
+            return None
+        if delivery is NOT_IN_TIME and call.late < _MOST_LATE:  # what came between outlasted its fence: in line again
+            call.attempts, call.late = call.attempts - 1, call.late + 1
+            return 0.0
+        late_s, most = self._settings.limits.count_late_s, self._settings.max_attempts
+        again = next_send(call.op, ending, call.attempts, count_late_s=late_s, max_attempts=most)
+        if again is None:
+            return None
+        pause_s = again.at_least_s + random.uniform(0, again.jitter_s)  # noqa: S311 - spreads load, guards nothing
+        if ending is Ending.NOT_SENT or call.job_id is None:
+            return pause_s
+        call.retry_unknown = True
+        return pause_s if pause_s <= call.patience_s else None
+
+    def _doubt_of(self, call: Call) -> MoeSegmentsError | None:
+        """Return that an earlier send may have worked, also one of another process; None when none can have."""
+        record = self._follower.state.jobs.records.get(call.job_id or "")
+        return unknown_of(record) if record is not None and record.state == JobState.UNKNOWN else None

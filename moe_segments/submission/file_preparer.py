@@ -1,0 +1,393 @@
+"""Prepare the file of an operation: check, weigh and publish it, and see that it is the same when it is sent.
+
+Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
+file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
+
+What checks and publishes is imported when the first file comes: it takes longer than the rest of the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import aiohttp
+import attrs
+
+from moe_segments.core.state.admission import cost_of
+from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.limits import USERS_PER_DAY
+from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from moe_segments.core.files.report import PreflightReport
+    from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
+    from moe_segments.publishing.destination import Destination
+    from moe_segments.publishing.http import Glance
+    from moe_segments.publishing.publisher import PublishedFile
+    from moe_segments.settings import Settings
+    from moe_segments.submission.preflight_policy import Preflight
+
+__all__ = ["AnyFile", "Checked", "FilePreparer", "PreparedFile", "Publish"]
+
+Publish: TypeAlias = "str | Callable[[Path], Awaitable[str | PublishedFile]]"
+AnyFile: TypeAlias = "CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers"
+_AT_ONCE: Final = 4  # files read or published at a time, for the memory and the disk
+_FRESH_S: Final = 5.0  # a file looked at less long ago than this is not looked at again
+_LOOK_S: Final = 5.0
+_REMEMBERED: Final = 10_000
+_log = logging.getLogger("moe_segments.client")
+
+
+@attrs.frozen
+class Checked:
+    """What was found in a file, and what tells whether it is still that file.
+
+    Attributes:
+        report: With its SHA-256, and its entity tag where it was at an address.
+        modified: When it was changed last, as its host says; None where the entity tag is known, or nothing is.
+    """
+
+    report: PreflightReport
+    modified: str | None = None
+
+
+@attrs.define(eq=False)
+class PreparedFile:
+    """A file that may be sent.
+
+    Attributes:
+        operation: What to do with it.
+        rows: What it counts for.
+        file_url: Where the service can fetch it. Never shown: it may be signed.
+        checked: What its preflight found; None where that was off.
+        published: How it was published; None for a file that was at an address already.
+        looked_s: When it was last known to be what it is, on the loop's clock.
+    """
+
+    operation: AnyFile
+    rows: int
+    file_url: str = attrs.field(repr=False)
+    checked: Checked | None
+    published: PublishedFile | None
+    looked_s: float
+
+    @property
+    def facts(self) -> dict[str, object] | None:
+        """What the journal keeps of the preflight; None when there was none."""
+        if self.checked is None:
+            return None
+        # Not its digest: a short file could be guessed from that.
+        return {"rows": self.checked.report.rows, "distinct_rows": self.checked.report.distinct_rows}
+
+
+class FilePreparer:
+    """The preparation of one client's files: check, weigh, publish, look again.
+
+    Args:
+        settings: Limits, time-outs and proxy.
+        publish: Where local files go, or what publishes one; None: local files are refused.
+        preflight: What a preflight's errors do where a call does not say.
+
+    Raises:
+        InputError: *publish* or *preflight* cannot be used.
+    """
+
+    def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
+        self._settings, self._limits = settings, settings.limits
+        self._publish = _destination(publish) if isinstance(publish, str) else publish
+        self.preflight = checked_preflight(preflight)
+        self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether local files can be prepared."""
+        return self._publish is not None
+
+    @staticmethod
+    def check_mode(preflight: Preflight) -> None:
+        """Check what a call gives as *preflight*.
+
+        Raises:
+            InputError: It is none of "error", "warn" and "off".
+        """
+        checked_preflight(preflight)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def check(self, operation: AnyFile) -> PreflightReport:
+        """Check an operation's file and remember what was found, until the operation is submitted.
+
+        Raises:
+            InputError: There is no such file.
+            PreflightError: It cannot be read.
+        """
+        async with self._room:
+            checked = await self._checked(operation)
+        self._known[_key_of(operation)] = checked
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return checked.report
+
+    def rows_of(self, operation: AnyFile) -> int | None:
+        """How many rows the file of an equal operation was found to have by `check`; None where it was not checked."""
+        known = self._known.get(_key_of(operation))
+        return None if known is None else known.report.rows
+
+    async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
+        """Make a file ready: check it, weigh it, publish it where it is a local one.
+
+        Raises:
+            InputError: There is no such file, or nothing publishes it, or it has more rows than were declared.
+            PreflightError: It breaks a rule, cannot be read or published, or changed since it was checked.
+            QuotaNeverFits: It has more rows than a whole day allows.
+        """
+        mode = self.preflight if preflight is None else checked_preflight(preflight)
+        _check_there(operation)
+        if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
+            self._check_weight(operation)
+            return PreparedFile(
+                operation, operation.rows, operation.file_url, None, None, asyncio.get_running_loop().time()
+            )
+        async with self._room:
+            return await self._prepared(operation, mode)
+
+    async def _prepared(self, operation: AnyFile, mode: Preflight) -> PreparedFile:
+        has_told = bool(self._known) and _key_of(operation) in self._known
+        checked = None if mode == "off" else await self._check_of(operation, mode)
+        report = None if checked is None else checked.report
+        rows = await self._weighed(operation, report)
+        self._check_weight(operation if rows == operation.rows else attrs.evolve(operation, rows=rows))
+        if report is not None:
+            enforce(report, mode, has_told=has_told)
+        published = None if operation.file is None else await self._published(operation.file, report)
+        file_url = published.url if published is not None else operation.file_url
+        assert file_url is not None  # the model sees to it
+        return PreparedFile(operation, rows, file_url, checked, published, asyncio.get_running_loop().time())
+
+    @staticmethod
+    def is_fresh(prepared: PreparedFile) -> bool:
+        """Whether it was looked at so lately that it need not be looked at again before it is sent."""
+        return asyncio.get_running_loop().time() - prepared.looked_s < _FRESH_S
+
+    async def look_again(self, prepared: PreparedFile) -> None:
+        """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
+
+        Raises:
+            PreflightError: It changed, or is no longer there.
+        """
+        loop = asyncio.get_running_loop()
+        if prepared.operation.file is not None:
+            await self._look_at_published(prepared, prepared.operation.file)
+        elif prepared.checked is not None:
+            await self._look_at_url(prepared.file_url, prepared.checked)
+        prepared.looked_s = loop.time()
+
+    # Checking
+
+    async def _check_of(self, operation: AnyFile, mode: Preflight) -> Checked | None:
+        remembered = self._known.pop(_key_of(operation), None) if self._known else None
+        if remembered is not None:
+            await self._look_at(operation, remembered)
+            return remembered
+        try:
+            return await self._checked(operation)
+        except PreflightError as error:
+            if mode == "error":
+                raise
+            _log.warning("the preflight could not be made, going on without: %s", error)
+            return None
+
+    async def _checked(self, operation: AnyFile) -> Checked:
+        from moe_segments.files.check import check_file
+        from moe_segments.files.rowcount import file_timeouts
+
+        _check_there(operation)
+        source = operation.file or operation.file_url
+        assert source is not None  # the model sees to it
+        report = await check_file(
+            source,
+            attribute_name=operation.attribute_name,
+            attribute_type="double" if operation.attribute_type == "double" else "string",
+            limits=self._limits,
+            session=self._connections(),
+            timeouts=file_timeouts(self._settings),
+            proxy=self._settings.proxy,
+        )
+        if operation.file_url is None or report.etag is not None:
+            return Checked(report)
+        seen = await self._glanced(operation.file_url)  # hosts without entity tags are few
+        return Checked(report, None if seen is None else seen.modified)
+
+    async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
+        """The rows that the operation is to count for: as declared, else as found."""
+        if report is None:
+            return await self.count(operation) if operation.rows is None else operation.rows
+        if problem := problem_of_rows(operation.rows, report):
+            raise InputError(problem, "rows")
+        return report.rows if operation.rows is None else operation.rows
+
+    def _check_weight(self, operation: AnyFile) -> None:
+        rows = cost_of(operation, self._limits).rows
+        capacity = self._limits.users_per_day - self._limits.headroom.get(USERS_PER_DAY, 0)
+        if rows > capacity:
+            raise QuotaNeverFits(USERS_PER_DAY, rows, capacity)
+
+    async def count(self, operation: AnyFile) -> int:
+        """Read a file once and count its values.
+
+        Raises:
+            PreflightError: It cannot be read, is empty, or is not what the service would take.
+        """
+        from moe_segments.files.rowcount import count_rows, file_timeouts
+
+        source = operation.file or operation.file_url
+        assert source is not None  # the model sees to it
+        return await count_rows(
+            source,
+            session=self._connections(),
+            max_bytes=self._limits.file_bytes,
+            timeouts=file_timeouts(self._settings),
+            proxy=self._settings.proxy,
+        )
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        return self._session
+
+    # Publishing
+
+    async def _published(self, file: Path, report: PreflightReport | None) -> PublishedFile:
+        if self._publish is None:
+            raise InputError(
+                "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
+                "service; or upload it and give file_url",
+                "file",
+            )
+        sha256 = None if report is None else report.sha256
+        if callable(self._publish):
+            return await self._handed_on(self._publish, file, sha256)
+        from moe_segments.publishing.publisher import publish
+
+        return await publish(
+            file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+        )
+
+    async def _handed_on(
+        self, publisher: Callable[[Path], Awaitable[str | PublishedFile]], file: Path, sha256: str | None
+    ) -> PublishedFile:
+        """Have the caller's own function publish it."""
+        from moe_segments.publishing.publisher import PublishedFile
+
+        try:
+            told = await publisher(file)
+        except MoeSegmentsError:
+            raise
+        except Exception as error:
+            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
+        url = told.url if isinstance(told, PublishedFile) else told
+        if problem := problem_of_url(url):
+            raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
+        digest = await self._digest(file)
+        if sha256 is not None and digest != sha256:
+            raise _changed(str(file))
+        if isinstance(told, PublishedFile):
+            return attrs.evolve(told, sha256=digest)
+        return PublishedFile(url=url, expires_at=None, key="", sha256=digest)
+
+    # Looking again
+
+    async def _look_at(self, operation: AnyFile, checked: Checked) -> None:
+        if operation.file is not None:
+            await self._look_at_file(operation.file, checked.report.sha256)
+        elif operation.file_url is not None:
+            await self._look_at_url(operation.file_url, checked)
+
+    async def _look_at_file(self, file: Path, sha256: str) -> None:
+        if await self._digest(file) != sha256:
+            raise _changed(str(file))
+
+    async def _digest(self, file: Path) -> str:
+        from moe_segments.publishing.local_file import examine
+
+        return (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
+
+    async def _look_at_published(self, prepared: PreparedFile, file: Path) -> None:
+        """What is in a bucket stays and its address does not; what a function of the caller's serves may change."""
+        published = prepared.published
+        assert published is not None  # a local file is always published
+        if callable(self._publish):
+            await self._look_at_file(file, published.sha256)
+        from moe_segments.publishing.destination import LEAST_EXPIRY_S
+
+        least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
+        if published.expires_at is not None and published.expires_at < least:
+            prepared.published = await self._published(
+                file, None if prepared.checked is None else prepared.checked.report
+            )
+            prepared.file_url = prepared.published.url
+
+    async def _look_at_url(self, url: str, checked: Checked) -> None:
+        """Compare an address with what was read there. No answer in time is no evidence, so it is let pass."""
+        seen = await self._glanced(url)
+        if seen is None:
+            return
+        shown = url_without_query(url)
+        if not seen.is_there:
+            raise PreflightError(shown, f"was there when it was checked, and answers HTTP {seen.status} now")
+        if _is_other(seen, checked):
+            raise _changed(shown)
+
+    async def _glanced(self, url: str) -> Glance | None:
+        from moe_segments.publishing.http import glance
+
+        try:
+            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+        except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
+            _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
+            return None
+
+
+def _destination(publish: str) -> Destination:
+    from moe_segments.publishing.destination import Destination
+    from moe_segments.publishing.object_store import require_library
+
+    destination = Destination.parse(publish)
+    require_library(destination)
+    return destination
+
+
+def _is_other(seen: Glance, checked: Checked) -> bool:
+    """Whether it is another file than the one that was checked, by the best that its host tells."""
+    etag = checked.report.etag
+    if etag is not None and seen.etag is not None:
+        return seen.etag != etag.removeprefix("W/")
+    has_other_size = seen.file_bytes not in (None, checked.report.file_bytes)
+    return has_other_size or (None not in (seen.modified, checked.modified) and seen.modified != checked.modified)
+
+
+def _key_of(operation: AnyFile) -> AnyFile:
+    """What a report is remembered by: the operation, whatever rows were declared or counted meanwhile."""
+    return attrs.evolve(operation, rows=None)
+
+
+def _check_there(operation: AnyFile) -> None:
+    if operation.file is not None and not operation.file.is_file():
+        raise InputError(f"there is no file {operation.file}", "file")
+
+
+def _changed(source: str) -> PreflightError:
+    return PreflightError(source, "has changed since it was checked: check it again, then submit it; nothing was sent")
