@@ -26,7 +26,8 @@ PUBLIC: Final = (
     "moe_segments.settings",
 )
 UNDERSCORED: Final = {"os._exit"}  # documented so
-SOURCES: Final = {path.name: path.read_text(encoding="utf-8") for path in Path(cli.__file__).parent.rglob("*.py")}
+FOLDER: Final = Path(cli.__file__).parent
+SOURCES: Final = {str(path.relative_to(FOLDER)): path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")}
 
 
 def private(source: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from moe_segments.callbacks.asgi import BODY_TIMEOUT_S
-from moe_segments.callbacks.receiver import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, CallbackReceiver, Reply
+from moe_segments.callbacks.replies import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, Decider, Reply
 from moe_segments.callbacks.tokens import scope_and_token
 from moe_segments.errors import InputError
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECEIVER", "Deadlines", "application", "listener_at", "listening"]
 
-RECEIVER: Final = web.AppKey("moe_segments_receiver", CallbackReceiver)
+RECEIVER: Final = web.AppKey("moe_segments_receiver", Decider)
 TEMPLATE: Final = "/{scope}/{token}"
 
 _LINGER_S: Final = 2.0  # a refused body is read on for this long, so that its sender sees the answer
@@ -70,7 +70,7 @@ class Deadlines:
     keep_alive_s: float
 
 
-def application(receiver: CallbackReceiver) -> web.Application:
+def application(receiver: Decider) -> web.Application:
     """The application to mount at the path of the public address. Opens the receiver as the host starts."""
     app = web.Application()
     app[RECEIVER] = receiver
@@ -93,7 +93,7 @@ async def _expected(request: web.Request) -> web.StreamResponse | None:
     return None if refused is None else _response(refused)
 
 
-async def _continued(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply | None:
+async def _continued(receiver: Decider, request: web.BaseRequest) -> Reply | None:
     """Ask for the body where the sender waits to be asked, unless it is refused anyway."""
     reply = await _reply_unread(receiver, request)
     if reply is not None or request.version < (1, 1):
@@ -105,7 +105,7 @@ async def _continued(receiver: CallbackReceiver, request: web.BaseRequest) -> Re
     return None
 
 
-async def _reply(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply:
+async def _reply(receiver: Decider, request: web.BaseRequest) -> Reply:
     reply = await _reply_unread(receiver, request)
     if reply is not None:
         return reply
@@ -119,7 +119,7 @@ async def _reply(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply:
     return await receiver.take(*scope_and_token(request.raw_path), body)
 
 
-async def _reply_unread(receiver: CallbackReceiver, request: web.BaseRequest) -> Reply | None:
+async def _reply_unread(receiver: Decider, request: web.BaseRequest) -> Reply | None:
     codings = request.headers.getall("Content-Encoding", ())
     return await receiver.decide_unread(
         *scope_and_token(request.raw_path), request.method, ", ".join(codings), request.content_length or 0
@@ -144,7 +144,7 @@ def _response(reply: Reply, headers: Mapping[str, str] = _NO_HEADERS) -> web.Res
 
 @asynccontextmanager
 async def listening(
-    receiver: CallbackReceiver, listener: socket.socket, deadlines: Deadlines, max_connections: int
+    receiver: Decider, listener: socket.socket, deadlines: Deadlines, max_connections: int
 ) -> AsyncIterator[int]:
     """Serve *receiver* on a socket of `listener_at` while inside; gives the port."""
     loop, doorman = asyncio.get_running_loop(), _Doorman(receiver, deadlines, max_connections)
@@ -197,7 +197,7 @@ class _Doorman:
         is_closing: No further one is served.
     """
 
-    def __init__(self, receiver: CallbackReceiver, deadlines: Deadlines, max_connections: int) -> None:
+    def __init__(self, receiver: Decider, deadlines: Deadlines, max_connections: int) -> None:
         self.deadlines = deadlines
         self.connections: set[_Connection] = set()
         self.is_closing = False

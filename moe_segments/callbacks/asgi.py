@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from urllib.parse import quote
 
-from moe_segments.callbacks.receiver import MAX_BODY_BYTES, TOO_SLOW, Reply
+from moe_segments.callbacks.replies import MAX_BODY_BYTES, TOO_SLOW, Reply
 from moe_segments.callbacks.tokens import scope_and_token
 from moe_segments.errors import MoeSegmentsError
 
 if TYPE_CHECKING:
-    from moe_segments.callbacks.receiver import CallbackReceiver
+    from moe_segments.callbacks.replies import Decider
 
 __all__ = ["Application", "Receive", "Scope", "Send", "answer", "application"]
 
@@ -28,7 +28,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_TIMEOUT_S: Final = 15.0
 
 
-def application(receiver: CallbackReceiver) -> Application:
+def application(receiver: Decider) -> Application:
     """The receiver as a function: of a method, uvicorn takes it that it speaks ASGI 2."""
 
     async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ def application(receiver: CallbackReceiver) -> Application:
     return asgi
 
 
-async def answer(receiver: CallbackReceiver, scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(receiver: Decider, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one ASGI scope: http and lifespan; any other kind is left alone."""
     if scope["type"] == "lifespan":
         await _live(receiver, receive, send)
@@ -47,7 +47,7 @@ async def answer(receiver: CallbackReceiver, scope: Scope, receive: Receive, sen
             await _reply(reply, send)
 
 
-async def _live(receiver: CallbackReceiver, receive: Receive, send: Send) -> None:
+async def _live(receiver: Decider, receive: Receive, send: Send) -> None:
     await receive()
     try:
         await receiver.__aenter__()
@@ -62,7 +62,7 @@ async def _live(receiver: CallbackReceiver, receive: Receive, send: Send) -> Non
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _decide(receiver: CallbackReceiver, scope: Scope, receive: Receive) -> Reply | None:
+async def _decide(receiver: Decider, scope: Scope, receive: Receive) -> Reply | None:
     headers, address = _headers(scope), _address(scope)
     declared = headers.get(b"content-length", b"")
     reply = await receiver.decide_unread(

@@ -23,6 +23,18 @@ from urllib.parse import quote, urlsplit
 import attrs
 
 from moe_segments.callbacks.inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
+from moe_segments.callbacks.replies import (
+    ENCODED,
+    HEALTHY,
+    MAX_BODY_BYTES,
+    NOT_POST,
+    NOT_READY,
+    NOT_STORED,
+    STORED,
+    TOO_LARGE,
+    UNKNOWN,
+    Reply,
+)
 from moe_segments.callbacks.tokens import new_token, token_digest
 from moe_segments.core.events import Quarantined
 from moe_segments.core.wire.redaction import Redactor
@@ -35,7 +47,7 @@ from moe_segments.models.validators import problem_of_url, url_without_query
 from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
     from types import TracebackType
 
     from aiohttp import web
@@ -46,41 +58,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "token_digest"]
 
-MAX_BODY_BYTES: Final = 65_536
 REFRESHES_PER_S: Final = 10
 LOOKS_PER_S: Final = 50  # for who asks whether it is ready
 READY_WITHIN_S: Final = 5.0  # a journal that takes longer to be read is not ready
-_RETRY_AFTER_S: Final = 5
 _TELL_AGAIN_S: Final = 60.0
 _LIVE: Final = ("-", "live")
 _READY: Final = ("-", "ready")
 _TOO_MUCH: Final = f"its body is larger than {MAX_BODY_BYTES:,} bytes"
 _log = logging.getLogger("moe_segments.receiver")
-
-
-@attrs.frozen
-class Reply:
-    """What to answer; the body is always empty.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Header names and values besides the usual ones.
-    """
-
-    status: int
-    headers: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-
-
-STORED: Final = Reply(200)
-HEALTHY: Final = Reply(200, {"Cache-Control": "no-store"})
-BROKEN_OFF: Final = Reply(400)
-UNKNOWN: Final = Reply(404)
-NOT_POST: Final = Reply(405, {"Allow": "POST"})
-TOO_SLOW: Final = Reply(408)
-TOO_LARGE: Final = Reply(413)
-ENCODED: Final = Reply(415, {"Accept-Encoding": "identity"})
-NOT_READY: Final = Reply(503, {"Cache-Control": "no-store"})
-NOT_STORED: Final = Reply(503, {"Retry-After": str(_RETRY_AFTER_S)})
 
 
 @attrs.define

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from moe_segments.models import FilterOperation, Operation
     from moe_segments.submission.job_info import JobInfo
 
-__all__ = ["Evidence", "Job", "facts_of", "refuse_other"]
+__all__ = ["Evidence", "Job", "refuse_other"]
 
 
 _FILTER_OPS: Final = (CreateFilterSegment.op, UpdateFilterSegment.op)
@@ -253,15 +253,3 @@ def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filt
             f"differs in {', '.join(differing)}); choose another identifier",
             "job_id",
         )
-
-
-def facts_of(value: Accepted) -> dict[str, object]:
-    """An acceptance as the journal keeps it: its fields, without those that say nothing."""
-    facts = {
-        "message": value.message,
-        "success": value.success,
-        "cs_name": value.cs_name,
-        "cs_id": value.cs_id,
-        "extra": value.extra or None,
-    }
-    return {name: fact for name, fact in facts.items() if fact is not None}

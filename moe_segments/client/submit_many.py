@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -26,10 +26,11 @@ from moe_segments.submission.job_info import unknown_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from moe_segments.client.client import SegmentsClient
     from moe_segments.client.job import Job
     from moe_segments.core.state.jobs import JobRecord
+    from moe_segments.governor.governor import Governor
     from moe_segments.journal.replica import Follower
+    from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 
@@ -37,6 +38,27 @@ __all__ = ["Outcome", "outcomes"]
 
 Source: TypeAlias = "Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation]"
 _END: Final = object()
+
+
+class _Client(Protocol):
+    """The part of the client that many operations need."""
+
+    limits: QuotaLimits
+    governor: Governor
+
+    async def submit(
+        self,
+        operation: Operation,
+        *,
+        job_id: str | None = None,
+        max_wait_s: float = 0.0,
+        on_unknown: Literal["raise", "retry"] = "raise",
+        preflight: Preflight | None = None,
+    ) -> Job:
+        """Submit one operation."""
+
+    def job(self, job_id: str) -> Job:
+        """Return the job of an identifier."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +79,7 @@ class Outcome:
 
 
 async def outcomes(
-    client: SegmentsClient,
+    client: _Client,
     source: Source,
     *,
     follower: Follower,
@@ -84,7 +106,7 @@ async def outcomes(
 class _Many:
     def __init__(
         self,
-        client: SegmentsClient,
+        client: _Client,
         follower: Follower,
         max_wait_s: float,
         result_timeout_s: float | None,

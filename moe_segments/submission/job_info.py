@@ -32,6 +32,7 @@ __all__ = [
     "RunInfo",
     "acceptance_of",
     "evidence_of",
+    "facts_of",
     "failure_of",
     "has_ended",
     "info_of",
@@ -249,3 +250,15 @@ def _result_of(record: JobRecord) -> FileProcessed | FileFailed | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def facts_of(value: Accepted) -> dict[str, object]:
+    """An acceptance as the journal keeps it: its fields, without those that say nothing."""
+    facts = {
+        "message": value.message,
+        "success": value.success,
+        "cs_name": value.cs_name,
+        "cs_id": value.cs_id,
+        "extra": value.extra or None,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.callbacks.tokens import new_token, token_digest
-from moe_segments.client.job import facts_of
 from moe_segments.core.state.admission import Ask, cost_of
 from moe_segments.core.state.jobs import remembered, segment_keys
 from moe_segments.core.wire.file_segments import decode_acceptance, encode
@@ -15,6 +14,7 @@ from moe_segments.core.wire.filter_segments import decode_made, encode_filter, f
 from moe_segments.journal.local.process import this_process
 from moe_segments.models import Accepted, CreateFileSegment, CreateFilterSegment, FileOperation, UpdateFilterSegment
 from moe_segments.submission.calls import Call, key_fingerprint
+from moe_segments.submission.job_info import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

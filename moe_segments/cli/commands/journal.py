@@ -15,7 +15,7 @@ from moe_segments.cli import output
 from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import real_settings
 from moe_segments.errors import InputError
-from moe_segments.journal.tools import commands as tools
+from moe_segments.journal import tools
 from moe_segments.settings import is_loopback, state_dir
 
 if TYPE_CHECKING:

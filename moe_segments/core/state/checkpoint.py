@@ -26,7 +26,7 @@ from moe_segments.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from moe_segments.core.state.workspace import WorkspaceState
+    from moe_segments.core.state.folded import FoldedState
 
 __all__ = ["checkpoint_of", "postponed", "restoring", "take"]
 
@@ -61,7 +61,7 @@ _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 # Writing
 
 
-def take(state: WorkspaceState) -> tuple[Mapping[str, object], Iterator[str]]:
+def take(state: FoldedState) -> tuple[Mapping[str, object], Iterator[str]]:
     """Return *state* as data for `json.dumps`, and its parts, which are made one after another.
 
     What is folded into the state before the last part is made spoils them; the passing of time does not.
@@ -219,7 +219,7 @@ def _part_postponed(part: str, by_us: int) -> str:
 # Reading
 
 
-def restoring(state: WorkspaceState, checkpoint: Checkpoint) -> Iterator[None]:
+def restoring(state: FoldedState, checkpoint: Checkpoint) -> Iterator[None]:
     """Make *state* what it was when *checkpoint* was taken, by this or an earlier version; in steps, the last at once.
 
     Raises:
@@ -293,7 +293,7 @@ def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs) -
             raise _newer("checkpoint", [name])
 
 
-def _ledger_from(state: WorkspaceState, data: Mapping[str, Any]) -> Ledger:
+def _ledger_from(state: FoldedState, data: Mapping[str, Any]) -> Ledger:
     _refuse_unknown("ledger", data)
     ledger = Ledger(state.limits)
     for tape, entries in zip(ledger.tapes, data["entries"], strict=True):

@@ -24,9 +24,9 @@ from moe_segments.core.events import (
     Stayed,
     Unclaimed,
 )
-from moe_segments.core.quota.claims import Claims
-from moe_segments.core.quota.ledger import Ledger, life_us
-from moe_segments.core.state.jobs import READS, JobRecord, Jobs
+from moe_segments.core.quota.ledger import life_us
+from moe_segments.core.state.folded import FoldedState
+from moe_segments.core.state.jobs import READS, JobRecord
 from moe_segments.errors import JournalError, JournalMoved
 
 if TYPE_CHECKING:
@@ -45,34 +45,15 @@ _OF_THE_LOG: Final = frozenset(
 _OF_THE_LINE: Final = frozenset((Claimed, ClaimsRenewed))  # whoever comes after the others changes nothing for them
 
 
-class WorkspaceState:
-    """The state after the batches folded so far.
+class WorkspaceState(FoldedState):
+    """The state after the batches folded so far, on which decisions are tried.
 
     Attributes:
-        version: The last batch folded; 0 before the first.
-        now_us: The last batch's time.
-        ledger: The quotas.
-        jobs: The jobs.
-        opened: Whose log it is; None before its first entry.
-        rejected_keys: Fingerprints of keys answered with 401 or 403, with the status.
-        claims: Who waits in whichever process for more than is free.
-        moved: Where this log goes on instead; None while it goes on here.
-        copying: What is being carried over into it; None when nothing is.
-        origins: The logs that this one stands for, by identity, with the last version of each.
         revision: Grows with all that may change a decision, except that more stand in line.
     """
 
     def __init__(self, limits: QuotaLimits) -> None:
-        self.limits = limits
-        self.version = 0
-        self.now_us = 0
-        self.ledger, self.jobs = Ledger(limits), Jobs(limits)
-        self.opened: Opened | None = None
-        self.rejected_keys: dict[str, int] = {}
-        self.claims = Claims()
-        self.moved: Moved | None = None
-        self.copying: Copying | None = None
-        self.origins: dict[str, int] = {}
+        super().__init__(limits)
         self.revision = 0
         self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
