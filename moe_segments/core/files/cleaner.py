@@ -6,8 +6,8 @@ columns, control characters, bytes that are no UTF-8.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
+from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.files import rules
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mender", "mended"]
 
-_MINDED: Final = re.compile(rb'[ \t",\x80-\xff]')
+_MINDED: Final = b' \t",' + bytes(range(0x80, 0x100))
+_UNMINDED: Final = bytes(sorted(set(range(256)) - {*_MINDED, *b"\n"}))
 
 
 class Mender:
@@ -121,7 +122,7 @@ class Mender:
                 self.rows += 1
                 self._tell(rules.LONG_ROW)
                 continue
-            rows = self._mended(piece.text[1:-1].split(b"\n"))
+            rows = self._mended(piece.text)
             if rows:
                 data = b"\n".join((*rows, b""))
                 yield data
@@ -130,9 +131,12 @@ class Mender:
                 self.rows_kept += len(rows)
                 self._given_bytes += len(data)
 
-    def _mended(self, rows: list[bytes]) -> list[bytes]:
-        if _MINDED.search(b"\n".join(rows)):
-            rows = [self._mended_row(row) if _MINDED.search(row) else row for row in rows]
+    def _mended(self, text: bytes) -> list[bytes]:
+        rows = text[1:-1].split(b"\n")
+        minded = text.translate(None, _UNMINDED)  # of each row the bytes that may have to be mended
+        if len(minded) > len(rows) + 1:
+            for index in compress(count(), minded[1:-1].split(b"\n")):
+                rows[index] = self._mended_row(rows[index])
         first = rows[0] if not self.rows else b""
         self.rows += len(rows)
         if self._header and first.decode("utf-8", "replace").casefold() == self._header:
