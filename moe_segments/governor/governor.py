@@ -17,7 +17,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
-from moe_segments.core.state.admission import Admitted, Ask, Busy, Known, Later, Outlook, Paced, Round, Verdict, admit
+from moe_segments.core.state.admission import (
+    Admitted,
+    Ask,
+    Busy,
+    Known,
+    Later,
+    Outlook,
+    Paced,
+    Round,
+    Verdict,
+    admit,
+    tried_again,
+)
 from moe_segments.core.state.pacing import PACED, grant_within
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
 from moe_segments.governor.queries import QuotaCalls
@@ -95,7 +107,6 @@ class Governor(QuotaCalls):
             pace.on_room = self._kick_if_waiting
         self._queue = Waiters()
         self._outlook = Outlook()
-        self._outlook_unpaced = Outlook()  # without those who wait for the pace alone
         self._claims = Claims(follower, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
         self._again = False
@@ -217,11 +228,11 @@ class Governor(QuotaCalls):
         return self._outcome(step.verdicts.get(0), now_us, started_s, ask, deadline_s)
 
     async def give_back(self, grant: Grant, reason: str) -> None:
-        """The request was provably never sent: everything it held is free again."""
+        """Release a reservation that was provably never sent."""
         await self._follower.record(NeverSent(grant.job, grant.attempt, reason))
 
     def may_start(self, grant: Grant) -> bool:
-        """Whether the request may still start; past its fence the reservation's end would not cover it."""
+        """Return whether the request may still start; past its fence the reservation's end would not cover it."""
         return self._clock() < grant.send_by_s
 
     def shift_us(self) -> int:
@@ -249,7 +260,7 @@ class Governor(QuotaCalls):
     def _abandon(self, ticket: Ticket) -> None:
         if self._queue.remove(ticket):
             if not ticket.claimed:  # it may have a place that nobody else knows of
-                self._forget()
+                self._outlook.forget()
             self._claims.end(ticket)
             self._rest_if_nobody_waits()
         if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
@@ -270,11 +281,6 @@ class Governor(QuotaCalls):
         self._timer = None
         self._kick_if_waiting()
 
-    def _forget(self) -> None:
-        """Work everything out again in the next pass."""
-        self._outlook.forget()
-        self._outlook_unpaced.forget()
-
     def _kick(self) -> None:
         self._again = True
         if self._passing is None:
@@ -287,7 +293,7 @@ class Governor(QuotaCalls):
                 await self._pass()
         except Exception:  # noqa: BLE001 - whoever waits must not be left without a timer
             _log.exception("a mistake in deciding who may leave; trying again")
-            self._forget()
+            self._outlook.forget()
         finally:
             self._passing = None
             self._rest_if_nobody_waits()
@@ -300,20 +306,19 @@ class Governor(QuotaCalls):
             self._stop_watching()
 
     async def _pass(self) -> None:
-        is_whole = not self._queue.paced or self._pace is None or self._pace.room() > 0
-        tickets = tuple(ticket for ticket in self._queue.asks if is_whole or ticket not in self._queue.paced)
-        if not tickets:
+        paced = tuple(self._queue.paced)
+        others = tuple(ticket for ticket in self._queue.asks if ticket not in self._queue.paced)
+        if not others and not (self._pace and self._pace.room()):
             self._wait_for_room()
             return
-        patience_us = self._queue.patience_us(tickets, asyncio.get_running_loop().time())
-        # Until the pace has room, whoever waits for it alone is not looked at, nor in the way of a newcomer's refusal.
-        outlook = self._outlook if is_whole else self._outlook_unpaced
-        question, reserved = _noting(self._question(tickets, patience_us, outlook))
+        tickets, ahead = (*paced, *others), len(paced)
+        patience_us = self._queue.patience_us(others, asyncio.get_running_loop().time())
+        question, reserved = _noting(self._question(paced, others, patience_us))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
             step, now_us, renewed = await self._follower.ask(question)
         except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
-            self._forget()
+            self._outlook.forget()
             self._undecided(tickets, error, reserved)
             return
         for position in step.claimed:
@@ -321,25 +326,36 @@ class Governor(QuotaCalls):
             if tickets[position] not in self._queue.asks:  # gone meanwhile
                 self._claims.end(tickets[position])
         self._claims.made(now_us, anew=bool(step.claimed), renewed=renewed)
+        for position in range(ahead):
+            if position not in step.verdicts:  # it no longer fits: back in line
+                self._queue.paced.pop(paced[position], None)
+                if paced[position] in self._queue.asks:
+                    self._queue.urgent[paced[position]] = None
+                self._again = True
         for position, verdict in step.verdicts.items():
-            self._deliver(tickets[position], verdict, now_us, started_s, is_forecast=position in patience_us)
+            if verdict is PACED and tickets[position] in self._queue.asks:
+                self._queue.paced[tickets[position]] = None
+            self._deliver(tickets[position], verdict, now_us, started_s, is_forecast=position - ahead in patience_us)
         self._again = self._again or not step.is_done
         self._sleep(now_us, step.wake_us)
 
     def _question(
-        self, tickets: Sequence[Ticket], patience_us: dict[int, int], outlook: Outlook
+        self, paced: Sequence[Ticket], others: Sequence[Ticket], patience_us: dict[int, int]
     ) -> Question[tuple[Round, int, bool]]:
-        asks = tuple(ticket.ask for ticket in tickets)
-        fresh_from = len(tickets) - len(self._queue.fresh)
-        claims, pace, runs = self._claims, self._pace, 0
-        paced = [ticket.place.in_background if pace and ticket.place else None for ticket in tickets]
+        """Return the decision on those who wait for the pace alone, and then on the others, in one step."""
+        ahead = tuple(ticket.ask for ticket in paced)
+        asks = tuple(ticket.ask for ticket in others)
+        fresh_from = len(others) - len(self._queue.fresh)
+        claims, outlook, pace, runs = self._claims, self._outlook, self._pace, 0
+        background = [ticket.place.in_background if pace and ticket.place else None for ticket in (*paced, *others)]
         room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Round, int, bool]]:
             nonlocal runs
             runs += 1
-            if runs > 1:  # what the run before noted did not happen
+            if runs > 1 or ahead:  # what the run before noted did not happen, or what is tried here may not
                 outlook.forget()
+            again = tried_again(state, ahead, now_us)
             tried = admit(
                 state,
                 asks,
@@ -349,9 +365,9 @@ class Governor(QuotaCalls):
                 outlook=outlook,
                 for_us=claims.for_us,
                 waiter=claims.waiter,
-            )
-            step = grant_within(state, tried, now_us, paced, room, has_spare=has_spare)
-            if step is not tried:
+            ).behind(len(ahead), again)
+            step = grant_within(state, tried, now_us, background, room, has_spare=has_spare)
+            if step is not tried or ahead:
                 outlook.forget()
             renewal = claims.renewal(now_us)
             return [*step.events, *renewal], (step, now_us, bool(renewal))
@@ -394,10 +410,6 @@ class Governor(QuotaCalls):
 
     def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
         """Hand the verdict over if it is final for this ticket."""
-        if verdict is PACED:
-            self._queue.paced[ticket] = None
-        else:
-            self._queue.paced.pop(ticket, None)
         outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
         if outcome is not _Still.WAITS and isinstance(verdict, Later | Busy) and not is_forecast:
             self._queue.urgent[ticket] = None  # too late as far as that is known: refused with all that is ahead
@@ -420,7 +432,7 @@ class Governor(QuotaCalls):
             self._claims.release(outcome)
 
     def _outcome(self, verdict: Verdict | None, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
-        """What a verdict is to who asked: a grant, None for a job that is known, an error, or to wait."""
+        """Return what a verdict is to who asked: a grant, None for a job that is known, an error, or to wait."""
         if isinstance(verdict, Admitted):
             event = verdict.event
             send_by_s = started_s + event.fence_us / _SECOND_US
@@ -480,7 +492,7 @@ def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
 
 
 def _patience_us(deadline_s: float) -> dict[int, int]:
-    """How long one who asks alone would wait; nothing when for ever."""
+    """Return how long one who asks alone would wait; nothing when for ever."""
     if deadline_s == math.inf:
         return {}
     return {0: max(0, round((deadline_s - asyncio.get_running_loop().time()) * _SECOND_US))}

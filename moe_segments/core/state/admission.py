@@ -1,4 +1,4 @@
-"""Decide for everyone who waits, in order, what may leave now. Pure: no clock, no I/O.
+"""Admission: decide, in order, which waiters may send now. Pure: no clock, no I/O.
 
 First come, first served. Everybody in line, in whichever process, has a place in the schedule of `core.plan`; whoever
 is placed now may leave. So a light operation passes those ahead only when that makes nobody's start later, even if
@@ -55,6 +55,7 @@ __all__ = [
     "cost_of",
     "forecast",
     "name_used",
+    "tried_again",
 ]
 
 
@@ -104,7 +105,7 @@ class Ask:
 
 @attrs.frozen
 class Admitted:
-    """It may leave; the event makes it durable."""
+    """A decision to send; its event makes the reservation durable."""
 
     event: Reserved
 
@@ -125,7 +126,7 @@ class Later:
 
 @attrs.frozen
 class Busy:
-    """Its segment is busy.
+    """A decision to wait: the segment is busy.
 
     Attributes:
         job: The job that holds it.
@@ -140,7 +141,7 @@ class Busy:
 
 @attrs.frozen
 class TooLarge:
-    """It never fits."""
+    """A decision that a request never fits."""
 
     never: Never
 
@@ -154,7 +155,7 @@ class KeyBad:
 
 @attrs.frozen
 class NameUsed:
-    """It is a create, and its name is used up.
+    """A refusal: the name of the create is used up.
 
     Attributes:
         job: The job that shows it.
@@ -172,19 +173,20 @@ class Known:
 
 @attrs.frozen
 class Paced:
-    """Its quotas have room; it waits for the pace, without a reservation. See `core.pacing`."""
+    """A decision to wait for the pace without a reservation; the quotas have room. See `core.state.pacing`."""
 
 
 Verdict: TypeAlias = Admitted | Later | Busy | TooLarge | KeyBad | NameUsed | Known | Paced
 _NOT_NOW: Final = Later(Wait(None, "", 0, 0, 0), None)  # nobody asked when
 _MOST_GRANTS: Final = 48  # of one step: the journal is held for so long
+_MOST_FIRST: Final = 512  # of one step, where nobody is ahead, so that there is little to look at
 _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
 _MOST_PLACED: Final = 192  # who is given a place in the schedule in one step
 _STALE_US: Final = 60_000_000  # how long operations in flight are taken to have ended when the forecast was made
 
 
 def cost_of(operation: Operation | FilterOperation, limits: QuotaLimits) -> Cost:  # noqa: PLR0911 - one a kind
-    """What one send of an operation may spend. Rows that are not known yet weigh nothing here.
+    """Return what one send of an operation may spend. Rows that are not known yet weigh nothing here.
 
     The documents name create, add and remove for the hour and the day; replace has a 429 of its own and is counted,
     like the users of remove and replace, unless the limits say otherwise.
@@ -210,7 +212,7 @@ def cost_of(operation: Operation | FilterOperation, limits: QuotaLimits) -> Cost
 
 @attrs.define(eq=False)
 class Outlook:
-    """What one governor knows of its line between two steps, so that it need not be worked out again.
+    """The knowledge that a governor keeps of its line between two steps.
 
     It is only ever a shortcut: an empty one leads to the same decisions.
 
@@ -237,7 +239,7 @@ class Outlook:
         self.revision, self.schedule, self.walk = -1, None, None
 
     def wakes(self, revision: int, now_us: int) -> bool:
-        """Whether somebody may leave now who could not before."""
+        """Return whether somebody may leave now who could not before."""
         if self.walk is not None or self.revision != revision:
             return True
         return self.wake_us is not None and now_us >= self.wake_us
@@ -245,7 +247,7 @@ class Outlook:
 
 @attrs.frozen
 class Round:
-    """What one step decided.
+    """The decisions of one step.
 
     Attributes:
         verdicts: By position, where there is something new to say.
@@ -260,6 +262,17 @@ class Round:
     claimed: list[int]
     wake_us: int | None
     is_done: bool
+
+    def behind(self, ahead: int, again: Mapping[int, Admitted]) -> Round:
+        """Return this behind the grants *again*, of *ahead* positions that come before all of its own."""
+        if not ahead:
+            return self
+        return attrs.evolve(
+            self,
+            verdicts={**again, **{position + ahead: verdict for position, verdict in self.verdicts.items()}},
+            events=[*(admitted.event for admitted in again.values()), *self.events],
+            claimed=[position + ahead for position in self.claimed],
+        )
 
 
 def admit(
@@ -290,6 +303,11 @@ def admit(
     return step.round(for_us, waiter)
 
 
+def tried_again(state: WorkspaceState, asks: Sequence[Ask], now_us: int) -> dict[int, Admitted]:
+    """Try the reservations of *asks*, which fitted before, on *state*. Returns those that still fit, by position."""
+    return _Step(state, asks, now_us, {}, 0, Outlook()).tried_again()
+
+
 def name_used(state: WorkspaceState, op: object, name: object, job: str) -> NameUsed | None:
     """Return what shows that the name of a segment to create is used up; None where nothing does."""
     used_by = state.jobs.name_used_by(op, name, job)
@@ -310,7 +328,7 @@ def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> l
 
 
 class _Waiting:
-    """Somebody in line: one of ours, with a position, or the claim of another process."""
+    """A waiter in line: one of ours, with a position, or the claim of another process."""
 
     __slots__ = ("ask", "demand", "job", "position")
 
@@ -347,6 +365,14 @@ class _Step:
         if self._patience_us and self._outlook.walk is None:
             self._look_ahead()
 
+    def tried_again(self) -> dict[int, Admitted]:
+        """Grant what is not barred and fits, in order, whoever is ahead."""
+        return {
+            position: self._grant(ask)
+            for position, ask in enumerate(self._asks)
+            if self._barred(ask) is None and isinstance(self._decide(ask.cost), Granted)
+        }
+
     # When nothing has changed since nobody could leave
 
     def _only_news(self) -> bool:
@@ -382,7 +408,9 @@ class _Step:
         last = self._last_candidate(line, len(line) - 1)
         at = looked = 0
         still: list[_Waiting] = []
-        while at <= last and len(self._granted) < _MOST_GRANTS and looked < _MOST_PLACED:
+        while at <= last and looked < _MOST_PLACED:
+            if len(self._granted) >= (_MOST_FIRST if walk.ahead is None else _MOST_GRANTS):
+                break
             one, at = line[at], at + 1
             verdict = self._barred(one.ask) if one.ask else self._waits_for_segment(one)
             if verdict is None and walk.ahead is None:
@@ -421,7 +449,7 @@ class _Step:
             walk.ahead.move_on(self._now_us)
 
     def _first(self, one: _Waiting) -> Verdict | None:
-        """The verdict on one with nobody ahead; None when it has to wait."""
+        """Return the verdict on one with nobody ahead; None when it has to wait."""
         if one.ask is None:
             return None
         decision = self._decide(one.demand.cost)
@@ -430,7 +458,7 @@ class _Step:
         return self._grant(one.ask) if isinstance(decision, Granted) else None
 
     def _behind(self, one: _Waiting, ahead: _Ahead) -> Verdict:
-        """The verdict on one with somebody ahead, or who is the first that waits."""
+        """Return the verdict on one with somebody ahead, or who is the first that waits."""
         now_us = self._now_us
         never = self._state.ledger.never(one.demand.cost)
         if never is not None:
@@ -477,7 +505,7 @@ class _Step:
         return line
 
     def _last_candidate(self, line: Sequence[_Waiting], last: int) -> int:
-        """The last in line, up to *last*, of ours for which there is room now, whoever is ahead; -1 when there is none.
+        """Return the last of ours in line, up to *last*, for which there is room now; -1 when there is none.
 
         Beyond it nobody can leave, so nobody there needs to be looked at. Where keys were rejected everybody is.
         """
@@ -489,7 +517,7 @@ class _Step:
         return last
 
     def _barred(self, ask: Ask) -> Verdict | None:
-        """Why it is not in line at all; None when it is."""
+        """Return why it is not in line at all; None when it is."""
         state, now_us = self._state, self._now_us
         if state.rejected_keys:
             status = state.rejected_keys.get(ask.key_fingerprint)
@@ -508,7 +536,7 @@ class _Step:
         return None
 
     def _waits_for_segment(self, one: _Waiting) -> Verdict | None:
-        """As `_barred`, for another process's."""
+        """Return the verdict `Busy` for a waiter of another process; None when its segment is free."""
         holder = self._state.jobs.holder(one.demand.keys, self._now_us)
         return None if holder is None else Busy(holder.id, holder.busy_until_us, in_line=False)
 
@@ -526,7 +554,7 @@ class _Step:
                 self._granted.append((one.position, verdict))
 
     def _unlooked(self, line: Sequence[_Waiting]) -> None:
-        """Those for whom there is no room now: note the news among them."""
+        """Note the newcomers among those for whom there is no room now."""
         for one in line:
             if one.ask is not None and one.position is not None and one.position >= self._fresh_from:
                 self._tell(one, self._barred(one.ask) or self._no_room(one.demand.cost))
@@ -599,7 +627,7 @@ class _Step:
         return verdict is None or isinstance(verdict, Later) or (isinstance(verdict, Busy) and verdict.in_line)
 
     def _kept_schedule(self) -> Schedule:
-        """The schedule as far as it was made; one that was begun is finished, whatever changes meanwhile."""
+        """Return the schedule as far as it was made; one that was begun is finished, whatever changes meanwhile."""
         outlook, state, now_us = self._outlook, self._state, self._now_us
         schedule = outlook.schedule
         is_whole = outlook.claims >= 0
@@ -614,7 +642,7 @@ class _Step:
         return schedule
 
     def _to_place(self) -> Iterator[_Waiting]:
-        """Those in line that the schedule may not have, in order."""
+        """Return those in line that the schedule may not have, in order."""
         if self._line is not None:
             yield from self._line
             return
@@ -628,7 +656,7 @@ class _Step:
             yield _Waiting(ask.job, ask.demand(state), position, ask)
 
     def _ours(self) -> Mapping[str, int]:
-        """The positions of those whose start is wanted and who have a claim."""
+        """Return the positions of those whose start is wanted and who have a claim."""
         return {self._asks[at].job: at for at in self._patience_us if at < self._fresh_from}
 
     def _will_not_wait(self, position: int, start: Start) -> bool:
@@ -668,7 +696,7 @@ class _Step:
         return Round(self._verdicts, events, claimed, self._wake_us, self._is_done)
 
     def _goes_on_waiting(self, position: int) -> bool:
-        """Whether it stays in line."""
+        """Return whether it stays in line."""
         verdict, patience_us = self._verdicts.get(position), self._patience_us.get(position)
         match verdict:
             case None:
