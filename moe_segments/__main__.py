@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """A standard stream that is closed says nothing; its number must not go to the next file that is opened."""
+    """Open the null device for each closed standard stream, so that no later file gets its number."""
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     if not closed:
         return

@@ -53,7 +53,7 @@ class MoeSegmentsError(Exception):
 
 
 class InputError(MoeSegmentsError):
-    """What was passed in cannot be used. Nothing was sent, nothing was spent.
+    """An argument that cannot be used. Nothing was sent, nothing was spent.
 
     Attributes:
         problem: What is wrong and what helps, one sentence.
@@ -237,7 +237,7 @@ class OutcomeUnknown(MoeSegmentsError):
         return f"job {self.job_id}: the outcome is unknown ({self.reason}{self._said()}); look before you repeat it"
 
     def _said(self) -> str:
-        """The service's own words, where the reason does not have them."""
+        """Return the service's own words, where the reason does not have them."""
         words = [text for text in (self.title, self.description) if text and text not in self.reason]
         return "".join(f": {text}" for text in words)
 
@@ -363,7 +363,7 @@ class TooManyRequests(ApiError):
 
     @property
     def allowed_count(self) -> int | None:
-        """How many active segments the service allows, where the answer says so; its field is called limit."""
+        """Return how many active segments the service allows, where the answer says so; its field is called limit."""
         return _whole(self.details.get("limit"))
 
     def __str__(self) -> str:

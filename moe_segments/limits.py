@@ -1,4 +1,4 @@
-"""What the vendor documents, as data: quotas, file rules, name rules, data centres. Each with source and date.
+"""Documented facts as data: quotas, file rules, name rules, data centres. Each with source and date.
 
 `QuotaLimits` is the value the governor runs on; the documented figures are its defaults, and what the documents
 leave open is a setting with a safe default. Units are in the names: `_s` seconds, `_bytes` bytes.
@@ -183,12 +183,12 @@ _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validat
 
 
 def is_whole(value: object, least: int = 0) -> TypeGuard[int]:
-    """Whether *value* is an int, and no bool, from *least*."""
+    """Return whether *value* is an int, and no bool, from *least*."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def is_finite(value: object) -> bool:
-    """Whether *value* is a number, and no bool, that is neither infinite nor NaN."""
+    """Return whether *value* is a number, and no bool, that is neither infinite nor NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -333,11 +333,11 @@ class QuotaLimits:
         return self.guard_s + _CLOCK_DRIFT * window_s + _CLOCK_SLACK_S / self.scale
 
     def spends(self, status: int) -> bool:
-        """Whether an answer with this status keeps its operation; a status not named in *consumes* does."""
+        """Return whether an answer with this status keeps its operation; a status not named in *consumes* does."""
         return self.consumes.get(status, True)
 
     def scaled(self, n: float) -> QuotaLimits:
-        """These limits with windows, guard, D, allowance and expiry *n* times shorter, for a sandbox.
+        """Return these limits with windows, guard, D, allowance and expiry *n* times shorter, for a sandbox.
 
         Time-outs, the send fence and back-off are not part of the limits and do not shrink here.
 

@@ -59,7 +59,7 @@ _BESIDE_SETTINGS: Final = {"base_url": DATA_CENTERS["01"], "journal": "memory:"}
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host, as written in a URL, is this machine."""
+    """Return whether a host, as written in a URL, is this machine."""
     if host is None or host.lower() == "localhost":
         return host is not None
     try:
@@ -173,7 +173,7 @@ def _proxy(_: object, attribute: _Attribute, value: object) -> None:
 
 
 def _masked(url: str | None) -> str:
-    """A URL as it may be shown: without user name, password and query."""
+    """Return a URL as it may be shown: without user name, password and query."""
     if url is None:
         return "None"
     scheme, separator, rest = url.partition("://")
@@ -183,7 +183,7 @@ def _masked(url: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How a client behaves.
+    """Settings of a client.
 
     Attributes:
         base_url: The service's origin; https, or http on this machine.
@@ -288,7 +288,7 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def default_journal_url(environ: Mapping[str, str] | None = None) -> str:
-    """The journal used when none is named: `quota.db` in `state_dir`.
+    """Return the journal used when none is named: `quota.db` in `state_dir`.
 
     Raises:
         InputError: There is no home directory.

@@ -1,4 +1,4 @@
-"""A word for "not given", where that and `None` both mean something."""
+"""`UNSET`: the value of an argument that was not given, where `None` means something else."""
 
 from __future__ import annotations
 

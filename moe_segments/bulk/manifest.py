@@ -66,7 +66,7 @@ _NEEDED_COLUMNS: Final = ("op", "name")
 
 @attrs.frozen(order=True)
 class Mistake:
-    """One thing that is wrong with a manifest.
+    """One mistake in a manifest.
 
     Attributes:
         line: The physical line, from 1; the first one where a record spans several.
@@ -170,7 +170,7 @@ def read_manifest(path: Path) -> Manifest:
 
 @attrs.frozen
 class _Row:
-    """One line's fields, and those of them whose mistake is known already."""
+    """The fields of one line, and those whose mistake is known already."""
 
     line: int
     values: Mapping[str, object]
@@ -207,7 +207,7 @@ class _Reading:
     # From bytes to rows
 
     def _decoded(self, content: bytes) -> tuple[str, frozenset[int]]:
-        """The text, and the lines that are not UTF-8 and so are left out."""
+        """Return the text, and the lines that are not UTF-8 and so are left out."""
         if content.startswith(_UTF16_BOMS):
             self._mistake(1, None, "the file is UTF-16; save it as UTF-8")
             return "", frozenset()
@@ -372,7 +372,7 @@ class _Reading:
 
 
 def _problem_of(attribute: _Attribute, value: object) -> str | None:
-    """What the model says of one field by itself, without the others."""
+    """Return what the model says of one field by itself, without the others."""
     convert: Any = attribute.converter  # a plain function here, whatever the stubs allow besides
     try:
         converted = value if convert is None else convert(value)
@@ -428,7 +428,7 @@ def _unknown(what: str, name: object, known: Sequence[str], shown: Sequence[str]
 
 
 def _shown(text: str) -> str:
-    """A text that may come from the file, on one line and not endless."""
+    """Return a text that may come from the file, on one line and not endless."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= _SHOWN_CHARS else f"{printable[:_SHOWN_CHARS]}…"
 

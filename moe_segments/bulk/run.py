@@ -111,13 +111,13 @@ _KEY_CHECK_S: Final = 10.0  # a service that is away longer is waited for by the
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
+    """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
     return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
 
 
 @attrs.frozen(kw_only=True)
 class BulkRow:
-    """What became of one line.
+    """The result of one line.
 
     Attributes:
         line: Its line in the manifest.
@@ -150,13 +150,13 @@ class BulkRow:
     exit_code: int = EXIT_OK
 
     def to_json(self) -> dict[str, object]:
-        """The row as JSON-ready data."""
+        """Return the row as JSON-ready data."""
         return attrs.asdict(self)
 
 
 @attrs.frozen(kw_only=True)
 class BulkReport:
-    """What became of a manifest.
+    """The result of a manifest.
 
     Attributes:
         run: The run's identifier.
@@ -176,7 +176,7 @@ class BulkReport:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many lines are in each state."""
+        """Return how many lines are in each state."""
         return Counter(row.state for row in self.rows)
 
     @property
@@ -190,7 +190,7 @@ class BulkReport:
         return next((code for code in _MOST_URGENT_FIRST if code in codes), EXIT_OK)
 
     def to_json(self) -> dict[str, object]:
-        """The report as JSON-ready data."""
+        """Return the report as JSON-ready data."""
         return {
             "run": self.run,
             "manifest": self.manifest,
@@ -266,7 +266,7 @@ async def run_bulk(
 
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
-    """The run that `run_bulk` would take up: the manifest's last one, or with *again* and that one ended, the next."""
+    """Return the run that `run_bulk` would resume: the last of the manifest, or with *again* the next."""
     jobs, base = follower_of(client).state.jobs, manifest.digest[:16]
     known = {_generation(run, base) for run in jobs.runs} - {0}
     latest = max(known, default=1)
@@ -277,7 +277,7 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
 
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
-    """Whether an earlier call began this run of the manifest and did not end it."""
+    """Return whether an earlier call began this run of the manifest and did not end it."""
     return run in follower_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
 
 
@@ -300,13 +300,13 @@ def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
-    """The entries that `run_bulk` would still send."""
+    """Return the entries that `run_bulk` would still send."""
     running = _Running(client, manifest, run_id_for(client, manifest, again=again))
     return tuple(entry for entry in manifest.entries if running.may_send(entry))
 
 
 def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
-    """One job as a row, from what the journal knows of it and from what its caller was told."""
+    """Return one job as a row, from what the journal knows of it and from what its caller was told."""
     figures = info.figures
     code = exit_code_of(error) if error else _EXIT_OF_STATES.get(info.state, EXIT_UNKNOWN)
     return BulkRow(
@@ -343,7 +343,7 @@ class _Running:
         return follower_of(self._client).state.jobs
 
     def is_finished(self) -> bool:
-        """Every line has ended before, or cannot be sent since the create before it was refused."""
+        """Return whether every line has ended, or cannot be sent since the create before it was refused."""
         refused: set[str] = set()
         for job_id, entry in self._job_ids.items():
             if entry.operation.name in refused:
@@ -365,7 +365,7 @@ class _Running:
         return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
 
     def may_send(self, entry: Entry) -> bool:
-        """Whether this line would still be sent."""
+        """Return whether this line would still be sent."""
         job_id = f"{self.run}.{entry.line}"
         now_us = follower_of(self._client).now_us()
         if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
@@ -382,7 +382,7 @@ class _Running:
         return None if used is None else name_taken(operation.name, used)
 
     def operations(self) -> dict[str, Operation]:
-        """What there is to submit or to ask about, by job."""
+        """Return what there is to submit or to ask about, by job."""
         return {job_id: entry.operation for job_id, entry in self._job_ids.items() if not self._is_forgotten(job_id)}
 
     def _is_forgotten(self, job_id: str) -> bool:
@@ -394,7 +394,7 @@ class _Running:
             pass
 
     def _next_of_plan(self, state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
-        """The next part of the plan, and whether there is more; decided in the journal, as others may run it, too."""
+        """Return the next part of the plan and whether there is more, decided in the journal."""
         run = state.jobs.runs.get(self.run)
         known = state.jobs.records.keys() | set(run.jobs if run else ())
         missing = [job_id for job_id in self._job_ids if job_id not in known]
@@ -433,7 +433,7 @@ class _Running:
                     await self._client.job(job_id).wait_until(_is_off_its_way, None)
 
     def rows(self) -> Iterator[BulkRow]:
-        """Every line as it stands."""
+        """Return every line as it stands."""
         return (self._row(job_id) for job_id in self._job_ids)
 
     def _row(self, job_id: str) -> BulkRow:
@@ -451,7 +451,7 @@ def _run_id(base: str, generation: int) -> str:
 
 
 def _generation(run: str, base: str) -> int:
-    """Which run of the manifest this is, from 1; 0 when it is none of it."""
+    """Return which run of the manifest this is, from 1; 0 when it is none of it."""
     if run == base:
         return 1
     suffix = run.removeprefix(f"{base}-")
@@ -478,13 +478,13 @@ async def check_key(client: SegmentsClient, name: str) -> None:
 
 
 async def _until(outcomes: AsyncIterator[Outcome], stop: asyncio.Event | None) -> AsyncGenerator[Outcome, None]:
-    """The outcomes, until there are no more or *stop* is set."""
+    """Return the outcomes, until there are no more or *stop* is set."""
     while (outcome := await _unless_stopped(anext(outcomes, None), stop)) is not None:
         yield outcome
 
 
 async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T | None:
-    """The result of *work*; None when *stop* is set before, and then it is called off."""
+    """Return the result of *work*; None when *stop* is set before, and then it is called off."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -496,7 +496,7 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
 
 
 def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind
-    """Why a job did not end well, as a row has room for it."""
+    """Return why a job did not end well, as a row has room for it."""
     match error:
         case None:
             return None

@@ -1,4 +1,4 @@
-"""The aiohttp faces of `CallbackReceiver`: an application to mount, and a hardened server of its own.
+"""`CallbackReceiver` on aiohttp: an application to mount, and a hardened server.
 
 aiohttp.web has no read time-out, so before each of its protocols stands one of ours with one deadline at a time: for
 the headers from their first byte, for the request from the end of its headers to the end of its answer, for the silence
@@ -57,7 +57,7 @@ _unheard.addFilter(lambda _: False)  # what aiohttp says of a request quotes it
 
 @attrs.frozen
 class Deadlines:
-    """How long a connection may take for what, seconds.
+    """Deadlines of a connection, seconds.
 
     Attributes:
         header_s: From the first byte of a request to the end of its headers.
@@ -71,7 +71,7 @@ class Deadlines:
 
 
 def application(receiver: Decider) -> web.Application:
-    """The application to mount at the path of the public address. Opens the receiver as the host starts."""
+    """Return the application to mount at the path of the public address. Opens the receiver as the host starts."""
     app = web.Application()
     app[RECEIVER] = receiver
     app.router.add_route("*", "/{path:.*}", _routed, expect_handler=_expected)
@@ -127,7 +127,7 @@ async def _reply_unread(receiver: Decider, request: web.BaseRequest) -> Reply | 
 
 
 async def _body(content: StreamReader) -> bytes:
-    """The body as far as needed to see whether it is too large."""
+    """Return the body as far as needed to see whether it is too large."""
     async with asyncio.timeout(BODY_TIMEOUT_S):
         body = bytearray()
         while len(body) <= MAX_BODY_BYTES and not content.at_eof():
@@ -163,7 +163,7 @@ async def listening(
 
 
 def listener_at(host: str, port: int) -> socket.socket:
-    """A socket that listens. Who connects waits in its queue until somebody serves.
+    """Return a socket that listens. Who connects waits in its queue until somebody serves.
 
     Raises:
         InputError: The address cannot be listened on.
@@ -215,7 +215,7 @@ class _Doorman:
 
     @property
     def is_full(self) -> bool:
-        """No further connection is served."""
+        """Refuse further connections."""
         return self.is_closing or len(self.connections) >= self._max_connections
 
     async def watch(self) -> None:
@@ -312,12 +312,12 @@ class _Connection(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
     def request_begun(self) -> None:
-        """The headers are complete: the request is due."""
+        """Start the deadline of the request: its headers are complete."""
         self._is_idle, self.is_answering = False, True
         self._due_in(self._deadlines.request_s)
 
     def request_answered(self) -> None:
-        """The answer is sent: silence is in order, for a while."""
+        """Start the keep-alive: the answer is sent."""
         self._is_idle, self.is_answering = True, False
         self._due_in(self._deadlines.keep_alive_s)
 
@@ -353,35 +353,35 @@ class _Wire(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """As the transport."""
+        """Do as the transport does."""
         return self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """As the transport."""
+        """Do as the transport does."""
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """As the transport."""
+        """Do as the transport does."""
         self._transport.close()
 
     def abort(self) -> None:
-        """As the transport."""
+        """Do as the transport does."""
         self._transport.abort()
 
     def is_reading(self) -> bool:
-        """As the transport."""
+        """Do as the transport does."""
         return self._transport.is_reading()
 
     def pause_reading(self) -> None:
-        """As the transport."""
+        """Do as the transport does."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """As the transport."""
+        """Do as the transport does."""
         self._transport.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        """As the transport."""
+        """Do as the transport does."""
         return self._transport.get_write_buffer_size()
 
 
@@ -390,9 +390,9 @@ class _AccessLogger(AbstractAccessLogger):
 
     @property
     def enabled(self) -> bool:
-        """Somebody reads it."""
+        """Return whether the access log is read."""
         return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Method, template, status and time taken."""
+        """Log method, template, status and time taken."""
         self.logger.info("%s %s %d in %.1f ms", request.method, TEMPLATE, response.status, time * 1_000)

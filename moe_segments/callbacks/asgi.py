@@ -1,4 +1,4 @@
-"""The ASGI 3 face of `CallbackReceiver`: what `receiver.asgi` does. Needs no server library.
+"""`CallbackReceiver` as an ASGI 3 application. Needs no server library.
 
 Deadlines of headers and connections are the host's. The body's deadline is ours, as its size is. Paths are looked at
 as they were sent, before unquoting, where the host tells them.
@@ -29,7 +29,7 @@ BODY_TIMEOUT_S: Final = 15.0
 
 
 def application(receiver: Decider) -> Application:
-    """The receiver as a function: of a method, uvicorn takes it that it speaks ASGI 2."""
+    """Return the receiver as a function: of a method, uvicorn takes it that it speaks ASGI 2."""
 
     async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(receiver, scope, receive, send)
@@ -87,7 +87,7 @@ def _address(scope: Scope) -> tuple[str, str]:
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
-    """The headers by name in lower case; what is given several times is one list."""
+    """Return the headers by name in lower case; what is given several times is one list."""
     headers: dict[bytes, bytes] = {}
     for name, value in cast("Iterable[tuple[bytes, bytes]]", scope["headers"]):
         before = headers.get(name.lower())
@@ -96,7 +96,7 @@ def _headers(scope: Scope) -> Mapping[bytes, bytes]:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The body as far as needed; None when the sender hung up, so that nobody waits for an answer."""
+    """Return the body as far as needed; None when the sender hung up, so that nobody waits for an answer."""
     body = bytearray()
     while len(body) <= MAX_BODY_BYTES:
         message = await receive()

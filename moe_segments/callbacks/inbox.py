@@ -1,4 +1,4 @@
-"""What `CallbackReceiver` does with a follower: find the send of a token, read on for new ones, write callbacks down.
+"""The inbox of `CallbackReceiver`: find the send of a token, read on for new ones, append callbacks.
 
 The first readable callback of a job is always written. Of what comes on top, unparsed or different, only so much is
 kept per token, so that a leaked address cannot fill the disk; the same body twice is one callback. No secret of the
@@ -42,7 +42,7 @@ _log = logging.getLogger("moe_segments.receiver")
 
 
 def lookup(follower: Follower | None, token_sha256: str) -> tuple[JobRecord, int] | None:
-    """The job and the send that a token was made for."""
+    """Return the job and the send that a token was made for."""
     jobs = follower.state.jobs if follower is not None else None
     send = jobs.tokens.get(token_sha256) if jobs is not None else None
     is_known = hmac.compare_digest(token_sha256, _NOBODY if send is None else token_sha256)

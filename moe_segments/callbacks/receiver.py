@@ -1,4 +1,4 @@
-"""Takes the service's callbacks in: each is durable in the journal before it is answered with 200.
+"""Receive callbacks: each is durable in the journal before it is answered with 200.
 
 The service signs nothing, so the address is the only proof. It ends in a token, 32 random bytes, made for one send
 and told to the service alone; the journal holds only its SHA-256. **A token is a bearer secret, not a signature**:
@@ -70,7 +70,7 @@ _log = logging.getLogger("moe_segments.receiver")
 
 @attrs.define
 class _Complaint:
-    """What is warned of now and then.
+    """A problem that is warned of now and then.
 
     Attributes:
         next_s: When it may be warned of again, the loop's time.
@@ -162,7 +162,7 @@ class CallbackReceiver:
             self._secrets.pop(scope, None)
 
     def url_for(self, scope: str, token: str) -> str:
-        """The address to give to the service for one send. A secret: it holds the token.
+        """Return the address to give to the service for one send. A secret: it holds the token.
 
         Raises:
             InputError: The public address is not known yet.
@@ -189,7 +189,7 @@ class CallbackReceiver:
     async def decide_unread(
         self, scope: str, token: str, method: str, content_encoding: str | None, body_bytes: int
     ) -> Reply | None:
-        """As `decide`, before the body is read; None: read it and `take` it.
+        """Decide before the body is read; None: read it and `take` it.
 
         Args:
             scope: As in `decide`.
@@ -209,7 +209,7 @@ class CallbackReceiver:
         return None
 
     async def take(self, scope: str, token: str, body: bytes) -> Reply:
-        """As `decide`, for a request that `decide_unread` lets pass."""
+        """Decide for a request that `decide_unread` lets pass."""
         if len(body) > MAX_BODY_BYTES:
             return await self._refuse(scope, token, TOO_LARGE, _TOO_MUCH)
         reply = await self._keep(scope, token, body)
@@ -269,7 +269,7 @@ class CallbackReceiver:
         _log.warning("%s%s", text, more)
 
     async def _is_ready(self) -> bool:
-        """Whether callbacks of every scope can be taken in now."""
+        """Return whether callbacks of every scope can be taken in now."""
         followers = tuple(self._followers.values())
         try:
             async with asyncio.timeout(READY_WITHIN_S):
@@ -282,7 +282,7 @@ class CallbackReceiver:
     async def _record_made_elsewhere(
         self, follower: Follower | None, token_sha256: str
     ) -> tuple[JobRecord, int] | None:
-        """What another process may have made a moment ago."""
+        """Return what another process may have made a moment ago."""
         if follower is None:
             return None
         await self._refreshes.one(follower)
@@ -290,7 +290,7 @@ class CallbackReceiver:
 
     @property
     def app(self) -> web.Application:
-        """To mount in an aiohttp application: `host.add_subapp("/moe", receiver.app)`. Made when first asked for."""
+        """The application to mount: `host.add_subapp("/moe", receiver.app)`. Made when first read."""
         if self._app is None:
             from moe_segments.callbacks.aiohttp_app import application  # aiohttp.web is slow to import
 

@@ -32,7 +32,7 @@ _RETRY_AFTER_S: Final = 5
 
 @attrs.frozen
 class Reply:
-    """What to answer; the body is always empty.
+    """An answer to the service; its body is always empty.
 
     Attributes:
         status: The HTTP status.

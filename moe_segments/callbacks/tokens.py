@@ -1,4 +1,4 @@
-"""The secret at the end of a callback's address, and what the journal keeps of it."""
+"""The token at the end of a callback's address, and its digest in the journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOKEN_BYTES: Final = 32
 
 
 def new_token() -> str:
-    """A token for one send: 32 random bytes, 43 characters that need no quoting."""
+    """Return a token for one send: 32 random bytes, 43 characters that need no quoting."""
     return base64.urlsafe_b64encode(os.urandom(_TOKEN_BYTES)).rstrip(b"=").decode()
 
 
@@ -31,5 +31,5 @@ def scope_and_token(target: str) -> tuple[str, str]:
 
 
 def token_digest(token: str) -> str:
-    """What the journal keeps of a token: its SHA-256, hex."""
+    """Return what the journal keeps of a token: its SHA-256, hex."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

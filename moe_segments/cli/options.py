@@ -18,7 +18,7 @@ _LAST_PORT = 65_535
 @Parameter(name="*", group=Group("Common options", sort_key=9))
 @attrs.frozen(kw_only=True)
 class Common:
-    """Where to, and how to say it.
+    """Options shared by all commands: service, journal, output.
 
     Attributes:
         journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
@@ -38,7 +38,7 @@ class Common:
 @Parameter(name="*", group=Group("Tell the journal", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Telling:
-    """What others did, for the journal to know.
+    """Options that record usage of others in the journal.
 
     Attributes:
         spent_operations: File-segment operations that somebody else spent just now, such as in the dashboard.
@@ -56,7 +56,7 @@ class Telling:
 @Parameter(name="*", group=Group("Callbacks", sort_key=8))
 @attrs.frozen(kw_only=True)
 class Receiving:
-    """How the service's callbacks come in.
+    """Options of the callback receiver.
 
     Attributes:
         callback_url: Public address of the receiver; else MOE_CALLBACK_URL. It may run elsewhere on this journal.
@@ -72,7 +72,7 @@ class Receiving:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where to listen; None when that is not asked for.
+        """Return where to listen; None when that is not asked for.
 
         Raises:
             InputError: It is not HOST:PORT.
@@ -88,7 +88,7 @@ class Receiving:
 @Parameter(name="*", group=Group("Files", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Sending:
-    """How files are checked, and how those of this machine get to the service.
+    """Options for files: the check before a send, and where local files are published.
 
     Attributes:
         publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
@@ -103,7 +103,7 @@ class Sending:
 @Parameter(name="*", group=Group("Waiting", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Waiting:
-    """How long to wait.
+    """Options for waiting: quota and results.
 
     Attributes:
         max_wait: Longest wait for the quota and the segment, seconds, or inf; 0 refuses at once.

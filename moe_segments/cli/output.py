@@ -1,4 +1,4 @@
-"""What the commands say: results to standard output, everything else to standard error.
+"""Output of the commands: results to standard output, everything else to standard error.
 
 A closed pipe is no error. Any other output that cannot be written is told, and ends in an exit code other than 0; the
 work goes on, since what it did is in the journal.
@@ -86,7 +86,10 @@ def note(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbers: Iterable[str] = ()) -> Table:
-    """A table of plain text; *numbers* names the columns to align to the right. Without names there is no header."""
+    """Return a table of plain text; *numbers* names the columns to align to the right.
+
+    Without names there is no header.
+    """
     drawn = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
     to_the_right = frozenset(numbers)
     for column in columns:
@@ -97,17 +100,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbe
 
 
 def styled_state(state: str) -> Text:
-    """A job's state, in its colour."""
+    """Return a job's state, in its colour."""
     return Text(state, style=_STYLES.get(state, ""))
 
 
 def figure(number: int | None) -> str:
-    """A whole number with its thousands set off; nothing for None."""
+    """Return a whole number with its thousands set off; nothing for None."""
     return "" if number is None else f"{number:,}"
 
 
 def span(seconds: float) -> str:
-    """A time to wait, for people."""
+    """Return a time to wait, for people."""
     if seconds < _MINUTE_S:
         return f"{max(0.0, seconds):.1f} s"
     minutes, rest_s = divmod(round(seconds), _MINUTE_S)
@@ -116,22 +119,22 @@ def span(seconds: float) -> str:
 
 
 def clock_time(moment: datetime | None) -> str:
-    """A moment, UTC; nothing for None."""
+    """Return a moment, UTC; nothing for None."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def is_lost() -> bool:
-    """Whether results could not be written, other than to somebody who reads no more."""
+    """Return whether results could not be written, other than to somebody who reads no more."""
     return isinstance(sys.stdout, _Lost)
 
 
 def speaks_unicode() -> bool:
-    """Whether standard output takes any character."""
+    """Return whether standard output takes any character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def clean(text: str) -> str:
-    """A text that may come from elsewhere, without anything that a terminal would obey."""
+    """Return a text that may come from elsewhere, without anything that a terminal would obey."""
     return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
 
 
@@ -155,12 +158,12 @@ class _Lost(io.StringIO):
     """Stands for a standard output that could not be written."""
 
     def write(self, text: str, /) -> int:
-        """Nothing is kept."""
+        """Discard the text."""
         return len(text)
 
 
 def _discard_output() -> None:
-    """Who read it is gone: say the rest to nobody, so that the run goes on and the exit is quiet."""
+    """Discard the rest of the output: its reader is gone, the run goes on and ends quietly."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -90,7 +90,7 @@ def check_seconds(value: float | None, option: str) -> None:
 
 
 def _hint(error: MoeSegmentsError) -> str:
-    """What a user of the command line can do, where the error's own sentence cannot know it."""
+    """Return what a user of the command line can do, where the error's own sentence cannot know it."""
     if isinstance(error, AuthenticationFailed):
         return "; check MOE_WORKSPACE_ID, MOE_API_KEY and MOE_DATA_CENTER"
     if isinstance(error, JournalUnavailable | JournalAmbiguous):
@@ -102,7 +102,7 @@ def _hint(error: MoeSegmentsError) -> str:
 
 
 async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T:
-    """The result of *work*, unless *stop* is set before: then it is called off.
+    """Return the result of *work*, unless *stop* is set before: then it is called off.
 
     Raises:
         Stopped: It was set.

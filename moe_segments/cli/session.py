@@ -101,7 +101,7 @@ def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credential
 
 
 def limits_of(common: Common, base_url: str) -> QuotaLimits:
-    """The quotas at the speed that was asked for.
+    """Return the quotas at the speed that was asked for.
 
     Raises:
         InputError: Another speed than the real service's was asked for, and this is it.
@@ -140,7 +140,7 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
 
 
 def requests_per_s(speed: float) -> float:
-    """The pace at a speed: quotas come back faster, so requests may leave faster."""
+    """Return the pace at a speed: quotas come back faster, so requests may leave faster."""
     return min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
 
 
@@ -167,7 +167,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
 
 
 async def _port_of(journal: str) -> int:
-    """The port of the sandbox that this journal was kept for, since a journal belongs to one address; else any."""
+    """Return the port of the sandbox that this journal belongs to; else 0."""
     from moe_segments.sandbox import DEMO_CREDENTIALS
 
     origin = await origin_of(journal, DEMO_CREDENTIALS.scope)

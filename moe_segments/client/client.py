@@ -1,4 +1,4 @@
-"""The public client: operations of the Segments API, each behind the governor, each remembered in the journal."""
+"""The public client: operations of the Segments API, each governed and recorded in the journal."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         raise_on_zero_users: bool = True,
         on_lost_journal: Literal["wait", "trust"] = "wait",
     ) -> Self:
-        """A client from the `MOE_…` variables; a parameter given here wins.
+        """Return a client from the `MOE_…` variables; a parameter given here wins.
 
         Args:
             callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
@@ -254,7 +254,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return self
 
     def _secrets(self) -> tuple[str, str]:
-        """What no callback may bring into the journal."""
+        """Return what no callback may bring into the journal."""
         return self._credentials.api_key, authorization(self._credentials).removeprefix("Basic ")
 
     async def _open_journal(self) -> None:
@@ -320,7 +320,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     @property
     def publishes(self) -> bool:
-        """Whether it can take local files."""
+        """Return whether it can take local files."""
         return self._file_preparer.publishes
 
     async def submit(
@@ -444,7 +444,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         )
 
     def job(self, job_id: str) -> Job:
-        """The job of this identifier, from this process or another that uses the journal.
+        """Return the job of this identifier, from this process or another that uses the journal.
 
         One that this process has not heard of yet is known after `await job.refresh()` or by `await job.result()`.
         """

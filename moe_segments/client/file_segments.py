@@ -19,7 +19,7 @@ __all__ = ["FileSegmentCalls"]
 
 
 class _Client(Protocol):
-    """What these calls need of the client that has them."""
+    """The part of the client that these calls need."""
 
     async def submit(
         self,

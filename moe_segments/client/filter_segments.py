@@ -1,4 +1,4 @@
-"""What a client can do with filter segments, and how it looks at segments of any kind. `SegmentsClient` is its heir."""
+"""The calls on filter segments, and the reads of segments of any kind. `SegmentsClient` inherits them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["FilterSegmentCalls", "check_wait", "payload_from_json"]
 
 
 class _Client(Protocol):
-    """What these calls need of the client that has them."""
+    """The part of the client that these calls need."""
 
     _call_tasks: CallTasks
 
@@ -141,7 +141,7 @@ class FilterSegmentCalls:
         return await _made(self, operation, max_wait_s)
 
     async def get_segment(self: _Client, cs_id: str, *, max_wait_s: float = 0.0) -> Segment:
-        """One segment of any kind by its identifier. Spends one of 100 a minute, 1000 an hour and 4000 a day.
+        """Return one segment of any kind by its identifier. Spends one of 100 a minute, 1000 an hour and 4000 a day.
 
         Args:
             cs_id: The identifier, as the service gave it.
@@ -221,7 +221,7 @@ def payload_from_json(text: str | bytes) -> dict[str, Any]:
 
 
 def _where_broken(raw: bytes) -> str:
-    """Where a text stops being JSON, and why; nothing where that is not what is wrong with it."""
+    """Return where a text stops being JSON, and why; nothing where that is not what is wrong with it."""
     try:
         json.loads(raw)
     except json.JSONDecodeError as error:

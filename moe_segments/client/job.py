@@ -1,4 +1,4 @@
-"""A handle on one operation: what became of it, in this process or another."""
+"""A handle on one operation, in this process or another."""
 
 from __future__ import annotations
 
@@ -70,19 +70,22 @@ class Job:
 
     @property
     def operation(self) -> Operation | FilterOperation:
-        """What was asked for. From another process: without a URL's query, e-mail and callback addresses, filters."""
+        """Return what was asked for.
+
+        From another process: without a URL's query, e-mail and callback addresses, filters.
+        """
         return self._operation or recalled(self._record.operation)
 
     @property
     def state(self) -> str:
-        """One of `JobState`, as far as this process has heard; `refresh` reads what others wrote."""
+        """Return one of `JobState`, as far as this process has heard; `refresh` reads what others wrote."""
         if self._is_sending(self.id):
             return JobState.SENDING
         return self._record.state_at(self._follower.now_us())
 
     @property
     def accepted(self) -> Accepted | None:
-        """What the service answered when it took the operation; None before, or when that was not seen."""
+        """The service's acceptance; None before it, or when it was not seen."""
         return acceptance_of(self._record)
 
     @property
@@ -108,17 +111,17 @@ class Job:
 
     @property
     def evidence(self) -> Evidence | None:
-        """What resolved it although its answer was lost; None when the answer came, or while nothing did."""
+        """The evidence that resolved a lost answer; None when the answer came, or while there is none."""
         return evidence_of(self._record)
 
     @property
     def figures(self) -> FileFigures:
-        """What became of the file's rows, from the preflight to the segment, with a warning where some were lost."""
+        """The counts of the file's rows, from the preflight to the segment, with warnings."""
         return figures_of(self._record)
 
     @property
     def duplicate_possible(self) -> bool:
-        """Whether an earlier send of this job may have worked too."""
+        """Return whether an earlier send of this job may have worked too."""
         return self._record.duplicate_possible
 
     @property
@@ -128,7 +131,7 @@ class Job:
 
     @property
     def record(self) -> JobRecord:
-        """What the journal keeps of it, for this package's own use; others take `info`."""
+        """Return what the journal keeps of it, for this package's own use; others take `info`."""
         return self._record
 
     @property
@@ -228,7 +231,7 @@ class Job:
 
 
 def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filters: str | None) -> None:
-    """A job is one operation for ever; what was unknown then, such as the rows, may be known now.
+    """Refuse another operation for this job; what was unknown then, such as the rows, may be known now.
 
     Args:
         record: What the journal knows of the job.

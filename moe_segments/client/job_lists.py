@@ -31,7 +31,7 @@ _STATES: Final = tuple(state for name, state in vars(JobState).items() if name.i
 
 
 class _Client(Protocol):
-    """What these calls need of the client that has them."""
+    """The part of the client that these calls need."""
 
     _follower: Follower
     governor: Governor
@@ -164,7 +164,7 @@ def _run_info(run: Run, jobs: Jobs, state_of: Callable[[JobRecord], str], shift_
 
 
 def _keys_of(record: JobRecord) -> set[str]:
-    """What the job's segment is called: its name, and its identifiers."""
+    """Return what the job's segment is called: its name, and its identifiers."""
     name, cs_id = record.operation.get("name"), record.operation.get("cs_id")
     told_id = (record.accepted or {}).get("cs_id")
     return {str(name), f"id:{cs_id}", f"id:{told_id}"}

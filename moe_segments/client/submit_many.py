@@ -1,4 +1,4 @@
-"""Many operations at once: bounded, in order for each segment, each ending in exactly one outcome."""
+"""Submit many operations: bounded concurrency, in order for each segment, exactly one outcome each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Client(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How one operation of many ended.
+    """The outcome of one operation of many.
 
     Attributes:
         operation: What was asked for.
@@ -198,7 +198,7 @@ class _Many:
         raise AssertionError("count never ends")
 
     def _pause_s(self, error: TooManyRequests, tries: int) -> float:
-        """How long to leave the service alone after a 429, in a row longer and longer; the governor knows the rest."""
+        """Return the pause after a 429, seconds, longer with each in a row; the governor knows the rest."""
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**tries)
         if error.limit or error.ready_at is None:
             return pause_s
@@ -214,7 +214,7 @@ class _Many:
         return Outcome(operation=operation, job=job, result=job.accepted)
 
     async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
-        """An unknown job may still end by its callback, or be found in the service's list."""
+        """Return an unknown job may still end by its callback, or be found in the service's list."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
             if awaited and await job.wait_until(_has_news, self._timeout_for(job)):
@@ -228,7 +228,7 @@ class _Many:
         return Outcome(operation=operation, job=job, error=error)
 
     def _timeout_for(self, job: Job) -> float:
-        """How long a callback is still waited for: not beyond the allowance that began with the acceptance."""
+        """Return how long a callback is still waited for: not beyond the allowance that began with the acceptance."""
         busy_us = job.record.busy_until_us
         if self._result_timeout_s is not None or not busy_us:
             return self._timeout_s()
@@ -254,7 +254,7 @@ _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
 
 
 def _clears_the_way(outcome: Outcome) -> bool:
-    """Whether the segment is there and its state known, so that a later operation makes sense."""
+    """Return whether the segment is there and its state known, so that a later operation makes sense."""
     if isinstance(outcome.error, OutcomeUnknown | JournalError):
         return False
     if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):

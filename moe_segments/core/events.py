@@ -1,4 +1,4 @@
-"""What the journal records, and how it is written down. Pure: no clock, no I/O.
+"""Events of the journal and their encoding. Pure: no clock, no I/O.
 
 Events are facts in the order the journal gave them. They carry no time of their own: the engine stamps the batch,
 in integer microseconds of the journal's clock. An event holds no secret: no key, no callback token (only its
@@ -56,7 +56,7 @@ __all__ = [
 
 
 def row_of(job: str, attempt: int) -> str:
-    """The identity of one send. That of a job's first one is the job's own, so that memory holds it once."""
+    """Return the identity of one send. That of a job's first one is the job's own, so that memory holds it once."""
     return job if attempt == 1 else f"{job}\n{attempt}"
 
 
@@ -413,7 +413,7 @@ class ClaimsRenewed:
 
 @attrs.frozen
 class Unclaimed:
-    """Nobody waits for this job any more.
+    """The claim of a job has ended.
 
     Attributes:
         job: The job.
@@ -460,7 +460,7 @@ class Copying:
 
 @attrs.frozen
 class Copied:
-    """Everything of another log is here: this log stands for it.
+    """The end of a migration: this log replaces the other one.
 
     Attributes:
         origins: The logs that this one stands for, by identity, with the last version that was carried over.

@@ -1,4 +1,4 @@
-"""Files of users before they are uploaded: check one, write a cleaned copy, cut it into parts.
+"""Check, clean and split files of users before they are uploaded.
 
 A file comes from a path, from bytes, from an async iterator of blocks or from its public URL, and is read once, a block
 at a time, beside the event loop.

@@ -45,7 +45,7 @@ _STATUSES: Final = {
 
 
 def file_timeouts(settings: Settings | None = None) -> aiohttp.ClientTimeout:
-    """The time-outs of reading a file: as for the service, but an hour in total, since a file is large."""
+    """Return the time-outs of reading a file: as for the service, but an hour in total, since a file is large."""
     return aiohttp.ClientTimeout(
         total=max(_FILE_TOTAL_S, settings.total_timeout_s if settings else 0),
         connect=settings.connect_timeout_s if settings else _CONNECT_S,

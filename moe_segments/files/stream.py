@@ -1,4 +1,4 @@
-"""Pour a file, wherever it is, into something that takes blocks of bytes; the work is done beside the event loop.
+"""Stream a file, local or remote, into a consumer of blocks, off the event loop.
 
 A path and bytes are read in one thread from beginning to end. A stream and a URL are read in the event loop and each
 block is taken in a thread; where bytes must be read once more, they are kept in an unnamed temporary file.

@@ -103,7 +103,7 @@ class Pace:
         self.held = 0
 
     def place(self, *, in_background: bool = False) -> Place:
-        """A place in the line, to be used in a `with` block."""
+        """Return a place in the line, to be used in a `with` block."""
         return Place(self, in_background)
 
     # Room for reservations

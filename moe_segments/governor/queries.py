@@ -1,4 +1,4 @@
-"""What people ask and tell of the quotas: usage, plans, what somebody else spent. `Governor` is its heir.
+"""Questions about the quotas: usage, plans, usage of others. `Governor` inherits them.
 
 Each is one question to the journal. None waits in line, and none changes what was granted.
 """
@@ -43,7 +43,7 @@ _MOST: Final = 10**9  # of anything that is told; more is a mistake
 
 
 class _Governor(Protocol):
-    """What these calls need of the governor that has them."""
+    """The part of the governor that these calls need."""
 
     limits: QuotaLimits
     _follower: Follower
@@ -60,7 +60,7 @@ class QuotaCalls:
     """The calls of people and tools rather than of the client."""
 
     async def usage(self: _Governor) -> Mapping[str, LimitUsage]:
-        """Every limit by its name, as the journal stands now.
+        """Return every limit by its name, as the journal stands now.
 
         Raises:
             JournalError: The journal cannot be read.

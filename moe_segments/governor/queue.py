@@ -1,4 +1,4 @@
-"""Who waits in line for leave to send, and what the journal is told of those who leave it.
+"""The queue of callers that wait for quota, and the events of those who leave it.
 
 Claims are written with the decisions of a pass. What was cancelled is written by tasks of their own.
 """
@@ -167,7 +167,7 @@ class Claims:
             self._tell(Unclaimed(ticket.ask.job))
 
     def release(self, grant: Grant | None) -> None:
-        """Nobody is there to take the grant."""
+        """Release a grant that no caller takes."""
         if grant is not None:
             self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
 

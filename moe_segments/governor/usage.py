@@ -1,4 +1,4 @@
-"""What the governor tells people: usage, plans, grants, and refusals with every fact."""
+"""Values of the governor: usage, planned starts, grants, and refusals with every fact."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LimitUsage:
 
 @attrs.frozen(kw_only=True)
 class PlannedStart:
-    """When one operation can start if all before it start as early as they can.
+    """The planned start of one operation.
 
     Attributes:
         operation: The operation.
@@ -93,7 +93,7 @@ class PlannedStart:
 def refusal_for(
     verdict: Verdict, now_us: int, patience_s: float, ask: Ask, shift_us: int = 0
 ) -> MoeSegmentsError | None:
-    """The error for a verdict that is no admission, or None while there is patience left for it.
+    """Return the error for a verdict that is no admission, or None while there is patience left for it.
 
     Args:
         verdict: What was decided.
@@ -118,7 +118,7 @@ def refusal_for(
 
 
 def name_taken(name: str, used: NameUsed) -> NameTaken:
-    """The error for a create of a name that is used up."""
+    """Return the error for a create of a name that is used up."""
     return NameTaken(name, used.job, used.cs_id)
 
 
@@ -155,7 +155,7 @@ def _rejected_key(status: int) -> MoeSegmentsError:
 
 
 def usage_of(state: LimitState, shift_us: int = 0) -> LimitUsage:
-    """A limit as people read it, on a wall clock that is so much ahead of the journal's."""
+    """Return a limit as people read it, on a wall clock that is so much ahead of the journal's."""
     closed = moment_of(state.closed_until_us or None, shift_us)
     return LimitUsage(
         limit=state.limit,

@@ -45,7 +45,7 @@ _ATTEMPT: ContextVar[Attempt | None] = ContextVar("moe_segments_attempt", defaul
 
 @attrs.define
 class Attempt:
-    """What is known of one send so far, also when it is cancelled; one per send.
+    """The progress of one send, readable also after a cancellation.
 
     Attributes:
         obtained: A connection was obtained: from here on the service may have the request.
@@ -94,7 +94,7 @@ class Replied:
 
     @property
     def body_complete(self) -> bool:
-        """Whether the body was read to its end."""
+        """Return whether the body was read to its end."""
         return self.answer.body_complete
 
 
@@ -204,7 +204,7 @@ class Transport:
             return _ended(attempt, self._reason(error))
 
     def _reason(self, error: Exception) -> str:
-        """What happened, for people: how long it was waited, and no text of the error itself."""
+        """Return what happened, for people: how long it was waited, and no text of the error itself."""
         cause = error.cause if isinstance(error, _Dropped) else error
         text = next((text for kind, text in _REASONS if isinstance(cause, kind)), "the send failed")
         number = f", errno {cause.errno}" if isinstance(cause, OSError) and cause.errno is not None else ""
@@ -223,7 +223,7 @@ class Transport:
         return {**request.headers, "User-Agent": _user_agent(), "Authorization": self._authorization}
 
     def _scrubbed(self, body: bytes, request: Request) -> bytes:
-        """The body without our own secrets: gateways and error pages echo what they were sent."""
+        """Return the body without our own secrets: gateways and error pages echo what they were sent."""
         for secret in self._secrets:
             body = body.replace(secret, _MASK)
         for text in request.secrets:
@@ -233,13 +233,13 @@ class Transport:
 
 
 def _as_written(secret: str) -> tuple[bytes, ...]:
-    """How a secret may stand in an answer: as it is, or as some JSON encoders write it."""
+    """Return how a secret may stand in an answer: as it is, or as some JSON encoders write it."""
     plain = secret.encode()
     return (plain, plain.replace(b"/", b"\\/")) if b"/" in plain else (plain,)
 
 
 def client_timeout(settings: Settings) -> aiohttp.ClientTimeout:
-    """The time-outs of one send."""
+    """Return the time-outs of one send."""
     return aiohttp.ClientTimeout(
         total=settings.total_timeout_s,
         connect=settings.connect_timeout_s,
@@ -286,7 +286,7 @@ async def _on_connection(_: aiohttp.ClientSession, context: SimpleNamespace, __:
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """The body as far as it came, and whether that was all of it."""
+    """Return the body as far as it came, and whether that was all of it."""
     content, blocks, length = response.content, [], 0
     try:
         while not content.at_eof():

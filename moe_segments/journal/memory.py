@@ -55,11 +55,11 @@ class MemoryJournal:
         self._bell = Bell()
 
     async def open(self) -> None:
-        """Nothing to open; notes whether this was the first time."""
+        """Note whether this is the first opening."""
         self.is_new, self._opened = not self._opened, True
 
     async def close(self) -> None:
-        """Nothing to let go of: others may share it, and it can be opened again."""
+        """Do nothing: others may share the log, and it can be opened again."""
 
     async def transact(self, after: int, decide: Decide, *, batch_id: str) -> Batch | None:
         """Decide and append in one step of the loop; see `Journal.transact`.
@@ -80,7 +80,7 @@ class MemoryJournal:
         return stored if stored is not None else self._add(batch_id, self._now_us(), events)
 
     async def read(self, after: int) -> Sequence[Batch]:
-        """The batches after version *after*; see `Journal.read`.
+        """Return the batches after version *after*; see `Journal.read`.
 
         Raises:
             JournalError: The log does not reach *after*.

@@ -1,4 +1,4 @@
-"""A bell for the tasks of one loop: whoever waits hears the next ring. Bound to no loop until then."""
+"""A notifier for the tasks of one loop: each waiter is woken by the next notification."""
 
 from __future__ import annotations
 

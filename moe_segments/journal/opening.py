@@ -28,7 +28,7 @@ _EXTRAS: Final = {
 def open_journal(
     url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
 ) -> Journal:
-    """The engine that a journal URL names, not yet opened.
+    """Return the engine that a journal URL names, not yet opened.
 
     Args:
         url: `memory:`; `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`;
@@ -78,7 +78,7 @@ def _is_default(url: str) -> bool:
 def _over_driver(
     extra: str, url: str, scope: str, *, clock: Clock | None, state_dir: Path | None, poll_s: float
 ) -> Journal:
-    """An engine whose module, named like its extra, imports a driver and offers `from_url`."""
+    """Return an engine whose module, named like its extra, imports a driver and offers `from_url`."""
     from importlib import import_module
 
     try:

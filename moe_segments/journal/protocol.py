@@ -1,4 +1,4 @@
-"""Places that remember: one append-only, versioned log per workspace and data center.
+"""The journal: one append-only, versioned, durable log per workspace and data center.
 
 An engine does two things durably. `transact` hands a pure decision everything that happened and appends what
 it decides, all in one serial step; `append` records what happened, always. Everything else, the folding, the
@@ -21,7 +21,7 @@ Clock: TypeAlias = "Callable[[], int]"
 
 
 class Journal(Protocol):
-    """One log. What every engine promises, and the contract suite checks.
+    """One log. Every engine keeps these promises; the contract suite checks them.
 
     Versions count from 1 without gaps. A batch's `at_us` is the engine's clock or the last batch's, whichever
     is later, so time never runs backwards in a log. An appended batch survives the process, and for a durable
@@ -70,7 +70,7 @@ class Journal(Protocol):
         """Record what happened, whatever the version. Idempotent by *batch_id*, as in `transact`."""
 
     async def read(self, after: int) -> Sequence[Batch]:
-        """The batches after version *after*; the first may be a checkpoint."""
+        """Return the batches after version *after*; the first may be a checkpoint."""
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
         """Let *state* stand for everything up to *version*; drop what it covers and is older than *keep_since_us*.

@@ -1,4 +1,4 @@
-"""Where a journal is, as it may be shown: its URL without user, password and options that say nothing of it."""
+"""Redact a journal URL: leave out user, password and options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN_OPTIONS: Final = ("schema", "db", "host", "port", "dbname")  # that say w
 
 
 def place_of(url: str) -> str:
-    """The place that a journal URL names.
+    """Return the place that a journal URL names.
 
     What cannot be told apart from a password is left out: this is for people, not for opening it again.
     """
@@ -34,6 +34,6 @@ def place_of(url: str) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """The file that a `sqlite:///` URL names; None for any other."""
+    """Return the file that a `sqlite:///` URL names; None for any other."""
     path = url.removeprefix("sqlite:///")
     return None if path == url else Path(path).expanduser()

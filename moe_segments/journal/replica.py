@@ -1,4 +1,4 @@
-"""Keeps the folded state of one journal current, groups what tasks ask at the same time, wakes who waits.
+"""Keep the folded state of one journal current, group concurrent requests into one append, wake waiters.
 
 One flush at a time: everything that was asked since the last one becomes one durable step, so a hundred tasks
 share one fsync. A failed step fails each of its askers and changes nothing. The state is touched only inside
@@ -76,7 +76,7 @@ class _Asked(Generic[T]):
 
     @property
     def run(self) -> _Run:
-        """How the last run answered it, to be put back."""
+        """Return how the last run answered it, to be put back."""
         return self.events, self.answer, self.answered, self.failure
 
     @run.setter
@@ -146,7 +146,7 @@ class Follower:
         await self.journal.close()
 
     def now_us(self) -> int:
-        """The journal's time, as well as it is known without asking: at the last question, and what has passed."""
+        """Return the journal's time as known without asking: that of the last answer plus what has passed."""
         read_us, loop_s = self._read_at
         if not read_us or self._loop is None:
             return self.state.now_us
@@ -178,7 +178,7 @@ class Follower:
         return await future
 
     def ask_now(self, question: Question[T]) -> T:
-        """As `ask`, within this step of the loop. Only where the journal is immediate and nothing is under way."""
+        """Ask within this step of the loop. Only where the journal is immediate and nothing is under way."""
         self.check_place()
         one: _Asked[T] = _Asked(question, None)
         self._loop = asyncio.get_running_loop()
@@ -199,7 +199,7 @@ class Follower:
 
     @property
     def answers_now(self) -> bool:
-        """Whether `ask_now` and `record_now` may be used."""
+        """Return whether `ask_now` and `record_now` may be used."""
         return self._is_free
 
     async def record(self, *events: Event) -> int:
@@ -220,7 +220,7 @@ class Follower:
         return await future
 
     def record_now(self, events: Sequence[Event]) -> int:
-        """As `record`, within this step of the loop. Only where `answers_now`."""
+        """Record within this step of the loop. Only where `answers_now`."""
         self.check_place()
         batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
         self._fold(
@@ -281,7 +281,7 @@ class Follower:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the journal is another one than was opened, so that nothing works any more."""
+        """Return whether the journal is another one than was opened, so that nothing works any more."""
         return self._replaced is not None
 
     def _refuse_replaced(self) -> None:
@@ -407,11 +407,11 @@ class Follower:
 
     @property
     def _is_free(self) -> bool:
-        """Whether a call can be made here and now, in one step of the loop."""
+        """Return whether a call can be made here and now, in one step of the loop."""
         return self.journal.immediate and self._flush is None
 
     def _completed(self) -> None:
-        """What follows a call that was made here and now."""
+        """Notify waiters after a call that was made within this step."""
         self._notify()
         if self._checkpoint_is_due:
             self._begin()
@@ -514,7 +514,7 @@ class Follower:
         return decide
 
     def _hear(self, missed: Sequence[Batch], now_us: int) -> None:
-        """What others wrote, and the journal's time, before anything is decided."""
+        """Fold what others wrote, and take the journal's time, before anything is decided."""
         assert self._loop is not None  # set by who asks
         self._fold(missed)
         self._read_at = now_us, self._loop.time()
@@ -622,7 +622,7 @@ def _is_long(batch: Batch) -> bool:
 
 
 def _made_now(call: Coroutine[object, object, T]) -> T:
-    """The result of a call that never waits."""
+    """Return the result of a call that never waits."""
     try:
         call.send(None)
     except StopIteration as done:

@@ -1,4 +1,4 @@
-"""Ask a journal again whose answer was lost, with the same batch id, for a while and no longer.
+"""Retry an append whose answer was lost, with the same batch id, for a bounded time.
 
 An engine that cannot tell whether it wrote raises `JournalAmbiguous`; one that cannot reach its server for now,
 `JournalUnavailable`. Asking again with the same batch id is safe, since a batch is appended once whatever happens, and
@@ -53,7 +53,7 @@ async def held(attempt: Callable[[], Awaitable[T]], until_s: float) -> T:
 
 
 async def surely(call: Callable[[], Awaitable[T]], warn: Callable[[str], None] = _log.warning) -> T:
-    """What *call* returns, made again with a growing pause while its outcome is unknown, for 15 seconds.
+    """Return what *call* returns, made again with a growing pause while its outcome is unknown, for 15 seconds.
 
     Args:
         call: One call to an engine, with the same batch id each time.

@@ -1,4 +1,4 @@
-"""What the journals on a server share: when they may be used, how they wait for news, how a batch is confirmed."""
+"""The base of the journals on a server: when they may be used, how they wait, how a batch is confirmed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("moe_segments.journal")
 
 
 class Notifications(ABC):
-    """What a server tells of other handles' appends, over a connection of its own. A hint, never proof.
+    """Notifications of other handles' appends, over a second connection. A hint, never proof.
 
     The connection is made when somebody first waits, and made again with a growing pause when it breaks. Whatever was
     told meanwhile is found by the look that every ring of the bell leads to.
@@ -130,7 +130,7 @@ class ServerJournal(ABC):
     @property
     @abstractmethod
     def _notifications(self) -> Notifications | None:
-        """What is listened to; None where nothing can be."""
+        """Return what is listened to; None where nothing can be."""
 
     @abstractmethod
     async def _is_changed(self, after: int) -> bool:

@@ -1,4 +1,4 @@
-"""What this host's witness makes of a journal that was moved: it knew the log under its identity before.
+"""The witness of a migrated journal: it knew the log under its earlier identity.
 
 A log that stands for another says so itself, see `core.events.Copied`. Where that covers all that this host has seen of
 the other, the witness is handed over and nothing is doubted; where it does not (the other was put back before it was
@@ -37,7 +37,7 @@ async def open_known(follower: Follower, state_dir: Path, scope: str) -> None:
 
 
 def recalled(state_dir: Path, scope: str) -> Sighting | None:
-    """What this host has seen last of the log of *scope*, wherever that was; None when nothing.
+    """Return what this host has seen last of the log of *scope*, wherever that was; None when nothing.
 
     Raises:
         JournalError: The witness is there and cannot be read.
@@ -49,7 +49,7 @@ def recalled(state_dir: Path, scope: str) -> Sighting | None:
 
 
 def stands_for(origins: Mapping[str, int], seen: Sighting) -> bool:
-    """Whether a log with these *origins* holds everything that was *seen* of another one."""
+    """Return whether a log with these *origins* holds everything that was *seen* of another one."""
     return seen.version <= origins.get(seen.journal_id, -1)
 
 

@@ -1,4 +1,4 @@
-"""What a caller gives as operations, told from anything else before something is done with it."""
+"""Check that a caller's operations are operations, before anything is done with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_many(values: object) -> None:
 
 
 def listed(values: Iterable[Operation | FilterOperation]) -> list[Operation | FilterOperation]:
-    """All of several operations.
+    """Return all of several operations.
 
     Raises:
         InputError: They are none.

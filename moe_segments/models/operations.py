@@ -60,7 +60,7 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """Who calls: the workspace, its Data API key and where it is hosted.
+    """Credentials of a workspace: its id, its Data API key, its data center.
 
     Attributes:
         workspace_id: The workspace ID, formerly app ID; sent as the user name and as MOE-APPKEY.
@@ -76,7 +76,7 @@ class Credentials:
 
     @property
     def scope(self) -> str:
-        """What shares one quota, and so one log in the journal: workspace and data center."""
+        """The scope of one quota, and so of one log in the journal: workspace and data center."""
         return f"{self.workspace_id}@{self.data_center}"
 
     @property
@@ -87,7 +87,7 @@ class Credentials:
 
 @attrs.frozen(kw_only=True)
 class FileOperation:
-    """What the four file-segment operations have in common.
+    """The fields that the four file-segment operations share.
 
     Attributes:
         name: The segment's name; required on updates too.
@@ -220,7 +220,7 @@ class CreateFilterSegment:
     Attributes:
         name: The segment's name; unique, like its set of filters.
         included_filters: Who belongs to it: a filter, a group, several filters, or their JSON, see
-            `moe_segments.filters`. Never shown: values may be about people.
+            `moe_segments.models.filters`. Never shown: values may be about people.
         excluded_filters: Who does not belong to it although the others fit. Not in the vendor's documents, as in the
             dashboard's payload; None: left out.
         extra: Further fields of a payload, sent as they are.
@@ -240,7 +240,7 @@ class CreateFilterSegment:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any], *, name: str | None = None) -> CreateFilterSegment:
-        """The operation of a whole payload, such as the dashboard's *Segment Payload*; its other fields are kept.
+        """Return the operation of a whole payload, such as the dashboard's *Segment Payload*; other fields are kept.
 
         Args:
             payload: A JSON object with `included_filters`, `excluded_filters` where wanted, and `name`.
@@ -293,7 +293,7 @@ class UpdateFilterSegment:
     def from_payload(
         cls, cs_id: str, payload: Mapping[str, Any], *, name: str | Unset = UNSET, updated_by: str | None = None
     ) -> UpdateFilterSegment:
-        """The operation of a whole payload; as `CreateFilterSegment.from_payload`.
+        """Return the operation of a whole payload; as `CreateFilterSegment.from_payload`.
 
         Args:
             cs_id: The segment's identifier.

@@ -1,4 +1,4 @@
-"""What one field of a value may hold: each check says what is wrong, in words for whoever gave it, or None.
+"""Validators of single fields: each returns what is wrong, in words for the caller, or None.
 
 None of them repeats a value that may be a secret: a key, a signed URL, an address of a person.
 """
@@ -51,7 +51,7 @@ _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validat
 
 
 def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
-    """What is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
+    """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
     if not isinstance(name, str) or not name.strip():
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
@@ -70,7 +70,7 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
 
 
 def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule
-    """What is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
+    """Return what is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
     if not isinstance(url, str) or not url:
         return "must be a URL, such as https://files.example.com/users.csv"
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -98,7 +98,7 @@ def url_without_query(url: str) -> str:
 
 
 def refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:
-    """A validator of attrs that raises `InputError` with the field's name."""
+    """Return a validator of attrs that raises `InputError` with the field's name."""
 
     def validate(_: object, attribute: _Attribute, value: object) -> None:
         if problem := problem_of(value):
@@ -108,38 +108,38 @@ def refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object,
 
 
 def problem_of_optional_text(value: object) -> str | None:
-    """What is wrong with a text that may be left out, or None."""
+    """Return what is wrong with a text that may be left out, or None."""
     if value is not None and (not isinstance(value, str) or not value.strip()):
         return "must be text that is not blank, or left out"
     return None
 
 
 def problem_of_optional_header(value: object) -> str | None:
-    """What is wrong with the text of a header that may be left out, or None."""
+    """Return what is wrong with the text of a header that may be left out, or None."""
     if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
         return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
     return None
 
 
 def problem_of_text(value: object) -> str | None:
-    """What is wrong with a text, or None."""
+    """Return what is wrong with a text, or None."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         return "must be text that is not blank"
     return None
 
 
 def problem_of_attribute_type(value: object) -> str | None:
-    """What is wrong with the type of an attribute, or None."""
+    """Return what is wrong with the type of an attribute, or None."""
     return None if value in _ATTRIBUTE_TYPES else f"must be 'string' or 'double', not {value!r}"
 
 
 def problem_of_optional_url(value: object) -> str | None:
-    """As `problem_of_url`, of one that may be left out."""
+    """Return what is wrong with a public http(s) URL that may be left out, or None."""
     return None if value is None else problem_of_url(value)
 
 
 def problem_of_emails(value: object) -> str | None:
-    """What is wrong with a tuple of e-mail addresses, or None. Never repeats one."""
+    """Return what is wrong with a tuple of e-mail addresses, or None. Never repeats one."""
     assert isinstance(value, tuple)
     for position, email in enumerate(value, start=1):
         if not isinstance(email, str) or not re.fullmatch(_EMAIL, email):
@@ -148,35 +148,35 @@ def problem_of_emails(value: object) -> str | None:
 
 
 def problem_of_optional_rows(value: object) -> str | None:
-    """What is wrong with a number of rows that may be left out, or None."""
+    """Return what is wrong with a number of rows that may be left out, or None."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         return f"must be a whole number from 0, not {value!r}"
     return None
 
 
 def problem_of_expiry_time(value: object) -> str | None:
-    """What is wrong with the days until a segment is archived, or None."""
+    """Return what is wrong with the days until a segment is archived, or None."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_DAYS:
         return f"must be a whole number of days from 1 to {_MAX_DAYS}, not {value!r}"
     return None
 
 
 def problem_of_data_center(value: object) -> str | None:
-    """What is wrong with the name of a data center, or None."""
+    """Return what is wrong with the name of a data center, or None."""
     if not isinstance(value, str) or value not in DATA_CENTERS:
         return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
     return None
 
 
 def problem_of_key(value: object) -> str | None:
-    """What is wrong with an API key, or None. Never repeats it."""
+    """Return what is wrong with an API key, or None. Never repeats it."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
         return "must be the key as shown on the dashboard's Data tile"
     return None
 
 
 def problem_of_workspace(value: object) -> str | None:
-    """What is wrong with a workspace's identifier, or None."""
+    """Return what is wrong with a workspace's identifier, or None."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
         return "must be the workspace ID as shown under Settings > Account > APIs"
     return None
@@ -227,14 +227,14 @@ def checked_path(value: object, field: str) -> Path:
 
 
 def optional_group(value: Any) -> Any:
-    """Filters as a group, see `moe_segments.filters`; None and UNSET as they are."""
+    """Return filters as a group, see `moe_segments.models.filters`; None and UNSET as they are."""
     from moe_segments.models.filters.payloads import group_of  # who makes no filter segment does not pay for them
 
     return group_of(value) if value is not UNSET and value is not None else value
 
 
 def shown_group(group: object) -> str:
-    """A group as it may be shown: its values may be about people."""
+    """Return a group as it may be shown: its values may be about people."""
     filters = getattr(group, "filters", None)
     if isinstance(filters, tuple):
         return f"<{len(filters)} filters>"
@@ -242,12 +242,12 @@ def shown_group(group: object) -> str:
 
 
 def problem_of_optional_email(value: object) -> str | None:
-    """What is wrong with an e-mail address that may be left out, or None. Never repeats it."""
+    """Return what is wrong with an e-mail address that may be left out, or None. Never repeats it."""
     if value is not None and (not isinstance(value, str) or not re.fullmatch(_EMAIL, value)):
         return "must be an e-mail address, or left out"
     return None
 
 
 def problem_of_optional_name(value: object) -> str | None:
-    """As `problem_of_name`, of one that may be UNSET."""
+    """Return what is wrong with a segment name that may be UNSET, or None."""
     return None if value is UNSET else problem_of_name(value)

@@ -1,4 +1,4 @@
-"""Where files are put for the service to fetch: one URL, with everything about the place that is no secret.
+"""The destination of published files: one URL with everything about the place that is no secret.
 
 Secrets stay in the environment, or in the options of `publish`: a URL ends up in shell histories, process lists and
 logs. So one that holds what looks like a secret is refused, and never repeated.
@@ -103,19 +103,19 @@ class Destination:
         return f"{place}/{self.prefix}" if self.prefix else place
 
     def flag(self, name: str) -> bool | None:
-        """A setting that is true or false; None when it is not given."""
+        """Return a setting that is true or false; None when it is not given."""
         value = self.settings.get(name)
         return None if value is None else _TRUTH[value.lower()]
 
     @property
     def expires_s(self) -> float | None:
-        """How long addresses are to last, seconds; None when the URL does not say."""
+        """Return how long addresses are to last, seconds; None when the URL does not say."""
         text = self.settings.get("expires_s")
         return None if text is None else float(text)
 
 
 def checked_expiry_s(expires_s: float) -> float:
-    """A life for a signed address, seconds from 24 h to 7 days.
+    """Return a life for a signed address, seconds from 24 h to 7 days.
 
     Raises:
         InputError: It is shorter than the service may need or longer than a signature lasts.
@@ -136,7 +136,7 @@ def checked_expiry_s(expires_s: float) -> float:
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """A server's address that files may be sent to: https, or http on this machine.
+    """Return a server's address that files may be sent to: https, or http on this machine.
 
     Raises:
         InputError: It is neither, or no address. The sentence never repeats it.

@@ -1,4 +1,4 @@
-"""What publishing does over plain HTTP: hand a file to a sandbox, and fetch one as the service will.
+"""Publishing over plain HTTP: send a file to a sandbox, and probe an address as the service will fetch it.
 
 A HEAD would prove nothing: an address is signed for GET alone, and stores answer 403 to anything else.
 """
@@ -80,7 +80,7 @@ async def fetch_once(url: str, file_bytes: int, *, proxy: str | None = None) -> 
 
 @attrs.frozen(kw_only=True)
 class Glance:
-    """What an address answers to a GET of the first byte.
+    """The answer of an address to a GET of the first byte.
 
     Attributes:
         status: 206 or 200 when it is there.
@@ -100,7 +100,7 @@ class Glance:
 
     @property
     def is_there(self) -> bool:
-        """Whether it was given."""
+        """Return whether it was given."""
         return self.status in (_OK, _PARTIAL)
 
 

@@ -1,4 +1,4 @@
-"""A local file on its way out: what it hashes to, and its blocks, which end only if it still does."""
+"""A local file to publish: its hash, and its blocks, which end only if the hash still holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def examine(path: Path, max_bytes: int) -> tuple[str, int]:
-    """The SHA-256, hex, and the size of a file, bytes. Reads it: call it in a thread.
+    """Return the SHA-256, hex, and the size of a file, bytes. Reads it: call it in a thread.
 
     Raises:
         PreflightError: It cannot be read, is empty or larger than *max_bytes*.
@@ -46,7 +46,7 @@ def examine(path: Path, max_bytes: int) -> tuple[str, int]:
 async def blocks_of(
     path: Path, sha256: str, block_bytes: int = _BLOCK_BYTES, *, before_each: Callable[[], None] = lambda: None
 ) -> AsyncIterator[bytes]:
-    """The blocks of a file, the last of which is given only when all of them hash to *sha256*.
+    """Return the blocks of a file, the last of which is given only when all of them hash to *sha256*.
 
     Args:
         path: The file.
@@ -74,5 +74,5 @@ async def blocks_of(
 
 
 def changed(path: Path) -> PreflightError:
-    """The error of a file that is not what it was."""
+    """Return the error of a file that is not what it was."""
     return PreflightError(str(path), "changed while it was published; nothing was sent to the service")

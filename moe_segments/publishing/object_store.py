@@ -73,7 +73,7 @@ def require_library(destination: Destination) -> None:
 
 
 def open_bucket(destination: Destination, options: Mapping[str, str], proxy: str | None) -> Bucket:
-    """The bucket of a destination. Nothing is asked of it yet.
+    """Return the bucket of a destination. Nothing is asked of it yet.
 
     Raises:
         InputError: The extra is not installed, or a setting cannot be used.
@@ -111,7 +111,7 @@ class Bucket:
         raise TypeError("a bucket holds secrets and is not pickled; send its URL instead")
 
     async def holds(self, key: str) -> int | None:
-        """The size of an object, bytes; None when it is not there, or may not be looked at.
+        """Return the size of an object, bytes; None when it is not there, or may not be looked at.
 
         Raises:
             PreflightError: The store cannot be reached, or there are no credentials to ask with.
@@ -158,7 +158,7 @@ class Bucket:
         await self._signed(key, expires_s)
 
     async def signed(self, key: str, expires_s: float) -> str:
-        """An address of the object that anybody can read for *expires_s* seconds.
+        """Return an address of the object that anybody can read for *expires_s* seconds.
 
         Raises:
             PreflightError: It could not be signed.
@@ -275,7 +275,7 @@ def _s3(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
 
 
 def _with_bucket(endpoint: str, destination: Destination) -> str:
-    """The endpoint, with the bucket as a part of its host where it is to be addressed so."""
+    """Return the endpoint, with the bucket as a part of its host where it is to be addressed so."""
     if destination.flag("path_style") is not False:
         return endpoint
     scheme, _, rest = endpoint.partition("://")
@@ -297,7 +297,7 @@ def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
 
 
 async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The blocks; their failure, which ends the upload, comes once the parts before have arrived."""
+    """Return the blocks; their failure, which ends the upload, comes once the parts before have arrived."""
     try:
         async for block in blocks:
             yield block

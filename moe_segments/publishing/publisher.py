@@ -107,7 +107,7 @@ async def publish(
 
 
 def _key_of(prefix: str, path: Path, sha256: str) -> str:
-    """A key of characters that every store signs alike, told apart by what the file holds."""
+    """Return a key of characters that every store signs alike, told apart by what the file holds."""
     stem = _NOT_IN_KEYS.sub("-", path.stem).strip("-")[:_STEM_CHARS] or "file"
     name = f"{stem}-{sha256}.csv"
     return f"{prefix}/{name}" if prefix else name

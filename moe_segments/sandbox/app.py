@@ -158,7 +158,7 @@ class Sandbox:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong by chance; assign another value at any time."""
+        """The faults played by chance; assign another value at any time."""
         return self._plan.faults
 
     @faults.setter
@@ -185,7 +185,7 @@ class Sandbox:
 
     @property
     def ahead_s(self) -> float | None:
-        """How far the clock was moved ahead of the wall clock, seconds; None where it is the caller's own."""
+        """The clock's lead over the wall clock, seconds; None where the clock is the caller's own."""
         return self._own_clock.ahead_s if self._own_clock else None
 
     def advance(self, seconds: float) -> None:
@@ -199,7 +199,7 @@ class Sandbox:
         self._own_clock.advance(seconds)
 
     async def reset(self) -> None:
-        """As it was when it started: no segment, nothing spent or waiting, the faults of the start. Time goes on."""
+        """Reset to the start: no segment, nothing spent or waiting, the faults of the start. Time goes on."""
         if self._processor is not None:
             await self._processor.forget()
         self.workspace.reset()
@@ -208,7 +208,7 @@ class Sandbox:
 
     @property
     def files_url(self) -> str:
-        """Where `moe_segments.publish` may send files while this runs: its `to`. Only known once started."""
+        """The address for the `to` of `moe_segments.publish` while this runs. Only known once started."""
         return f"{self.url}{FILES_PATH}/sent"
 
     async def publish(self, path: Path | str) -> str:
@@ -339,7 +339,7 @@ class Sandbox:
 
 
 def _refused_by(fault: Fault, path: str) -> Reply | None:
-    """The answer of a fault that stands in for the service altogether."""
+    """Return the answer of a fault that stands in for the service altogether."""
     match fault.kind:
         case FaultKind.SERVER_ERROR:
             return server_error(path, fault.status, has_body=fault.has_body)

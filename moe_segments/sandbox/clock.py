@@ -20,12 +20,12 @@ class ForwardClock:
         self._ahead_s = 0.0
 
     def __call__(self) -> float:
-        """The moment."""
+        """Return the moment."""
         return self._origin_s + self._ahead_s + time.monotonic()
 
     @property
     def ahead_s(self) -> float:
-        """How far it was moved ahead of the wall clock, seconds."""
+        """The clock's lead over the wall clock, seconds."""
         return self._ahead_s
 
     def advance(self, seconds: float) -> None:

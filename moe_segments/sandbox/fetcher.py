@@ -76,7 +76,7 @@ class Gate:
             self._list(entry)
 
     def admits_name(self, host: str) -> bool:
-        """Whether a host name may be resolved at all."""
+        """Return whether a host name may be resolved at all."""
         host = host.lower().rstrip(".")
         return host == "localhost" or host.endswith(".localhost") or host in self._names
 
@@ -88,7 +88,7 @@ class Gate:
             self._lent.add(ip)
 
     def admits(self, address: str) -> bool:
-        """Whether this very address may be connected to. An IPv4 address in IPv6 clothes never is."""
+        """Return whether this very address may be connected to. An IPv4 address in IPv6 clothes never is."""
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:
@@ -98,7 +98,7 @@ class Gate:
         return ip.is_loopback or ip in self._addresses or ip in self._lent
 
     def socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket for an address about to be connected to.
+        """Return a socket for an address about to be connected to.
 
         Raises:
             AddressRefused: It must not be.
@@ -177,7 +177,7 @@ class Fetcher:
         await self._session.close()
 
     async def rows(self, url: str, attribute_type: str) -> Rows:
-        """The rows of the file at an address.
+        """Return the rows of the file at an address.
 
         Raises:
             FileProblem: It is not admitted, not there, too large, too slow, or not a file as documented.

@@ -36,7 +36,7 @@ class FileServer:
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     def publish(self, path: Path) -> str:
-        """The path under which a file, or a directory's files, are served from now on.
+        """Return the path under which a file, or a directory's files, are served from now on.
 
         Raises:
             InputError: There is no such file or directory.

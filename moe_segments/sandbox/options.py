@@ -18,7 +18,7 @@ __all__ = ["known_dialects", "known_users", "loopback"]
 
 
 def known_users(users: Path | Iterable[str] | None) -> Iterable[str] | None:
-    """The users the workspace knows; None: all of them.
+    """Return the users the workspace knows; None: all of them.
 
     Raises:
         InputError: The file cannot be read, or one text was given instead of several.
@@ -36,7 +36,7 @@ def known_users(users: Path | Iterable[str] | None) -> Iterable[str] | None:
 
 
 def known_dialects(dialects: str | Iterable[str]) -> frozenset[Dialect]:
-    """The dialects of these names.
+    """Return the dialects of these names.
 
     Raises:
         InputError: One is no dialect.
@@ -49,7 +49,7 @@ def known_dialects(dialects: str | Iterable[str]) -> frozenset[Dialect]:
 
 
 def loopback(host: str) -> str:
-    """The address, if it is one of loopback.
+    """Return the address, if it is one of loopback.
 
     Raises:
         InputError: It is not.

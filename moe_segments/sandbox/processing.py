@@ -1,4 +1,4 @@
-"""What follows an acceptance: the file is fetched and applied, then the callback is delivered.
+"""Process an accepted file: fetch it, apply it, deliver the callback.
 
 Files of one segment are processed in the order of their acceptance; segments do not wait for one another, and
 no file waits for the callback of another one.
@@ -34,7 +34,7 @@ _GARBAGE: Final = b"<html>this is not the callback you are looking for"
 
 @attrs.frozen(kw_only=True)
 class Pauses:
-    """How long the sandbox takes and waits, seconds.
+    """Pauses of the sandbox, seconds.
 
     Attributes:
         processing_s: Shortest and longest time before a file is fetched.

@@ -58,7 +58,7 @@ class Call(ABC):
 
     @property
     def patience_s(self) -> float:
-        """How long it may still wait for quota and segment, seconds."""
+        """Return how long it may still wait for quota and segment, seconds."""
         return self.deadline_s - asyncio.get_running_loop().time()
 
     @abstractmethod

@@ -48,7 +48,7 @@ _log = logging.getLogger("moe_segments.client")
 
 @attrs.frozen
 class Checked:
-    """What was found in a file, and what tells whether it is still that file.
+    """The check of a file, with the marks that tell whether it changed since.
 
     Attributes:
         report: With its SHA-256, and its entity tag where it was at an address.
@@ -81,7 +81,7 @@ class PreparedFile:
 
     @property
     def facts(self) -> dict[str, object] | None:
-        """What the journal keeps of the preflight; None when there was none."""
+        """Return what the journal keeps of the preflight; None when there was none."""
         if self.checked is None:
             return None
         # Not its digest: a short file could be guessed from that.
@@ -110,7 +110,7 @@ class FilePreparer:
 
     @property
     def publishes(self) -> bool:
-        """Whether local files can be prepared."""
+        """Return whether local files can be prepared."""
         return self._publish is not None
 
     @staticmethod
@@ -142,7 +142,7 @@ class FilePreparer:
         return checked.report
 
     def rows_of(self, operation: AnyFile) -> int | None:
-        """How many rows the file of an equal operation was found to have by `check`; None where it was not checked."""
+        """Return the rows that `check` found in the file of an equal operation; None where it was not checked."""
         known = self._known.get(_key_of(operation))
         return None if known is None else known.report.rows
 
@@ -179,7 +179,7 @@ class FilePreparer:
 
     @staticmethod
     def is_fresh(prepared: PreparedFile) -> bool:
-        """Whether it was looked at so lately that it need not be looked at again before it is sent."""
+        """Return whether it was looked at so lately that it need not be looked at again before it is sent."""
         return asyncio.get_running_loop().time() - prepared.looked_s < _FRESH_S
 
     async def look_again(self, prepared: PreparedFile) -> None:
@@ -232,7 +232,7 @@ class FilePreparer:
         return Checked(report, None if seen is None else seen.modified)
 
     async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
-        """The rows that the operation is to count for: as declared, else as found."""
+        """Return the rows that the operation is to count for: as declared, else as found."""
         if report is None:
             return await self.count(operation) if operation.rows is None else operation.rows
         if problem := problem_of_rows(operation.rows, report):
@@ -326,7 +326,7 @@ class FilePreparer:
         return (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
 
     async def _look_at_published(self, prepared: PreparedFile, file: Path) -> None:
-        """What is in a bucket stays and its address does not; what a function of the caller's serves may change."""
+        """Renew the address of a file in a bucket; check again what a function of the caller's serves."""
         published = prepared.published
         assert published is not None  # a local file is always published
         if callable(self._publish):
@@ -371,7 +371,7 @@ def _destination(publish: str) -> Destination:
 
 
 def _is_other(seen: Glance, checked: Checked) -> bool:
-    """Whether it is another file than the one that was checked, by the best that its host tells."""
+    """Return whether it is another file than the one that was checked, by the best that its host tells."""
     etag = checked.report.etag
     if etag is not None and seen.etag is not None:
         return seen.etag != etag.removeprefix("W/")
@@ -380,7 +380,7 @@ def _is_other(seen: Glance, checked: Checked) -> bool:
 
 
 def _key_of(operation: AnyFile) -> AnyFile:
-    """What a report is remembered by: the operation, whatever rows were declared or counted meanwhile."""
+    """Return what a report is remembered by: the operation, whatever rows were declared or counted meanwhile."""
     return attrs.evolve(operation, rows=None)
 
 

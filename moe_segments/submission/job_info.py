@@ -1,4 +1,4 @@
-"""What the journal knows of a job and of a bulk run, as frozen values."""
+"""Jobs and bulk runs of the journal, as frozen values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SUCCESSES: Final = range(200, 300)
 
 @attrs.frozen(kw_only=True)
 class Evidence:
-    """What resolved a send whose answer was lost.
+    """The evidence that resolved a send whose answer was lost.
 
     Attributes:
         source: "list": the service lists the segment; "callback": it reported the file.
@@ -253,7 +253,7 @@ def _text(value: object) -> str | None:
 
 
 def facts_of(value: Accepted) -> dict[str, object]:
-    """An acceptance as the journal keeps it: its fields, without those that say nothing."""
+    """Return an acceptance as the journal keeps it: its fields, without those that say nothing."""
     facts = {
         "message": value.message,
         "success": value.success,

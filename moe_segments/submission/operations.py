@@ -85,7 +85,7 @@ class SubmissionFactory:
 
 @attrs.define(eq=False)
 class Submission(Call):
-    """One operation on its way.
+    """One operation that is being submitted.
 
     Attributes:
         made_by: What it shares with others of its client.

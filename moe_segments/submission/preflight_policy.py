@@ -1,4 +1,4 @@
-"""What a preflight's report means for an operation, in sentences without any value of the file."""
+"""The preflight policy: what a report means for an operation, in sentences without values of the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("moe_segments.client")
 
 
 def checked_preflight(value: object, field: str = "preflight") -> Preflight:
-    """One of the three modes.
+    """Return one of the three modes.
 
     Raises:
         InputError: It is none.
@@ -33,19 +33,19 @@ def checked_preflight(value: object, field: str = "preflight") -> Preflight:
 
 
 def problem_of_rows(declared: int | None, report: PreflightReport) -> str | None:
-    """What is wrong with the rows that were declared for a file; None when nothing is, or none were."""
+    """Return what is wrong with the rows that were declared for a file; None when nothing is, or none were."""
     if declared is None or declared >= report.rows:
         return None
     return f"is {declared:,} and the file has {report.rows:,}: give an upper bound, or leave it out to be counted"
 
 
 def broken_rules(report: PreflightReport) -> tuple[str, ...]:
-    """The rules that a file breaks, one sentence each."""
+    """Return the rules that a file breaks, one sentence each."""
     return _sentences(report, report.errors)
 
 
 def doubtful_rules(report: PreflightReport) -> tuple[str, ...]:
-    """What is allowed in a file and seldom meant, one sentence each."""
+    """Return what is allowed in a file and seldom meant, one sentence each."""
     return _sentences(report, report.warnings)
 
 

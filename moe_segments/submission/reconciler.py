@@ -1,4 +1,4 @@
-"""Look for the segment of a create whose outcome is unknown: one that took effect has left a segment of its name.
+"""Reconcile creates whose outcome is unknown: one that took effect has left a segment of its name.
 
 What is found is adopted in the journal; what is not found stays unknown. Looking spends calls, never an operation.
 """
@@ -107,7 +107,7 @@ class Reconciler:
             await asyncio.sleep(_AFTER_OUTAGE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
 
     def _sent_at_s(self, record: JobRecord, service_s: float | None) -> float:
-        """When the job's last send was reserved, on the service's clock as its `Date` just showed it.
+        """Return when the job's last send was reserved, on the service's clock as its `Date` just showed it.
 
         A Date is cut to whole seconds and took a moment to arrive, so this is early rather than late. Without one the
         wall clocks are taken to agree: a segment that seems older is not adopted, and the job stays unknown.

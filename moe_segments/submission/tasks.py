@@ -126,13 +126,13 @@ class CallTasks:
 
 
 def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
-    """Whether its process died while it was sending, or before it sent again."""
+    """Return whether its process died while it was sending, or before it sent again."""
     on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
     return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
 
 
 def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
-    """What that makes of it."""
+    """Return the job state after *event*."""
     if record.state == JobState.RESERVED:
         return OwnerGone(record.id, record.attempt)
     return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")

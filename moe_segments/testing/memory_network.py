@@ -29,7 +29,7 @@ _LOW_BYTES: Final = 1 << 14
 
 
 class Listener(NamedTuple):
-    """Who makes the protocols of an address, and in which context they run."""
+    """A listener at an address: its protocol factory and its context."""
 
     factory: Factory
     context: contextvars.Context
@@ -82,7 +82,7 @@ class MemoryTransport(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """Nothing more will be written; reading goes on."""
+        """Close the writing side; reading goes on."""
         if self._peer is not None:
             self._peer._take_end()  # noqa: SLF001 - two ends of one thing
 
@@ -91,11 +91,11 @@ class MemoryTransport(asyncio.Transport):
         return True
 
     def get_write_buffer_size(self) -> int:
-        """What the other end has not read yet, bytes."""
+        """Return what the other end has not read yet, bytes."""
         return 0 if self._peer is None else self._peer._came_bytes  # noqa: SLF001 - two ends of one thing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Accepted and left as it is."""
+        """Accept a limit and leave everything as it is."""
 
     # Reading
 
@@ -109,7 +109,7 @@ class MemoryTransport(asyncio.Transport):
         self._deliver_soon()
 
     def is_reading(self) -> bool:
-        """Whether what comes is handed over."""
+        """Return whether what comes is handed over."""
         return not (self._reading_paused or self._closing)
 
     def _take(self, data: bytes) -> None:
@@ -166,15 +166,15 @@ class MemoryTransport(asyncio.Transport):
             self._loop.call_soon(peer._lose, ConnectionResetError(errno.ECONNRESET, "reset by the other end"))  # noqa: SLF001 - two ends of one thing
 
     def is_closing(self) -> bool:
-        """Whether it is closed or about to be."""
+        """Return whether it is closed or about to be."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """From now on *protocol* is told."""
+        """Deliver to *protocol* from now on."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who is told."""
+        """Return the protocol."""
         return self._protocol
 
     def _lose(self, error: Exception | None) -> None:
@@ -214,7 +214,7 @@ class _Listening:
 
 
 class _Server(asyncio.AbstractServer):
-    """Who listens at some addresses of a network."""
+    """A server at some addresses of a network."""
 
     def __init__(
         self,
@@ -233,26 +233,26 @@ class _Server(asyncio.AbstractServer):
             self._bound.close()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop it serves in."""
+        """Return the loop it serves in."""
         return self._loop
 
     def is_serving(self) -> bool:
-        """Whether it listens."""
+        """Return whether it listens."""
         return all(self._network.find(address) is not None for address in self._addresses)
 
     async def start_serving(self) -> None:
-        """It does from the beginning."""
+        """Do nothing: the server serves from the beginning."""
 
     async def serve_forever(self) -> None:
         """Wait until cancelled."""
         await self._loop.create_future()
 
     async def wait_closed(self) -> None:
-        """There is nothing to wait for."""
+        """Return at once: there is nothing to wait for."""
 
 
 class Network:
-    """Who listens where, in one loop."""
+    """The listeners of one event loop, by address."""
 
     def __init__(self) -> None:
         self._listening: dict[Address, Listener] = {}
@@ -287,18 +287,18 @@ class Network:
         return _Server(self, loop, [(host or "127.0.0.1", port) for host, port in addresses], bound)
 
     def find(self, address: Address) -> Listener | None:
-        """Who listens there."""
+        """Return the listener of an address."""
         host, port = address
         return self._listening.get((_host(host), port)) or self._listening.get((_ANY, port))
 
     def forget(self, addresses: Iterable[Address]) -> None:
-        """Nobody listens there any longer. Idempotent."""
+        """Remove the listener of an address. Idempotent."""
         for host, port in addresses:
             self._listening.pop((_host(host), port), None)
             self._listening.pop((_ANY, port), None)
 
     def dial(self, address: Address) -> Listener:
-        """Who listens there.
+        """Return the listener of an address.
 
         Raises:
             ConnectionRefusedError: Nobody does.
@@ -310,7 +310,7 @@ class Network:
         return listener
 
     def free_port(self) -> int:
-        """A port that nobody has had yet."""
+        """Return a port that nobody has had yet."""
         self._next_port += 1
         return self._next_port - 1
 

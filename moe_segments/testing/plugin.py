@@ -55,15 +55,15 @@ class VirtualClock:
         return self._loop.time()
 
     def epoch_s(self) -> float:
-        """As `time.time`, in virtual time."""
+        """Return the virtual time like `time.time`, epoch seconds."""
         return EPOCH_US / _SECOND_US + self._loop.time()
 
     def epoch_us(self) -> int:
-        """The clock for a journal of your own: `SqliteJournal(path, scope, clock=virtual_clock.epoch_us)`."""
+        """Return the clock for a journal of your own: `SqliteJournal(path, scope, clock=virtual_clock.epoch_us)`."""
         return EPOCH_US + round(self._loop.time() * _SECOND_US)
 
     def now(self) -> datetime:
-        """As `datetime.now(UTC)`, in virtual time."""
+        """Return the virtual time like `datetime.now(UTC)`."""
         return datetime.fromtimestamp(self.epoch_s(), UTC)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -79,7 +79,7 @@ class VirtualClock:
 
 @pytest.fixture
 def virtual_clock() -> Iterator[VirtualClock]:
-    """The test's time; the test itself runs in its loop."""
+    """Yield the test's time; the test itself runs in its loop."""
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(in_memory=True)) as runner:
         yield VirtualClock(runner)
 
@@ -92,7 +92,7 @@ def sandbox_options() -> Mapping[str, Any]:
 
 @pytest.fixture
 def sandbox(virtual_clock: VirtualClock, sandbox_options: Mapping[str, Any]) -> Iterator[Sandbox]:
-    """The stand-in for the service, at the documented limits, in virtual time."""
+    """Yield the stand-in for the service, at the documented limits, in virtual time."""
     with ExitStack() as stack:
         yield virtual_clock.enter(stack, Sandbox(**{"clock": virtual_clock.epoch_s, **sandbox_options}))
 
@@ -107,7 +107,7 @@ def client_options() -> Mapping[str, Any]:
 def client(
     virtual_clock: VirtualClock, sandbox: Sandbox, client_options: Mapping[str, Any]
 ) -> Iterator[SegmentsClient]:
-    """A client of the sandbox with a receiver and a journal of its own, open."""
+    """Yield a client of the sandbox with a receiver and a journal of its own, open."""
     options: dict[str, Any] = {
         "credentials": sandbox.credentials,
         "journal": MemoryJournal(clock=virtual_clock.epoch_us),

@@ -89,7 +89,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]  # the stubs' type variables add nothing here
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
-        """As ever; time stands still until the job is done."""
+        """Run a job in a thread; time stands still until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self._virtual.jobs += 1
         future.add_done_callback(self._job_done)
@@ -112,7 +112,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     # The network in memory. The parameters are asyncio's own.
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        """As ever; in memory the server is reached from inside this loop only."""
+        """Create a server; in memory it is reached from inside this loop only."""
         listening: socket.socket | None = options.get("sock")
         if self._network is None or (listening is not None and listening.family not in _FAMILIES):
             return await super().create_server(protocol_factory, host, port, **options)
@@ -125,7 +125,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     async def create_connection(
         self, protocol_factory: Factory, host: Any = None, port: Any = None, **options: Any
     ) -> tuple[Any, Any]:
-        """As ever; in memory it reaches who listens in this loop.
+        """Connect; in memory to a listener of this loop.
 
         Raises:
             ConnectionRefusedError: In memory: nobody listens there.
@@ -142,7 +142,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return connected(self, client, server, here, address), client
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """As ever; in memory only noted, for the `create_connection` that follows.
+        """Connect a socket; in memory only note the address for the `create_connection` that follows.
 
         Raises:
             ConnectionRefusedError: In memory: nobody listens there.
@@ -154,7 +154,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return None
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
-        """As ever; in memory only this machine's name and addresses are known.
+        """Resolve a name; in memory only this machine's names and addresses are known.
 
         Raises:
             OSError: In memory: any other name.
@@ -166,7 +166,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return socket.getaddrinfo(numeric, port, **options)
 
     async def sendfile(self, transport: Any, file: Any, offset: int = 0, count: Any = None, **options: Any) -> int:
-        """As ever; in memory aiohttp is told to write the file itself.
+        """Refuse to send a file in memory, so that aiohttp writes it itself.
 
         Raises:
             NotImplementedError: In memory.
@@ -188,7 +188,10 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]], *, in_memory: bool
 
 
 def journal_clock() -> int:
-    """A journal's clock in the running loop's time, microseconds since the epoch. In the loop's own thread only."""
+    """Return a journal's clock in the running loop's time, microseconds since the epoch.
+
+    In the loop's own thread only.
+    """
     return EPOCH_US + round(asyncio.get_running_loop().time() * 1_000_000)
 
 

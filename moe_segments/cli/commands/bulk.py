@@ -61,7 +61,7 @@ _SANDBOX_GONE: Final = (
 
 @attrs.frozen(kw_only=True)
 class BulkOptions:
-    """How to carry a manifest out, see `moe_segments.bulk.run_bulk`."""
+    """Options of a bulk run, see `run_bulk`."""
 
     again: bool
     concurrency: int
@@ -152,7 +152,7 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
 
 
 async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
-    """The manifest with the rows of its files known, after all of them were checked."""
+    """Return the manifest with the rows of its files known, after all of them were checked."""
     if sending.preflight == "off":
         return await count_rows(client, manifest, remote=False)
     began_s, told = time.monotonic(), False

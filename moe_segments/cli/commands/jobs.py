@@ -1,4 +1,4 @@
-"""`jobs`: what the journal knows of each operation."""
+"""`jobs`: the operations in the journal and their states."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _told(info: JobInfo) -> dict[str, object]:
 
 
 def told_acceptance(accepted: Accepted | None) -> dict[str, object] | None:
-    """An acceptance as it is told in JSON: what the service did not say is left out."""
+    """Return an acceptance as it is told in JSON: what the service did not say is left out."""
     if accepted is None:
         return None
     return {name: value for name, value in attrs.asdict(accepted).items() if value is not None and value != {}}

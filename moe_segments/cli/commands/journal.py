@@ -129,7 +129,7 @@ def _show(entry: LogEntry, common: Common) -> None:
 
 
 def _since(text: str | None) -> datetime | None:
-    """The moment from which on events are shown.
+    """Return the moment from which on events are shown.
 
     Raises:
         InputError: It is neither a moment nor a span.
@@ -150,7 +150,7 @@ def _since(text: str | None) -> datetime | None:
 
 
 def _url(text: str, parameter: str) -> str:
-    """A URL as it was given, or out of a variable: what stands on the command line everybody on the machine sees.
+    """Return a URL as given, or from a variable: everybody on the machine sees the command line.
 
     Raises:
         InputError: The variable is not set.

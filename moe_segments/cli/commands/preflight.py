@@ -37,7 +37,7 @@ _JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """What to do with a file.
+    """Options of `preflight`.
 
     Attributes:
         attribute_name: The attribute its values are matched against.
@@ -83,7 +83,7 @@ class _Target:
 
 @attrs.frozen(kw_only=True)
 class _Result:
-    """What was found and done.
+    """The result for one file.
 
     Attributes:
         report: The verdict.
@@ -97,11 +97,11 @@ class _Result:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the file, or each of its parts, may be uploaded."""
+        """Return whether the file, or each of its parts, may be uploaded."""
         return self.report.ok or self.parts is not None
 
     def as_json(self, *, mask: bool) -> dict[str, object]:
-        """Everything as data."""
+        """Return everything as data."""
         done = {"fixed": self.cleaned and self.cleaned.as_json(), "split": self.parts and self.parts.as_json()}
         return {**self.report.as_json(mask=mask), **done}
 
@@ -241,7 +241,7 @@ def _show(target: _Target, result: _Result) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """What to tell of the bytes read: a bar for what takes longer than half a second, on a terminal only."""
+    """Yield what to tell of the bytes read: a bar for what takes longer than half a second, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""What is seen while a bulk run goes on: a bar on a terminal, else a line whenever it begins to wait for a slot."""
+"""Progress of a bulk run: a bar on a terminal, else a line whenever the run begins to wait for a slot."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def _look_once(client: SegmentsClient, run: str, face: _Face, *, waits: bo
 
 
 def _words(run: RunInfo) -> Iterator[str]:
-    """How many jobs are in each state; accepted ones for which no callback comes are not being processed."""
+    """Return how many jobs are in each state; accepted ones for which no callback comes are not being processed."""
     counts = Counter(run.counts)
     counts[JobState.RESERVED] += counts.pop(JobState.SENDING, 0)
     settled = run.ended - sum(counts.get(state, 0) for state in JobState.TERMINAL)

@@ -1,4 +1,4 @@
-"""`quota`: what is used of each limit, when the next of it is free. Also the line of figures under other results."""
+"""`quota`: usage of each limit and its next release. Also the line of figures under other results."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
 
 
 def quota_line(usage: Mapping[str, LimitUsage]) -> str:
-    """All quotas in one line; those of lists, gets and filter creates only where they are used."""
+    """Return all quotas in one line; those of lists, gets and filter creates only where they are used."""
     shown = [one for one in usage.values() if one.used or one.limit not in _CALLS]
     return "quotas: " + ", ".join(f"{one.used:,} of {one.capacity:,} {_words(one.limit)}" for one in shown)
 
 
 def what_it_waits_for(usage: Mapping[str, LimitUsage], *, is_call: bool = False) -> LimitUsage | None:
-    """The full limit that frees last, if any is full: of file operations, or of lists and filter creates."""
+    """Return the full limit that frees last, if any is full: of file operations, or of lists and filter creates."""
     asked = {LIST_CALLS, CREATE_FILTER_CALLS} if is_call else set()
     names = {
         name for name in usage if (_CALLS[name] in asked if name in _CALLS else not is_call or name == ACTIVE_SEGMENTS)
@@ -71,7 +71,7 @@ def what_it_waits_for(usage: Mapping[str, LimitUsage], *, is_call: bool = False)
 
 
 def waiting_sentence(full: LimitUsage) -> str:
-    """Which limit is full and when the next slot comes."""
+    """Return which limit is full and when the next slot comes."""
     return f"{full.limit} is full ({full.used:,} of {full.capacity:,}); next slot in {output.span(wait_s(full))}"
 
 

@@ -105,7 +105,7 @@ async def _submit(operation: FilterOperation, max_wait: float, common: Common, s
 
 
 def _payload(source: str) -> dict[str, Any]:
-    """The JSON that a file or standard input holds, as a whole payload.
+    """Return the JSON that a file or standard input holds, as a whole payload.
 
     Raises:
         InputError: It cannot be read, or is no JSON object or list.
@@ -128,7 +128,7 @@ def _read(path: Path) -> bytes:
 
 
 def _as_json(segment: Segment) -> dict[str, object]:
-    """A segment as it is told in JSON: what the service did not say is left out, its filters are its own."""
+    """Return a segment as it is told in JSON: what the service did not say is left out, its filters are its own."""
     fields = attrs.asdict(segment, recurse=False)
     told = {name: value.to_payload() if hasattr(value, "to_payload") else value for name, value in fields.items()}
     return {name: value for name, value in told.items() if value is not None}

@@ -100,7 +100,7 @@ def _check_file(operation: Operation, client: SegmentsClient) -> None:
 async def _followed(
     session: Session, operation: Operation, waiting: Waiting, stop: asyncio.Event
 ) -> tuple[Job, MoeSegmentsError | None]:
-    """The job, and why it did not end well. An error before there is a job is raised."""
+    """Return the job, and why it did not end well. An error before there is a job is raised."""
     client, job_id = session.client, secrets.token_hex(8)
     if waiting.max_wait and (full := what_it_waits_for(await client.governor.usage())):
         output.note(waiting_sentence(full))

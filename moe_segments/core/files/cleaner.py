@@ -1,4 +1,4 @@
-"""Mend rows: what can be mended without guessing, and a count of each thing that was done. Pure.
+"""Clean rows: mend what needs no guess, and count each change. Pure.
 
 Letters, their case and their composition stay as they are, and so does what only the file's owner can decide:
 columns, control characters, bytes that are no UTF-8.

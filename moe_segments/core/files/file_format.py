@@ -1,4 +1,4 @@
-"""Recognise what is no CSV of UTF-8 by its first bytes."""
+"""Recognise files that are no CSV in UTF-8 by their first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The number of active segments: those we know by name, and those that others made. Pure: no clock, no I/O.
+"""The gauge of active segments: our own by name, and a baseline for those of others. Pure: no clock, no I/O.
 
 Ours count from the reservation of a create or an unarchive until a confirmed archive or their expiry. The rest is a
 baseline that somebody observed, and a margin for what nobody told us.
@@ -77,7 +77,7 @@ class ActiveSegments:
         return len(self._pending)
 
     def holds(self, row: str) -> bool:
-        """Whether the segment of *row* counts."""
+        """Return whether the segment of *row* counts."""
         return row in self._pending or row in self._confirmed
 
     def take(self, row: str, name: str, cs_id: str | None, until_us: int | None, *, confirmed: bool = False) -> None:
@@ -106,13 +106,13 @@ class ActiveSegments:
         return lease
 
     def prolong(self, row: str, until_us: int | None) -> None:
-        """Nobody knows whether the segment of *row* was made, so that it may count until later."""
+        """Prolong the lease of *row*: whether its segment was made is unknown, so it may count until later."""
         lease = self._remove(row)
         if lease is not None:
             self.take(row, lease.name, lease.cs_id, until_us)
 
     def later(self, row: str, by_us: int) -> None:
-        """The segment of *row* counts so much longer, if it ends by itself."""
+        """Prolong the lease of *row* by *by_us*, if it ends by itself."""
         lease = self._pending.get(row) or self._confirmed.get(row)
         if lease is not None and lease.until_us is not None:
             lease.until_us += by_us
@@ -126,7 +126,7 @@ class ActiveSegments:
             self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
     def confirm(self, row: str, until_us: int | None, cs_id: str | None = None) -> None:
-        """The service took it: exactly one active segment has this name, and this identifier where it said one."""
+        """Confirm a lease: exactly one active segment has this name, and this identifier where one was given."""
         lease = self._remove(row)
         if lease is None:
             return
@@ -136,7 +136,7 @@ class ActiveSegments:
         self._expect(row, until_us)
 
     def free(self, row: str) -> None:
-        """It was not made after all."""
+        """Release a lease: the segment was not made."""
         self._remove(row)
 
     def archive(self, name: str, cs_id: str | None = None) -> None:
@@ -158,7 +158,7 @@ class ActiveSegments:
         return known
 
     def observe(self, count: int, *, authoritative: bool) -> None:
-        """Somebody counted *count* active segments, ours included. A hint only ever raises the baseline."""
+        """Raise the baseline by an observed count of active segments, ours included; a hint never lowers it."""
         external = max(0, count - len(self._confirmed))
         self.external = external if authoritative else max(self.external, external)
 
@@ -182,18 +182,18 @@ class ActiveSegments:
                 self._expect(row, lease.until_us)
 
     def forget_expired(self) -> None:
-        """The last `advance` was to a time that no later one comes before."""
+        """Drop expired leases: no later `advance` goes back before the last one."""
         self._expired.clear()
 
     def fits_at_us(self, over: int, now_us: int) -> int | None:
-        """When *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
+        """Return when *over* fewer are active at the earliest, by expiry alone; None when that never happens."""
         if self.full_until_us > now_us and over <= 0:
             return self.full_until_us
         ends = sorted(lease.until_us for lease in self.leases.values() if lease.until_us is not None)
         return max(ends[over - 1], self.full_until_us) if over <= len(ends) else None
 
     def next_release_us(self) -> int | None:
-        """When the next of ours expires."""
+        """Return when the next of ours expires."""
         return min((lease.until_us for lease in self.leases.values() if lease.until_us is not None), default=None)
 
 

@@ -1,4 +1,4 @@
-"""The calls of the v3 API, counted in pools of their own: a tape and windows of a minute, an hour and a day. Pure.
+"""Limits of v3 calls: pools with windows of a minute, an hour and a day. Pure.
 
 List and create state the same figures and do not say whether they share them: taken to be shared, unless the limits say
 otherwise. Then both names stand for one pool. What is written down names the call, so that a reader with other limits
@@ -55,12 +55,12 @@ class Pool:
 
     @property
     def key(self) -> str:
-        """What a checkpoint calls it."""
+        """Return what a checkpoint calls it."""
         return "+".join(self.calls)
 
 
 def pools_for(limits: QuotaLimits) -> Mapping[str, Pool]:
-    """The pool of each call."""
+    """Return the pool of each call."""
     shared = (documented.LIST_CALLS, documented.CREATE_FILTER_CALLS)
     groups = (shared,) if limits.filter_calls_shared else ((shared[0],), (shared[1],))
     pools = [Pool(calls, limits) for calls in (*groups, (documented.GET_CALLS,))]

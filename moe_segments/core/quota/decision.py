@@ -1,4 +1,4 @@
-"""What is asked of the quotas and what they answer. Pure values; times are journal microseconds."""
+"""Quota costs and quota decisions, as values. Times are journal microseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Cost", "Decision", "Granted", "LimitState", "Never", "Unit", "Wait"]
 
 
 class Unit(IntEnum):
-    """What a limit weighs; the first three are the place of their amount in a `Cost`."""
+    """Units of limits; the first three are the place of their amount in a `Cost`."""
 
     OPERATION = 0
     USER = 1
@@ -20,7 +20,7 @@ class Unit(IntEnum):
 
 
 class Cost(NamedTuple):
-    """What one send may spend.
+    """The cost of one send.
 
     Attributes:
         operations: File-segment operations.
@@ -35,19 +35,19 @@ class Cost(NamedTuple):
     call: str = ""
 
     def asks(self, unit: int) -> int:
-        """How much of a unit it may spend."""
+        """Return how much of a unit it may spend."""
         amounts = (self.operations, self.rows, self.segments, 1 if self.call else 0)
         return amounts[unit]
 
 
 @attrs.frozen
 class Granted:
-    """It fits every limit now."""
+    """A request that fits every limit now."""
 
 
 @attrs.frozen
 class Wait:
-    """It does not fit yet.
+    """A request that does not fit yet.
 
     Attributes:
         until_us: The earliest time it can fit, if all in flight ended as soon as it can; None: nothing known
@@ -67,7 +67,7 @@ class Wait:
 
 @attrs.frozen
 class Never:
-    """It is larger than a whole limit.
+    """A request that is larger than a whole limit.
 
     Attributes:
         limit: The limit.

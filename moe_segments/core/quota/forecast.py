@@ -1,4 +1,4 @@
-"""When each of many operations can start: the one forecast, and what a pass admits by. Pure: no clock, no I/O.
+"""The forecast: when each of many operations can start. A pass admits by it. Pure: no clock, no I/O.
 
 Operations are placed in the order of the line. Each gets the earliest start at which it fits every limit beside all
 that counts and all that were placed before it (conservative backfilling), so whoever comes later moves nobody who was
@@ -32,7 +32,7 @@ __all__ = ["Demand", "Schedule", "Start", "starts"]
 
 @attrs.frozen
 class Demand:
-    """What one operation takes, and for how long.
+    """The demand of one operation, and for how long.
 
     Attributes:
         cost: What it may spend.
@@ -53,7 +53,7 @@ class Demand:
 
 @attrs.frozen
 class Start:
-    """When one operation can start, and the limit that binds it.
+    """The start of one operation, and the limit that binds it.
 
     Attributes:
         at_us: The earliest time, journal microseconds; None when nothing known will let it start.
@@ -73,7 +73,7 @@ class Start:
 
 
 class _Need(NamedTuple):
-    """What a demand takes of one limit: for so long, and for so long at most; None for ever."""
+    """The part of a demand on one limit: for so long, and for so long at most; None for ever."""
 
     profile: Profile
     window: Window | None  # None: the active segments

@@ -48,7 +48,7 @@ _KEEP_US: Final = 30 * 86_400 * SECOND_US  # how long a callback may be late and
 
 
 class Ledger(Quotas):
-    """What is spent, by the events of one journal, under one set of limits."""
+    """The usage of every limit, folded from the events of one journal."""
 
     def fold(self, event: Event, at_us: int) -> None:
         """Take in one event of a batch stamped *at_us*."""
@@ -85,7 +85,7 @@ class Ledger(Quotas):
             self.active.take(event.row, *_segment_of(event.operation), None)
 
     def restamp(self, row_id: str, by_us: int) -> None:
-        """A row that was reserved just now became durable *by_us* later than it was decided."""
+        """Move a reservation by *by_us*: it became durable that much later than it was decided."""
         row = self.rows[row_id]
         row.reserved_us += by_us
         for hold in holds_of(row):
@@ -239,7 +239,7 @@ class Ledger(Quotas):
             window.quarantined_until_us = 0
 
     def kept_as(self, limit: str) -> str:
-        """The name under which a limit of calls is kept here: another process may not have shared its pool."""
+        """Return the name under which a limit of calls is kept here: another process may not have shared its pool."""
         names = documented.CALL_LIMITS[documented.CREATE_FILTER_CALLS]
         if limit not in names or not self.limits.filter_calls_shared:
             return limit

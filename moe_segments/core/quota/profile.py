@@ -1,4 +1,4 @@
-"""How much of one limit is taken from now on, as a step function of time. Pure: no clock, no I/O.
+"""The usage of one limit from now on, as a step function of time. Pure: no clock, no I/O.
 
 The steps are kept in blocks with the sum, the peak and the low of each, so that a search skips what cannot decide it.
 Times are integer microseconds.

@@ -1,4 +1,4 @@
-"""What is counted of every documented quota, and whether a request fits beside it. Pure: no clock, no I/O.
+"""Usage of every documented quota, and whether a request fits beside it. Pure: no clock, no I/O.
 
 `core.ledger` keeps it by the events of a journal; here is what it counts with, and the decision. `decide` changes
 nothing but what `advance` does, which is the passing of time.
@@ -33,7 +33,7 @@ _MOST: Final = 2**62
 
 @attrs.define(eq=False, weakref_slot=False)
 class Row:
-    """One send that has not ended for good: what it holds, and what it would take or free.
+    """One send that has not ended for good: the amounts it holds, and those it would take or free.
 
     Attributes:
         reserved_us: When it was reserved.
@@ -66,7 +66,7 @@ class CallRow(Row):
 
 
 class Quotas:
-    """What is counted under one set of limits, and what fits beside it."""
+    """The usage under one set of limits."""
 
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
@@ -112,7 +112,7 @@ class Quotas:
         self.active.advance(now_us)
 
     def advance_for_good(self, now_us: int) -> None:
-        """As `advance`, to the time of a batch: no later one is earlier, so what is over by then can go."""
+        """Advance to the time of a batch and drop what is over: no later batch is earlier."""
         self.advance(now_us)
         self.active.forget_expired()
         for tape in self._every_tape:
@@ -120,7 +120,7 @@ class Quotas:
                 tape.trim(now_us)
 
     def decide(self, cost: Cost, now_us: int) -> Decision:
-        """Whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
+        """Return whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
         self.advance(now_us)
         latest_us, binding, amounts = 0, None, cost[:3]
         for window in self.windows:
@@ -166,7 +166,7 @@ class Quotas:
 
     @staticmethod
     def _blocked_until_us(window: Window, weight: int, now_us: int) -> int:
-        """When *weight* fits this window; 0 when it does now."""
+        """Return when *weight* fits this window; 0 when it does now."""
         tape = window.tape
         sums = tape.sums
         over = sums[-1] - sums[window.head] + tape.held + weight - window.capacity
@@ -189,7 +189,7 @@ class Quotas:
         return Wait(until_us, documented.ACTIVE_SEGMENTS, active.used, segments, active.capacity)
 
     def pool_at(self, call: str, now_us: int) -> Pool:
-        """The pool of a call, as of now: it moves on when it is looked at, so that nobody else pays for it."""
+        """Return the pool of a call, as of now: it moves on when it is looked at, so that nobody else pays for it."""
         pool = self.pools[call]
         pool.tape.advance(now_us)
         return pool
@@ -198,13 +198,13 @@ class Quotas:
         return self.pools[row.call].tape
 
     def all_windows(self) -> Iterator[Window]:
-        """Every window: of file operations, of users, of calls."""
+        """Return every window: of file operations, of users, of calls."""
         yield from self.windows
         for pool in self.distinct_pools:
             yield from pool.windows
 
     def usage(self, now_us: int) -> tuple[LimitState, ...]:
-        """Every limit at *now_us*."""
+        """Return every limit at *now_us*."""
         self.advance(now_us)
         for pool in self.distinct_pools:
             pool.tape.advance(now_us)
@@ -240,7 +240,7 @@ class Quotas:
         )
 
     def throttle_for(self, named_capacity: int | None, wait_us: int | None, now_us: int, call: str = "") -> Throttled:
-        """What to take as full after a 429 that we did not foresee.
+        """Return what to take as full after a 429 that we did not foresee.
 
         Args:
             named_capacity: The capacity the answer named, which may tell the hour from the day; None if none.
@@ -262,7 +262,7 @@ class Quotas:
         return Throttled(window.limit, min(latest_us, release_us or latest_us), probe=True)
 
     def all_tapes(self) -> Iterator[Tape]:
-        """Every tape: of file operations, of users, of calls."""
+        """Return every tape: of file operations, of users, of calls."""
         yield from self.tapes
         for pool in self.distinct_pools:
             yield pool.tape
@@ -270,7 +270,7 @@ class Quotas:
 
 @attrs.frozen
 class Room:
-    """What is free of every limit at one moment.
+    """The room of every limit at one moment.
 
     Attributes:
         quotas: The limits.
@@ -287,7 +287,7 @@ class Room:
     segments: int
 
     def takes(self, cost: Cost) -> bool:
-        """Whether *cost* fits, whoever else waits."""
+        """Return whether *cost* fits, whoever else waits."""
         operations, rows, segments, call = cost
         if operations and operations > self.operations:
             return False
@@ -301,7 +301,7 @@ class Room:
 
 
 def holds_of(row: Row) -> tuple[Hold, ...]:
-    """All that a row holds."""
+    """Return all that a row holds."""
     holds = (row.operations, row.users, row.called if isinstance(row, CallRow) else None)
     return tuple(hold for hold in holds if hold is not None)
 
@@ -313,7 +313,7 @@ def _amount(usage: ExternalUsage, unit: int) -> int:
 
 
 def _uploads(limits: QuotaLimits) -> frozenset[str]:
-    """The operations whose callback may find users of which none were declared."""
+    """Return the operations whose callback may find users of which none were declared."""
     kinds = {
         "create": True,
         "add": True,

@@ -44,11 +44,11 @@ class Hold:
 
     @property
     def doubt_us(self) -> int:
-        """Until when its end is expected at any moment; after that only at its bound."""
+        """The time until which its end is expected at any moment; after that only at its bound."""
         return self.bound_us - self.silence_us
 
     def expected_us(self, now_us: int) -> int:
-        """The earliest `u` it may still get."""
+        """Return the earliest `u` it may still get."""
         return now_us if now_us < self.bound_us - self.silence_us else self.bound_us
 
 
@@ -204,23 +204,23 @@ class Window:
         self.head = head
 
     def inserted(self, at: int) -> None:
-        """The tape got an entry at this place."""
+        """Account for an entry that was inserted at this place."""
         if at < self.head:
             self.head += 1
 
     def removed(self, at: int) -> None:
-        """The tape lost the entry at this place."""
+        """Account for an entry that was removed from this place."""
         if at < self.head:
             self.head -= 1
 
     def least_pause_us(self) -> int:
-        """The shortest pause after a 429, however soon the service invites back: twice as long each time."""
+        """Return the shortest pause after a 429, however soon the service invites back: twice as long each time."""
         shortest_us = self.span_us // _SHORTEST_PAUSE
         return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
 
     @property
     def closed_until_us(self) -> int:
-        """Until when it is taken to be full, by a 429 or a quarantine; 0 when it never was."""
+        """The end of a closure by a 429 or a quarantine; 0 when there is none."""
         return max(self.throttled_until_us, self.quarantined_until_us)
 
     def free(self, now_us: int) -> int:
@@ -236,16 +236,16 @@ class Window:
 
     @property
     def used(self) -> int:
-        """What is counted, operations in flight included, as of the last `advance`."""
+        """Return what is counted, operations in flight included, as of the last `advance`."""
         sums = self.tape.sums
         return sums[-1] - sums[self.head] + self.tape.held
 
     def next_release_us(self, now_us: int) -> int | None:
-        """When the oldest of what is counted stops counting, if everything in flight ended now."""
+        """Return when the oldest of what is counted stops counting, if everything in flight ended now."""
         return self.fits_at_us(1, now_us) if self.used else None
 
     def fits_at_us(self, over: int, now_us: int) -> int:
-        """The earliest time at which *over* less is counted, if everything in flight ended as soon as it can.
+        """Return the earliest time at which *over* less is counted, if everything in flight ended as soon as it can.
 
         Args:
             over: From 1 to what is counted now.

@@ -1,4 +1,4 @@
-"""What became of each operation, and which segment is busy with which. Pure: no clock, no I/O.
+"""Jobs: the state of each operation, and the segments that are busy. Pure: no clock, no I/O.
 
 A job is one operation of the user's; each send of it is an attempt with a row of its own in the ledger. A job ends in
 exactly one terminal state, the first that arrives; a later, different callback is kept as a conflict. A send whose
@@ -59,7 +59,7 @@ _KINDS: Final[Mapping[str, type[Operation | FilterOperation]]] = {
 
 
 def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
-    """An operation as the journal keeps it: no query of a URL, no e-mail address, no callback URL, no filter."""
+    """Return an operation as the journal keeps it: no query of a URL, no e-mail address, no callback URL, no filter."""
     kept: dict[str, object] = {"op": operation.op, "name": operation.name or None}
     if isinstance(operation, FileOperation):
         kept["attribute_name"] = operation.attribute_name
@@ -73,7 +73,7 @@ def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
 
 
 def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
-    """The operation from what `remembered` kept of it; a filter segment's without filters, which cannot be sent."""
+    """Return the operation that `remembered` kept; a filter segment's has no filters and cannot be sent."""
     fields = {field: value for field, value in kept.items() if field not in _BESIDE}
     kind = _KINDS[str(kept["op"])]
     if issubclass(kind, CreateFilterSegment | UpdateFilterSegment):
@@ -82,7 +82,7 @@ def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
 
 
 def segment_keys(operation: Operation | FilterOperation) -> tuple[str, ...]:
-    """What an operation keeps busy: the segment by its name, and by its identifier where that is given."""
+    """Return what an operation keeps busy: the segment by its name, and by its identifier where that is given."""
     cs_id = getattr(operation, "cs_id", None)
     by_name = () if isinstance(operation.name, Unset) else (operation.name,)
     return (*by_name, f"id:{cs_id}") if cs_id else by_name
@@ -90,7 +90,7 @@ def segment_keys(operation: Operation | FilterOperation) -> tuple[str, ...]:
 
 @attrs.define(eq=False)
 class JobRecord:
-    """What the journal knows of one job.
+    """The record of one job.
 
     Attributes:
         id: The job's identifier.
@@ -147,7 +147,7 @@ class JobRecord:
 
     @property
     def terminal(self) -> bool:
-        """Nothing more will happen by itself."""
+        """Return whether the job has ended."""
         return self.state in JobState.TERMINAL
 
     @property
@@ -157,16 +157,16 @@ class JobRecord:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the only callback that came cannot be read."""
+        """Return whether the only callback that came cannot be read."""
         return self.unparsed and self.state in (JobState.RESERVED, JobState.ACCEPTED, JobState.UNKNOWN)
 
     @property
     def unreadable_reason(self) -> str:
-        """Why the callback cannot be read."""
+        """Return why the callback cannot be read."""
         return str((self.unread or {}).get("reason") or "it is not as documented")
 
     def state_at(self, now_us: int) -> str:
-        """Its state at a time: a send without news is unknown once its attempt must be over."""
+        """Return the state at a time: a send without news is unknown once its attempt must be over."""
         if self.state == JobState.RESERVED and now_us < self.doubt_us:
             return JobState.RESERVED
         if self.is_unreadable:
@@ -174,7 +174,7 @@ class JobRecord:
         return JobState.UNKNOWN if self.state == JobState.RESERVED else self.state
 
     def may_have_worked_at(self, now_us: int) -> bool:
-        """Whether a send of it so far may have worked, at a time at which it is to be sent once more."""
+        """Return whether a send of it so far may have worked, at a time at which it is to be sent once more."""
         return self.duplicate_possible or self.state_at(now_us) == JobState.UNKNOWN
 
 
@@ -219,7 +219,7 @@ class Jobs:
     # Asking
 
     def holder(self, keys: tuple[str, ...], now_us: int) -> JobRecord | None:
-        """The job that keeps any of *keys* busy at *now_us*, by whichever of its names."""
+        """Return the job that keeps any of *keys* busy at *now_us*, by whichever of its names."""
         for key in self.known_as(keys):
             record = self.records.get(self.holders.get(key, ""))
             if record is not None and now_us < record.busy_until_us:
@@ -227,7 +227,7 @@ class Jobs:
         return None
 
     def may_send(self, job: str, *, retry_unknown: bool, now_us: int) -> bool:
-        """Whether a (further) send of this job is in order.
+        """Return whether a (further) send of this job is in order.
 
         A job that is on its way, accepted or ended is not sent again; an unknown one only when that was asked for
         and no later operation was sent to its segment.
@@ -242,7 +242,7 @@ class Jobs:
         return False
 
     def _was_last(self, record: JobRecord, key: str) -> bool:
-        """Whether nothing was sent to its segment after it; under a name it did not use, by when each was sent."""
+        """Return whether it was the last send to its segment; under another name, by the times of the sends."""
         last = self.records.get(self.last_sent.get(key, record.id))
         if last is None or last is record:
             return True
@@ -310,7 +310,7 @@ class Jobs:
                 pass  # events about quotas and keys say nothing of a job
 
     def reserve(self, event: Reserved, at_us: int) -> None:
-        """A send is about to leave. A read is no job: nobody asks for it again."""
+        """Fold a reservation. A read is no job: nobody asks for it again."""
         if event.operation.get("op") in READS:
             return
         record = self.records.get(event.job)
@@ -332,7 +332,7 @@ class Jobs:
             self.holders[key] = self.last_sent[key] = event.job
 
     def restamp(self, job: str, by_us: int) -> None:
-        """A send that was reserved just now, and is no read, became durable *by_us* later than it was decided."""
+        """Move a reservation by *by_us*: it became durable that much later than it was decided."""
         record = self.records[job]
         record.since_us += by_us
         record.doubt_us += by_us
@@ -427,7 +427,7 @@ class Jobs:
         self._release(record)
 
     def _current(self, event: NeverSent | Answered | Unknown | OwnerGone | Adopted) -> JobRecord | None:
-        """The job, if the event is about its last send."""
+        """Return the job, if the event is about its last send."""
         record = self.records.get(event.job)
         return record if record is not None and record.attempt == event.attempt else None
 

@@ -22,7 +22,7 @@ _TOO_MANY: Final = int(HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Ending(Enum):
-    """How one send ended, other than well."""
+    """Endings of a send, other than success."""
 
     NOT_SENT = "not sent"  # no connection was obtained
     THROTTLED = "throttled"  # 429: somebody else spends, and another send would only be refused and counted

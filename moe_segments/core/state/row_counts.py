@@ -1,4 +1,4 @@
-"""What became of a file's rows on their way from the disk to the segment, and where they were lost.
+"""Row counts of a file on its way from the disk to the segment.
 
 Four numbers should agree and often do not: rows as checked here, rows the service found, values it could use, users it
 knows. Each step has causes of its own, so each is told by itself.
@@ -46,7 +46,7 @@ class FileFigures:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Where rows were lost, one sentence a step; empty when all is as it should be, or no callback has come."""
+        """Return where rows were lost, one sentence a step; empty when none were, or no callback has come."""
         return tuple(self._warnings())
 
     def _warnings(self) -> Iterator[str]:
@@ -69,7 +69,7 @@ class FileFigures:
 
 
 def figures_of(record: JobRecord) -> FileFigures:
-    """The figures of a job's file, from what the journal knows."""
+    """Return the figures of a job's file, from what the journal knows."""
     checked, told = record.operation.get("checked"), record.result or {}
     before: Mapping[str, object] = checked if isinstance(checked, dict) else {}
     return FileFigures(

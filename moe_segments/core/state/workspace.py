@@ -1,4 +1,4 @@
-"""Everything one journal says, folded: quotas, jobs, whose log it is and which key was rejected. Pure.
+"""The folded state of one journal: quotas, jobs, origin, rejected keys. Pure.
 
 `WorkspaceState` is what a follower keeps current. Reservations can be tried on it and taken back, so that several
 can be decided together before any of them is durable.
@@ -163,7 +163,7 @@ class WorkspaceState(FoldedState):
 
     @property
     def barred(self) -> JournalError | None:
-        """Why nothing may be decided on this log; None when it may."""
+        """Return why nothing may be decided on this log; None when it may."""
         if self._damage is not None:
             return self._damage
         if self.moved is not None:
@@ -206,7 +206,7 @@ class WorkspaceState(FoldedState):
         return True
 
     def _restamp(self, at_us: int, late_us: int) -> None:
-        """An engine that decides before it asks stamps what it appends a little later than that."""
+        """Move what was tried to the batch's time: an engine that decides before it appends stamps a little later."""
         self.ledger.advance_for_good(at_us)
         for event, _, __ in self._tried:
             self.ledger.restamp(event.row, late_us)

@@ -1,4 +1,4 @@
-"""Values to requests, answers to values or errors, callback bytes to a verdict. Pure: no clock, no I/O.
+"""Encode requests; decode answers and callbacks to values or errors. Pure: no clock, no I/O.
 
 Rules of this file. What we send holds documented fields only. What we read is strict in type ("201" is not
 201, null is not "None", true is not 1) and gentle in content: unknown fields go to `extra`, unknown text
@@ -194,13 +194,13 @@ class Answer:
     body_complete: bool = True
 
     def header(self, name: str) -> str | None:
-        """The header *name*, in any case, or None."""
+        """Return the header *name*, in any case, or None."""
         return self.headers.get(name.lower())
 
 
 @attrs.frozen(kw_only=True)
 class ThrottleFacts:
-    """What a 429 says about itself; all of it optional.
+    """The facts of a 429; all of them optional.
 
     Attributes:
         wait_s: Seconds to wait, from the answer on.
@@ -237,7 +237,7 @@ def encode(
     callback_url: str | None = None,
     content_type: str = JSON_TYPE,
 ) -> Request:
-    """The request of an operation.
+    """Return the request of an operation.
 
     Args:
         operation: What to do.
@@ -268,13 +268,13 @@ def encode(
 
 
 def encode_list(name: str | None, *, credentials: Credentials) -> Request:
-    """The request that lists segments: those named exactly *name*, or all."""
+    """Return the request that lists segments: those named exactly *name*, or all."""
     query = () if name is None else (("name", name),)
     return Request(method="GET", path=_SEGMENTS, query=query, headers=headers_for(credentials))
 
 
 def encode_get(cs_id: str, *, credentials: Credentials) -> Request:
-    """The request for one segment by its identifier.
+    """Return the request for one segment by its identifier.
 
     Raises:
         InputError: The identifier has other characters than letters and digits, so it is no identifier.
@@ -283,7 +283,7 @@ def encode_get(cs_id: str, *, credentials: Credentials) -> Request:
 
 
 def check_id(cs_id: str) -> str:
-    """The identifier itself.
+    """Return the identifier itself.
 
     Raises:
         InputError: It has other characters than letters and digits, so it is no identifier.
@@ -294,7 +294,7 @@ def check_id(cs_id: str) -> str:
 
 
 def authorization(credentials: Credentials) -> str:
-    """The value of the Authorization header. A secret: add it to a request last and show it nowhere."""
+    """Return the value of the Authorization header. A secret: add it to a request last and show it nowhere."""
     pair = f"{credentials.workspace_id}:{credentials.api_key}"
     return f"Basic {base64.b64encode(pair.encode('ascii')).decode('ascii')}"
 
@@ -318,7 +318,7 @@ def _file_fields(
 
 
 def headers_for(credentials: Credentials) -> dict[str, str]:
-    """The headers of any request, without its content type and without Authorization."""
+    """Return the headers of any request, without its content type and without Authorization."""
     headers = {"Accept": JSON_TYPE, "MOE-APPKEY": credentials.workspace_id}
     if credentials.db_name is not None:
         # One page names it Database, the newer ones MOE-DBNAME: both, until they agree.
@@ -342,7 +342,7 @@ def _query_parts(url: object) -> list[str]:
 
 
 def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | None = None) -> Accepted:
-    """What a 2xx to an operation says. A bare one without a body is an acceptance too.
+    """Return what a 2xx to an operation says. A bare one without a body is an acceptance too.
 
     Raises:
         AnswerShapeError: Not as documented: HTML, wrong types, `success: false`, broken off.
@@ -359,7 +359,7 @@ def decode_acceptance(answer: Answer, operation: Operation, *, job_id: str | Non
 
 
 def decode_segments(answer: Answer) -> tuple[Segment, ...]:
-    """The segments in an envelope `{data, response_id, type}`, where data is a list or one object.
+    """Return the segments in an envelope `{data, response_id, type}`, where data is a list or one object.
 
     Raises:
         AnswerShapeError: Not as documented.
@@ -375,7 +375,7 @@ def decode_segments(answer: Answer) -> tuple[Segment, ...]:
 
 
 def error_from(answer: Answer, *, job_id: str | None = None) -> ApiError:
-    """The error that a non-2xx answer is, by its status alone; the texts are for people.
+    """Return the error that a non-2xx answer is, by its status alone; the texts are for people.
 
     Decodes the four documented shapes; anything else (HTML, nothing) takes the status' own name for a title.
     `details` keeps the scalar fields of the error object, texts shortened.
@@ -394,13 +394,13 @@ def error_from(answer: Answer, *, job_id: str | None = None) -> ApiError:
 
 
 def error_kind(status: int) -> type[ApiError]:
-    """The class of the error that an answer with this status is."""
+    """Return the class of the error that an answer with this status is."""
     rest = ServerError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError
     return _ERRORS.get(status, rest)
 
 
 def throttle_facts(answer: Answer, *, now_s: float) -> ThrottleFacts:
-    """What a 429 tells of when and which: the longest wait that its headers name. Garbage is ignored.
+    """Return what a 429 tells of when and which: the longest wait that its headers name. Garbage is ignored.
 
     Args:
         answer: The 429.
@@ -426,7 +426,7 @@ def throttle_facts(answer: Answer, *, now_s: float) -> ThrottleFacts:
 
 
 def value_of(answer: Answer) -> object:
-    """The JSON value of an answer that was read to its end.
+    """Return the JSON value of an answer that was read to its end.
 
     Raises:
         Mismatch: It was not, or is no JSON.
@@ -444,7 +444,7 @@ def _object_or_empty(answer: Answer) -> dict[str, object]:
 
 
 def segment_at(value: object, path: str) -> Segment:
-    """The segment that a JSON object is; a time that cannot be read stays in `extra` as it is.
+    """Return the segment that a JSON object is; a time that cannot be read stays in `extra` as it is.
 
     Raises:
         Mismatch: It is none.
@@ -481,7 +481,7 @@ def decode_callback(body: bytes, names: Sequence[str] = ()) -> CallbackVerdict:
 
 
 def unsigned(body: bytes) -> bytes:
-    """A callback's bytes without the query of any URL: it may name the file that it could not read, presigned."""
+    """Return a callback's bytes without the query of any URL: it may name a presigned file."""
     return re.sub(_QUERIES, rb"\1?***", body) if b"?" in body else body
 
 
@@ -505,7 +505,7 @@ def _callback(fields: Mapping[str, object], names: Sequence[str]) -> FileProcess
 
 
 def _labels(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
-    """The fields with labels as text, and those labels that are no text; a label decides nothing."""
+    """Return the fields with labels as text, and those labels that are no text; a label decides nothing."""
     told, odd = dict(fields), dict[str, object]()
     for name in ("request_id", "db_name"):
         label = told.pop(name, None)
@@ -523,7 +523,7 @@ def _number_text(value: object) -> str | None:
 
 
 def _segment_name(value: object, names: Sequence[str]) -> object:
-    """The segment's name; that of the job where the callback has none: its token names the job already."""
+    """Return the segment's name; that of the job where the callback has none: its token names the job already."""
     name = _number_text(value) or value
     if names and (name is None or (isinstance(name, str) and not name.strip())):
         return names[0]
@@ -563,7 +563,7 @@ def _details(error: Mapping[str, object]) -> dict[str, object]:
 
 
 def _redirect(answer: Answer) -> str | None:
-    """What helps after a redirect, which is never followed; None for any other answer."""
+    """Return what helps after a redirect, which is never followed; None for any other answer."""
     if answer.status not in _REDIRECTS:
         return None
     to = answer.header("location") or _ELSEWHERE

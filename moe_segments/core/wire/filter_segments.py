@@ -32,7 +32,7 @@ _OK: Final = 200
 
 
 def encode_filter(operation: FilterOperation, *, credentials: Credentials) -> Request:
-    """The request of a filter-segment operation.
+    """Return the request of a filter-segment operation.
 
     Raises:
         InputError: It has no filters, an action filter does not say when, or the identifier is none.
@@ -53,7 +53,7 @@ def encode_filter(operation: FilterOperation, *, credentials: Credentials) -> Re
 
 
 def payload_of(operation: FilterOperation) -> dict[str, Any]:
-    """The body of a filter-segment operation, as JSON data.
+    """Return the body of a filter-segment operation, as JSON data.
 
     Raises:
         InputError: It has no filters, or an action filter does not say when.
@@ -75,7 +75,7 @@ def payload_of(operation: FilterOperation) -> dict[str, Any]:
 
 
 def filters_digest(operation: FilterOperation, *, job_id: str, api_key: str) -> str | None:
-    """What the journal may know of an operation's filters: enough to tell others from them, nothing to guess them by.
+    """Return a digest of an operation's filters: it tells other filters apart and reveals nothing.
 
     Filters may be about people, and a plain digest of a short one could be guessed from. So it is keyed with the API
     key, which the journal does not hold, and the job; a part before the colon tells one key from another.
@@ -95,7 +95,7 @@ def filters_digest(operation: FilterOperation, *, job_id: str, api_key: str) -> 
 
 
 def are_other_filters(kept: object, asked: str | None) -> bool:
-    """Whether two digests of one job are of different filters. False where that cannot be told."""
+    """Return whether two digests of one job are of different filters. False where that cannot be told."""
     if not isinstance(kept, str) or asked is None or kept.partition(":")[0] != asked.partition(":")[0]:
         return False
     return kept != asked
@@ -106,7 +106,7 @@ def _keyed(api_key: str, text: str) -> str:
 
 
 def decode_made(answer: Answer, *, job_id: str | None = None) -> Segment:
-    """The segment that a create or an update answered with.
+    """Return the segment that a create or an update answered with.
 
     Raises:
         AnswerShapeError: Not as documented.
@@ -122,7 +122,7 @@ def _has_none(operation: FilterOperation) -> bool:
 
 
 def decode_got(answer: Answer, cs_id: str) -> Segment:
-    """The segment of this identifier in an answer that holds one object, or a list as the documents have it.
+    """Return the segment of this identifier in an answer that holds one object, or a list as the documents have it.
 
     Raises:
         NotFound: The list is empty, or holds other segments only.

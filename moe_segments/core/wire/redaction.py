@@ -93,7 +93,7 @@ class Redactor:
         return re.sub(_RUN, lambda run: MASK if self._is_token(run[0]) else run[0], text)
 
     def _is_spread_over(self, text: str) -> bool:
-        """Whether a secret is there when everything between its characters is dropped."""
+        """Return whether a secret is there when everything between its characters is dropped."""
         if len(text) < self._shortest:
             return False
         compact = re.sub(_SEPARATORS, b"", text.encode("utf-8", "replace")).lower()

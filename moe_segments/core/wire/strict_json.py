@@ -55,11 +55,11 @@ _Made = TypeVar("_Made", Accepted, FileProcessed, FileFailed, Segment)
 
 
 class Mismatch(Exception):
-    """What did not fit, with its path where there is one."""
+    """A value that does not fit, with its path where there is one."""
 
 
 def json_value(body: bytes) -> object:
-    """The value of a JSON text: UTF-8, finite numbers, no field twice, nested at most `MAX_DEPTH` deep.
+    """Return the value of a JSON text: UTF-8, finite numbers, no field twice, nested at most `MAX_DEPTH` deep.
 
     Raises:
         Mismatch: It is none.
@@ -81,7 +81,7 @@ def json_value(body: bytes) -> object:
 
 
 def object_at(value: object, path: str) -> dict[str, object]:
-    """The value itself, which must be a JSON object.
+    """Return the value itself, which must be a JSON object.
 
     Raises:
         Mismatch: It is none.
@@ -92,7 +92,7 @@ def object_at(value: object, path: str) -> dict[str, object]:
 
 
 def structured(kind: type[_Made], value: object, path: str = "$") -> _Made:
-    """A model from a JSON object; fields it does not have go to its `extra`.
+    """Return a model from a JSON object; fields it does not have go to its `extra`.
 
     Raises:
         Mismatch: A field is missing or of another type; all of them, with their paths.
@@ -120,7 +120,7 @@ _NAMES: Final[Mapping[type, frozenset[str]]] = {
 
 
 def exact_int(value: object, path: str) -> int:
-    """The value itself, which must be an int (True is none) that a journal can hold.
+    """Return the value itself, which must be an int (True is none) that a journal can hold.
 
     Raises:
         Mismatch: It is none.
@@ -155,7 +155,7 @@ def foreign_coding(header: str | None) -> str | None:
 
 
 def moment(text: str) -> datetime | None:
-    """An ISO 8601 time as aware UTC, None when it is none. The service sends no zone and means UTC."""
+    """Return an ISO 8601 time as aware UTC, None when it is none. The service sends no zone and means UTC."""
     try:
         read = datetime.fromisoformat(text)
         return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
@@ -173,12 +173,12 @@ def cleaned(text: str) -> str:
 
 
 def number(text: str | None) -> float | None:
-    """The number that a header is, None when it is none."""
+    """Return the number that a header is, None when it is none."""
     return float(text) if text is not None and re.fullmatch(_NUMBER, text.strip()) else None
 
 
 def http_date(text: str | None) -> float | None:
-    """The moment that a header like Date names, epoch seconds; None when it is none."""
+    """Return the moment that a header like Date names, epoch seconds; None when it is none."""
     if text is None or not (found := re.fullmatch(_HTTP_DATE, text.strip())) or found[2] not in _MONTHS:
         return None
     day, year, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6))

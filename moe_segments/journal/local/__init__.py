@@ -1,1 +1,1 @@
-"""What a journal keeps on this host: clock, process, private files, witnesses."""
+"""Parts of a journal on this host: clock, process, private files, witnesses."""

@@ -163,7 +163,7 @@ class BootClock:
         return max(0, wall_us - now_us) if self.is_synchronised() else 0
 
     def clock(self, anchor: Anchor) -> Clock:
-        """A clock that only the boot clock moves from *anchor* on."""
+        """Return a clock that only the boot clock moves from *anchor* on."""
         boot_us, offset_us = self.boot_us, anchored_now(anchor, 0)
         return lambda: offset_us + boot_us()
 

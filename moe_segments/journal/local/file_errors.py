@@ -1,4 +1,4 @@
-"""What SQLite and the operating system say, as one paragraph about what to do. Pure."""
+"""Errors of SQLite and the operating system in one paragraph that says what to do. Pure."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def damaged(path: Path, what: str) -> JournalError:
 
 
 def explain(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path: Path) -> JournalError:
-    """The error to raise for *error* at the journal *path*."""
+    """Return the error to raise for *error* at the journal *path*."""
     if isinstance(error, DAMAGE):
         return damaged(path, type(error).__name__)
     if isinstance(error, OSError):
@@ -82,7 +82,7 @@ def explain(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another connection is in the way, so that the same statement may work later."""
+    """Return whether another connection is in the way, so that the same statement may work later."""
     return _primary_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 

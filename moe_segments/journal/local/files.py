@@ -95,7 +95,7 @@ def make_private_file(path: Path) -> None:
 
 
 def open_private(path: Path) -> int:
-    """A descriptor of the file *path*, made for this user alone when missing.
+    """Return a descriptor of the file *path*, made for this user alone when missing.
 
     Raises:
         OSError: It cannot be made or opened.
@@ -127,7 +127,7 @@ def refuse_network(path: Path) -> None:
 
 
 def file_system(path: Path, mounts: str) -> str | None:
-    """The type of the file system that holds *path*, by the text of /proc/mounts; None if unknown."""
+    """Return the type of the file system that holds *path*, by the text of /proc/mounts; None if unknown."""
     best: tuple[int, str | None] = (0, None)
     for line in mounts.splitlines():
         _, point, kind, *_ = line.split(" ")
@@ -138,7 +138,7 @@ def file_system(path: Path, mounts: str) -> str | None:
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the queue's file *path*, where the system tells."""
+    """Return the process that holds the queue's file *path*, where the system tells."""
     try:
         found = path.stat()
         locks = _LOCKS.read_text()
@@ -153,7 +153,7 @@ def holder(path: Path) -> int | None:
 
 
 class FileQueue:
-    """Who writes next: a fair queue of the kernel's, over every handle, thread and process of this host.
+    """A fair queue of writers, kept by the kernel, over every handle, thread and process of this host.
 
     SQLite's own busy handler lets the unlucky starve. Where the system has no `flock` there is no queue, and
     SQLite's lock alone keeps the log serial.
@@ -173,7 +173,7 @@ class FileQueue:
     @classmethod
     @contextmanager
     def joined(cls, path: Path) -> Iterator[Self]:
-        """A queue in its first turn. One that was made for it is taken away again when the body raises.
+        """Yield a queue in its first turn. One that was made for it is taken away again when the body raises.
 
         So what is refused as a journal has nothing new beside it. Close the queue after the block, also when it raised.
 

@@ -1,4 +1,4 @@
-"""What this host remembers of a log on a server: its identity, and the last version and batch seen of it.
+"""The host's witness of a log on a server: its identity, and the last version and batch seen.
 
 A server that failed over to a replica, was restored or flushed looks perfectly well by itself. The witness lies
 in this host's state directory and does not go back with it. It is written after each commit and each read, and
@@ -58,7 +58,7 @@ class HostWitness:
             self.seen = self._witness.recall()
 
     def examine(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
-        """Why the log that was found may have lost history; None when nothing speaks against it, which is then noted.
+        """Return why the log may have lost history; None when nothing speaks against it, which is then noted.
 
         With a doubt the witness stays as it is until this process commits something, so that a client that stops here
         leaves the doubt to the next. Arguments as for `doubt`.
@@ -72,7 +72,7 @@ class HostWitness:
         return doubt
 
     def doubt(self, found: Sighting, *, is_new: bool, batch_id: str | None) -> str | None:
-        """Why the log that was found may have lost history; None when nothing speaks against it.
+        """Return why the log that was found may have lost history; None when nothing speaks against it.
 
         Args:
             found: The log as it is.
@@ -148,7 +148,7 @@ class HostWitness:
             self._outage.warn("witness", "the witness of the journal could not be written: %s", error)
 
     def _is_later(self, found: Sighting, ids: Mapping[int, str]) -> bool:
-        """Whether *found* may replace the record, as the log holds what the record says."""
+        """Return whether *found* may replace the record, as the log holds what the record says."""
         assert self._witness is not None
         seen = self._witness.latest()
         if seen is None or seen.journal_id != found.journal_id:

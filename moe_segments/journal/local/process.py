@@ -1,4 +1,4 @@
-"""Which process holds a reservation, so that a restart can tell a dead one from a slow one. Linux; elsewhere silent."""
+"""Identify the process that holds a reservation, so that a restart can tell a dead one from a slow one. Linux only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _DEAD: Final = frozenset("ZX")  # not reaped yet, and being reaped
 
 
 def this_process() -> str | None:
-    """This process as boot, PID namespace, pid and start time; None where the system does not tell."""
+    """Return this process as boot, PID namespace, pid and start time; None where the system does not tell."""
     boot, namespace, start = _boot_id(), _pid_namespace(), _start_time(os.getpid())
     return f"{boot}/{namespace}/{os.getpid()}/{start}" if boot and namespace and start else None
 
 
 def is_gone(owner: str | None, *, spans_hosts: bool = False) -> bool:
-    """Whether *owner*, as `this_process` named it, is certainly not running. False when in doubt.
+    """Return whether *owner*, as `this_process` named it, is certainly not running. False when in doubt.
 
     Containers of one host share its boot and not its process numbers: of another one's processes nothing is known.
 
@@ -55,7 +55,7 @@ def _pid_namespace() -> str | None:
 
 
 def _start_time(pid: int) -> str | None:
-    """When a running process was started, in the kernel's ticks; None for one that is dead."""
+    """Return when a running process was started, in the kernel's ticks; None for one that is dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Who else remembers: small files that know a log's identity and the last version any client saw.
+"""Witness files: a log's identity and the last version any client saw.
 
 A log that was deleted, put back from a copy or exchanged looks perfectly well by itself. Its witnesses do not
 go back with it: one lies beside the journal, one, when there is a state directory, away from it. A witness is
@@ -61,14 +61,14 @@ class Sighting:
 
 
 def beside(journal: Path, scope: str) -> Path:
-    """The witness of *scope* beside the file *journal*."""
+    """Return the witness of *scope* beside the file *journal*."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", scope)[:40]
     # The digest keeps scopes apart that differ only in what a file name cannot hold.
     return journal.with_name(f"{journal.name}.{safe}-{_digest(scope)[:8]}.witness")
 
 
 def in_state_directory(state_dir: Path, scope: str) -> Path:
-    """The witness of *scope* in the user's state directory, wherever the journal lies."""
+    """Return the witness of *scope* in the user's state directory, wherever the journal lies."""
     return state_dir / "witness" / f"{_digest(scope)[:16]}.json"
 
 
@@ -85,7 +85,7 @@ class Witness:
         self._last: tuple[bytes, Sighting | None] = b"", None
 
     def recall(self) -> Sighting | None:
-        """What was seen last; None when nothing was, or nothing that can be read.
+        """Return what was seen last; None when nothing was, or nothing that can be read.
 
         Raises:
             OSError: The file is there and cannot be read.
@@ -178,7 +178,7 @@ class Witnesses:
             self._witnesses.append(Witness(path))
 
     def examine(self, found: Sighting, *, is_new: bool, id_at: Callable[[int], str | None]) -> str | None:
-        """Why the log that was found may have lost history; None when nothing speaks against it.
+        """Return why the log that was found may have lost history; None when nothing speaks against it.
 
         *id_at* returns the id of a batch of the log by its version; None where it holds that no more.
 
@@ -310,7 +310,7 @@ _quoted = functools.cache(json.dumps)  # a process has few journals, and each of
 
 
 def record_of(seen: Sighting) -> bytes:
-    """What a witness's file holds of *seen*: one line in a block of fixed size, with its check sum."""
+    """Return what a witness's file holds of *seen*: one line in a block of fixed size, with its check sum."""
     head = f'{{"journal_id":"{seen.journal_id}","version":{seen.version:20d},"path":{_quoted(seen.path)}'
     if seen.batch_id:
         head += f',"batch_id":{json.dumps(seen.batch_id)}'

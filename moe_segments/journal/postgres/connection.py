@@ -1,4 +1,4 @@
-"""The one connection over which a PostgreSQL journal asks, made again when it was lost. Used by one call at a time.
+"""The connection of a PostgreSQL journal, reopened when it was lost. One call at a time.
 
 A call that got no answer ends in `Lost`: the server may have done it or not, and the connection is given up, as an
 answer that comes late must not be taken for another call's. A call that the server refused ends in `JournalError`,
@@ -67,7 +67,7 @@ class Lost(Exception):
 
 @attrs.frozen
 class _Server:
-    """What a server says of itself.
+    """The properties a server reports.
 
     Attributes:
         fsync: "on" where a commit waits for the disk.
@@ -107,7 +107,7 @@ def place_of(target: Target) -> str:
 
 
 async def connected(target: Target) -> psycopg.AsyncConnection:
-    """A connection of its own, in autocommit mode.
+    """Return a connection of its own, in autocommit mode.
 
     Raises:
         psycopg.Error: There is none.
@@ -304,7 +304,7 @@ def cut(connection: psycopg.AsyncConnection) -> None:
 
 
 def _has_news(connection: psycopg.AsyncConnection) -> bool:
-    """Whether there is something to read, without waiting for it."""
+    """Return whether there is something to read, without waiting for it."""
     if not hasattr(select, "poll"):
         return bool(select.select([connection.fileno()], [], [], 0)[0])
     poll = select.poll()

@@ -63,7 +63,7 @@ _IDS_REMEMBERED: Final = 10_000
 def from_url(
     url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
 ) -> PostgresJournal:
-    """The engine for `open_journal`; see `PostgresJournal`."""
+    """Return the engine for `open_journal`; see `PostgresJournal`."""
     return PostgresJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
@@ -165,7 +165,7 @@ class PostgresJournal(ServerJournal):
         return await self._run(lambda: self._record(tuple(events), batch_id))
 
     async def read(self, after: int) -> Sequence[Batch]:
-        """The batches after version *after*, in one round trip. See `Journal.read`.
+        """Return the batches after version *after*, in one round trip. See `Journal.read`.
 
         Raises:
             JournalError: The server cannot be asked, or its log does not reach *after*.
@@ -250,7 +250,7 @@ class PostgresJournal(ServerJournal):
 
 
 def _guessed(decide: Decide, view: View) -> tuple[Event, ...]:
-    """What *decide* says of a copy that may be old: only what it appends will be checked, so nothing else counts."""
+    """Return what *decide* says of a copy that may be old; only what it appends will be checked."""
     try:
         return tuple(decide(view.missed, view.now_us))
     except Exception:  # noqa: BLE001 - it is asked again on what was read, and then what it raises is passed on

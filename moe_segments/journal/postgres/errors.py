@@ -1,4 +1,4 @@
-"""What PostgreSQL and libpq say, as one paragraph about what to do, without a secret in it. Pure."""
+"""Errors of PostgreSQL in one paragraph that says what to do, without secrets. Pure."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _ELSE: Final = "see that it runs and that host, port and TLS settings of the jou
 
 
 def explain(error: psycopg.Error, place: str) -> JournalError:
-    """The error to raise where the server refused a call; it has undone whatever the call did."""
+    """Return the error to raise where the server refused a call; it has undone whatever the call did."""
     text = _BY_KIND.get(type(error))
     if text is None:
         text = f"the journal cannot be used; {_NOTHING}: see to the cause and try again"
@@ -99,7 +99,7 @@ def explain(error: psycopg.Error, place: str) -> JournalError:
 
 
 def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalError:
-    """The error to raise where no connection was made."""
+    """Return the error to raise where no connection was made."""
     said = " ".join(str(error).split())
     for secret in target.secrets:
         said = said.replace(secret, "***")
@@ -110,7 +110,7 @@ def unreachable(error: psycopg.Error, place: str, target: Target) -> JournalErro
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Whether the server itself says that it has undone the call, and goes on serving this connection.
+    """Return whether the server itself says that it has undone the call, and goes on serving this connection.
 
     What the driver says by itself tells nothing of what the server did; and who is told that its session has ended
     may be told so after a commit.

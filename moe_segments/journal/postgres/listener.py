@@ -1,4 +1,4 @@
-"""What a PostgreSQL tells of other handles' appends, over a connection of its own.
+"""Notifications of other handles' appends in PostgreSQL, over a second connection.
 
 It holds `LISTEN` on the log's channel; each append notifies it with its version.
 """

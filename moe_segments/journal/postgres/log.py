@@ -1,4 +1,4 @@
-"""One log in PostgreSQL, as one connection sees it: what is asked, and what the answers say. One call at a time.
+"""One log in PostgreSQL over one connection: statements and the meaning of their answers. One call at a time.
 
 What it remembers between calls, the tip of the log, goes along with every call and is compared at the server, so that
 a log that was put back, failed over or exchanged while it was open is noticed before anything is appended to it.
@@ -116,11 +116,11 @@ class PostgresLog:
 
     @property
     def channel(self) -> str:
-        """Where appends to this log are notified."""
+        """Return where appends to this log are notified."""
         return f"moe_segments_{self._lock}"
 
     def guess(self) -> View:
-        """The log as it is if nobody has written since, at a time that it has reached and not left far behind.
+        """Return the log as it is if nobody has written since, at a time that it has reached and not left far behind.
 
         The server compares: where this host's boot clock runs wrong after all, that costs a round trip.
         """
@@ -160,7 +160,7 @@ class PostgresLog:
     # Reading
 
     async def look(self, after: int) -> View:
-        """What came after version *after*, and the time. One round trip where that is not much.
+        """Return what came after version *after*, and the time. One round trip where that is not much.
 
         Raises:
             JournalError: The server cannot be asked, or its log is not the one that was seen.
@@ -184,7 +184,7 @@ class PostgresLog:
         return self._view(found, after, now_us)
 
     async def last_version(self) -> int:
-        """The last version there is. The cheapest look."""
+        """Return the last version there is. The cheapest look."""
         self.take_up_what_the_host_has_seen()
         last = await self._end()
         if last.version < self._tip.version or (last.version == self._tip.version and last.id != self._tip.id):
@@ -202,7 +202,7 @@ class PostgresLog:
             self._tip = _Tip(seen.version, seen.batch_id)
 
     async def stored(self, batch_id: str) -> Batch | None:
-        """The batch of that id, if the log holds it."""
+        """Return the batch of that id, if the log holds it."""
         row = await self._read(sql.STORED, batch_id)
         return None if row is None else self._named(self._batch(row), batch_id)
 
@@ -285,7 +285,7 @@ class PostgresLog:
         return row
 
     async def _read(self, statement: str, *values: object) -> Row | None:
-        """A row of this log that is only read, so asked for once more where no answer came."""
+        """Return a row of this log that is only read, so asked for once more where no answer came."""
         try:
             return await self._read_once(statement, values)
         except Lost:
@@ -313,7 +313,7 @@ class PostgresLog:
     def _values(
         self, batch_id: str, events: str | None, after: int | None, view: View | None
     ) -> tuple[str | None, ...]:
-        """What `append` at the server takes: as text, so that one prepared statement serves every kind of call."""
+        """Return the arguments of `append` at the server, as text, so that one statement serves every call."""
         seen = (None, None, None) if view is None else (str(view.end), str(view.now_us), str(view.slack_us))
         clock_us = None if self._clock is None else str(self._clock())
         return (*self._seen, None if after is None else str(after), *seen, batch_id, events, clock_us)
@@ -383,7 +383,7 @@ class PostgresLog:
         return View(self._tip.version, missed, max(clock_us, self._tip.at_us), is_all=len(rows) < sql.PAGE)
 
     def _batch(self, row: Sequence[Any]) -> Batch:
-        """The batch of a row, compared with its checksum."""
+        """Return the batch of a row, compared with its checksum."""
         version, batch_id, at_us, events, found = row
         self._compare(found, version, batch_id, at_us, events)
         return Batch(version, batch_id, at_us, decode(events))
@@ -418,7 +418,7 @@ class PostgresLog:
             self._witness.note(self._sighting(), {row[0]: row[1] for row in rows}, is_ours=False)
 
     def _time(self, clock_us: int) -> int:
-        """The clock as the server reads it, kept for `now_us`; or the one given in its place."""
+        """Return the clock as the server reads it, kept for `now_us`; or the one given in its place."""
         if self._clock is not None:
             return self._clock()
         self._read_at_us = clock_us, self._boot_us()

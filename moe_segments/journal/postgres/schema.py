@@ -263,7 +263,7 @@ async def _is_so(connection: AsyncConnection, question: LiteralString, schema: s
 
 
 async def _layout(connection: AsyncConnection, schema: str) -> int | None:
-    """The layout of the journal in *schema*; None where there is none."""
+    """Return the layout of the journal in *schema*; None where there is none."""
     if not await _is_so(connection, _HAS_LAYOUT, schema):
         return None
     cursor = await connection.execute(named("SELECT layout FROM {s}.moe_segments_layout", schema))

@@ -1,4 +1,4 @@
-"""Where a PostgreSQL journal lies, taken from its URL; what of the URL is libpq's and what is ours. Pure.
+"""The URL of a PostgreSQL journal, parsed into the driver's options and ours. Pure.
 
 `postgresql://user:password@host:5432/database?sslmode=verify-full&schema=quota`: everything that libpq takes goes
 to libpq unchanged, several hosts and `target_session_attrs` included; without a host it takes PGHOST, PGSERVICE and

@@ -1,4 +1,4 @@
-"""One connection to a Redis that is checked before it is used, and what its errors mean.
+"""One connection to a Redis server, checked before use, and the meaning of its errors.
 
 A call is one script, one round trip. A server that is not there, is still loading or has moved is tried again within
 the address's time-out, as nothing was asked of it yet; the same after a refusal that came before the script ran.
@@ -181,7 +181,7 @@ class Link:
         )
 
     async def _connected(self) -> Redis:
-        """A new connection to a server that may be trusted with the journal."""
+        """Return a new connection to a server that may be trusted with the journal."""
         client = _made(self._at)
         try:
             async with asyncio.timeout(self._at.timeout_s):
@@ -241,7 +241,7 @@ class Link:
 
 
 class _Again(Exception):
-    """Nothing was done, and it may work soon.
+    """A failure before anything was done; a retry may work soon.
 
     Attributes:
         error: What to raise when it does not.
@@ -254,7 +254,7 @@ class _Again(Exception):
 
 
 def _made(address: Address) -> Redis:
-    """A client of one connection, which is made by its first command, and never made again by itself."""
+    """Return a client of one connection, which is made by its first command, and never made again by itself."""
     tls: dict[str, Any] = {
         "ssl": True,
         "ssl_ca_certs": address.ca_file,
@@ -291,7 +291,7 @@ async def _drop(client: Redis) -> None:
 
 
 def _code(error: BaseException) -> str:
-    """The word that an error of the server begins with; the driver takes some of them off."""
+    """Return the word that an error of the server begins with; the driver takes some of them off."""
     for kind, code in (
         (exceptions.NoScriptError, "NOSCRIPT"),
         (exceptions.MovedError, "MOVED"),
@@ -311,6 +311,6 @@ def _code(error: BaseException) -> str:
 
 
 def _moved(address: Address, text: str) -> Address:
-    """The node that `MOVED slot host:port` names; an empty host is the one that was asked."""
+    """Return the node that `MOVED slot host:port` names; an empty host is the one that was asked."""
     host, _, port = text.rpartition(" ")[2].rpartition(":")
     return attrs.evolve(address, host=host.strip("[]") or address.host, port=int(port), socket="")

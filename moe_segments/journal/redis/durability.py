@@ -1,4 +1,4 @@
-"""What a Redis must promise before a journal is trusted to it. Pure.
+"""Settings a Redis server needs before a journal is trusted to it. Pure.
 
 With the settings it comes with a killed Redis loses everything it acknowledged, with `appendfsync everysec` the
 last second, and with an eviction policy whatever it likes. Only `appendonly yes`, `appendfsync always`, not put
@@ -50,7 +50,7 @@ def check_server(info: Mapping[str, str], place: str) -> None:
 def refuse_or_warn(
     settings: Mapping[str, str] | None, info: Mapping[str, str], place: str, *, accepts_risk: bool
 ) -> str | None:
-    """What to warn of where the user accepts the risk; None when the server keeps what it acknowledges.
+    """Return what to warn of where the user accepts the risk; None when the server keeps what it acknowledges.
 
     Args:
         settings: What CONFIG GET says; None where this user may not ask.

@@ -224,7 +224,7 @@ class RedisJournal(ServerJournal):
         return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
 
     async def read(self, after: int) -> Sequence[Batch]:
-        """The batches after version *after*. See `Journal.read`.
+        """Return the batches after version *after*. See `Journal.read`.
 
         Raises:
             JournalError: The server cannot be read, or the log does not reach *after*.
@@ -266,7 +266,7 @@ class RedisJournal(ServerJournal):
         await self._bell.heard(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
 
     def _foreseen(self, decide: Decide) -> tuple[tuple[Event, ...], int]:
-        """What is decided on the known tip at the estimated time; nothing where that fails, and it is decided anew."""
+        """Return what is decided on the known tip at the estimated time; nothing where that fails."""
         now_us = self._estimated_us()
         with suppress(Exception):  # it counts only where the server has confirmed what it was decided on
             return tuple(decide((), now_us)), now_us
@@ -289,7 +289,7 @@ class RedisJournal(ServerJournal):
         lag_us: int = _LAG_US,
         wants: bool = False,
     ) -> list[Any]:
-        """One run of the script that reads and appends; its answer, when this is the log that is known."""
+        """Return one run of the script that reads and appends; its answer, when this is the log that is known."""
         self._take_up_what_the_host_has_seen()
         answer = await self._link.call(
             STEP,
@@ -304,7 +304,7 @@ class RedisJournal(ServerJournal):
         return answer
 
     def _is_news(self, head: Sequence[bytes | None], after: int) -> bool:
-        """Whether the log goes beyond version *after*, or is not the one that was left; reading says which."""
+        """Return whether the log goes beyond version *after*, or is not the one that was left; reading says which."""
         journal_id, version, batch_id = head
         if journal_id != self.journal_id.encode() or version is None:
             return True
@@ -340,7 +340,7 @@ class RedisJournal(ServerJournal):
         return batch
 
     async def _all_missed(self, answer: list[Any], after: int) -> Sequence[Batch]:
-        """What an answer shows, which is so much at most that it is read in a moment, and what follows it."""
+        """Return what an answer shows, which is so much at most that it is read in a moment, and what follows it."""
         if answer[3]:  # a checkpoint is long, and took a while to arrive
             await asyncio.sleep(0)
         missed = self._missed(answer, after)
@@ -352,7 +352,7 @@ class RedisJournal(ServerJournal):
         return missed
 
     def _missed(self, answer: list[Any], after: int) -> Sequence[Batch]:
-        """The batches after version *after* in the script's answer, or the checkpoint and what follows it."""
+        """Return the batches after version *after* in the script's answer, or the checkpoint and what follows it."""
         _, _, version, checkpoint, entries = answer
         found = [self._batch(entry) for entry in entries]
         batches = [batch for batch in found if batch.version > after]
@@ -373,7 +373,7 @@ class RedisJournal(ServerJournal):
         return batches
 
     def _batch(self, entry: Any) -> Batch:
-        """The batch of a stream's entry, compared with its checksum."""
+        """Return the batch of a stream's entry, compared with its checksum."""
         try:
             _, batch_id, _, at_us, _, events, *sealed = entry[1]
             fields = _version(entry), batch_id.decode(), int(at_us), events.decode()
@@ -411,7 +411,7 @@ class RedisJournal(ServerJournal):
 def from_url(
     url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
 ) -> RedisJournal:
-    """The engine for `journal.open_journal`."""
+    """Return the engine for `journal.open_journal`."""
     return RedisJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 

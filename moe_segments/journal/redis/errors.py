@@ -1,4 +1,4 @@
-"""What a script found in the way, as one paragraph about what to do. Pure."""
+"""Refusals of the scripts in one paragraph that says what to do. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["refusal"]
 
 
 def refusal(answer: Sequence[Any], place: str, keys: Keys, *, seen: int, schema: int) -> JournalError:
-    """The error to raise for a script's *answer*.
+    """Return the error to raise for a script's *answer*.
 
     Args:
         answer: A word, and what belongs to it.

@@ -1,4 +1,4 @@
-"""What a Redis tells of other handles' appends, over a connection of its own."""
+"""Notifications of other handles' appends in Redis, over a second connection."""
 
 from __future__ import annotations
 

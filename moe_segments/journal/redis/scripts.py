@@ -58,7 +58,7 @@ class Script:
 
     @classmethod
     def of(cls, text: str) -> Script:
-        """The script *text*."""
+        """Return the script *text*."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -80,7 +80,7 @@ class Keys:
 
     @property
     def all(self) -> tuple[bytes, ...]:
-        """In the order that every script takes them."""
+        """Return the keys in the order that every script takes them."""
         return self.head, self.log, self.ids, self.checkpoint, self.turns
 
     @property
@@ -236,7 +236,7 @@ return {'done'}
 
 
 def opening(migrations: Sequence[Migration]) -> Script:
-    """The script that makes a log, or brings an older one to the newest schema: all steps happen, or none.
+    """Return the script that makes a log, or brings an older one to the newest schema: all steps happen, or none.
 
     ARGV: a name for a new journal, clock or '', a version that was witnessed or 0.
     """

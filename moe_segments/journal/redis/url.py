@@ -1,4 +1,4 @@
-"""A Redis journal URL, taken apart. Pure; neither the URL nor its password is ever shown."""
+"""The URL of a Redis journal, parsed. Pure; neither the URL nor its password is ever shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHAPE: Final = (
 
 @attrs.frozen(kw_only=True)
 class Address:
-    """Where a Redis is and how it is spoken to.
+    """The address of a Redis server and its options.
 
     Attributes:
         host: Its name or address; empty with *socket*.
@@ -64,7 +64,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """The address in a journal URL.
+    """Return the address in a journal URL.
 
     Options behind `?`: `durability=accepted-risk` accepts a server that may lose what it acknowledged; `timeout_s`;
     `db`, for Unix sockets; `ca_file`, `cert_file`, `key_file` for TLS.

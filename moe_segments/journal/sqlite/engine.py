@@ -160,7 +160,7 @@ class SqliteJournal:
         return await self._run(lambda turn: store.append(turn, events, batch_id))
 
     async def read(self, after: int) -> Sequence[Batch]:
-        """The batches after version *after*. See `Journal.read`.
+        """Return the batches after version *after*. See `Journal.read`.
 
         Raises:
             JournalError: The file cannot be read, or does not reach *after*.

@@ -1,4 +1,4 @@
-"""The journal file's tables, how older files become current, and how a file is known to be ours."""
+"""The tables of a journal file, their upgrades, and the marks of a file of ours."""
 
 from __future__ import annotations
 

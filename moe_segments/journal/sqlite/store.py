@@ -1,4 +1,4 @@
-"""One log in one SQLite file, as the one thread that owns the connection sees it.
+"""One log in one SQLite file, used by the one thread that owns the connection.
 
 Each public method is one transaction and leaves none open, whatever happens in it. A write takes its turn in
 the file's queue, then `BEGIN IMMEDIATE`; it reads what it missed, decides, inserts and commits. What the
@@ -68,7 +68,7 @@ _NAME: Final = (
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """How a store works.
+    """Options of a store.
 
     Attributes:
         scope: Which of the file's logs.
@@ -95,7 +95,7 @@ class Options:
 
 @attrs.frozen
 class Found:
-    """What opening found.
+    """The findings of opening a store.
 
     Attributes:
         journal_id: The log's identity.
@@ -118,7 +118,7 @@ class _Tip:
 
 
 def lock_path(journal: Path) -> Path:
-    """The file whose lock is the queue of everybody who writes to *journal*."""
+    """Return the file whose lock is the queue of everybody who writes to *journal*."""
     return journal.with_name(f"{journal.name}.lock")
 
 
@@ -200,7 +200,7 @@ class SqliteStore:
                 self._end()
 
     def last_version(self, _turn: Turn) -> int:
-        """The last version in the file. The cheapest look there is; writes nothing."""
+        """Return the last version in the file. The cheapest look there is; writes nothing."""
         self._refuse_exchanged()
         reached = self._witnesses.reached(self._sighting())  # before the file is read, which may go on meanwhile
         rows: list[tuple[int, str, int]] = self._all(_TIP, self._scope)
@@ -307,7 +307,7 @@ class SqliteStore:
         return not named
 
     def _named(self) -> tuple[str, Anchor] | None:
-        """The log's identity and its anchor; None before it has one."""
+        """Return the log's identity and its anchor; None before it has one."""
         for *fields, found in self._all(_SCOPE, self._scope):
             self._compare(found, self._scope, *fields)
             journal_id, boot_id, wall_us, boot_us, lag_us, is_sure = fields
@@ -354,7 +354,7 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self, turn: Turn) -> Iterator[None]:
-        """A write transaction in its turn; what the body has not committed is undone."""
+        """Yield a write transaction in its turn; what the body has not committed is undone."""
         with self._queue.turn():
             self._refuse_exchanged()
             self._anchor_again(turn)
@@ -407,7 +407,7 @@ class SqliteStore:
         return self._rows(_FROM, self._scope, version)
 
     def _rows(self, statement: str, *values: object) -> list[_Row]:
-        """The batches that a statement finds, each compared with its checksum."""
+        """Return the batches that a statement finds, each compared with its checksum."""
         rows = []
         for *row, found in self._all(statement, *values):
             self._compare(found, self._journal_id, *row)
@@ -423,7 +423,7 @@ class SqliteStore:
             raise damaged(self._path, "a record does not fit its checksum")
 
     def _kept(self) -> Batch | None:
-        """The checkpoint; None before the first."""
+        """Return the checkpoint; None before the first."""
         for *row, found in self._all(_CHECKPOINT, self._scope):
             self._compare(found, self._journal_id, *row)
             version, at_us, state = row
@@ -431,7 +431,7 @@ class SqliteStore:
         return None
 
     def _since(self, after: int) -> list[Batch]:
-        """The batches after version *after*, or the checkpoint and what follows it where some are gone."""
+        """Return the batches after version *after*, or the checkpoint and what follows it where some are gone."""
         # From the tip on, so that one question finds what is new and confirms that the old is still there.
         rows = self._from(min(after, self._tip.version))
         self._confirm(rows, after)

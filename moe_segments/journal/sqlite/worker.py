@@ -87,5 +87,5 @@ class Turn:
         self._token = threading.Lock()
 
     def take(self) -> bool:
-        """Whether the call is the asker's now; true for the first one only, from whichever thread."""
+        """Return whether the call is the asker's now; true for the first one only, from whichever thread."""
         return self._token.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""What people do with a whole journal: copy it to another place, check it, read it. The commands `journal` use this.
+"""Tools for a whole journal: copy it to another place, check it, read it. The commands `journal` use them.
 
 Every function takes the URLs of journals and the scope: workspace and data center, as in `SegmentsClient.scope`.
 """

@@ -1,4 +1,4 @@
-"""What happened in a journal, event by event: for people as a sentence, for programs as data."""
+"""The log of a journal, event by event: a sentence for people, data for programs."""
 
 from __future__ import annotations
 

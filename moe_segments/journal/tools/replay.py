@@ -1,4 +1,4 @@
-"""Everything that a log still holds, in order, whatever engine holds it."""
+"""Replay a whole log, in order, from any engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["folded", "limits_of", "parts_of", "whole_log"]
 
 
 async def parts_of(journal: Journal) -> tuple[list[Batch], Batch | None, list[Batch]]:
-    """What is kept: batches that the checkpoint covers, the checkpoint that stands for those that are gone, the rest.
+    """Return what is kept: batches covered by the checkpoint, the checkpoint, the batches after it.
 
     Where nothing is gone, all of it is the rest.
 
@@ -42,7 +42,7 @@ async def parts_of(journal: Journal) -> tuple[list[Batch], Batch | None, list[Ba
 
 
 async def whole_log(journal: Journal) -> list[Batch]:
-    """Every batch that is kept, in the order in which folding them all gives the state.
+    """Return every batch that is kept, in the order in which folding them all gives the state.
 
     Raises:
         JournalError: The log cannot be read.
@@ -52,14 +52,14 @@ async def whole_log(journal: Journal) -> list[Batch]:
 
 
 def _stand_in_of(batches: Sequence[Batch], after: int) -> Batch | None:
-    """The checkpoint at the head of what was read after version *after*; None where nothing was missing."""
+    """Return the checkpoint at the head of what was read after version *after*; None where nothing was missing."""
     first = batches[0] if batches else None
     is_stand_in = first is not None and first.version > after + 1 and _is_checkpoint(first)
     return first if is_stand_in else None
 
 
 def folded(batches: Sequence[Batch]) -> WorkspaceState:
-    """The state that *batches*, read from the beginning of a log, add up to; at the speed that the log was kept at."""
+    """Return the state of *batches*, read from the beginning of a log, at the log's own speed."""
     state = WorkspaceState(limits_of(batches))
     for batch in _since_checkpoint(batches):
         state.fold(batch)
@@ -67,7 +67,7 @@ def folded(batches: Sequence[Batch]) -> WorkspaceState:
 
 
 def limits_of(batches: Sequence[Batch]) -> QuotaLimits:
-    """The documented limits, at the speed that the log was kept at."""
+    """Return the documented limits, at the speed that the log was kept at."""
     probe = WorkspaceState(QuotaLimits())
     for batch in _since_checkpoint(batches):
         probe.fold(batch)
@@ -77,7 +77,7 @@ def limits_of(batches: Sequence[Batch]) -> QuotaLimits:
 
 
 def _since_checkpoint(batches: Sequence[Batch]) -> Sequence[Batch]:
-    """What adds up to the state: the last checkpoint stands for all before it, which have versions up to its own."""
+    """Return the batches that make the state: the last checkpoint and all after it."""
     last = max((place for place, batch in enumerate(batches) if _is_checkpoint(batch)), default=0)
     return batches[last:]
 

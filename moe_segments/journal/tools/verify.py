@@ -1,4 +1,4 @@
-"""Read a whole log and look for what no engine should ever let happen: gaps, clocks that ran back, names used twice.
+"""Verify a whole log: gaps, clocks that ran backwards, names used twice.
 
 The checkpoint is compared with what is still there of what it stands for: a job that was reserved in a batch that is
 kept must be in the checkpoint as those batches leave it, and its operation must be counted.
@@ -33,7 +33,7 @@ _SAME: Final = ("state", "since_us", "attempt", "status", "digest", "result")
 
 @attrs.frozen(kw_only=True)
 class CheckReport:
-    """What a whole log looks like.
+    """The result of verifying a log.
 
     Attributes:
         journal_id: Its identity.
@@ -121,7 +121,7 @@ def _folded(batches: Sequence[Batch]) -> tuple[WorkspaceState, str | None]:
 
 
 def _until(batches: Sequence[Batch]) -> WorkspaceState:
-    """The state before the batch that cannot be folded."""
+    """Return the state before the batch that cannot be folded."""
     state = WorkspaceState(_limits(batches))
     for batch in batches:
         try:

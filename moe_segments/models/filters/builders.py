@@ -73,7 +73,7 @@ def attribute(
     *,
     case_sensitive: bool = False,
 ) -> Attribute:
-    """An attribute to compare: of the user, or inside `ActionFilter.where` of the action.
+    """Return an attribute to compare: of the user, or inside `ActionFilter.where` of the action.
 
     Args:
         name: Its name.
@@ -108,17 +108,17 @@ def in_segment(cs_id: str, name: str | None = None) -> SegmentFilter:
 
 
 def all_of(*filters: Filter) -> FilterGroup:
-    """All of these hold."""
+    """Match users who fit all of these filters."""
     return combined("and", filters)
 
 
 def any_of(*filters: Filter) -> FilterGroup:
-    """Any of these holds."""
+    """Match users who fit any of these filters."""
     return combined("or", filters)
 
 
 def raw_filter(payload: Mapping[str, Any]) -> Filter:
-    """A filter copied from elsewhere, such as the dashboard; what the documents do not know of it stays untouched."""
+    """Return a filter copied from elsewhere, such as the dashboard; undocumented fields stay untouched."""
     return filter_from(payload)
 
 
@@ -144,43 +144,43 @@ class Attribute:
     # Text and booleans
 
     def is_(self, value: str | bool) -> AttributeFilter:  # noqa: FBT001 - the value that is compared with
-        """It is this text, or this boolean."""
+        """Match a value that is this text, or this boolean."""
         return self._compared("is", value)
 
     def is_in(self, *values: str | float) -> AttributeFilter:
-        """It is one of these texts or numbers."""
+        """Match a value that is one of these texts or numbers."""
         return self._compared_with_all("in", values)
 
     def contains(self, text: str) -> AttributeFilter:
-        """It contains this text."""
+        """Match a value that contains this text."""
         return self._compared("contains", text)
 
     def contains_any(self, *texts: str) -> AttributeFilter:
-        """It contains one of these texts."""
+        """Match a value that contains one of these texts."""
         return self._compared_with_all("containsInTheFollowing", texts)
 
     def starts_with(self, *texts: str) -> AttributeFilter:
-        """It begins with one of these texts."""
+        """Match a value that begins with one of these texts."""
         return self._compared_with_all("startWithInTheFollowing", texts)
 
     def ends_with(self, *texts: str) -> AttributeFilter:
-        """It ends with one of these texts."""
+        """Match a value that ends with one of these texts."""
         return self._compared_with_all("endsWithInTheFollowing", texts)
 
     # Numbers and times
 
     def less_than(self, number: float) -> AttributeFilter:
-        """It is below this number."""
+        """Match a value below this number."""
         return self._compared("lessThan", number)
 
     def greater_than(self, number: float) -> AttributeFilter:
-        """It is above this number."""
+        """Match a value above this number."""
         return self._compared("greaterThan", number)
 
     def between(
         self, low: float | date | datetime, high: float | date | datetime, *, zone: tzinfo | None = None
     ) -> AttributeFilter:
-        """It is between two numbers or moments; dates are whole days of *zone*, UTC by default, both included.
+        """Match a value between two numbers or moments; dates are whole days of *zone*, UTC by default, both included.
 
         Raises:
             InputError: The second is before the first, or they are not of one type.
@@ -195,38 +195,38 @@ class Attribute:
         return self._made("between", self._type_for("between", low), value=low, value1=high)
 
     def on(self, day: date | datetime, *, zone: tzinfo | None = None) -> AttributeFilter:
-        """It is on this day."""
+        """Match a date on this day."""
         return self._made("on", "datetime", value=self._moment(day, zone))
 
     def before(self, when: date | datetime, *, zone: tzinfo | None = None) -> AttributeFilter:
-        """It is before this moment, or before this day begins."""
+        """Match a date before this moment, or before this day begins."""
         return self._made("before", "datetime", value=self._moment(when, zone))
 
     def after(self, when: date | datetime, *, zone: tzinfo | None = None) -> AttributeFilter:
-        """It is after this moment, or when this day is over."""
+        """Match a date after this moment, or after this day."""
         last = last_moment(when) if zone is None else last_moment(when, zone)
         return self._made("after", "datetime", value=moment_text(last))
 
     def in_the_last(
         self, *, days: int | None = None, weeks: int | None = None, months: int | None = None
     ) -> AttributeFilter:
-        """It is in the last so many days, weeks or months."""
+        """Match a date in the last *days*, *weeks* or *months*."""
         return self._relative("inTheLast", "relative_past", days, weeks, months)
 
     def in_the_next(
         self, *, days: int | None = None, weeks: int | None = None, months: int | None = None
     ) -> AttributeFilter:
-        """It is in the next so many days, weeks or months."""
+        """Match a date in the next *days*, *weeks* or *months*."""
         return self._relative("inTheNext", "relative_future", days, weeks, months)
 
     def today(self) -> AttributeFilter:
-        """It is today."""
+        """Match a date of today."""
         return self._made("today", "datetime")
 
     # Anything
 
     def exists(self) -> AttributeFilter:
-        """It has any value.
+        """Match any value.
 
         Raises:
             InputError: The attribute's type was not said, and no value tells it.

@@ -38,7 +38,7 @@ class _Unknown(Exception):
 
 
 def filter_from(payload: Mapping[str, Any]) -> Filter:
-    """The filter that a JSON object in a group is; a `RawFilter` for what the documents do not know."""
+    """Return the filter that a JSON object in a group is; a `RawFilter` for what the documents do not know."""
     kind = payload.get("filter_type")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
@@ -50,7 +50,7 @@ def filter_from(payload: Mapping[str, Any]) -> Filter:
 
 
 def group_from(payload: Mapping[str, Any]) -> FilterGroup | RawFilter:
-    """The group that a JSON object is; a `RawFilter` for what is none."""
+    """Return the group that a JSON object is; a `RawFilter` for what is none."""
     try:
         return _group(dict(payload))
     except (_Unknown, InputError):
@@ -58,7 +58,7 @@ def group_from(payload: Mapping[str, Any]) -> FilterGroup | RawFilter:
 
 
 def group_of(filters: Filters) -> FilterGroup | RawFilter:
-    """What a caller gave as the filters of a segment, as one group.
+    """Return what a caller gave as the filters of a segment, as one group.
 
     Args:
         filters: A filter, a group, several filters of which all are to hold, or JSON objects in their place.

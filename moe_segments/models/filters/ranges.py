@@ -1,4 +1,4 @@
-"""When an action was executed, and how often: parts of an action filter. Pure.
+"""Time ranges and counts of an action filter. Pure.
 
 Source: https://moengage.com/docs/api/filter-segments/create-filter-segment, read 2026-08-01.
 """
@@ -35,7 +35,7 @@ __all__ = ["Execution", "TimeRange"]
 
 @attrs.frozen(kw_only=True)
 class Execution:
-    """How often an action was executed.
+    """The number of times an action was executed.
 
     Attributes:
         type: "atleast", "exactly", "atmost", "firstTime" or "lastTime".
@@ -53,13 +53,13 @@ class Execution:
             raise InputError(f"must be a whole number from 0, not {self.count!r}", "count")
 
     def to_payload(self) -> dict[str, Any]:
-        """The fields as they are sent."""
+        """Return the fields as they are sent."""
         return {"type": self.type, "count": self.count, **self.extra}
 
 
 @attrs.frozen(kw_only=True)
 class TimeRange:
-    """When an action was executed.
+    """The time range in which an action was executed.
 
     Make it with `in_the_last`, `between`, `on`, `before` or `after`. A datetime needs a zone and is sent as UTC; a date
     is a whole day of *zone*, so `between` two dates includes both, `before` ends before the day begins and `after`
@@ -98,13 +98,13 @@ class TimeRange:
 
     @classmethod
     def in_the_last(cls, *, days: int | None = None, weeks: int | None = None, months: int | None = None) -> Self:
-        """The last so many days, weeks or months, as seen when the segment is counted."""
+        """Return the last so many days, weeks or months, as seen when the segment is counted."""
         count, unit = period_of(days, weeks, months)
         return cls(type="inTheLast", value_type="relative_past", value=count, period_unit=unit)
 
     @classmethod
     def between(cls, start: date | datetime, end: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """From *start* to *end*, both included.
+        """Return the range from *start* to *end*, both included.
 
         Raises:
             InputError: A datetime has no zone, or *end* is before *start*.
@@ -128,7 +128,7 @@ class TimeRange:
         return cls(type="after", value_type="absolute", value=_last(when, zone))
 
     def to_payload(self) -> dict[str, Any]:
-        """The fields as they are sent."""
+        """Return the fields as they are sent."""
         fields = {
             "type": self.type,
             "value_type": self.value_type,

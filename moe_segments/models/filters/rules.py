@@ -1,4 +1,4 @@
-"""What the documents say of filters, as data, and how moments are written for the service. Pure.
+"""Documented rules of filters, as data, and the format of moments. Pure.
 
 A moment is sent as UTC with milliseconds, such as `2026-03-04T05:06:07.000Z`. A date is a whole day of a zone, UTC
 unless another is named: it begins at its first moment and ends one millisecond before the next day's.
@@ -75,12 +75,12 @@ _MOST_PERIODS: Final = 36_500  # a hundred years of days; more is a slip of the 
 
 
 def operators_of(data_type: str) -> tuple[str, ...]:
-    """The documented operators of a data type; none for a type that is not documented."""
+    """Return the documented operators of a data type; none for a type that is not documented."""
     return OPERATORS.get(data_type, ())
 
 
 def problem_of_operator(data_type: str, operator: str) -> str | None:
-    """What is wrong with an operator on a data type, or None."""
+    """Return what is wrong with an operator on a data type, or None."""
     if data_type not in OPERATORS:
         return f"must be {', '.join(OPERATORS)}, not {data_type!r}"
     fitting = operators_of(data_type)
@@ -110,12 +110,12 @@ def refuse_blank(value: object, field: str) -> None:
 
 
 def present(fields: Mapping[str, object], extra: Mapping[str, object]) -> dict[str, Any]:
-    """The fields that are said, and *extra* as it is."""
+    """Return the fields that are said, and *extra* as it is."""
     return {name: value for name, value in fields.items() if value is not UNSET and value is not None} | dict(extra)
 
 
 def type_of(value: object) -> str | None:
-    """The data type that a Python value has in a filter, or None."""
+    """Return the data type that a Python value has in a filter, or None."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
@@ -126,7 +126,7 @@ def type_of(value: object) -> str | None:
 
 
 def period_of(days: int | None, weeks: int | None, months: int | None) -> tuple[str, str]:
-    """How many, as the text that is sent, and of which unit.
+    """Return how many, as the text that is sent, and of which unit.
 
     Raises:
         InputError: Not exactly one is given, or it is no whole number from 1.
@@ -143,12 +143,12 @@ def period_of(days: int | None, weeks: int | None, months: int | None) -> tuple[
 
 
 def is_count(value: object, least: int = 0) -> bool:
-    """Whether *value* is an int, and no bool, that the service's 32 bits hold."""
+    """Return whether *value* is an int, and no bool, that the service's 32 bits hold."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
 
 
 def first_moment(when: date | datetime, zone: tzinfo = UTC) -> datetime:
-    """The moment itself, or the first one of a day in *zone*; aware UTC.
+    """Return the moment itself, or the first one of a day in *zone*; aware UTC.
 
     Raises:
         InputError: A datetime without a zone, or no date at all.
@@ -159,7 +159,7 @@ def first_moment(when: date | datetime, zone: tzinfo = UTC) -> datetime:
 
 
 def last_moment(when: date | datetime, zone: tzinfo = UTC) -> datetime:
-    """The moment itself, or the last millisecond of a day in *zone*; aware UTC.
+    """Return the moment itself, or the last millisecond of a day in *zone*; aware UTC.
 
     Raises:
         InputError: A datetime without a zone, or no date at all.
@@ -173,7 +173,7 @@ def last_moment(when: date | datetime, zone: tzinfo = UTC) -> datetime:
 
 
 def moment_text(moment: datetime) -> str:
-    """An aware UTC moment as the service writes it: milliseconds and a Z."""
+    """Return an aware UTC moment as the service writes it: milliseconds and a Z."""
     return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 

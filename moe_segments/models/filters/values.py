@@ -1,10 +1,10 @@
-"""Filters as frozen values: what is sent as `included_filters`, and what comes back. Pure.
+"""Filters as frozen values, sent as `included_filters` and decoded from answers. Pure.
 
 A typed value always fits the documents: a combination that does not is refused when it is made. What the documents do
 not know, such as other filter types, operators and shapes, is a `RawFilter` and stays untouched; fields they do not
 know stay in `extra`. So whatever was read is sent again as it was: see `filter_payloads.filter_from`.
 
-Values combine: `a & b`, `a | b`, `~a`. Make them with `moe_segments.filters`.
+Values combine: `a & b`, `a | b`, `~a`. Make them with `moe_segments.models.filters`.
 
 Source: https://moengage.com/docs/api/filter-segments/create-filter-segment, read 2026-08-01. Groups inside groups and
 references to segments are what the dashboard's *Segment Payload* holds; the documents only mention them.
@@ -134,7 +134,7 @@ class AttributeFilter(_Combines):
         return attrs.evolve(self, negate=not self.negate)
 
     def to_payload(self) -> dict[str, Any]:
-        """The filter as it is sent."""
+        """Return the filter as it is sent."""
         fields = {
             "filter_type": self.filter_type,
             "name": self.name,
@@ -179,23 +179,23 @@ class ActionFilter(_Combines):
     # How often
 
     def at_least(self, count: int) -> Self:
-        """At least so many times."""
+        """Return the filter for at least *times* occurrences."""
         return self._so_often("atleast", count)
 
     def at_most(self, count: int) -> Self:
-        """At most so many times."""
+        """Return the filter for at most *times* occurrences."""
         return self._so_often("atmost", count)
 
     def exactly(self, count: int) -> Self:
-        """Exactly so many times."""
+        """Return the filter for exactly *times* occurrences."""
         return self._so_often("exactly", count)
 
     def for_the_first_time(self) -> Self:
-        """The first time ever is in the time range."""
+        """Return the filter for users whose first time ever is in the time range."""
         return self._so_often("firstTime", 1)
 
     def for_the_last_time(self) -> Self:
-        """The last time is in the time range."""
+        """Return the filter for users whose last time is in the time range."""
         return self._so_often("lastTime", 1)
 
     def _so_often(self, kind: str, count: int) -> Self:
@@ -204,11 +204,11 @@ class ActionFilter(_Combines):
     # When
 
     def in_the_last(self, *, days: int | None = None, weeks: int | None = None, months: int | None = None) -> Self:
-        """In the last so many days, weeks or months."""
+        """Return the filter for the last so many days, weeks or months."""
         return self.within(TimeRange.in_the_last(days=days, weeks=weeks, months=months))
 
     def between(self, start: date | datetime, end: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """From *start* to *end*, both included; dates are whole days of *zone*, UTC by default."""
+        """Return the filter from *start* to *end*, both included; dates are whole days of *zone*, UTC by default."""
         return self.within(TimeRange.between(start, end, zone=zone))
 
     def on(self, day: date | datetime, *, zone: tzinfo | None = None) -> Self:
@@ -224,13 +224,13 @@ class ActionFilter(_Combines):
         return self.within(TimeRange.after(when, zone=zone))
 
     def within(self, time_range: TimeRange) -> Self:
-        """In this time range."""
+        """Return the filter for this time range."""
         return attrs.evolve(self, primary_time_range=time_range)
 
     # Which
 
     def where(self, *filters: AttributeFilter | FilterGroup | RawFilter) -> Self:
-        """Only occurrences whose attributes fit all of these."""
+        """Return the filter for occurrences whose attributes fit all of these."""
         so_far = self.attributes.filters if self.attributes is not None else ()
         attributes = combined("and", (*so_far, *filters)) if self._plain_and else combined("and", filters)
         return attrs.evolve(self, attributes=attributes)
@@ -240,7 +240,7 @@ class ActionFilter(_Combines):
         return self.attributes is not None and self.attributes.filter_operator == "and"
 
     def to_payload(self) -> dict[str, Any]:
-        """The filter as it is sent.
+        """Return the filter as it is sent.
 
         Raises:
             InputError: It does not say when.
@@ -282,7 +282,7 @@ class SegmentFilter(_Combines):
         refuse_blank(self.id, "id")
 
     def to_payload(self) -> dict[str, Any]:
-        """The filter as it is sent."""
+        """Return the filter as it is sent."""
         return present({"filter_type": SEGMENTS, "id": self.id, "name": self.name}, self.extra)
 
 
@@ -308,7 +308,7 @@ class RawFilter(_Combines):
             ) from None
 
     def to_payload(self) -> dict[str, Any]:
-        """The payload itself."""
+        """Return the payload itself."""
         return dict(self.payload)
 
 
@@ -341,7 +341,7 @@ class FilterGroup(_Combines):
         return attrs.evolve(self, filter_operator=_OPPOSITE[self.filter_operator], filters=opposites)
 
     def to_payload(self) -> dict[str, Any]:
-        """The group as it is sent: groups inside it are named as nested."""
+        """Return the group as it is sent: groups inside it are named as nested."""
         filters = [_nested(one) if isinstance(one, FilterGroup) else one.to_payload() for one in self.filters]
         return {"filter_operator": self.filter_operator, "filters": filters, **self.extra}
 
@@ -354,7 +354,7 @@ Filter: TypeAlias = AttributeFilter | ActionFilter | SegmentFilter | RawFilter |
 
 
 def combined(operator: str, filters: Iterable[Filter]) -> FilterGroup:
-    """One group of filters; those that are groups of the same operator themselves are taken apart.
+    """Return one group of filters; those that are groups of the same operator themselves are taken apart.
 
     Raises:
         InputError: One is no filter.

@@ -1,4 +1,4 @@
-"""What a call and its answer are, and the shapes of the documented answers. Pure.
+"""Calls, answers, and the shapes of the documented answers. Pure.
 
 Errors come in four shapes: v2 `{title, description}`, v3 `{response_id, type, error}`, the platform's
 `{status, error}` and a firewall's `{error, message}`; gateways answer HTML or nothing.
@@ -120,17 +120,17 @@ class Reply:
 
 
 def to_json(value: Mapping[str, object]) -> bytes:
-    """A body."""
+    """Return a body."""
     return _ENCODE(value).encode()
 
 
 def v2_error(refusal: Refusal) -> bytes:
-    """The body of a v2 error."""
+    """Return the body of a v2 error."""
     return to_json({"title": refusal.title, "description": refusal.description})
 
 
 def v3_error(refusal: Refusal, response_id: str) -> bytes:
-    """The body of a v3 error, with the figures of the active segments and the segment in the way."""
+    """Return the body of a v3 error, with the figures of the active segments and the segment in the way."""
     error: dict[str, object] = {"code": refusal.title, "message": refusal.description}
     if refusal.limit == "active_segments":
         error |= {"actual_count": refusal.used, "limit": refusal.capacity}
@@ -140,7 +140,7 @@ def v3_error(refusal: Refusal, response_id: str) -> bytes:
 
 
 def server_error(path: str, status: int, *, has_body: bool) -> Reply:
-    """What the service or a gateway before it answers when it breaks: JSON for 500, else HTML or nothing."""
+    """Return what the service or a gateway before it answers when it breaks: JSON for 500, else HTML or nothing."""
     if status != 500:  # noqa: PLR2004 - the only one with a documented body
         page = f"<html><head><title>{status} {_TITLES[status]}</title></head></html>".encode() if has_body else b""
         return Reply(status=status, body=page, headers={"Content-Type": "text/html"})
@@ -151,18 +151,18 @@ def server_error(path: str, status: int, *, has_body: bool) -> Reply:
 
 
 def platform_error(status: int) -> Reply:
-    """What the platform before the service answers, whatever was asked."""
+    """Return what the platform before the service answers, whatever was asked."""
     error = {"message": "The sandbox was told to refuse.", "type": PLATFORM_TYPES[status], "request_id": "r-sandbox"}
     return Reply(status=status, body=to_json({"status": "fail", "error": error}))
 
 
 def firewall_error() -> Reply:
-    """What a firewall before the service answers, whatever was asked."""
+    """Return what a firewall before the service answers, whatever was asked."""
     return Reply(status=403, body=to_json({"error": "Forbidden", "message": "The sandbox was told to block."}))
 
 
 def segment_item(segment: SandboxSegment) -> dict[str, object]:
-    """A segment as it stands in a list."""
+    """Return a segment as it stands in a list."""
     return {
         "name": segment.name,
         "id": segment.id,
@@ -173,7 +173,7 @@ def segment_item(segment: SandboxSegment) -> dict[str, object]:
 
 
 def segment_data(segment: SandboxSegment) -> dict[str, object]:
-    """A segment in full: with its filters, where it has some."""
+    """Return a segment in full: with its filters, where it has some."""
     fields = segment_item(segment) | {"updated_time": _moment(segment.updated_at)}
     definition = segment.definition
     if definition is not None:

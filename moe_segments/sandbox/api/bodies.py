@@ -55,7 +55,7 @@ class Malformed(Exception):
 
 
 def read_object(body: bytes, content_type: str, *, types: Collection[str] = _CONTENT_TYPES) -> Fields:
-    """The JSON object in a body.
+    """Return the JSON object in a body.
 
     Args:
         body: The bytes as they came.
@@ -77,7 +77,7 @@ def read_object(body: bytes, content_type: str, *, types: Collection[str] = _CON
 
 
 def read_target(fields: Fields) -> tuple[str, str | None]:
-    """The name and the identifier a call is about.
+    """Return the name and the identifier a call is about.
 
     Raises:
         Malformed: The name is missing, or one of them is no text.
@@ -86,7 +86,7 @@ def read_target(fields: Fields) -> tuple[str, str | None]:
 
 
 def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
-    """A file operation.
+    """Return a file operation.
 
     Args:
         op: Which of the four.
@@ -117,7 +117,7 @@ def read_ask(op: Op, fields: Fields, db_name: str) -> Ask:
 
 
 def read_filter_ask(fields: Fields, complexity: Complexity, *, is_update: bool) -> FilterAsk:
-    """A request to create or update a filter segment.
+    """Return a request to create or update a filter segment.
 
     Args:
         fields: The body's object; what is not documented is ignored.

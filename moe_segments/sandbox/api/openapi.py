@@ -62,7 +62,7 @@ _WHAT: Final[Mapping[int, str]] = {
 
 
 def document(workspace_id: str) -> _Json:
-    """The document of a sandbox for this workspace."""
+    """Return the document of a sandbox for this workspace."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -160,7 +160,7 @@ def _operation(operation_id: str, good: Mapping[int, _Json], bad: Mapping[int, _
 
 
 def _errors(shape: str, statuses: set[int]) -> Mapping[int, _Json]:
-    """The answers to what goes wrong, in the service's shape or in that of whoever stands before it."""
+    """Return the answers to what goes wrong, in the service's shape or in that of whoever stands before it."""
     every = sorted({400, 401, 403, 429, 500} | statuses)
     return {status: {"anyOf": [_ref(name) for name in _shapes(shape, status)]} for status in every}
 
@@ -254,7 +254,7 @@ def _reference() -> _Json:
 
 
 def _attribute_filters() -> Iterable[_Json]:
-    """One schema for each data type and each number of values that its operators compare with."""
+    """Return one schema for each data type and each number of values that its operators compare with."""
     for data_type, operators in OPERATORS.items():
         bare = [each for each in operators if each in BARE_OPERATORS]
         between = [each for each in operators if each == "between"]

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: by seeded chance, or queued for the very next request."""
+"""Faults to play: by seeded chance, or queued for the next request."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def check_span(span: tuple[float, float], name: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Faults:
-    """How likely each fault is, and its particulars. At most one of a group is played on one request.
+    """Probabilities of the faults and their particulars. At most one of a group is played on one request.
 
     Attributes:
         slow: Probability of `FaultKind.SLOW`; each of the next thirteen likewise, by its kind's name.
@@ -166,7 +166,7 @@ class Faults:
                 raise InputError(f"the probabilities of {', '.join(group)} add up to more than 1")
 
     def switched(self, kind: FaultKind, probability: float) -> Faults:
-        """These with another probability of one kind; the others of its group go to 0 where the sum would exceed 1.
+        """Return a copy with another probability of one kind; others of its group go to 0 where the sum would exceed 1.
 
         Raises:
             InputError: It is no probability.
@@ -182,7 +182,7 @@ class Faults:
         return Faults(**fields | dict(change))
 
     def probability(self, kind: FaultKind) -> float:
-        """How likely this kind is, from 0 to 1."""
+        """Return how likely this kind is, from 0 to 1."""
         probability = getattr(self, kind.value)
         assert isinstance(probability, int | float)
         return probability
@@ -206,7 +206,7 @@ class Fault:
 
 
 def known_kind(kind: object) -> FaultKind:
-    """The kind of this name.
+    """Return the kind of this name.
 
     Raises:
         InputError: There is none.
@@ -258,7 +258,7 @@ class FaultPlan:
             queue.clear()
 
     def draw(self, group: tuple[FaultKind, ...]) -> Fault | None:
-        """The fault of this occasion, or None."""
+        """Return the fault of this occasion, or None."""
         queue = self._queues[group]
         kind, status = queue.popleft() if queue else (self._by_chance(group), None)
         if kind is None:
@@ -272,7 +272,7 @@ class FaultPlan:
         )
 
     def seconds(self, span_s: tuple[float, float]) -> float:
-        """A length between the shortest and the longest, seconds."""
+        """Return a length between the shortest and the longest, seconds."""
         return self._random.uniform(*span_s)
 
     def _statuses(self, kind: FaultKind) -> tuple[int, ...]:

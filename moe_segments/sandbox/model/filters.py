@@ -98,7 +98,7 @@ class TooComplex(Exception):
 
 @attrs.frozen(kw_only=True)
 class Complexity:
-    """What a definition may be at most. The documents name the limits and not their figures.
+    """The largest definition that is accepted. The documents name the limits and not their figures.
 
     Attributes:
         levels: Groups within groups.
@@ -113,7 +113,7 @@ class Complexity:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Definition:
-    """Who belongs to a filter segment.
+    """The definition of a filter segment.
 
     Attributes:
         included: The group of filters as it was sent.
@@ -128,7 +128,7 @@ class Definition:
     references: frozenset[str] = frozenset()
 
     def leaving_out_as(self, other: Definition, complexity: Complexity) -> Definition:
-        """This definition without those whom another one leaves out.
+        """Return this definition without those whom another one leaves out.
 
         Raises:
             TooComplex: It is more than *complexity* allows.
@@ -147,7 +147,7 @@ class Definition:
 
 
 def read_definition(groups: Mapping[str, object], complexity: Complexity) -> Definition:
-    """The definition in a body.
+    """Return the definition in a body.
 
     Args:
         groups: The value of `included_filters` and, where it was sent, of `excluded_filters`.
@@ -177,12 +177,12 @@ def read_definition(groups: Mapping[str, object], complexity: Complexity) -> Def
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is text that is not blank."""
+    """Return whether it is text that is not blank."""
     return isinstance(value, str) and _TEXT.search(value) is not None
 
 
 def whole(value: object) -> int | None:
-    """A whole number, which in JSON may be written as 30.0; None for anything else."""
+    """Return a whole number, which in JSON may be written as 30.0; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         return None
     return int(value)
@@ -312,7 +312,7 @@ def _is_value(value: object) -> bool:
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    """Whether lists and objects nest deeper; without recursion, since this guards what recurses."""
+    """Return whether lists and objects nest deeper; without recursion, since this guards what recurses."""
     layer = [value]
     for _ in range(levels):
         inner: list[object] = []
@@ -333,7 +333,7 @@ def _too_deep(complexity: Complexity) -> TooComplex:
 
 
 def _canonical(value: object) -> object:
-    """The same for what means the same: filters in any order, what is false by default left out."""
+    """Return the same for what means the same: filters in any order, what is false by default left out."""
     if isinstance(value, list):
         return [_canonical(each) for each in value]
     if not isinstance(value, Mapping):

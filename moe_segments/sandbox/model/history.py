@@ -1,4 +1,4 @@
-"""What happened in one workspace, newest last, and how often; only so much of it is remembered. Pure."""
+"""The history of one workspace, newest last, bounded, with totals. Pure."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ class History:
         self._requests = self._operations = self._finished = self._tries = self._acknowledged = 0
 
     def request(self, record: RequestRecord) -> None:
-        """A request was answered."""
+        """Record an answered request."""
         self.requests.append(record)
         self._requests += 1
         self.rejections += record.limit is not None
 
     def accepted(self, submission: Submission) -> None:
-        """A file operation was accepted."""
+        """Record an accepted file operation."""
         self.submissions.append(submission)
         self._operations += 1
 
     def finished(self, submission: Submission, result: FileProcessed | FileFailed, now: float) -> None:
-        """A file operation came to its end."""
+        """Record the end of a file operation."""
         submission.result, submission.finished_at = result, now
         self._finished += 1
 
     def delivery(self, record: Delivery) -> None:
-        """A callback was tried."""
+        """Record an attempt to deliver a callback."""
         self.deliveries.append(record)
         self._tries += 1
         self._acknowledged += record.status == _ACKNOWLEDGED
 
     def totals(self) -> dict[str, int]:
-        """How many there were of each."""
+        """Return how many there were of each."""
         return {
             "requests": self._requests,
             "rejections": self.rejections,
@@ -75,5 +75,5 @@ class History:
 
 
 def newest(records: Reversible[_T], most: int) -> list[_T]:
-    """The newest ones, newest first."""
+    """Return the newest ones, newest first."""
     return list(islice(reversed(records), most))

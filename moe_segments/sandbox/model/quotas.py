@@ -29,7 +29,7 @@ def _figures(_: object, attribute: _Attribute, value: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class CallLimits:
-    """How many v3 calls a minute, an hour and a day are answered; windows slide and shrink with the speed.
+    """The limits of v3 calls a minute, an hour and a day; windows slide and shrink with the speed.
 
     Attributes:
         list_calls: Lists of segments.
@@ -53,7 +53,7 @@ class CallLimits:
 
     @classmethod
     def of(cls, limits: QuotaLimits) -> CallLimits:
-        """The figures of these limits, and the pools."""
+        """Return the figures of these limits, and the pools."""
         return cls(
             list_calls=(limits.list_per_minute, limits.list_per_hour, limits.list_per_day),
             create_calls=(
@@ -67,7 +67,7 @@ class CallLimits:
 
 
 class Quotas:
-    """What was spent in each window.
+    """The usage of each window.
 
     Args:
         limits: The quotas of file operations, with windows already scaled, and the scale.
@@ -88,21 +88,21 @@ class Quotas:
         }
 
     def windows(self) -> dict[str, Window]:
-        """Every window, by its limit's name; those of a shared pool once."""
+        """Return every window, by its limit's name; those of a shared pool once."""
         named = {"operations_per_hour": self.hour, "operations_per_day": self.day, "users_per_day": self.users}
         for op, windows in self._calls.items():
             named |= {f"{op}_per_{unit}": each for unit, each in windows.items() if each not in named.values()}
         return named
 
     def refuse_operation(self, now: float) -> Refusal | None:
-        """The 429 of a file operation that does not fit; None when it does."""
+        """Return the 429 of a file operation that does not fit; None when it does."""
         for limit, window in (("operations_per_hour", self.hour), ("operations_per_day", self.day)):
             if not window.fits(now):
                 return _too_many(limit, window, now)
         return None
 
     def refuse_call(self, op: str, now: float) -> Refusal | None:
-        """The 429 of a v3 call that does not fit; None when it does."""
+        """Return the 429 of a v3 call that does not fit; None when it does."""
         for unit, window in self._calls[op].items():
             if not window.fits(now):
                 return _too_many(f"{op}_per_{unit}", window, now)
@@ -119,7 +119,7 @@ class Quotas:
             window.spend(now)
 
     def spends_operation(self, op: Op) -> bool:
-        """Whether this workspace counts the operation."""
+        """Return whether this workspace counts the operation."""
         switch = {
             Op.REMOVE: self._limits.remove_counts_operation,
             Op.REPLACE: self._limits.replace_counts_operation,
@@ -127,7 +127,7 @@ class Quotas:
         return switch.get(op, True)
 
     def spends_users(self, op: Op) -> bool:
-        """Whether this workspace counts the rows of the operation's file."""
+        """Return whether this workspace counts the rows of the operation's file."""
         switch = {Op.REMOVE: self._limits.remove_counts_users, Op.REPLACE: self._limits.replace_counts_users}
         return switch.get(op, True)
 

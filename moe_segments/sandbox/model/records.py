@@ -1,4 +1,4 @@
-"""What the sandbox remembers of each request, file and callback, as values that a test can ask for.
+"""Records of requests, files and callbacks, as values for tests.
 
 Moments (`at`, `…_at`) are seconds on the sandbox's clock.
 """
@@ -41,7 +41,7 @@ class Op(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a segment is made of."""
+    """Kinds of segments: from a file, or from filters."""
 
     FILE = "file"
     FILTER = "filter"
@@ -89,7 +89,7 @@ class FilterAsk:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """Why a request is not accepted.
+    """A refusal of a request.
 
     Attributes:
         status: The HTTP status, 400 to 429.
@@ -142,7 +142,7 @@ class SandboxSegment:
 
     @property
     def is_active(self) -> bool:
-        """Whether it counts as an active segment, as of the workspace's last look at its clock."""
+        """Return whether it counts as an active segment, as of the workspace's last look at its clock."""
         return self.archived_at is None
 
 
@@ -171,7 +171,7 @@ class Submission:
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """What a file holds.
+    """The rows of a file.
 
     Attributes:
         found: Rows, lines that are wholly empty left out.

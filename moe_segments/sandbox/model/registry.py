@@ -57,24 +57,24 @@ class Registry:
         return len(self._by_id)
 
     def find(self, name: str | None, cs_id: str | None = None) -> SandboxSegment | None:
-        """The segment, archived or not; *cs_id* wins over *name* where both are given."""
+        """Return the segment, archived or not; *cs_id* wins over *name* where both are given."""
         return self._by_id.get(cs_id) if cs_id else self._by_name.get(name or "")
 
     def is_taken(self, name: str, but_by: SandboxSegment | None = None) -> bool:
-        """Whether a name was ever used; its present owner may keep it."""
+        """Return whether a name was ever used; its present owner may keep it."""
         return name in self._names and (but_by is None or but_by.name != name)
 
     def twin(self, definition: Definition, but: SandboxSegment | None = None) -> SandboxSegment | None:
-        """The other segment that has this definition already."""
+        """Return the other segment that has this definition already."""
         found = self._by_definition.get(definition.key)
         return None if found is but else found
 
     def missing(self, definition: Definition) -> str | None:
-        """An identifier that a definition refers to and no segment has."""
+        """Return an identifier that a definition refers to and no segment has."""
         return next((each for each in sorted(definition.references) if each not in self._by_id), None)
 
     def is_cyclic(self, segment: SandboxSegment, definition: Definition) -> bool:
-        """Whether a segment with this definition would refer to itself, directly or through others."""
+        """Return whether a segment with this definition would refer to itself, directly or through others."""
         seen: set[str] = set()
         ahead = set(definition.references)
         while ahead:
@@ -134,7 +134,7 @@ class Registry:
                 segment.members.clear()
 
     def is_listed(self, segment: SandboxSegment, now: float) -> bool:
-        """Whether lists show it: always, until it was archived for 180 days."""
+        """Return whether lists show it: always, until it was archived for 180 days."""
         return segment.archived_at is None or segment.archived_at + LISTED_DAYS * self._day_s > now
 
     def _look_again(self, segment: SandboxSegment) -> None:
@@ -144,7 +144,7 @@ class Registry:
             heapq.heappush(self._due, (due_at, segment.id))
 
     def _due_at(self, segment: SandboxSegment) -> float | None:
-        """When the segment next changes by itself; None: never."""
+        """Return when the segment next changes by itself; None: never."""
         if segment.archived_at is not None:
             is_file = segment.kind is Kind.FILE
             return segment.archived_at + MEMBERS_KEPT_DAYS * self._day_s if is_file else None

@@ -38,7 +38,7 @@ class RowReader:
         self._rest = rest[: _VALUE_MAX_BYTES + 2]  # beyond that it is unusable, whatever follows
 
     def finish(self) -> Rows:
-        """What the file holds, once all of it was fed."""
+        """Return what the file holds, once all of it was fed."""
         self._row(self._rest)
         self._rest = b""
         return Rows(found=self._found, values=frozenset(self._values))

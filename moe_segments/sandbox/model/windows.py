@@ -24,13 +24,13 @@ class Window:
         self._used = 0
 
     def used(self, now: float) -> int:
-        """What counts at *now*. Older amounts are dropped from the left, so each is looked at once."""
+        """Return what counts at *now*. Older amounts are dropped from the left, so each is looked at once."""
         while self._spent and self._spent[0][0] + self.window_s <= now:
             self._used -= self._spent.popleft()[1]
         return self._used
 
     def fits(self, now: float, amount: int = 1) -> bool:
-        """Whether *amount* more would stay within the capacity."""
+        """Return whether *amount* more would stay within the capacity."""
         return self.used(now) + amount <= self.capacity
 
     def spend(self, now: float, amount: int = 1) -> None:

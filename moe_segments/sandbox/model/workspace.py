@@ -49,7 +49,7 @@ MAX_SEGMENT_USERS: Final = DOCUMENTED["file_segment_users"].figure
 
 
 class Workspace:
-    """Everything the service would remember of one workspace.
+    """The state of one workspace.
 
     Args:
         clock: Seconds; the workspace never lets it run backwards.
@@ -129,7 +129,7 @@ class Workspace:
 
     @property
     def rejections(self) -> int:
-        """How many requests were answered 429 by a quota."""
+        """Return how many requests were answered 429 by a quota."""
         return self.history.rejections
 
     @property
@@ -139,18 +139,18 @@ class Workspace:
         return tuple(self._registry)
 
     def newest_segments(self, most: int) -> list[SandboxSegment]:
-        """The segments created last, newest first."""
+        """Return the segments created last, newest first."""
         self.now()
         return newest(self._registry, most)
 
     def now(self) -> float:
-        """The moment, after archiving what has expired or lay idle by then."""
+        """Return the moment, after archiving what has expired or lay idle by then."""
         self._now = max(self._now, self._clock())
         self._registry.age(self._now)
         return self._now
 
     def usage(self) -> dict[str, int]:
-        """What counts now, by the names of `limits.LIMIT_NAMES`."""
+        """Return what counts now, by the names of `limits.LIMIT_NAMES`."""
         now = self.now()
         return {
             "operations_per_hour": self._quotas.hour.used(now),
@@ -160,13 +160,13 @@ class Workspace:
         }
 
     def totals(self) -> dict[str, int]:
-        """How many segments, requests, operations and callbacks there were."""
+        """Return how many segments, requests, operations and callbacks there were."""
         self.now()
         segments = {"segments": len(self._registry), "active_segments": self._registry.active}
         return segments | self.history.totals()
 
     def windows(self) -> dict[str, Window]:
-        """The windows of all quotas, by the name of their limit."""
+        """Return the windows of all quotas, by the name of their limit."""
         return self._quotas.windows()
 
     def spend_elsewhere(self, *, operations: int = 0, users: int = 0) -> None:
@@ -178,7 +178,7 @@ class Workspace:
             self._quotas.users.spend(now, users)
 
     def find(self, name: str | None, cs_id: str | None = None) -> SandboxSegment | None:
-        """The segment, archived or not; *cs_id* wins over *name* where both are given."""
+        """Return the segment, archived or not; *cs_id* wins over *name* where both are given."""
         self.now()
         return self._registry.find(name, cs_id)
 
@@ -276,14 +276,14 @@ class Workspace:
         return segment
 
     def listed(self, name: str | None = None) -> tuple[SandboxSegment, ...] | Refusal:
-        """The segments, or the one of exactly this name; those archived for 180 days are left out."""
+        """Return the segments, or the one of exactly this name; those archived for 180 days are left out."""
         if refusal := self._refuse_read("list"):
             return refusal
         named = self._registry if name is None else [self._registry.find(name)]
         return tuple(each for each in named if each is not None and self._registry.is_listed(each, self._now))
 
     def get(self, cs_id: str) -> SandboxSegment | Refusal | None:
-        """The segment of this identifier, or None."""
+        """Return the segment of this identifier, or None."""
         if refusal := self._refuse_read("get"):
             return refusal
         segment = self._registry.find(None, cs_id)

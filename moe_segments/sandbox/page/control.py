@@ -190,7 +190,7 @@ class _Refused(Exception):
 def _guarded(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The handler, behind the checks that stand in for credentials; bad input becomes a 400."""
+    """Return the handler, behind the checks that stand in for credentials; bad input becomes a 400."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
@@ -225,7 +225,7 @@ def _check_origin(request: web.Request) -> None:
 
 
 def _check_site(request: web.Request) -> None:
-    """What a browser says of whose page it is that asks; tools say nothing."""
+    """Refuse a page of another site, as the browser names it; tools name none."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise _Refused(403, _FOREIGN)
 

@@ -38,7 +38,7 @@ _NEARLY_FULL: Final = 0.8
 
 
 def render_page(told: Json, nonce: str) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
         told: As `overview` tells it.
@@ -58,7 +58,7 @@ def render_page(told: Json, nonce: str) -> str:
 
 
 def render_sections(told: Json) -> dict[str, str]:
-    """The inside of each section, by its name."""
+    """Return the inside of each section, by its name."""
     totals = _object(told["totals"])
     time = _object(told["time"])
     return {
@@ -152,7 +152,7 @@ def _table(title: str, total: object, columns: Mapping[str, Callable[[Json], str
 
 
 def _boxed(inner: str) -> str:
-    """One box for what is beside its name on a phone; nothing at all where there is nothing."""
+    """Return one box for what is beside its name on a phone; nothing at all where there is nothing."""
     return inner and f"<span>{inner}</span>"
 
 

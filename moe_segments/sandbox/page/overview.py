@@ -1,4 +1,4 @@
-"""What the sandbox would tell of itself, as JSON values: for `/_sandbox/state` and for the page at `/`. Pure.
+"""An overview of the sandbox as JSON values: for `/_sandbox/state` and for the page at `/`. Pure.
 
 Nothing secret is in it: no key, no address of a file or of a callback, no user.
 """
@@ -49,7 +49,7 @@ class Observed(Protocol):
 
 
 def overview(sandbox: Observed, last: int = LAST) -> Json:
-    """Everything, newest records first.
+    """Return the whole overview, newest records first.
 
     Args:
         sandbox: Of which.
@@ -70,7 +70,7 @@ def overview(sandbox: Observed, last: int = LAST) -> Json:
 
 
 def time_of(sandbox: Observed) -> Json:
-    """The sandbox's clock and speed."""
+    """Return the sandbox's clock and speed."""
     return {
         "now": _moment(sandbox.workspace.now()),
         "speed": sandbox.limits.scale,
@@ -80,7 +80,7 @@ def time_of(sandbox: Observed) -> Json:
 
 
 def faults_of(sandbox: Observed) -> list[Json]:
-    """Every fault, how likely it is and how often it is queued."""
+    """Return every fault, how likely it is and how often it is queued."""
     queued = sandbox.queued_faults
     return [
         {
