@@ -9,7 +9,7 @@ from moe_segments.core.events import Answered
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.state.admission import Ask
 from moe_segments.governor.governor import Governor, boot_time_s
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,15 +50,15 @@ async def governed(
     limits: QuotaLimits,
     *,
     clock: Callable[[], float] = boot_time_s,
-    follows: type[Follower] = Follower,
-) -> AsyncIterator[tuple[Governor, Follower]]:
+    follows: type[Replica] = Replica,
+) -> AsyncIterator[tuple[Governor, Replica]]:
     """A governor on *journal*, open."""
-    follower = follows(journal, limits)
-    await follower.open()
-    governor = Governor(follower, limits, clock=clock)
+    replica = follows(journal, limits)
+    await replica.open()
+    governor = Governor(replica, limits, clock=clock)
     try:
         await governor.open(ORIGIN, on_lost_journal="trust", announce=False)
-        yield governor, follower
+        yield governor, replica
     finally:
         await governor.close()
-        await follower.close()
+        await replica.close()

@@ -38,7 +38,7 @@ from benchmarks.verdict import state_fact, state_figure
 from moe_segments.core.events import Answered, Batch, Reserved, decode, row_of
 from moe_segments.errors import QuotaExceeded
 from moe_segments.journal import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Told:
     waits_s: list[float] = attrs.field(factory=list)
 
 
-class Witnessed(Follower):
-    """A follower that remembers when the journal decided."""
+class Witnessed(Replica):
+    """A replica that remembers when the journal decided."""
 
     decided_us = 0
 
@@ -97,7 +97,7 @@ class Witnessed(Follower):
 
         def noted(state: object, now_us: int) -> object:
             self.decided_us = now_us
-            return question(state, now_us)  # type: ignore[arg-type]  # what the follower gives
+            return question(state, now_us)  # type: ignore[arg-type]  # what the replica gives
 
         return await super().ask(noted)  # type: ignore[arg-type]  # of the same form
 
@@ -110,8 +110,8 @@ def work(orders: Connection) -> None:
 
 async def _work(orders: Connection, url: str, who: int, tries: int) -> None:
     told = Told()
-    async with governed(open_journal(url, SCOPE), LIMITS, follows=Witnessed) as (governor, follower):
-        assert isinstance(follower, Witnessed)
+    async with governed(open_journal(url, SCOPE), LIMITS, follows=Witnessed) as (governor, replica):
+        assert isinstance(replica, Witnessed)
         orders.send("ready")
         orders.recv()
         for number in range(tries):
@@ -120,11 +120,11 @@ async def _work(orders: Connection, url: str, who: int, tries: int) -> None:
             try:
                 grant = await governor.reserve(ask, max_wait_s=0)
             except QuotaExceeded:
-                told.refused_us.append(follower.decided_us)
+                told.refused_us.append(replica.decided_us)
                 told.waits_s.append(time.perf_counter() - began_s)
                 continue
             reserved_s = time.perf_counter()
-            await follower.record(accepted(grant))
+            await replica.record(accepted(grant))
             told.granted += 1
             told.waits_s += [reserved_s - began_s, time.perf_counter() - reserved_s]
     orders.send(told)

@@ -15,7 +15,7 @@ from benchmarks.reservations import WIDE
 from benchmarks.verdict import state_fact, state_figure
 from moe_segments.core.events import CallbackReceived
 from moe_segments.journal import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,26 +99,26 @@ def wait_for_callbacks(orders: Connection) -> None:
 
 
 async def _wait(orders: Connection, url: str, scope: str) -> None:
-    follower = Follower(open_journal(url, scope, poll_s=POLL_S), WIDE)
-    await follower.open()
+    replica = Replica(open_journal(url, scope, poll_s=POLL_S), WIDE)
+    await replica.open()
     for number in range(WAKES):
-        waiting = asyncio.ensure_future(follower.job_changed(f"j{number}"))
+        waiting = asyncio.ensure_future(replica.job_changed(f"j{number}"))
         await asyncio.sleep(0.02)  # it waits, and hears
         orders.send("waiting")
         await waiting
         orders.send(time.monotonic())
-    await follower.close()
+    await replica.close()
 
 
 async def _store(orders: Connection, url: str, scope: str) -> list[float]:
-    follower = Follower(open_journal(url, scope), WIDE)
-    await follower.open()
+    replica = Replica(open_journal(url, scope), WIDE)
+    await replica.open()
     taken_s = []
     for number in range(WAKES):
         assert await asyncio.to_thread(orders.recv) == "waiting"
         await asyncio.sleep(random.uniform(0, POLL_S / 2))
-        await follower.record(CallbackReceived(f"j{number}", 1, "d", "processed", {}))
+        await replica.record(CallbackReceived(f"j{number}", 1, "d", "processed", {}))
         stored_s = time.monotonic()
         taken_s.append((await asyncio.to_thread(orders.recv)) - stored_s)
-    await follower.close()
+    await replica.close()
     return taken_s

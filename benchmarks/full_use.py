@@ -35,7 +35,7 @@ from moe_segments.testing import journal_clock, run_virtually
 
 if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 HOURS: Final = 240
 END_S: Final = HOURS * HOUR_S
@@ -75,7 +75,7 @@ async def use(limits: QuotaLimits, seed: int) -> Use:
     sent_s: list[float] = []
     counted_s: list[float] = []
 
-    async def work(worker: int, governor: Governor, follower: Follower) -> None:
+    async def work(worker: int, governor: Governor, replica: Replica) -> None:
         number = 0
         while loop.time() < END_S:
             number += 1
@@ -84,10 +84,10 @@ async def use(limits: QuotaLimits, seed: int) -> Use:
             sent_s.append(loop.time())
             counted_s.append(loop.time() + chance.uniform(0, latency_s))
             await asyncio.sleep(latency_s)
-            await follower.record(accepted(grant))
+            await replica.record(accepted(grant))
 
-    async with governed(MemoryJournal(clock=journal_clock), limits, clock=loop.time) as (governor, follower):
-        await asyncio.gather(*(work(worker, governor, follower) for worker in range(TASKS)))
+    async with governed(MemoryJournal(clock=journal_clock), limits, clock=loop.time) as (governor, replica):
+        await asyncio.gather(*(work(worker, governor, replica) for worker in range(TASKS)))
     return Use(sent_s, sorted(counted_s))
 
 

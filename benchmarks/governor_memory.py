@@ -3,7 +3,7 @@
     python -m benchmarks.governor_memory [--rounds N]
 
 One operation is `Governor.reserve` for one operation of 20,000 users and, when it was granted, the record of its
-acceptance through the same follower, as a submit makes them; nothing is sent in between. Four ways: one after
+acceptance through the same replica, as a submit makes them; nothing is sent in between. Four ways: one after
 another; as creates, one after another, beside 400 to 900 segments that are active already; 100 tasks at a time, each of
 which lets the others run while it "sends"; and 20 tasks that wait in the line of an hour with ten operations, in
 virtual time, so that every operation is a wait, a timer, a wake and a pass.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state.admission import Ask
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 BOUND_US: Final = 40.0
 BOUNDED: Final = ("one after another", "creates beside active ones", "100 at a time")
@@ -49,49 +49,49 @@ AT_ONCE: Final = 100
 WAITING: Final = 20
 
 
-async def operate(governor: Governor, follower: Follower, ask: Ask, *, turns: int = 0) -> None:
+async def operate(governor: Governor, replica: Replica, ask: Ask, *, turns: int = 0) -> None:
     """Reserve, let others run, settle."""
     grant = await governor.reserve(ask, max_wait_s=math.inf)
     for _ in range(turns):
         await asyncio.sleep(0)
-    await follower.record(accepted(grant))
+    await replica.record(accepted(grant))
 
 
 async def one_after_another(names: Iterator[str], *, segments: int = 0) -> float:
     asks = [asked(name, segments=segments) for name in itertools.islice(names, CALLS)]
-    async with governed(MemoryJournal(), WIDE) as (governor, follower):
+    async with governed(MemoryJournal(), WIDE) as (governor, replica):
         for name in itertools.islice(names, ACTIVE * segments):
-            await operate(governor, follower, asked(name, segments=segments))
+            await operate(governor, replica, asked(name, segments=segments))
         began_s = time.process_time()
         for ask in asks:
-            await operate(governor, follower, ask)
+            await operate(governor, replica, ask)
         return (time.process_time() - began_s) / CALLS
 
 
 async def at_a_time(names: Iterator[str]) -> float:
     rest = iter([asked(name) for name in itertools.islice(names, CALLS)])
 
-    async def work(governor: Governor, follower: Follower) -> None:
+    async def work(governor: Governor, replica: Replica) -> None:
         for ask in rest:
-            await operate(governor, follower, ask, turns=1)
+            await operate(governor, replica, ask, turns=1)
 
-    async with governed(MemoryJournal(), WIDE) as (governor, follower):
+    async with governed(MemoryJournal(), WIDE) as (governor, replica):
         began_s = time.process_time()
-        await asyncio.gather(*(work(governor, follower) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(work(governor, replica) for _ in range(AT_ONCE)))
         return (time.process_time() - began_s) / CALLS
 
 
 async def in_line(names: Iterator[str]) -> float:
     rest = iter([asked(name) for name in itertools.islice(names, CALLS)])
 
-    async def work(governor: Governor, follower: Follower) -> None:
+    async def work(governor: Governor, replica: Replica) -> None:
         for ask in rest:
-            await operate(governor, follower, ask)
+            await operate(governor, replica, ask)
 
     clock = asyncio.get_running_loop().time
-    async with governed(MemoryJournal(clock=journal_clock), NARROW, clock=clock) as (governor, follower):
+    async with governed(MemoryJournal(clock=journal_clock), NARROW, clock=clock) as (governor, replica):
         began_s = time.process_time()
-        await asyncio.gather(*(work(governor, follower) for _ in range(WAITING)))
+        await asyncio.gather(*(work(governor, replica) for _ in range(WAITING)))
         return (time.process_time() - began_s) / CALLS
 
 

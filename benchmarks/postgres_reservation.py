@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from benchmarks.reservations import Found, Sample
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from tests.fleet.postgres_server import PostgresServer
 
 ONE_BOUND: Final = 2.5
@@ -127,15 +127,15 @@ class Bench:
     async def add_journals(self) -> None:
         """Ours: fresh, full of what lives, and together."""
         fresh, _ = await self._governor("fresh")
-        full, follower = await self._governor("full")
+        full, replica = await self._governor("full")
         for _ in range(LIVE // 100):
-            await follower.record(*(ExternalUsage(1, ROWS, follower.state.now_us) for _ in range(100)))
+            await replica.record(*(ExternalUsage(1, ROWS, replica.state.now_us) for _ in range(100)))
         together, _ = await self._governor("together")
         self.sides["one task"] = one_task(fresh, self.names)
         self.sides[f"one task, beside {LIVE:,} live"] = one_task(full, self.names)
         self.sides["100 tasks"] = many_tasks(together, self.names)
 
-    async def _governor(self, scope: str) -> tuple[Governor, Follower]:
+    async def _governor(self, scope: str) -> tuple[Governor, Replica]:
         journal = PostgresJournal(self.server.url, scope, state_dir=self.server.directory)  # with its witness
         return await self.stack.enter_async_context(governed(journal, WIDE))
 

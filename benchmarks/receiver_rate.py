@@ -46,7 +46,7 @@ from benchmarks.verdict import state_figure
 from moe_segments.callbacks.receiver import CallbackReceiver, new_token, token_digest
 from moe_segments.core.events import Reserved
 from moe_segments.journal import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.limits import QuotaLimits
 
@@ -130,19 +130,19 @@ class Target:
 
     Attributes:
         receiver: It listens.
-        follower: Its journal.
+        replica: Its journal.
         prefix: What makes job names unique.
     """
 
     receiver: CallbackReceiver
-    follower: Follower
+    replica: Replica
     prefix: str
 
     async def requests(self, name: str, count: int) -> tuple[int, list[bytes]]:
         """The port, and a callback for each of *count* new jobs."""
         tokens = [new_token() for _ in range(count)]
         events = [_reserved(f"{self.prefix} {name} {i}", token) for i, token in enumerate(tokens)]
-        await self.follower.ask(lambda _state, _now_us: (events, None))
+        await self.replica.ask(lambda _state, _now_us: (events, None))
         assert self.receiver.port is not None
         return self.receiver.port, [_post(f"/{SCOPE}/{token}") for token in tokens]
 
@@ -159,13 +159,13 @@ def _post(path: str) -> bytes:
 
 @asynccontextmanager
 async def target(journal_url: str) -> AsyncIterator[Target]:
-    follower = Follower(open_journal(journal_url, SCOPE), QuotaLimits())
-    await follower.open()
+    replica = Replica(open_journal(journal_url, SCOPE), QuotaLimits())
+    await replica.open()
     receiver = CallbackReceiver()
-    receiver.bind(SCOPE, follower)
+    receiver.bind(SCOPE, replica)
     async with receiver.serve():
-        yield Target(receiver, follower, journal_url.partition(":")[0])
-    await follower.close()
+        yield Target(receiver, replica, journal_url.partition(":")[0])
+    await replica.close()
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ import attrs
 from benchmarks.asking import accepted, asked, governed
 from benchmarks.verdict import state_fact, state_figure
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower, Question
+from moe_segments.journal.replica import Question, Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import VirtualTimeLoop, journal_clock
 
@@ -93,14 +93,14 @@ async def wait_in_line(waiters: int) -> Found:
     order: list[int] = []
     moments: list[float] = []
 
-    async def one(number: int, governor: Governor, follower: Follower) -> None:
+    async def one(number: int, governor: Governor, replica: Replica) -> None:
         grant = await governor.reserve(asked(f"segment {number}"), max_wait_s=math.inf)
         moments.append(time.process_time())
         order.append(number)
-        await follower.record(accepted(grant))
+        await replica.record(accepted(grant))
 
-    async with governed(MemoryJournal(clock=journal_clock), LIMITS, clock=loop.time) as (governor, follower):
-        waiting = [asyncio.create_task(one(number, governor, follower)) for number in range(waiters)]
+    async with governed(MemoryJournal(clock=journal_clock), LIMITS, clock=loop.time) as (governor, replica):
+        waiting = [asyncio.create_task(one(number, governor, replica)) for number in range(waiters)]
         await asyncio.sleep(30)
         timers = loop.timers()
         await asyncio.gather(*waiting)
@@ -117,8 +117,8 @@ SIZES: Final = (500, 2_000, 8_000)
 STEP_BOUND_MS, EXPONENT_BOUND = 50.0, 1.3
 
 
-class TimedFollower(Follower):
-    """A follower that knows how long a decision took, at most."""
+class TimedFollower(Replica):
+    """A replica that knows how long a decision took, at most."""
 
     longest_s = 0.0
 
@@ -141,11 +141,11 @@ async def crowd(
     """Processor time until everybody who asks has left or knows that it waits."""
     clock = asyncio.get_running_loop().time
     journal = MemoryJournal(clock=journal_clock)
-    async with governed(journal, limits, clock=clock, follows=TimedFollower) as (governor, follower):
+    async with governed(journal, limits, clock=clock, follows=TimedFollower) as (governor, replica):
 
         async def one(number: int) -> None:
             grant = await governor.reserve(asked(f"segment {number}", rows(number)), max_wait_s=wait_s)
-            await follower.record(accepted(grant))
+            await replica.record(accepted(grant))
 
         began_s, tasks = time.process_time(), []
         for number in range(waiters):

@@ -41,7 +41,7 @@ def private(source: str) -> Iterator[str]:
             whole = ast.unparse(node)
             if whole not in UNDERSCORED and whole.partition(".")[0] != "self":
                 yield whole
-        elif isinstance(node, ast.Attribute) and node.attr == "follower":
+        elif isinstance(node, ast.Attribute) and node.attr == "replica":
             yield ast.unparse(node)
 
 
@@ -69,21 +69,21 @@ def test_a_command_uses_what_is_public(name: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from moe_segments.journal.follower import Follower",
+        "from moe_segments.journal.replica import Replica",
         "from moe_segments.core import events",
         "from moe_segments.core.jobs import JobRecord",
         "from moe_segments.governor import Governor",
         "from moe_segments.journal import open_journal",
         "from moe_segments.client import SegmentsClient",
         "from moe_segments.bulk import _Running",
-        "from moe_segments import follower_of",
+        "from moe_segments import replica_of",
         "from .. import client",
         "import moe_segments.client",
         "def f():\n    from moe_segments.receiver import token_digest",
         "if TYPE_CHECKING:\n    from moe_segments.core.events import Batch",
-        "client._follower.refresh()",
+        "client._replica.refresh()",
         "client.governor._queue",
-        "client.follower.state",
+        "client.replica.state",
     ],
 )
 def test_what_is_not_public_is_found(source: str) -> None:

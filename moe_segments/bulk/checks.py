@@ -12,7 +12,7 @@ import attrs
 
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.run import refuse_used_names, remaining_entries
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.submission.preflight_policy import broken_rules, doubtful_rules, problem_of_rows
@@ -58,7 +58,7 @@ async def check_files(
     """
     if preflight == "off":
         return manifest
-    await follower_of(client).refresh()
+    await replica_of(client).refresh()
     refuse_used_names(client, manifest, again=again)
     room = asyncio.Semaphore(_AT_ONCE)
     left = {id(entry) for entry in remaining_entries(client, manifest, again=again)}

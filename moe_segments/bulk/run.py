@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import attrs
 
 from moe_segments.bulk.manifest import ManifestError, Mistake
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.state.admission import name_used
 from moe_segments.core.state.jobs import remembered
@@ -239,7 +239,7 @@ async def run_bulk(
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
-    await follower_of(client).refresh()
+    await replica_of(client).refresh()
     refuse_used_names(client, manifest, again=again)
     running = _Running(client, manifest, run_id_for(client, manifest, again=again))
     finished = running.is_finished()
@@ -267,7 +267,7 @@ async def run_bulk(
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
     """Return the run that `run_bulk` would resume: the last of the manifest, or with *again* the next."""
-    jobs, base = follower_of(client).state.jobs, manifest.digest[:16]
+    jobs, base = replica_of(client).state.jobs, manifest.digest[:16]
     known = {_generation(run, base) for run in jobs.runs} - {0}
     latest = max(known, default=1)
     run = _run_id(base, latest)
@@ -278,7 +278,7 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
     """Return whether an earlier call began this run of the manifest and did not end it."""
-    return run in follower_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
+    return run in replica_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
 
 
 def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
@@ -288,7 +288,7 @@ def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool
         ManifestError: There are such: all of them.
     """
     running = _Running(client, manifest, run_id_for(client, manifest, again=again))
-    if running.run in follower_of(client).state.jobs.runs:
+    if running.run in replica_of(client).state.jobs.runs:
         return
     mistakes = tuple(
         Mistake(entry.line, error.field, error.problem)
@@ -340,7 +340,7 @@ class _Running:
 
     @property
     def _jobs(self) -> Jobs:
-        return follower_of(self._client).state.jobs
+        return replica_of(self._client).state.jobs
 
     def is_finished(self) -> bool:
         """Return whether every line has ended, or cannot be sent since the create before it was refused."""
@@ -361,13 +361,13 @@ class _Running:
             return self._is_forgotten(job_id)
         if self.name_taken(self._job_ids[job_id]) is not None:
             return True
-        now_us = follower_of(self._client).now_us()
+        now_us = replica_of(self._client).now_us()
         return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
 
     def may_send(self, entry: Entry) -> bool:
         """Return whether this line would still be sent."""
         job_id = f"{self.run}.{entry.line}"
-        now_us = follower_of(self._client).now_us()
+        now_us = replica_of(self._client).now_us()
         if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
             return False
         return self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
@@ -375,10 +375,10 @@ class _Running:
     def name_taken(self, entry: Entry) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
         job_id, operation = f"{self.run}.{entry.line}", entry.operation
-        now_us = follower_of(self._client).now_us()
+        now_us = replica_of(self._client).now_us()
         if self._is_forgotten(job_id) or not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us):
             return None
-        used = name_used(follower_of(self._client).state, operation.op, operation.name, job_id)
+        used = name_used(replica_of(self._client).state, operation.op, operation.name, job_id)
         return None if used is None else name_taken(operation.name, used)
 
     def operations(self) -> dict[str, Operation]:
@@ -390,7 +390,7 @@ class _Running:
 
     async def write_plan(self) -> None:
         """Write down what is not written down yet: all of it before the first operation is sent."""
-        while await follower_of(self._client).ask(self._next_of_plan):
+        while await replica_of(self._client).ask(self._next_of_plan):
             pass
 
     def _next_of_plan(self, state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
@@ -428,7 +428,7 @@ class _Running:
         settings = self._client.settings
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.send_by_s + settings.total_timeout_s):
-                await follower_of(self._client).refresh()  # a decision that was under way shows after it
+                await replica_of(self._client).refresh()  # a decision that was under way shows after it
                 for job_id in self.operations():
                     await self._client.job(job_id).wait_until(_is_off_its_way, None)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.core.wire.redaction import Redactor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 __all__ = ["Inbox", "Refreshes", "callback_event", "lookup", "names_of", "refused_event"]
 
@@ -41,9 +41,9 @@ _FOREIGN: Final = ("request_id", "db_name", "error_message")  # texts that anyth
 _log = logging.getLogger("moe_segments.receiver")
 
 
-def lookup(follower: Follower | None, token_sha256: str) -> tuple[JobRecord, int] | None:
+def lookup(replica: Replica | None, token_sha256: str) -> tuple[JobRecord, int] | None:
     """Return the job and the send that a token was made for."""
-    jobs = follower.state.jobs if follower is not None else None
+    jobs = replica.state.jobs if replica is not None else None
     send = jobs.tokens.get(token_sha256) if jobs is not None else None
     is_known = hmac.compare_digest(token_sha256, _NOBODY if send is None else token_sha256)
     if jobs is None or send is None or not is_known:
@@ -59,7 +59,7 @@ class Inbox:
         self._first: set[str] = set()  # jobs whose first readable callback is being written
         self._surplus: dict[str, _Surplus] = {}  # by token digest
 
-    async def take(self, follower: Follower, token_sha256: str, record: JobRecord, event: CallbackReceived) -> None:
+    async def take(self, replica: Replica, token_sha256: str, record: JobRecord, event: CallbackReceived) -> None:
         """Make a callback durable, unless it is there already.
 
         Raises:
@@ -69,24 +69,22 @@ class Inbox:
             return
         is_readable = event.outcome != _UNPARSED
         if is_readable and record.digest is None and record.id not in self._first:
-            if follower.answers_now:
-                follower.record_now((event,))
+            if replica.answers_now:
+                replica.record_now((event,))
             else:
-                await self._take_first(follower, event)
+                await self._take_first(replica, event)
         else:
             surplus = self._surplus.setdefault(token_sha256, _Surplus())
-            await self._take_surplus(follower, event, surplus, record.conflicts)
+            await self._take_surplus(replica, event, surplus, record.conflicts)
 
-    async def _take_first(self, follower: Follower, event: CallbackReceived) -> None:
+    async def _take_first(self, replica: Replica, event: CallbackReceived) -> None:
         self._first.add(event.job)
         try:
-            await follower.record(event)
+            await replica.record(event)
         finally:
             self._first.discard(event.job)
 
-    async def _take_surplus(
-        self, follower: Follower, event: CallbackReceived, surplus: _Surplus, conflicts: int
-    ) -> None:
+    async def _take_surplus(self, replica: Replica, event: CallbackReceived, surplus: _Surplus, conflicts: int) -> None:
         if event.digest in surplus.stored:
             return
         if max(surplus.begun, conflicts) >= MAX_SURPLUS:
@@ -94,7 +92,7 @@ class Inbox:
             return
         surplus.begun += 1
         try:
-            await follower.record(event)
+            await replica.record(event)
         except BaseException:
             surplus.begun -= 1
             raise
@@ -134,34 +132,34 @@ class Refreshes:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._not_before_s = -math.inf
-        self._waiting: dict[Follower, asyncio.Future[None]] = {}
+        self._waiting: dict[Replica, asyncio.Future[None]] = {}
         self._running: asyncio.Task[None] | None = None
 
-    async def one(self, follower: Follower) -> None:
+    async def one(self, replica: Replica) -> None:
         """Return after a read that began after this call.
 
         Raises:
             JournalError: The journal cannot be read.
         """
         loop = asyncio.get_running_loop()
-        if follower not in self._waiting:
-            self._waiting[follower] = loop.create_future()
+        if replica not in self._waiting:
+            self._waiting[replica] = loop.create_future()
         if self._running is None or self._running.done():
             self._running = loop.create_task(self._run())
-        await asyncio.shield(self._waiting[follower])
+        await asyncio.shield(self._waiting[replica])
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
             await asyncio.sleep(self._not_before_s - loop.time())
             self._not_before_s = loop.time() + self._interval_s
-            follower = next(iter(self._waiting))
-            await _refresh(follower, self._waiting.pop(follower))
+            replica = next(iter(self._waiting))
+            await _refresh(replica, self._waiting.pop(replica))
 
 
-async def _refresh(follower: Follower, told: asyncio.Future[None]) -> None:
+async def _refresh(replica: Replica, told: asyncio.Future[None]) -> None:
     try:
-        await follower.refresh()
+        await replica.refresh()
     except Exception as error:  # noqa: BLE001 - handed to each who waits
         told.set_exception(error)
         told.exception()  # seen, also when everybody who waited has gone

@@ -41,7 +41,7 @@ from moe_segments.core.wire.redaction import Redactor
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.opening import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.models.validators import problem_of_url, url_without_query
 from moe_segments.settings import is_loopback
@@ -117,7 +117,7 @@ class CallbackReceiver:
         self.port: int | None = None
         self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
         self._limits = limits or QuotaLimits()
-        self._followers: dict[str, Follower] = {}
+        self._replicas: dict[str, Replica] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
         self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
@@ -129,17 +129,17 @@ class CallbackReceiver:
         self._asgi: Application | None = None
 
     def __repr__(self) -> str:
-        scopes = len(self._scopes or self._followers)
+        scopes = len(self._scopes or self._replicas)
         return f"CallbackReceiver(public_url={self.public_url!r}, scopes={scopes})"
 
     # For clients
 
-    def bind(self, scope: str, follower: Follower, *, secrets: Sequence[str] = ()) -> None:
-        """Serve *scope* from a client's own follower until `unbind`.
+    def bind(self, scope: str, replica: Replica, *, secrets: Sequence[str] = ()) -> None:
+        """Serve *scope* from a client's own replica until `unbind`.
 
         Args:
             scope: The client's.
-            follower: The client's.
+            replica: The client's.
             secrets: What no callback may bring into the journal, besides tokens.
 
         Raises:
@@ -147,7 +147,7 @@ class CallbackReceiver:
         """
         if self._journal is not None:
             raise InputError("has a journal of its own; give the client a receiver without one", "callbacks")
-        if self._followers.setdefault(scope, follower) is not follower:
+        if self._replicas.setdefault(scope, replica) is not replica:
             raise InputError(
                 f"another client receives callbacks for {scope} here; give each client its own receiver, "
                 "or share one client",
@@ -157,7 +157,7 @@ class CallbackReceiver:
 
     def unbind(self, scope: str) -> None:
         """Stop serving *scope*. Idempotent."""
-        if self._followers.pop(scope, None) is not None:
+        if self._replicas.pop(scope, None) is not None:
             self._left.add(scope)
             self._secrets.pop(scope, None)
 
@@ -228,33 +228,33 @@ class CallbackReceiver:
 
     async def _keep(self, scope: str, token: str, body: bytes | None, reason: str = "") -> Reply:
         """Make durable what came with a token: *body*, or the *reason* why it was not read."""
-        follower, token_sha256 = self._followers.get(scope), token_digest(token)
+        replica, token_sha256 = self._replicas.get(scope), token_digest(token)
         try:
-            found = lookup(follower, token_sha256) or await self._record_made_elsewhere(follower, token_sha256)
-            if follower is None or found is None:
-                return NOT_STORED if scope in self._left and follower is None else UNKNOWN
-            if follower.state.barred is not None:  # the service is to come again where the journal is then
-                raise follower.state.barred
+            found = lookup(replica, token_sha256) or await self._record_made_elsewhere(replica, token_sha256)
+            if replica is None or found is None:
+                return NOT_STORED if scope in self._left and replica is None else UNKNOWN
+            if replica.state.barred is not None:  # the service is to come again where the journal is then
+                raise replica.state.barred
             record, attempt = found
             if body is None:
                 event = refused_event(record, attempt, reason)
             else:
-                jobs = follower.state.jobs
+                jobs = replica.state.jobs
                 redactor = Redactor(
                     token, self._secrets.get(scope, ()), is_token=lambda run: token_digest(run) in jobs.tokens
                 )
                 event = callback_event(record, attempt, body, names_of(jobs, record), redactor)
-            await self._inbox.take(follower, token_sha256, record, event)
+            await self._inbox.take(replica, token_sha256, record, event)
         except JournalError as error:
-            _tell(follower, error)
+            _tell(replica, error)
             return NOT_STORED
         return STORED
 
     def _why_unknown(self, scope: str, token: str) -> str:
         if not scope or not token:
             return "its path does not end in a scope and a token"
-        if scope not in self._followers:
-            return f"its scope is none of those served here: {', '.join(self._followers) or 'none yet'}"
+        if scope not in self._replicas:
+            return f"its scope is none of those served here: {', '.join(self._replicas) or 'none yet'}"
         return f"its token is in no job of {scope}: is this the journal that the clients use?"
 
     def _complain(self, kind: str, text: str) -> None:
@@ -270,23 +270,21 @@ class CallbackReceiver:
 
     async def _is_ready(self) -> bool:
         """Return whether callbacks of every scope can be taken in now."""
-        followers = tuple(self._followers.values())
+        replicas = tuple(self._replicas.values())
         try:
             async with asyncio.timeout(READY_WITHIN_S):
-                for follower in followers:
-                    await self._looks.one(follower)
+                for replica in replicas:
+                    await self._looks.one(replica)
         except (JournalError, TimeoutError):
             return False
-        return bool(followers) and all(follower.state.barred is None for follower in followers)
+        return bool(replicas) and all(replica.state.barred is None for replica in replicas)
 
-    async def _record_made_elsewhere(
-        self, follower: Follower | None, token_sha256: str
-    ) -> tuple[JobRecord, int] | None:
+    async def _record_made_elsewhere(self, replica: Replica | None, token_sha256: str) -> tuple[JobRecord, int] | None:
         """Return what another process may have made a moment ago."""
-        if follower is None:
+        if replica is None:
             return None
-        await self._refreshes.one(follower)
-        return lookup(follower, token_sha256)
+        await self._refreshes.one(replica)
+        return lookup(replica, token_sha256)
 
     @property
     def app(self) -> web.Application:
@@ -367,7 +365,7 @@ class CallbackReceiver:
             JournalReplaced: One of them is.
             JournalError: It was closed.
         """
-        waiting = [asyncio.ensure_future(follower.until_replaced()) for follower in self._followers.values()]
+        waiting = [asyncio.ensure_future(replica.until_replaced()) for replica in self._replicas.values()]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for ended in waiting:
@@ -397,18 +395,18 @@ class CallbackReceiver:
     async def _open_own(self) -> None:
         async with AsyncExitStack() as opening:
             for scope in self._scopes:
-                follower = Follower(self._journal_of(scope), self._limits, compacts=False)
-                opening.push_async_callback(follower.close)
-                await follower.open()
-                if follower.state.barred is not None:
-                    raise follower.state.barred
-                opening.enter_context(follower.watching())  # so that it is known at once when the journal is replaced
-                opening.callback(self._followers.pop, scope, None)
-                self._followers[scope] = follower
-                if follower.journal.doubt:  # written down before any callback can make the witness forget it
-                    await follower.record(Quarantined(follower.journal.doubt))
-                    _log.warning("%s; every window is taken to be full from now", follower.journal.doubt)
-                if follower.journal.is_new:
+                replica = Replica(self._journal_of(scope), self._limits, compacts=False)
+                opening.push_async_callback(replica.close)
+                await replica.open()
+                if replica.state.barred is not None:
+                    raise replica.state.barred
+                opening.enter_context(replica.watching())  # so that it is known at once when the journal is replaced
+                opening.callback(self._replicas.pop, scope, None)
+                self._replicas[scope] = replica
+                if replica.journal.doubt:  # written down before any callback can make the witness forget it
+                    await replica.record(Quarantined(replica.journal.doubt))
+                    _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
+                if replica.journal.is_new:
                     _log.warning("no client has used this journal for %s yet: check the path and the scope", scope)
             self._open = opening.pop_all()
 
@@ -417,12 +415,12 @@ class CallbackReceiver:
         return open_journal(self._journal, scope) if isinstance(self._journal, str) else self._journal
 
 
-def _tell(follower: Follower | None, error: JournalError) -> None:
+def _tell(replica: Replica | None, error: JournalError) -> None:
     text = "a callback could not be stored, the sender is asked to come again: %s"
-    if follower is None:
+    if replica is None:
         _log.warning(text, error)
     else:
-        follower.outage.warn("callback", text, error, log=_log)
+        replica.outage.warn("callback", text, error, log=_log)
 
 
 def _checked(public_url: str) -> str:

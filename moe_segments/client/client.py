@@ -24,7 +24,7 @@ from moe_segments.governor.pace import Pace
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["SegmentsClient", "follower_of"]
+__all__ = ["SegmentsClient", "replica_of"]
 
 _MOST_ID_CHARS: Final = 200
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
@@ -147,10 +147,10 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         # A sandbox on this machine leaves no trace in the user's state directory.
         self._witness_dir = state_dir() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
-        self._follower = Follower(engine, self.limits)
+        self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
-            self._follower,
+            self._replica,
             self.limits,
             clock=clock,
             rows_of=self._file_preparer.rows_of,
@@ -163,22 +163,22 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._submissions = SubmissionFactory(
             credentials,
             self.settings,
-            follower=self._follower,
+            replica=self._replica,
             file_preparer=self._file_preparer,
             receiver=self._callbacks,
         )
         self._dispatcher = Dispatcher(
             self.settings,
-            follower=self._follower,
+            replica=self._replica,
             governor=self.governor,
             pace=pace,
             transport=self._transport,
-            recorder=OutcomeRecorder(credentials, self.settings, follower=self._follower, governor=self.governor),
+            recorder=OutcomeRecorder(credentials, self.settings, replica=self._replica, governor=self.governor),
         )
         self._call_tasks = CallTasks(
             credentials,
             self.settings,
-            follower=self._follower,
+            replica=self._replica,
             governor=self.governor,
             dispatcher=self._dispatcher,
         )
@@ -239,7 +239,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError("a client is opened once; make another one", "client")
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._follower.close)
+            stack.push_async_callback(self._replica.close)
             await self._open_journal()
             await self.governor.open(
                 self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
@@ -247,7 +247,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self._follower, secrets=self._secrets())
+                self._callbacks.bind(self.scope, self._replica, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._call_tasks.mark_orphaned_jobs()
             self._open = stack.pop_all()
@@ -259,11 +259,11 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     async def _open_journal(self) -> None:
         if self._witness_dir is None:
-            await self._follower.open()
+            await self._replica.open()
             return
         from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
 
-        await open_known(self._follower, self._witness_dir, self.scope)
+        await open_known(self._replica, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -276,7 +276,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         Raises:
             InputError: The client was opened in another event loop.
         """
-        self._follower.check_place()
+        self._replica.check_place()
         try:
             await self.governor.close()
             await self._call_tasks.finish()
@@ -363,12 +363,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         if job_id is not None and not (job_id and job_id.isprintable() and len(job_id) <= _MOST_ID_CHARS):
             raise InputError(f"must be 1 to {_MOST_ID_CHARS} printable characters", "job_id")
         job = self._job(job_id or os.urandom(8).hex(), operation)
-        record = self._follower.state.jobs.records.get(job.id)
+        record = self._replica.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
         retry_unknown = on_unknown == "retry"
-        if record is not None and not self._follower.state.jobs.may_send(
-            job.id, retry_unknown=retry_unknown, now_us=self._follower.now_us()
+        if record is not None and not self._replica.state.jobs.may_send(
+            job.id, retry_unknown=retry_unknown, now_us=self._replica.now_us()
         ):
             return job
         self._refuse_used_name(operation, job.id)
@@ -385,11 +385,11 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     def _refuse_used_name(self, operation: Operation | FilterOperation, job_id: str) -> None:
         """Refuse a create of a used name before its file is read. The journal decides once more when its turn comes."""
-        jobs = self._follower.state.jobs
+        jobs = self._replica.state.jobs
         record = jobs.records.get(job_id)
-        if record is not None and record.may_have_worked_at(self._follower.now_us()):
+        if record is not None and record.may_have_worked_at(self._replica.now_us()):
             return  # what became of it is unknown, and that is what its caller is to hear
-        used = name_used(self._follower.state, operation.op, operation.name, job_id)
+        used = name_used(self._replica.state, operation.op, operation.name, job_id)
         if used is not None:
             raise name_taken(str(operation.name), used)
 
@@ -435,7 +435,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return outcomes(
             self,
             operations,
-            follower=self._follower,
+            replica=self._replica,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
@@ -453,7 +453,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     def _job(self, job_id: str, operation: Operation | FilterOperation | None) -> Job:
         return Job(
             job_id,
-            self._follower,
+            self._replica,
             operation,
             self._is_sending,
             raise_on_zero_users=self._raise_on_zero_users,
@@ -464,19 +464,19 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         return job_id in self._dispatcher.sending
 
     def _state_of(self, record: JobRecord) -> str:
-        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._follower.now_us())
+        return JobState.SENDING if self._is_sending(record.id) else record.state_at(self._replica.now_us())
 
     def _check_usable(self) -> None:
         if self.governor.closed:
             raise NotSent("the client is closed")
         if self._loop is None:
             raise InputError("open it first: async with SegmentsClient(...) as client", "client")
-        self._follower.check_place()
+        self._replica.check_place()
 
 
-def follower_of(client: SegmentsClient) -> Follower:
-    """Return the follower of a client's journal, for the rooms of this package above the client; it is not public."""
-    return client._follower  # noqa: SLF001 - of this module's own class
+def replica_of(client: SegmentsClient) -> Replica:
+    """Return the replica of a client's journal, for the rooms of this package above the client; it is not public."""
+    return client._replica  # noqa: SLF001 - of this module's own class
 
 
 def _with_file(operation: FileOperation) -> AnyFile:

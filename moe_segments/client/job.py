@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.core.state.row_counts import FileFigures
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.models import FilterOperation, Operation
     from moe_segments.submission.job_info import JobInfo
 
@@ -47,12 +47,12 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    __slots__ = ("_follower", "_is_sending", "_operation", "_raise_on_zero_users", "_segment", "_shift_us", "id")
+    __slots__ = ("_is_sending", "_operation", "_raise_on_zero_users", "_replica", "_segment", "_shift_us", "id")
 
     def __init__(
         self,
         job_id: str,
-        follower: Follower,
+        replica: Replica,
         operation: Operation | FilterOperation | None = None,
         is_sending: Callable[[str], bool] = lambda _: False,
         *,
@@ -61,11 +61,11 @@ class Job:
     ) -> None:
         self._shift_us = shift_us
         self.id, self._raise_on_zero_users = job_id, raise_on_zero_users
-        self._follower, self._operation, self._is_sending = follower, operation, is_sending
+        self._replica, self._operation, self._is_sending = replica, operation, is_sending
         self._segment: Segment | None = None
 
     def __repr__(self) -> str:
-        record = self._follower.state.jobs.records.get(self.id)
+        record = self._replica.state.jobs.records.get(self.id)
         return f"<Job {self.id} {record.operation['op']} {self.state}>" if record else f"<Job {self.id}>"
 
     @property
@@ -81,7 +81,7 @@ class Job:
         """Return one of `JobState`, as far as this process has heard; `refresh` reads what others wrote."""
         if self._is_sending(self.id):
             return JobState.SENDING
-        return self._record.state_at(self._follower.now_us())
+        return self._record.state_at(self._replica.now_us())
 
     @property
     def accepted(self) -> Accepted | None:
@@ -136,7 +136,7 @@ class Job:
 
     @property
     def _record(self) -> JobRecord:
-        record = self._follower.state.jobs.records.get(self.id)
+        record = self._replica.state.jobs.records.get(self.id)
         if record is None:
             raise InputError(f"the journal knows no job {self.id!r}; refresh it, or check the identifier", "job_id")
         return record
@@ -147,7 +147,7 @@ class Job:
         Raises:
             JournalError: The journal cannot be read.
         """
-        await self._follower.refresh()
+        await self._replica.refresh()
 
     async def result(
         self,
@@ -196,7 +196,7 @@ class Job:
         try:
             await self.refresh()
         except (JournalUnavailable, JournalAmbiguous):
-            if self.id not in self._follower.state.jobs.records:
+            if self.id not in self._replica.state.jobs.records:
                 raise
 
     def _look_at(self, processed: FileProcessed, *, raise_on_zero_users: bool) -> None:
@@ -216,7 +216,7 @@ class Job:
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds(self._record):
-                    await self._follower.job_changed(self.id)
+                    await self._replica.job_changed(self.id)
         except TimeoutError:
             return holds(self._record)
         return True
@@ -226,7 +226,7 @@ class Job:
         if record.state == JobState.PROCESSED:
             result: Any = record.result  # from the journal, which wrote it from the callback's value
             return FileProcessed(**result)
-        state = JobState.UNREADABLE if record.is_unreadable else record.state_at(self._follower.now_us())
+        state = JobState.UNREADABLE if record.is_unreadable else record.state_at(self._replica.now_us())
         raise failure_of(record, state) or CallbackTimeout(self.id, timeout_s or 0.0)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state.jobs import JobRecord, Jobs, Run
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 __all__ = ["JobCalls"]
 
@@ -33,7 +33,7 @@ _STATES: Final = tuple(state for name, state in vars(JobState).items() if name.i
 class _Client(Protocol):
     """The part of the client that these calls need."""
 
-    _follower: Follower
+    _replica: Replica
     governor: Governor
 
     def _check_usable(self) -> None: ...
@@ -78,7 +78,7 @@ class JobCalls:
         shift_us = self.governor.shift_us()
         since_us = _since_us(since) - shift_us
         wanted = _Wanted(states=_states(state), segment=segment, run=run, since_us=since_us, shift_us=shift_us)
-        return _jobs(self._follower, self._state_of, wanted, _checked_limit(limit))
+        return _jobs(self._replica, self._state_of, wanted, _checked_limit(limit))
 
     def runs(
         self: _Client, *, run: str | None = None, since: datetime | None = None, limit: int | None = None
@@ -97,7 +97,7 @@ class JobCalls:
         self._check_usable()
         shift_us = self.governor.shift_us()
         wanted = _Wanted(states=None, segment=None, run=run, since_us=_since_us(since) - shift_us, shift_us=shift_us)
-        return _runs(self._follower, self._state_of, wanted, _checked_limit(limit))
+        return _runs(self._replica, self._state_of, wanted, _checked_limit(limit))
 
 
 @attrs.frozen(kw_only=True)
@@ -128,10 +128,10 @@ class _Wanted:
 
 
 async def _jobs(
-    follower: Follower, state_of: Callable[[JobRecord], str], wanted: _Wanted, limit: int | None
+    replica: Replica, state_of: Callable[[JobRecord], str], wanted: _Wanted, limit: int | None
 ) -> AsyncIterator[JobInfo]:
-    await follower.refresh()
-    selected = _last(wanted.select(follower.state.jobs, state_of), limit)
+    await replica.refresh()
+    selected = _last(wanted.select(replica.state.jobs, state_of), limit)
     for number, record in enumerate(selected, start=1):
         state = state_of(record)
         if wanted.has_state(state):  # it may have changed while the earlier ones were looked at
@@ -141,10 +141,10 @@ async def _jobs(
 
 
 async def _runs(
-    follower: Follower, state_of: Callable[[JobRecord], str], wanted: _Wanted, limit: int | None
+    replica: Replica, state_of: Callable[[JobRecord], str], wanted: _Wanted, limit: int | None
 ) -> AsyncIterator[RunInfo]:
-    await follower.refresh()
-    jobs = follower.state.jobs
+    await replica.refresh()
+    jobs = replica.state.jobs
     selected = [one for one in jobs.runs.values() if wanted.run in (None, one.id) and one.started_us >= wanted.since_us]
     for one in _last(selected, limit):
         yield _run_info(one, jobs, state_of, wanted.shift_us)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moe_segments.client.job import Job
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
@@ -82,7 +82,7 @@ async def outcomes(
     client: _Client,
     source: Source,
     *,
-    follower: Follower,
+    replica: Replica,
     concurrency: int,
     max_wait_s: float,
     result_timeout_s: float | None,
@@ -90,7 +90,7 @@ async def outcomes(
     preflight: Preflight | None,
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
-    many = _Many(client, follower, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
+    many = _Many(client, replica, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
     feeding = asyncio.get_running_loop().create_task(many.feed(source))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -107,14 +107,14 @@ class _Many:
     def __init__(
         self,
         client: _Client,
-        follower: Follower,
+        replica: Replica,
         max_wait_s: float,
         result_timeout_s: float | None,
         on_unknown: Literal["raise", "retry"],
         preflight: Preflight | None,
         concurrency: int,
     ) -> None:
-        self._follower = follower
+        self._replica = replica
         self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
@@ -232,7 +232,7 @@ class _Many:
         busy_us = job.record.busy_until_us
         if self._result_timeout_s is not None or not busy_us:
             return self._timeout_s()
-        left_s = round((busy_us - self._follower.now_us()) / 1_000_000, 3)  # to be shown, too
+        left_s = round((busy_us - self._replica.now_us()) / 1_000_000, 3)  # to be shown, too
         return min(self._timeout_s(), max(_LEAST_WAIT_S, left_s))
 
     def _timeout_s(self) -> float:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.governor.pace import Pace, Place
     from moe_segments.governor.queries import AnyFile
-    from moe_segments.journal.replica import Follower, Question
+    from moe_segments.journal.replica import Question, Replica
     from moe_segments.limits import QuotaLimits
 
 __all__ = ["Governor", "Grant", "LimitUsage", "PlannedStart"]
@@ -78,7 +78,7 @@ class Governor(QuotaCalls):
     """The quotas of one workspace, decided in its journal.
 
     Args:
-        follower: Of the journal.
+        replica: Of the journal.
         limits: The quotas.
         clock: Seconds, which the send fence is measured on.
         rows_of: How many rows a file was found to have, for plans; None where that is not known.
@@ -90,7 +90,7 @@ class Governor(QuotaCalls):
 
     def __init__(
         self,
-        follower: Follower,
+        replica: Replica,
         limits: QuotaLimits,
         *,
         clock: Callable[[], float] = boot_time_s,
@@ -102,12 +102,12 @@ class Governor(QuotaCalls):
     ) -> None:
         self.limits, self._rows_of, self._awaits_callback = limits, rows_of, awaits_callback
         self._attempt_us = round(attempt_s * _SECOND_US)
-        self._follower, self._clock, self._pace, self._wall = follower, clock, pace, wall
+        self._replica, self._clock, self._pace, self._wall = replica, clock, pace, wall
         if pace is not None:
             pace.on_room = self._kick_if_waiting
         self._queue = Waiters()
         self._outlook = Outlook()
-        self._claims = Claims(follower, self._queue, scale=limits.scale)
+        self._claims = Claims(replica, self._queue, scale=limits.scale)
         self._passing: asyncio.Task[None] | None = None
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
@@ -122,7 +122,7 @@ class Governor(QuotaCalls):
         Raises:
             JournalError: The journal belongs to another service or to windows of another length.
         """
-        journal = self._follower.journal
+        journal = self._replica.journal
         doubt, scale = journal.doubt, self.limits.scale
 
         def question(state: WorkspaceState, _: int) -> tuple[Sequence[Event], None]:
@@ -135,8 +135,8 @@ class Governor(QuotaCalls):
                 events.append(Quarantined(doubt))
             return events, None
 
-        await self._follower.ask(question)
-        self._stop_listening = self._follower.listen(self._kick_if_changed)
+        await self._replica.ask(question)
+        self._stop_listening = self._replica.listen(self._kick_if_changed)
         if doubt:
             _log.warning(
                 "%s; %s",
@@ -155,7 +155,7 @@ class Governor(QuotaCalls):
     async def close(self) -> None:
         """Refuse whoever still waits; give back what was granted to nobody."""
         self.closed = True
-        self._claims.hurry()
+        self._claims.stop_retrying()
         self._refuse(tuple(self._queue.asks), NotSent("the client is closing"))
         if self._pace is not None:
             await self._pace.close()
@@ -189,10 +189,10 @@ class Governor(QuotaCalls):
         """
         if self.closed:
             raise NotSent("the client is closing")
-        self._follower.check_place()
+        self._replica.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        is_alone = not self._queue and self._passing is None and self._follower.answers_now
+        is_alone = not self._queue and self._passing is None and self._replica.answers_now
         if is_alone and (place is None or place.pace.room(in_background=place.in_background)):
             outcome = self._decided_at_once(ask, deadline_s)
             if isinstance(outcome, MoeSegmentsError):
@@ -221,7 +221,7 @@ class Governor(QuotaCalls):
             return step.events, (step, now_us)
 
         try:
-            step, now_us = self._follower.ask_now(question)
+            step, now_us = self._replica.ask_now(question)
         except BaseException:
             self._outlook.forget()
             raise
@@ -229,7 +229,7 @@ class Governor(QuotaCalls):
 
     async def give_back(self, grant: Grant, reason: str) -> None:
         """Release a reservation that was provably never sent."""
-        await self._follower.record(NeverSent(grant.job, grant.attempt, reason))
+        await self._replica.record(NeverSent(grant.job, grant.attempt, reason))
 
     def may_start(self, grant: Grant) -> bool:
         """Return whether the request may still start; past its fence the reservation's end would not cover it."""
@@ -239,12 +239,12 @@ class Governor(QuotaCalls):
         """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds."""
         if self._wall is None:
             return 0
-        ahead_us = self._wall() * _SECOND_US - self._follower.now_us()
+        ahead_us = self._wall() * _SECOND_US - self._replica.now_us()
         return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
 
     def seconds_until(self, moment: datetime) -> float:
         """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
-        now_us = self._follower.now_us() + self.shift_us()
+        now_us = self._replica.now_us() + self.shift_us()
         return moment.timestamp() - now_us / _SECOND_US
 
     def report_if_late(self, grant: Grant) -> None:
@@ -269,8 +269,8 @@ class Governor(QuotaCalls):
     # Passes
 
     def _kick_if_changed(self) -> None:
-        is_changed = self._outlook.revision != self._follower.state.revision
-        if self._queue and (is_changed or self._follower.is_replaced):
+        is_changed = self._outlook.revision != self._replica.state.revision
+        if self._queue and (is_changed or self._replica.is_replaced):
             self._kick()
 
     def _kick_if_waiting(self) -> None:
@@ -316,7 +316,7 @@ class Governor(QuotaCalls):
         question, reserved = _noting(self._question(paced, others, patience_us))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
-            step, now_us, renewed = await self._follower.ask(question)
+            step, now_us, renewed = await self._replica.ask(question)
         except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
             self._outlook.forget()
             self._undecided(tickets, error, reserved)
@@ -385,7 +385,7 @@ class Governor(QuotaCalls):
         now_s = asyncio.get_running_loop().time()
         is_away = isinstance(error, JournalUnavailable | JournalAmbiguous)
         is_lost = isinstance(error, JournalAmbiguous)
-        affected = tuple(self._queue.asks) if self._follower.is_replaced else tickets
+        affected = tuple(self._queue.asks) if self._replica.is_replaced else tickets
         gone = [
             ticket
             for ticket in affected
@@ -395,7 +395,7 @@ class Governor(QuotaCalls):
         if not self._queue or not is_away:
             return
         waiting = len(self._queue.asks)
-        self._follower.outage.warn(
+        self._replica.outage.warn(
             AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", waiting, error
         )
         pause_s = _AFTER_OUTAGE_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
@@ -466,7 +466,7 @@ class Governor(QuotaCalls):
 
     def _watch(self) -> None:
         if not self._is_watching:
-            self._watching.enter_context(self._follower.watching())
+            self._watching.enter_context(self._replica.watching())
             self._is_watching = True
 
     def _stop_watching(self) -> None:

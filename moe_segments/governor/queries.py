@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moe_segments.core.quota.forecast import Start
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.governor.usage import LimitUsage
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import AddUsers, FilterOperation, Operation, RemoveUsers, ReplaceUsers
 
@@ -46,7 +46,7 @@ class _Governor(Protocol):
     """The part of the governor that these calls need."""
 
     limits: QuotaLimits
-    _follower: Follower
+    _replica: Replica
     _rows_of: Callable[[AnyFile], int | None]
     _awaits_callback: Callable[[AnyFile], bool]
     _attempt_us: int
@@ -65,7 +65,7 @@ class QuotaCalls:
         Raises:
             JournalError: The journal cannot be read.
         """
-        states = await self._follower.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
+        states = await self._replica.ask(lambda state, now_us: ((), state.ledger.usage(now_us)))
         shift_us = self.shift_us()
         return {state.limit: usage_of(state, shift_us) for state in states}
 
@@ -90,7 +90,7 @@ class QuotaCalls:
                     raise name_taken(str(operation.name), used)
             return (), (now_us, forecast(state, demands, now_us))
 
-        now_us, found = await self._follower.ask(question)
+        now_us, found = await self._replica.ask(question)
         shift_us = self.shift_us()
         return [
             PlannedStart(
@@ -143,7 +143,7 @@ class QuotaCalls:
                 raise InputError("lies in the future", "at")
             return [ExternalUsage(operations, rows, now_us if at_us is None else at_us)], None
 
-        await self._follower.ask(question)
+        await self._replica.ask(question)
 
     async def observe_active_segments(self: _Governor, n: int) -> None:
         """Tell the journal how many segments of all types are active now, those of this journal included.
@@ -153,7 +153,7 @@ class QuotaCalls:
             JournalError: It could not be written.
         """
         _check_amount("n", n)
-        await self._follower.record(ActiveObserved(n))
+        await self._replica.record(ActiveObserved(n))
 
     async def lift_quarantine(self: _Governor, *, operations: int = 0, rows: int = 0) -> None:
         """State what was spent in the last day, and trust the journal for the rest.
@@ -173,7 +173,7 @@ class QuotaCalls:
             reason = state.ledger.quarantine or "stated by the user"
             return [ExternalUsage(operations, rows, now_us), Trusted(reason)], None
 
-        await self._follower.ask(question)
+        await self._replica.ask(question)
 
 
 def _weighed(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.admission import Ask
     from moe_segments.governor.pace import Place
     from moe_segments.governor.usage import Grant
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 __all__ = ["Claims", "Ticket", "Waiters"]
 
@@ -119,7 +119,7 @@ class Claims:
     """Tells the journal what was cancelled: who waits no more, see `core.claims`, and what was granted to nobody.
 
     Args:
-        follower: Of the journal.
+        replica: Of the journal.
         waiters: Those who wait.
         scale: How many times shorter than documented the windows are.
 
@@ -128,15 +128,15 @@ class Claims:
         for_us: How long a claim stands.
     """
 
-    def __init__(self, follower: Follower, waiters: Waiters, *, scale: float) -> None:
-        self._follower, self._waiters = follower, waiters
+    def __init__(self, replica: Replica, waiters: Waiters, *, scale: float) -> None:
+        self._replica, self._waiters = replica, waiters
         self.for_us = max(1, round(_CLAIM_S / scale * _SECOND_US))
         self.waiter = secrets.token_hex(8)
         self._renew_us: int | None = None
         self._closing = asyncio.Event()
         self._telling: dict[asyncio.Task[None], None] = {}
 
-    def hurry(self) -> None:
+    def stop_retrying(self) -> None:
         """Stop retrying."""
         self._closing.set()
 
@@ -182,7 +182,7 @@ class Claims:
         lapses_s = now_s() + self.for_us / _SECOND_US
         while True:
             try:
-                await self._follower.record(event)
+                await self._replica.record(event)
             except JournalMoved:
                 raise
             except JournalError:
@@ -198,6 +198,6 @@ class Claims:
     def _told(self, task: asyncio.Task[None]) -> None:
         self._telling.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._follower.outage.warn(
+            self._replica.outage.warn(
                 "cancelled", "what was called off could not be written down, and lapses by itself: %s", error
             )

@@ -1,6 +1,6 @@
 """A journal that lasts as long as its process: lists, for tests, sandboxes and throwaway runs.
 
-Everything happens inside one step of the loop, so it is serial without a lock. Several followers of one loop
+Everything happens inside one step of the loop, so it is serial without a lock. Several replicas of one loop
 may share one journal: one's append wakes the others at once. Use it from the thread of that loop only.
 """
 

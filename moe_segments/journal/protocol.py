@@ -2,7 +2,7 @@
 
 An engine does two things durably. `transact` hands a pure decision everything that happened and appends what
 it decides, all in one serial step; `append` records what happened, always. Everything else, the folding, the
-grouping and the waking, is `follower.Follower`, the same over every engine.
+grouping and the waking, is `replica.Replica`, the same over every engine.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from moe_segments.core.events import (
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import InputError, JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.local.outage import AWAY, Outage
-from moe_segments.journal.retry_ambiguous import surely
+from moe_segments.journal.retry_ambiguous import retry_ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.protocol import Decide, Journal
     from moe_segments.limits import QuotaLimits
 
-__all__ = ["Follower", "Question"]
+__all__ = ["Question", "Replica"]
 
 T = TypeVar("T")
 Question: TypeAlias = "Callable[[WorkspaceState, int], tuple[Sequence[Event], T]]"
@@ -84,7 +84,7 @@ class _Asked(Generic[T]):
         self.events, self.answer, self.answered, self.failure = run  # type: ignore[assignment]  # its own answer
 
 
-class Follower:
+class Replica:
     """The current state of one journal, and the way to change it.
 
     Args:
@@ -423,7 +423,7 @@ class Follower:
         events = [event for told, _ in facts for event in told]
         batch_id = self._new_id()
         try:
-            batch = await surely(lambda: self.journal.append(events, batch_id=batch_id), self._warn_of_doubt)
+            batch = await retry_ambiguous(lambda: self.journal.append(events, batch_id=batch_id), self._warn_of_doubt)
             await self._catch_up(batch)
         except Exception as error:  # noqa: BLE001 - handed to each who told
             self._failed(error)
@@ -487,7 +487,7 @@ class Follower:
                     lost.append([one.run for one in asked])
                     raise
 
-        batch = await surely(call, self._warn_of_doubt)
+        batch = await retry_ambiguous(call, self._warn_of_doubt)
         if lost and batch is not None:
             _put_back(asked, lost, batch)
         return batch

@@ -19,7 +19,7 @@ from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailab
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["held", "surely"]
+__all__ = ["held", "retry_ambiguous"]
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ async def held(attempt: Callable[[], Awaitable[T]], until_s: float) -> T:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def surely(call: Callable[[], Awaitable[T]], warn: Callable[[str], None] = _log.warning) -> T:
+async def retry_ambiguous(call: Callable[[], Awaitable[T]], warn: Callable[[str], None] = _log.warning) -> T:
     """Return what *call* returns, made again with a growing pause while its outcome is unknown, for 15 seconds.
 
     Args:

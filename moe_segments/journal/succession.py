@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
 
 __all__ = ["open_known"]
 
 
-async def open_known(follower: Follower, state_dir: Path, scope: str) -> None:
+async def open_known(replica: Replica, state_dir: Path, scope: str) -> None:
     """Open the journal of *scope*; one that was moved is known under the name that it had before.
 
     Raises:
         JournalError: It cannot be opened, or the witness cannot be read or written.
     """
     before = recalled(state_dir, scope)
-    await follower.open()
-    journal, origins = follower.journal, follower.state.origins
+    await replica.open()
+    journal, origins = replica.journal, replica.state.origins
     if journal.doubt and before and stands_for(origins, before):
-        await follower.close()
+        await replica.close()
         succeed(state_dir, scope, journal.journal_id)
-        await follower.open()
+        await replica.open()
 
 
 def recalled(state_dir: Path, scope: str) -> Sighting | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.governor.pace import Pace, Place
     from moe_segments.governor.usage import Grant
     from moe_segments.http.transport import Transport
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
     from moe_segments.submission.calls import Call
     from moe_segments.submission.recorder import OutcomeRecorder
@@ -48,13 +48,13 @@ class Dispatcher:
         self,
         settings: Settings,
         *,
-        follower: Follower,
+        replica: Replica,
         governor: Governor,
         pace: Pace,
         transport: Transport,
         recorder: OutcomeRecorder,
     ) -> None:
-        self._settings, self._follower, self._governor = settings, follower, governor
+        self._settings, self._replica, self._governor = settings, replica, governor
         self._pace, self._transport, self._recorder = pace, transport, recorder
         self.sending: set[str] = set()
 
@@ -135,7 +135,7 @@ class Dispatcher:
         """Return why the request may not leave any more."""
         if not self._governor.may_start(grant):
             return NOT_IN_TIME
-        if ask.key_fingerprint in self._follower.state.rejected_keys:
+        if ask.key_fingerprint in self._replica.state.rejected_keys:
             return Unsent("the service rejected this key meanwhile")
         return None
 
@@ -159,5 +159,5 @@ class Dispatcher:
 
     def _doubt_of(self, call: Call) -> MoeSegmentsError | None:
         """Return that an earlier send may have worked, also one of another process; None when none can have."""
-        record = self._follower.state.jobs.records.get(call.job_id or "")
+        record = self._replica.state.jobs.records.get(call.job_id or "")
         return unknown_of(record) if record is not None and record.state == JobState.UNKNOWN else None

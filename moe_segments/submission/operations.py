@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from moe_segments.callbacks.receiver import CallbackReceiver
     from moe_segments.core.wire.file_segments import Answer, Request
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.settings import Settings
     from moe_segments.submission.file_preparer import FilePreparer, PreparedFile
@@ -38,7 +38,7 @@ class SubmissionFactory:
     Args:
         credentials: Who calls.
         settings: Limits, time-outs and content type.
-        follower: The journal, whose identity salts the key.
+        replica: The journal, whose identity salts the key.
         file_preparer: Looks at a file again that had to wait.
         receiver: Where callbacks go; None: nowhere.
     """
@@ -48,12 +48,12 @@ class SubmissionFactory:
         credentials: Credentials,
         settings: Settings,
         *,
-        follower: Follower,
+        replica: Replica,
         file_preparer: FilePreparer,
         receiver: CallbackReceiver | None,
     ) -> None:
         self.credentials, self.settings = credentials, settings
-        self.follower, self.file_preparer, self.receiver = follower, file_preparer, receiver
+        self.replica, self.file_preparer, self.receiver = replica, file_preparer, receiver
         self.owner = this_process()
 
     def make(
@@ -137,7 +137,7 @@ class Submission(Call):
             keys=segment_keys(operation),
             fence_us=round(settings.send_by_s * _SECOND_US),
             timeout_us=round(settings.total_timeout_s * _SECOND_US),
-            key_fingerprint=key_fingerprint(made_by.credentials, made_by.follower.journal.journal_id),
+            key_fingerprint=key_fingerprint(made_by.credentials, made_by.replica.journal.journal_id),
             token_sha256=None if self.token is None else token_digest(self.token),
             expiry_days=operation.expiry_time if isinstance(operation, CreateFileSegment) else None,
             owner=made_by.owner,

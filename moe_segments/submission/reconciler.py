@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
     from moe_segments.submission.reads import Reader
 
@@ -40,18 +40,18 @@ class Reconciler:
 
     Args:
         settings: How long a send can take, and D.
-        follower: The journal.
+        replica: The journal.
         governor: Knows how the journal's clock and the wall clock differ.
         reader: Asks the service for segments.
     """
 
-    def __init__(self, settings: Settings, *, follower: Follower, governor: Governor, reader: Reader) -> None:
-        self._settings, self._follower, self._governor, self._reader = settings, follower, governor, reader
+    def __init__(self, settings: Settings, *, replica: Replica, governor: Governor, reader: Reader) -> None:
+        self._settings, self._replica, self._governor, self._reader = settings, replica, governor, reader
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     def look_for(self, job_id: str) -> None:
         """Begin to look, unless it is no create or looked for already."""
-        record = self._follower.state.jobs.records[job_id]
+        record = self._replica.state.jobs.records[job_id]
         if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
             return
         task = asyncio.get_running_loop().create_task(self._seek(job_id))
@@ -76,7 +76,7 @@ class Reconciler:
         begun_s = asyncio.get_running_loop().time()
         for part in _LOOK_AT:
             await asyncio.sleep(begun_s + part * late_s - asyncio.get_running_loop().time())
-            record = self._follower.state.jobs.records.get(job_id)
+            record = self._replica.state.jobs.records.get(job_id)
             if record is None or record.state != JobState.UNKNOWN:
                 return
             try:
@@ -92,7 +92,7 @@ class Reconciler:
             for segment in found:
                 if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
                     adopted = Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
-                    await self._reached(job_id, partial(self._follower.record, adopted))
+                    await self._reached(job_id, partial(self._replica.record, adopted))
                     return
 
     async def _reached(self, job_id: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -101,7 +101,7 @@ class Reconciler:
             try:
                 return await call()
             except (JournalUnavailable, JournalAmbiguous) as error:
-                self._follower.outage.warn(
+                self._replica.outage.warn(
                     f"search {job_id}", "job %s: the search for its segment waits for the journal: %s", job_id, error
                 )
             await asyncio.sleep(_AFTER_OUTAGE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
@@ -116,4 +116,4 @@ class Reconciler:
         reserved_s = record.doubt_us / _SECOND_US - attempt_s
         if service_s is None:
             return reserved_s + self._governor.shift_us() / _SECOND_US
-        return service_s - (self._follower.now_us() / _SECOND_US - reserved_s)
+        return service_s - (self._replica.now_us() / _SECOND_US - reserved_s)

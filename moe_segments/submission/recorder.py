@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from moe_segments.core.wire.file_segments import Answer
     from moe_segments.governor.governor import Governor
     from moe_segments.governor.usage import Grant
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
     from moe_segments.submission.calls import Call
@@ -72,18 +72,18 @@ class OutcomeRecorder:
     Args:
         credentials: Whose key an answer may reject.
         settings: Whose limits say what an answer spends.
-        follower: The journal.
+        replica: The journal.
         governor: Who granted the sends.
     """
 
-    def __init__(self, credentials: Credentials, settings: Settings, *, follower: Follower, governor: Governor) -> None:
+    def __init__(self, credentials: Credentials, settings: Settings, *, replica: Replica, governor: Governor) -> None:
         self._credentials, self._settings = credentials, settings
-        self._follower, self._governor = follower, governor
+        self._replica, self._governor = replica, governor
 
     async def settle(
         self, call: Call, cost: Cost, grant: Grant, delivery: Delivery, *, again: bool
     ) -> MoeSegmentsError | None:
-        """Record how a send ended. A cancellation cannot take it back: see `Follower.record`.
+        """Record how a send ended. A cancellation cannot take it back: see `Replica.record`.
 
         Args:
             call: What was sent, or was to be.
@@ -107,7 +107,7 @@ class OutcomeRecorder:
             await self.record(*events)
         except JournalError as problem:
             if call.job_id is None:  # what cannot be recorded counts until its lease, and the answer is good
-                self._follower.outage.warn(
+                self._replica.outage.warn(
                     "read", "how a read ended could not be written down, it counts until its lease: %s", problem
                 )
                 return error
@@ -134,7 +134,7 @@ class OutcomeRecorder:
 
     def _went_well(self, call: Call, grant: Grant, answer: Answer) -> tuple[MoeSegmentsError | None, list[Event]]:
         job, attempt, fingerprint = grant.job, grant.attempt, self._fingerprint()
-        is_proof = call.job_id is None and fingerprint in self._follower.state.rejected_keys
+        is_proof = call.job_id is None and fingerprint in self._replica.state.rejected_keys
         works: list[Event] = [KeyAccepted(fingerprint)] if is_proof else []
         try:
             facts = call.read(answer)
@@ -155,7 +155,7 @@ class OutcomeRecorder:
         return error, [Answered(job, attempt, status, error=kept, spends=spends), *rejected]
 
     def _fingerprint(self) -> str:
-        return key_fingerprint(self._credentials, self._follower.journal.journal_id)
+        return key_fingerprint(self._credentials, self._replica.journal.journal_id)
 
     async def _throttled(
         self, job: str, cost: Cost, error: ApiError, refused: Sequence[Event], answer: Answer
@@ -177,7 +177,7 @@ class OutcomeRecorder:
             )
             return [*refused, full], (full.limit, full.until_us)
 
-        limit, until_us = await self._follower.ask(question)
+        limit, until_us = await self._replica.ask(question)
         _log.warning("HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full", limit)
         return TooManyRequests(
             error.status,
@@ -197,10 +197,10 @@ class OutcomeRecorder:
             JournalError: It could not be written. The reservation goes on counting until its lease.
         """
         try:
-            if self._follower.answers_now:
-                self._follower.record_now(events)
+            if self._replica.answers_now:
+                self._replica.record_now(events)
             else:
-                await self._follower.record(*events)
+                await self._replica.record(*events)
         except (JournalMoved, JournalReplaced):  # for good
             raise
         except JournalError as error:
@@ -208,17 +208,17 @@ class OutcomeRecorder:
 
     async def _record_again(self, error: JournalError, *events: Event) -> None:
         for pause_s in _RECORD_PAUSES_S:
-            self._follower.outage.warn("outcome", "an outcome could not be written down, trying again: %s", error)
+            self._replica.outage.warn("outcome", "an outcome could not be written down, trying again: %s", error)
             await asyncio.sleep(pause_s)
             try:
-                await self._follower.record(*events)
+                await self._replica.record(*events)
             except (JournalMoved, JournalReplaced):
                 raise
             except JournalError as failed:
                 error = failed
             else:
                 return
-        await self._follower.record(*events)
+        await self._replica.record(*events)
 
 
 def _doubt(call: Call, reason: str, error: ApiError | None = None) -> MoeSegmentsError:

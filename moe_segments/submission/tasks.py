@@ -20,7 +20,7 @@ from moe_segments.submission.reconciler import Reconciler
 if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
-    from moe_segments.journal.replica import Follower
+    from moe_segments.journal.replica import Replica
     from moe_segments.models import Credentials
     from moe_segments.settings import Settings
     from moe_segments.submission.calls import Call
@@ -38,7 +38,7 @@ class CallTasks:
     Args:
         credentials: Who calls.
         settings: How long an answer may take.
-        follower: The journal.
+        replica: The journal.
         governor: Closed before these are finished.
         dispatcher: Carries each of them out.
 
@@ -51,15 +51,15 @@ class CallTasks:
         credentials: Credentials,
         settings: Settings,
         *,
-        follower: Follower,
+        replica: Replica,
         governor: Governor,
         dispatcher: Dispatcher,
     ) -> None:
-        self._follower, self._governor, self._dispatcher = follower, governor, dispatcher
+        self._replica, self._governor, self._dispatcher = replica, governor, dispatcher
         self.reader = Reader(credentials, settings, self.carry_out)
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
-        self._reconciler = Reconciler(settings, follower=follower, governor=governor, reader=self.reader)
+        self._reconciler = Reconciler(settings, replica=replica, governor=governor, reader=self.reader)
         self._tasks: dict[asyncio.Task[None], Call] = {}
 
     async def carry_out(self, call: Call) -> None:
@@ -95,7 +95,7 @@ class CallTasks:
         call = self._tasks.pop(task)
         if not task.cancelled():
             task.exception()  # told to its caller, or logged
-        record = self._follower.state.jobs.records.get(call.job_id or "")
+        record = self._replica.state.jobs.records.get(call.job_id or "")
         if record is not None and record.state == JobState.UNKNOWN and not self._governor.closed:
             self._reconciler.look_for(record.id)
 
@@ -114,12 +114,12 @@ class CallTasks:
 
     async def mark_orphaned_jobs(self) -> None:
         """Record jobs as unknown whose process died while it was sending: they are never sent again in silence."""
-        records = self._follower.state.jobs.records
-        spans_hosts = self._follower.journal.spans_hosts
+        records = self._replica.state.jobs.records
+        spans_hosts = self._replica.journal.spans_hosts
         lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
         if lost:
-            await self._follower.record(*lost)
-        recent_us = self._follower.now_us() - self._recent_us
+            await self._replica.record(*lost)
+        recent_us = self._replica.now_us() - self._recent_us
         for record in tuple(records.values()):
             if record.state == JobState.UNKNOWN and record.since_us >= recent_us:
                 self._reconciler.look_for(record.id)

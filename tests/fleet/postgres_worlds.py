@@ -1,4 +1,4 @@
-"""What the PostgreSQL tests share: a server of one's own, a schema of one's own, journals and followers on them."""
+"""What the PostgreSQL tests share: a server of one's own, a schema of one's own, journals and replicas on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from moe_segments.journal.postgres.engine import PostgresJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer, postgres_server, shared_postgres
 
@@ -88,13 +88,13 @@ async def opened(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[P
 
 
 @asynccontextmanager
-async def followed(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[Follower]:  # its own parameters
-    follower = Follower(PostgresJournal(url, scope, **options), QuotaLimits())
-    await follower.open()
+async def followed(url: str, scope: str = "W1", **options: Any) -> AsyncIterator[Replica]:  # its own parameters
+    replica = Replica(PostgresJournal(url, scope, **options), QuotaLimits())
+    await replica.open()
     try:
-        yield follower
+        yield replica
     finally:
-        await follower.close()
+        await replica.close()
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailabl
 from moe_segments.governor.governor import Governor
 from moe_segments.journal import open_journal
 from moe_segments.journal.local.witness import Witness, in_state_directory
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer
 from tests.fleet.proxy import Proxy
@@ -56,14 +56,14 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 @asynccontextmanager
 async def following(
     store: Store, state_dir: Path | None = None, limits: QuotaLimits | None = None
-) -> AsyncIterator[Follower]:
+) -> AsyncIterator[Replica]:
     journal = open_journal(store.url, SCOPE, state_dir=state_dir, poll_s=0.05)
-    follower = Follower(journal, limits or QuotaLimits())
-    await follower.open()
+    replica = Replica(journal, limits or QuotaLimits())
+    await replica.open()
     try:
-        yield follower
+        yield replica
     finally:
-        await follower.close()
+        await replica.close()
 
 
 def witnessed(state_dir: Path) -> int:
@@ -184,12 +184,12 @@ async def test_processes_that_write_by_turns_cast_no_doubt_on_one_another(store:
     ):
         last = 0
 
-        async def work(follower: Follower, name: str) -> None:
+        async def work(replica: Replica, name: str) -> None:
             for number in range(20):
                 if number % 3:
-                    await follower.ask(reserve(f"{name} {number}"))
+                    await replica.ask(reserve(f"{name} {number}"))
                 else:
-                    await follower.record(FACT)
+                    await replica.record(FACT)
 
         async def look() -> None:
             nonlocal last
@@ -210,32 +210,32 @@ async def test_processes_that_write_by_turns_cast_no_doubt_on_one_another(store:
 async def test_whoever_waits_is_told_at_once(
     store: Store, tmp_path: Path, waits_for: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with following(store) as follower:
-        governor = Governor(follower, QuotaLimits())
+    async with following(store) as replica:
+        governor = Governor(replica, QuotaLimits())
         await governor.open("http://127.0.0.1", on_lost_journal="wait", announce=False)
         store.save()
         await governor.reserve(ask("held", "segment"))
         if waits_for == "quota":
             await governor.record_external(operations=9, rows=0)
-        waiting = asyncio.ensure_future(waiter(waits_for, follower, governor))
+        waiting = asyncio.ensure_future(waiter(waits_for, replica, governor))
         await asyncio.sleep(0.2)  # it stands in line
         assert not waiting.done()
         store.go_back()
         with pytest.raises(JournalReplaced):
             await asyncio.wait_for(waiting, 20)
         with pytest.raises(JournalReplaced):
-            await follower.check()
+            await replica.check()
         await governor.close()
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] != []
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) <= 4
 
 
-async def waiter(kind: str, follower: Follower, governor: Governor) -> object:
+async def waiter(kind: str, replica: Replica, governor: Governor) -> object:
     match kind:
         case "job":
-            return await Job("held", follower).wait_until(lambda record: record.terminal, None)
+            return await Job("held", replica).wait_until(lambda record: record.terminal, None)
         case "end":
-            return await follower.until_replaced()
+            return await replica.until_replaced()
         case _:
             key = "segment" if kind == "segment" else "other"
             return await governor.reserve(ask("waits", key), max_wait_s=math.inf)
@@ -259,8 +259,8 @@ def ask(job: str, key: str) -> Ask:
 async def test_a_wait_outlasts_an_outage_with_one_warning(server: Store, caplog: pytest.LogCaptureFixture) -> None:
     """The slot comes while the server is away; it is taken when that is back."""
     limits = QuotaLimits().scaled(1_200)  # an hour is three seconds
-    async with following(server, limits=limits) as follower:
-        governor = Governor(follower, limits)
+    async with following(server, limits=limits) as replica:
+        governor = Governor(replica, limits)
         await governor.open("http://127.0.0.1", on_lost_journal="wait", announce=False)
         await governor.record_external(operations=10, rows=0)
         with pytest.raises(QuotaExceeded):
@@ -270,7 +270,7 @@ async def test_a_wait_outlasts_an_outage_with_one_warning(server: Store, caplog:
         caplog.clear()
         server.stop()
         with pytest.raises(JournalUnavailable):
-            await follower.refresh()
+            await replica.refresh()
         await asyncio.sleep(4)  # more than one try of each
         assert not waiting.done()
         warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
@@ -282,8 +282,8 @@ async def test_a_wait_outlasts_an_outage_with_one_warning(server: Store, caplog:
 
 async def test_a_call_holds_for_its_time_out_and_then_says_that_the_server_is_away(server: Store) -> None:
     """So that a plain loop does not spin; and many at once take no longer than one."""
-    async with following(server) as follower:
-        journal, loop = follower.journal, asyncio.get_running_loop()
+    async with following(server) as replica:
+        journal, loop = replica.journal, asyncio.get_running_loop()
         server.stop()
         began_s = loop.time()
         calls = (
@@ -307,14 +307,14 @@ async def test_a_call_holds_for_its_time_out_and_then_says_that_the_server_is_aw
 
 
 async def test_a_journal_that_is_away_is_not_healthy(server: Store) -> None:
-    async with following(server) as follower:
-        await follower.check()
+    async with following(server) as replica:
+        await replica.check()
         server.stop()
         with pytest.raises(JournalError):
-            await asyncio.wait_for(follower.check(), 4)
+            await asyncio.wait_for(replica.check(), 4)
         server.start()
-        await asyncio.wait_for(follower.refresh(), 10)
-        await follower.check()
+        await asyncio.wait_for(replica.refresh(), 10)
+        await replica.check()
 
 
 async def test_a_checkpoint_past_what_was_seen_hides_no_loss(store: Store, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from moe_segments.core.events import Answered, ExternalUsage, Reserved
 from moe_segments.journal import open_journal
 from moe_segments.journal.checksum import checksum
 from moe_segments.journal.redact import place_of
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.journal.tools.migrate import call_off, copy_journal
 from moe_segments.journal.tools.replay import folded
@@ -125,15 +125,15 @@ async def test_whoever_spends_while_it_moves_is_carried_over_or_refused(
 
     async def spend(number: int) -> None:
         async with opened(old, scope) as journal:
-            follower = Follower(journal, QuotaLimits())
-            await follower.open()
+            replica = Replica(journal, QuotaLimits())
+            await replica.open()
             with pytest.raises(JournalMoved):
-                await spend_on(follower, number)
+                await spend_on(replica, number)
 
-    async def spend_on(follower: Follower, number: int) -> None:
+    async def spend_on(replica: Replica, number: int) -> None:
         for again in itertools.count():
             job = f"{number}.{again}"
-            await follower.ask(partial(_one_more, job))
+            await replica.ask(partial(_one_more, job))
             granted.append(job)
             if len(granted) > 20:
                 ready.set()
@@ -213,12 +213,12 @@ async def test_a_send_under_way_is_waited_for_and_its_outcome_carried_over(scope
     told: list[str] = []
     async with opened(old, scope) as journal:
         await journal.append([reserved("sending", attempt_us=50_000_000)], batch_id="r")
-        follower = Follower(journal, QuotaLimits())
-        await follower.open()
+        replica = Replica(journal, QuotaLimits())
+        await replica.open()
         copying = asyncio.create_task(copy_journal(old, new, scope, tell=told.append))
         while not told and not copying.done():
             await asyncio.sleep(0.01)
-        await follower.record(Answered("sending", 1, 202, accepted={"cs_name": "sending"}))
+        await replica.record(Answered("sending", 1, 202, accepted={"cs_name": "sending"}))
         report = await asyncio.wait_for(copying, 40)
 
     assert report.left == 0
@@ -230,12 +230,12 @@ async def test_an_outcome_that_comes_too_late_is_carried_over_by_another_run(sco
     old, new = empty_place("sqlite", tmp_path), empty_place("redis", tmp_path)
     async with opened(old, scope) as journal:
         await journal.append([reserved("stalled")], batch_id="r")
-        follower = Follower(journal, QuotaLimits())
-        await follower.open()
+        replica = Replica(journal, QuotaLimits())
+        await replica.open()
         await copy_journal(old, new, scope)
         async with opened(new, scope) as used:
             await used.append([ExternalUsage(1)], batch_id="used")
-        await follower.record(Answered("stalled", 1, 202, accepted={"cs_name": "stalled"}))
+        await replica.record(Answered("stalled", 1, 202, accepted={"cs_name": "stalled"}))
 
     first, second = [await copy_journal(old, new, scope) for _ in range(2)]
 

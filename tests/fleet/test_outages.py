@@ -17,7 +17,7 @@ import pytest
 from moe_segments.bulk.manifest import read_manifest
 from moe_segments.bulk.run import run_bulk
 from moe_segments.callbacks.receiver import CallbackReceiver
-from moe_segments.client.client import SegmentsClient, follower_of
+from moe_segments.client.client import SegmentsClient, replica_of
 from moe_segments.errors import JournalError, JournalReplaced
 from moe_segments.models import CreateFileSegment
 from moe_segments.sandbox import Sandbox
@@ -131,18 +131,18 @@ async def test_an_outage_is_one_line_of_each_kind(
             async def write() -> None:
                 while not stop.is_set():
                     try:
-                        await follower_of(client).record(FACT)
+                        await replica_of(client).record(FACT)
                     except JournalError:
                         await asyncio.sleep(0.01)
 
             writing = [asyncio.ensure_future(write()) for _ in range(20)]
-            with follower_of(client).watching():
+            with replica_of(client).watching():
                 await asyncio.sleep(0.3)
                 caplog.clear()
                 store.stop()
                 await asyncio.sleep(1.5)
                 store.start()
-                await asyncio.wait_for(follower_of(client).record(FACT), 20)
+                await asyncio.wait_for(replica_of(client).record(FACT), 20)
             stop.set()
             await asyncio.gather(*writing)
     lines = Counter(record.message[:30] for record in caplog.records if record.levelno >= logging.WARNING)
@@ -179,7 +179,7 @@ async def test_a_receiver_ends_with_its_own_code_when_the_journal_went_back(stor
     async with Sandbox(speed=SPEED) as sandbox:
         async with client_on(store, sandbox) as client:
             store.save()
-            await follower_of(client).record(FACT)
+            await replica_of(client).record(FACT)
         receiving = await command(
             "receive", "--port", "0", "--json", "--speed", f"{SPEED:g}", env=environ(sandbox, store)
         )

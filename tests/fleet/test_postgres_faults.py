@@ -47,7 +47,7 @@ from pathlib import Path
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalError
 from moe_segments.journal.clock import BootClock
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
 
@@ -60,8 +60,8 @@ def reserve(job):
         return [event], None
     return question
 
-async def one(follower, name):
-    doing = follower.ask(reserve(str(name))) if name % 2 else follower.record(ExternalUsage(operations=1, rows=name))
+async def one(replica, name):
+    doing = replica.ask(reserve(str(name))) if name % 2 else replica.record(ExternalUsage(operations=1, rows=name))
     try:
         await doing
     except JournalError as error:
@@ -72,18 +72,18 @@ async def one(follower, name):
 
 async def main():
     host = BootClock(boot_us=lambda: int(time.monotonic_ns() // 1_000 * rate))
-    follower = Follower(PostgresJournal(url, "W1", poll_s=0.05, host=host), QuotaLimits())
-    await follower.open()
+    replica = Replica(PostgresJournal(url, "W1", poll_s=0.05, host=host), QuotaLimits())
+    await replica.open()
     names = iter(range(me * 1_000_000, (me + 1) * 1_000_000))
 
     async def task():
         while not stop.exists():
-            await one(follower, next(names))
+            await one(replica, next(names))
             await asyncio.sleep(0.002)
 
-    with follower.watching():
+    with replica.watching():
         await asyncio.gather(task(), task(), task())
-    await follower.close()
+    await replica.close()
 
 asyncio.run(main())
 """

@@ -14,7 +14,7 @@ import pytest
 from moe_segments.core.events import Checkpoint
 from moe_segments.errors import JournalError
 from moe_segments.journal.postgres.engine import PostgresJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_worlds import LISTENERS, Place, always, followed, held, opened, place, waiting
 from tests.fleet.proxy import Fault, Proxy
@@ -39,18 +39,18 @@ def proxy_of(place: Place) -> Proxy:
 
 async def test_an_uncontended_decision_is_one_round_trip(place: Place) -> None:
     """So is a fact; and what a hundred tasks ask at once is two at most."""
-    async with proxy_of(place) as proxy, followed(place.url_at(proxy.port)) as follower:
+    async with proxy_of(place) as proxy, followed(place.url_at(proxy.port)) as replica:
         # Over a new connection each kind of call is prepared once, which is one more.
-        assert await follower.ask(reserve("first"))
-        await follower.record(FACT)
+        assert await replica.ask(reserve("first"))
+        await replica.record(FACT)
         for number in range(20):
             before = proxy.requests
-            assert await follower.ask(reserve(f"j{number}"))
-            await follower.record(FACT)
+            assert await replica.ask(reserve(f"j{number}"))
+            await replica.record(FACT)
             assert proxy.requests - before == 2
 
         before = proxy.requests
-        assert all(await asyncio.gather(*(follower.ask(reserve(f"t{number}")) for number in range(100))))
+        assert all(await asyncio.gather(*(replica.ask(reserve(f"t{number}")) for number in range(100))))
         assert proxy.requests - before <= 2
 
 
@@ -93,14 +93,14 @@ async def test_who_has_lost_twice_takes_the_lock_and_wins(place: Place) -> None:
 
 
 async def test_a_refusal_reads_first_and_writes_nothing(place: Place) -> None:
-    async with proxy_of(place) as proxy, followed(place.url_at(proxy.port)) as follower, followed(place.url) as other:
-        assert await follower.ask(reserve("a", 2))
+    async with proxy_of(place) as proxy, followed(place.url_at(proxy.port)) as replica, followed(place.url) as other:
+        assert await replica.ask(reserve("a", 2))
         assert await other.ask(reserve("b", 2))
-        assert not await follower.ask(reserve("c", 2)), "it had not read that the last place was taken"
+        assert not await replica.ask(reserve("c", 2)), "it had not read that the last place was taken"
 
         before = proxy.requests, place.sql("SELECT pg_current_wal_insert_lsn()")
         for _ in range(5):
-            assert not await follower.ask(reserve("d", 2))
+            assert not await replica.ask(reserve("d", 2))
         assert proxy.requests - before[0] == 5
         assert place.sql("SELECT count(*) FROM {s}.batches") == "2"
 
@@ -231,17 +231,17 @@ async def test_the_time_is_read_after_the_wait_for_the_lock(place: Place) -> Non
 
 
 async def test_four_hosts_with_clocks_that_go_wrong_take_exactly_the_places(place: Place) -> None:
-    followers = [Follower(PostgresJournal(place.url, "W1", host=host(clock)), QuotaLimits()) for clock in CLOCKS]
-    for follower in followers:
-        await follower.open()
+    replicas = [Replica(PostgresJournal(place.url, "W1", host=host(clock)), QuotaLimits()) for clock in CLOCKS]
+    for replica in replicas:
+        await replica.open()
     answers = await asyncio.gather(
-        *(follower.ask(reserve(f"{at} {number}", 50)) for number in range(25) for at, follower in enumerate(followers))
+        *(replica.ask(reserve(f"{at} {number}", 50)) for number in range(25) for at, replica in enumerate(replicas))
     )
     assert sum(answers) == 50
-    await followers[0].refresh()
-    assert len(followers[0].state.jobs.records) == 50
-    for follower in followers:
-        await follower.close()
+    await replicas[0].refresh()
+    assert len(replicas[0].state.jobs.records) == 50
+    for replica in replicas:
+        await replica.close()
 
 
 async def test_a_first_run_that_fails_on_what_it_did_not_know_is_run_again(place: Place) -> None:
@@ -275,18 +275,18 @@ async def test_who_waits_is_told_by_another_handle_long_before_the_poll(place: P
 @pytest.mark.parametrize("payload", ["999999", "no version"])
 async def test_news_that_are_not_ours_neither_keep_it_busy_nor_end_the_listening(place: Place, payload: str) -> None:
     """Anybody in the database may notify any channel."""
-    async with followed(place.url, poll_s=30) as follower, opened(place.url) as two:
-        with follower.watching():
+    async with followed(place.url, poll_s=30) as replica, opened(place.url) as two:
+        with replica.watching():
             await listening(place)
             place.sql(
                 f"SELECT pg_notify(substring(query FROM 'moe_segments_[0-9]+'), '{payload}') "
                 f"FROM pg_stat_activity WHERE pid IN ({LISTENERS})"
             )
             await asyncio.sleep(0.3)
-            assert not await follower.journal.changed(follower.state.version, 0)
+            assert not await replica.journal.changed(replica.state.version, 0)
             await two.append([FACT], batch_id="a")
             async with asyncio.timeout(20):
-                while not follower.state.version:
+                while not replica.state.version:
                     await asyncio.sleep(0.01)
 
 

@@ -36,7 +36,7 @@ from moe_segments.core.events import Answered, ExternalUsage
 from moe_segments.errors import QuotaExceeded
 from moe_segments.governor import Governor
 from moe_segments.journal.clock import BootClock
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.postgres import PostgresJournal
 from moe_segments.limits import QuotaLimits
 
@@ -52,7 +52,7 @@ RESERVE: Final = """
 limits = QuotaLimits(**settings["limits"])
 granted, waits_s, rate = 0, [], random.Random(me).uniform(0.5, 2)
 
-async def one(governor, follower, number):
+async def one(governor, replica, number):
     global granted
     name = f"{me}-{number}"
     ask = Ask(job=name, operation={"op": "add", "name": name}, cost=Cost(1, 1), keys=(name,),
@@ -64,25 +64,25 @@ async def one(governor, follower, number):
         pass
     else:
         granted += 1
-        await follower.record(Answered(grant.job, grant.attempt, 200, accepted={"cs_name": grant.job}))
+        await replica.record(Answered(grant.job, grant.attempt, 200, accepted={"cs_name": grant.job}))
     waits_s.append(time.monotonic() - begun_s)
 
 async def main():
     host = BootClock(boot_us=lambda: int(time.monotonic_ns() // 1_000 * rate))
-    follower = Follower(PostgresJournal(url, "W1", host=host), limits)
-    await follower.open()
-    governor = Governor(follower, limits)
+    replica = Replica(PostgresJournal(url, "W1", host=host), limits)
+    await replica.open()
+    governor = Governor(replica, limits)
     await governor.open("http://127.0.0.1", on_lost_journal="trust", announce=False)
     numbers = iter(range(settings["tries"]))
     ready()
 
     async def task():
         for number in numbers:
-            await one(governor, follower, number)
+            await one(governor, replica, number)
 
     await asyncio.gather(*[task() for _ in range(settings["tasks"])])
     await governor.close()
-    await follower.close()
+    await replica.close()
     print(json.dumps({"granted": granted, "tries": len(waits_s), "longest_s": max(waits_s)}))
 
 asyncio.run(main())
@@ -119,14 +119,14 @@ asyncio.run(main())
 WAIT: Final = """
 async def main():
     limits = QuotaLimits()
-    follower = Follower(PostgresJournal(url, "W1", poll_s=settings["poll_s"]), limits)
-    await follower.open()
-    waiting = asyncio.ensure_future(follower.job_changed("j1"))
+    replica = Replica(PostgresJournal(url, "W1", poll_s=settings["poll_s"]), limits)
+    await replica.open()
+    waiting = asyncio.ensure_future(replica.job_changed("j1"))
     await asyncio.sleep(0.5)
     ready()
     await asyncio.wait_for(waiting, 30)
-    print(json.dumps({"state": follower.state.jobs.records["j1"].state, "at": time.time()}))
-    await follower.close()
+    print(json.dumps({"state": replica.state.jobs.records["j1"].state, "at": time.time()}))
+    await replica.close()
 
 asyncio.run(main())
 """
@@ -238,8 +238,8 @@ def test_processes_that_are_killed_leave_what_they_acknowledged_and_nothing_lock
 @pytest.mark.parametrize("poll_s", [30.0, 0.2])
 def test_what_one_process_stores_wakes_who_waits_for_it_in_another(place: Place, poll_s: float) -> None:
     async def store() -> float:
-        async with followed(place.url) as follower:
-            await follower.record(Reserved("j1", 1, {"op": "create"}, 1, 0, 0, (), 30, 60))
+        async with followed(place.url) as replica:
+            await replica.record(Reserved("j1", 1, {"op": "create"}, 1, 0, 0, (), 30, 60))
             return time.time()
 
     with started(WAIT, place.url, 2, poll_s=poll_s) as processes:

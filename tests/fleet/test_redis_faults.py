@@ -21,7 +21,7 @@ import pytest
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.journal.redis.engine import RedisJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Fault, Proxy
 from tests.fleet.redis_worlds import server
@@ -48,8 +48,8 @@ import asyncio, os, sys
 from pathlib import Path
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalError
-from moe_segments.journal.follower import Follower
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Replica
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.redis import RedisJournal
 from moe_segments.limits import QuotaLimits
 
@@ -66,9 +66,9 @@ def reserve(job):
         return [event], None
     return question
 
-async def one(follower, number):
+async def one(replica, number):
     name = me * 1_000_000 + number
-    doing = follower.ask(reserve(str(name))) if number % 3 else follower.record(ExternalUsage(operations=1, rows=name))
+    doing = replica.ask(reserve(str(name))) if number % 3 else replica.record(ExternalUsage(operations=1, rows=name))
     try:
         await doing
     except JournalError as error:
@@ -78,19 +78,19 @@ async def one(follower, number):
 
 async def main():
     from moe_segments.journal.clock import BootClock
-    follower = Follower(RedisJournal(url, "W1", poll_s=0.05, host=BootClock(boot_us=drifting)), QuotaLimits())
-    await follower.open()
+    replica = Replica(RedisJournal(url, "W1", poll_s=0.05, host=BootClock(boot_us=drifting)), QuotaLimits())
+    await replica.open()
     numbers = iter(range(1_000_000))
 
     async def task():
         while not stop.exists():
-            await one(follower, next(numbers))
+            await one(replica, next(numbers))
             await asyncio.sleep(0.002)
 
     await asyncio.gather(*[task() for _ in range(3)])
-    await follower.refresh()
-    os.write(1, f"jobs {len(follower.state.jobs.records)} {follower.state.version}\\n".encode())
-    await follower.close()
+    await replica.refresh()
+    os.write(1, f"jobs {len(replica.state.jobs.records)} {replica.state.version}\\n".encode())
+    await replica.close()
 
 asyncio.run(main())
 """
@@ -286,13 +286,11 @@ async def test_whatever_breaks_what_was_acknowledged_is_there_and_nothing_is_the
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name)
 async def test_a_lost_reservation_is_granted_once_and_within_the_send_fence(server: RedisServer, fault: Fault) -> None:
     async with Proxy(("127.0.0.1", server.port)) as proxy:
-        follower = Follower(
-            RedisJournal(f"redis://127.0.0.1:{proxy.port}/0?timeout_s={TIMEOUT_S}", "W1"), QuotaLimits()
-        )
-        await follower.open()
+        replica = Replica(RedisJournal(f"redis://127.0.0.1:{proxy.port}/0?timeout_s={TIMEOUT_S}", "W1"), QuotaLimits())
+        await replica.open()
         proxy.arm(fault, b"EVALSHA")
-        answers = await asyncio.gather(*(follower.ask(reserve(f"j{number}", 5)) for number in range(8)))
+        answers = await asyncio.gather(*(replica.ask(reserve(f"j{number}", 5)) for number in range(8)))
         assert list(answers) == [True] * 5 + [False] * 3
         assert proxy.faulted.is_set()
-        await follower.close()
+        await replica.close()
     assert len(names_in(await log_of(server))) == 5

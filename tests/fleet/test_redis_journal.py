@@ -19,7 +19,7 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.redis.engine import RedisJournal
 from moe_segments.journal.redis.scripts import MIGRATIONS
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, calls_of, opened, server, server_us, tell
@@ -52,10 +52,10 @@ def rights() -> str:
     return f"{lines[first].strip()} {lines[first + 1].strip()}"
 
 
-async def followed(url: str, scope: str = "W1", **options: Any) -> Follower:
-    follower = Follower(RedisJournal(url, scope, **options), QuotaLimits())
-    await follower.open()
-    return follower
+async def followed(url: str, scope: str = "W1", **options: Any) -> Replica:
+    replica = Replica(RedisJournal(url, scope, **options), QuotaLimits())
+    await replica.open()
+    return replica
 
 
 # Round trips
@@ -63,19 +63,19 @@ async def followed(url: str, scope: str = "W1", **options: Any) -> Follower:
 
 async def test_an_uncontended_decision_is_one_round_trip(server: RedisServer) -> None:
     """So is a fact; and what a hundred tasks ask at once is two at most."""
-    follower = await followed(server.url)
+    replica = await followed(server.url)
     with admin_of(server) as admin:
         for number in range(20):
             before = calls_of(admin)
-            assert await follower.ask(reserve(f"j{number}"))
-            await follower.record(FACT)
+            assert await replica.ask(reserve(f"j{number}"))
+            await replica.record(FACT)
             assert calls_of(admin) - before == 2
 
         before = calls_of(admin)
-        answers = await asyncio.gather(*(follower.ask(reserve(f"t{number}")) for number in range(100)))
+        answers = await asyncio.gather(*(replica.ask(reserve(f"t{number}")) for number in range(100)))
         assert all(answers)
         assert calls_of(admin) - before <= 2
-    await follower.close()
+    await replica.close()
 
 
 async def test_a_lost_race_costs_one_round_trip_more(server: RedisServer) -> None:
@@ -94,16 +94,16 @@ async def test_a_lost_race_costs_one_round_trip_more(server: RedisServer) -> Non
 
 
 async def test_a_refusal_reads_first_and_writes_nothing(server: RedisServer) -> None:
-    follower, other = await followed(server.url), await followed(server.url)
+    replica, other = await followed(server.url), await followed(server.url)
     with admin_of(server) as admin:
-        assert await follower.ask(reserve("a", 2))
+        assert await replica.ask(reserve("a", 2))
         assert await other.ask(reserve("b", 2))
-        assert not await follower.ask(reserve("c", 2)), "it had not read that the last place was taken"
+        assert not await replica.ask(reserve("c", 2)), "it had not read that the last place was taken"
         before = calls_of(admin), admin.info("persistence")["aof_current_size"], admin.dbsize()
-        assert not await follower.ask(reserve("d", 2))
+        assert not await replica.ask(reserve("d", 2))
         assert calls_of(admin) - before[0] == 1
         assert (admin.info("persistence")["aof_current_size"], admin.dbsize()) == before[1:]
-    await follower.close()
+    await replica.close()
     await other.close()
 
 
@@ -195,21 +195,21 @@ async def test_a_host_that_slept_decides_anew_on_the_server_s_time(server: Redis
 
 
 async def test_two_hosts_with_clocks_an_hour_apart_take_exactly_the_places(server: RedisServer) -> None:
-    followers = [await followed(server.url, host=host(clock)) for clock in (_fast, _jumping, _stopped, _backwards)]
+    replicas = [await followed(server.url, host=host(clock)) for clock in (_fast, _jumping, _stopped, _backwards)]
     answers = await asyncio.gather(
-        *(follower.ask(reserve(f"{at} {number}", 50)) for number in range(25) for at, follower in enumerate(followers))
+        *(replica.ask(reserve(f"{at} {number}", 50)) for number in range(25) for at, replica in enumerate(replicas))
     )
     assert sum(answers) == 50
-    await followers[0].refresh()
-    assert len(followers[0].state.jobs.records) == 50
-    for follower in followers:
-        await follower.close()
+    await replicas[0].refresh()
+    assert len(replicas[0].state.jobs.records) == 50
+    for replica in replicas:
+        await replica.close()
 
 
 async def test_a_host_s_clock_that_leaps_frees_no_quota(server: RedisServer) -> None:
     """The decision made at the time it showed is thrown away, and so is what had passed for the state by then."""
     leapt_us = 0
-    follower = await followed(server.url, host=host(lambda: time.monotonic_ns() // 1_000 + leapt_us))
+    replica = await followed(server.url, host=host(lambda: time.monotonic_ns() // 1_000 + leapt_us))
 
     def operation(job: str) -> Question[bool]:
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], bool]:
@@ -222,11 +222,11 @@ async def test_a_host_s_clock_that_leaps_frees_no_quota(server: RedisServer) -> 
         return question
 
     for number in range(10):
-        assert await follower.ask(operation(f"j{number}"))
-        await follower.record(Answered(f"j{number}", 1, 202, accepted={}))
+        assert await replica.ask(operation(f"j{number}"))
+        await replica.record(Answered(f"j{number}", 1, 202, accepted={}))
     leapt_us = 2 * 3_600_000_000
-    granted = await follower.ask(operation("eleventh"))
-    await follower.close()
+    granted = await replica.ask(operation("eleventh"))
+    await replica.close()
     assert not granted
 
 
@@ -376,12 +376,12 @@ async def test_the_rights_in_the_docs_are_enough(server: RedisServer) -> None:
     """For deciding, recording, compacting and hearing of others."""
     with admin_of(server) as admin:
         tell(admin, f"ACL SETUSER moe on >p%w {rights()}")
-    follower = await followed(server.url.replace("//", "//moe:p%25w@"), poll_s=0.05)
-    assert await follower.ask(reserve("a"))
-    await follower.record(FACT)
-    await follower.journal.checkpoint(2, fact(0), keep_since_us=2**60)
-    assert not await follower.journal.changed(2, 0.1)
-    await follower.close()
+    replica = await followed(server.url.replace("//", "//moe:p%25w@"), poll_s=0.05)
+    assert await replica.ask(reserve("a"))
+    await replica.record(FACT)
+    await replica.journal.checkpoint(2, fact(0), keep_since_us=2**60)
+    assert not await replica.journal.changed(2, 0.1)
+    await replica.close()
 
 
 async def test_wrong_passwords_are_refused_at_once_and_never_shown(server: RedisServer) -> None:
@@ -430,11 +430,11 @@ async def test_a_cluster_is_followed_to_the_node_of_the_workspace() -> None:
             tell(first, f"CLUSTER MEET 127.0.0.1 {two.port} {two.settings['cluster-port']}")
             await until(lambda: all(tell(admin, "CLUSTER INFO")["cluster_state"] == "ok" for admin in (first, second)))
             for number in range(6):
-                follower = await followed(one.url, f"W{number}", poll_s=30)
-                assert await follower.ask(reserve("a"))
-                assert not await follower.journal.changed(1, 0.02)
-                await follower.journal.checkpoint(1, fact(0), keep_since_us=0)
-                await follower.close()
+                replica = await followed(one.url, f"W{number}", poll_s=30)
+                assert await replica.ask(reserve("a"))
+                assert not await replica.journal.changed(1, 0.02)
+                await replica.journal.checkpoint(1, fact(0), keep_since_us=0)
+                await replica.close()
             assert 0 < second.dbsize() < 24
             assert first.dbsize() + second.dbsize() == 24
 

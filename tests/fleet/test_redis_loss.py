@@ -16,7 +16,7 @@ from moe_segments.core.events import Checkpoint, Quarantined, Trusted
 from moe_segments.errors import JournalError
 from moe_segments.governor.governor import Governor
 from moe_segments.journal.redis.engine import RedisJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.proxy import Proxy
 from tests.fleet.redis_worlds import admin_of, opened, server, tell
@@ -222,7 +222,7 @@ async def test_a_fail_over_to_a_replica_that_lagged_closes_every_window(server: 
     with redis_server({"replicaof": f"127.0.0.1 {server.port}"}) as replica:
         async with Proxy(("127.0.0.1", server.port)) as proxy:
             url = f"redis://127.0.0.1:{proxy.port}/0"
-            follower = Follower(RedisJournal(url, "W1", state_dir=tmp_path), QuotaLimits())
+            follower = Replica(RedisJournal(url, "W1", state_dir=tmp_path), QuotaLimits())
             await follower.open()
             await follower.record(FACT)
             with admin_of(replica) as admin:
@@ -249,7 +249,7 @@ def has_first(admin: Redis) -> bool:
 
 
 async def starts_quarantined(url: str, state_dir: Path) -> None:
-    follower = Follower(RedisJournal(url, "W1", state_dir=state_dir), QuotaLimits())
+    follower = Replica(RedisJournal(url, "W1", state_dir=state_dir), QuotaLimits())
     await follower.open()
     governor = Governor(follower, QuotaLimits())
     await governor.open("http://127.0.0.1", on_lost_journal="wait", announce=False)

@@ -10,7 +10,7 @@ import pytest
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -79,43 +79,43 @@ def reserve(job: str) -> Question[str]:
     return question
 
 
-async def opened(journal: LossyJournal) -> Follower:
-    follower = Follower(journal, QuotaLimits())
-    await follower.open()
-    return follower
+async def opened(journal: LossyJournal) -> Replica:
+    replica = Replica(journal, QuotaLimits())
+    await replica.open()
+    return replica
 
 
 @pytest.mark.parametrize("lost", [["request"], ["answer"], ["request", "request", "answer", "unreachable", "answer"]])
 async def test_a_lost_answer_is_asked_for_again_and_granted_once(lost: list[str]) -> None:
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = lost
 
-    answers = await asyncio.gather(follower.ask(reserve("a")), follower.ask(reserve("b")))
+    answers = await asyncio.gather(replica.ask(reserve("a")), replica.ask(reserve("b")))
 
     assert list(answers) == ["a", "b"]
     assert [len(batch.events) for batch in await journal.read(0)] == [2]
-    assert sorted(follower.state.jobs.records) == ["a", "b"]
-    await follower.close()
+    assert sorted(replica.state.jobs.records) == ["a", "b"]
+    await replica.close()
 
 
 @pytest.mark.parametrize("lost", [["request"], ["answer"], ["answer", "unreachable", "answer"]])
 async def test_a_fact_whose_answer_was_lost_is_recorded_once(lost: list[str]) -> None:
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = lost
 
-    await follower.record(ExternalUsage(operations=3))
+    await replica.record(ExternalUsage(operations=3))
 
     assert len(await journal.read(0)) == 1
-    assert follower.state.version == 1
-    await follower.close()
+    assert replica.state.version == 1
+    await replica.close()
 
 
 async def test_the_answer_is_that_of_the_run_that_was_written() -> None:
     """Asked again, the question may be answered differently; only what is durable is granted."""
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = ["answer"]
     runs = 0
 
@@ -125,49 +125,49 @@ async def test_the_answer_is_that_of_the_run_that_was_written() -> None:
         events, _ = reserve(f"run {runs}")(state, now_us)
         return events, runs
 
-    answer = await follower.ask(greedy)
+    answer = await replica.ask(greedy)
     assert answer < runs
-    assert list(follower.state.jobs.records) == [f"run {answer}"]
-    await follower.close()
+    assert list(replica.state.jobs.records) == [f"run {answer}"]
+    await replica.close()
 
 
 async def test_what_stays_unknown_is_raised_before_the_send_fence() -> None:
     """Nothing is granted; what was asked later waited, and is asked in its turn."""
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = ["answer", *["request"] * 1_000]
     began_s = asyncio.get_running_loop().time()
 
     with pytest.raises(JournalAmbiguous, match="no answer"):
-        await follower.ask(reserve("a"))
+        await replica.ask(reserve("a"))
 
     assert 10 < asyncio.get_running_loop().time() - began_s < 20
     journal.lost.clear()
-    assert await follower.ask(reserve("a")) == "a is known"
-    await follower.close()
+    assert await replica.ask(reserve("a")) == "a is known"
+    await replica.close()
 
 
 async def test_what_was_certainly_not_written_is_raised_at_once() -> None:
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = ["unreachable"]
 
     with pytest.raises(JournalError, match="nobody there") as caught:
-        await follower.ask(reserve("a"))
+        await replica.ask(reserve("a"))
 
     assert not isinstance(caught.value, JournalAmbiguous)
-    assert await follower.ask(reserve("a")) == "a"
-    await follower.close()
+    assert await replica.ask(reserve("a")) == "a"
+    await replica.close()
 
 
 async def test_a_journal_that_became_unusable_is_not_asked_on() -> None:
     journal = LossyJournal()
-    follower = await opened(journal)
+    replica = await opened(journal)
     journal.lost[:] = ["answer", "unusable"]
     began_s = asyncio.get_running_loop().time()
 
     with pytest.raises(JournalError, match="it was put back"):
-        await follower.ask(reserve("a"))
+        await replica.ask(reserve("a"))
 
     assert asyncio.get_running_loop().time() - began_s < 1
-    await follower.close()
+    await replica.close()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_segments import CreateFileSegment, JournalError, JournalReplaced, JournalUnavailable, OutcomeUnknown
-from moe_segments.client.client import SegmentsClient, follower_of
+from moe_segments.client.client import SegmentsClient, replica_of
 from moe_segments.core.events import Adopted, Answered, Event, ExternalUsage
 from moe_segments.journal.local.outage import Outage
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.sandbox import FaultKind, Sandbox
 
@@ -59,50 +59,50 @@ class FailingJournal(MemoryJournal):
 @pytest.mark.virtual_time
 async def test_the_watch_outlives_whatever_it_meets(caplog: pytest.LogCaptureFixture) -> None:
     journal = FailingJournal()
-    follower = Follower(journal, QuotaLimits())
-    await follower.open()
+    replica = Replica(journal, QuotaLimits())
+    await replica.open()
     journal.changes = [RuntimeError("a mistake"), OSError("out of files"), JournalUnavailable("away")]
-    waiting = asyncio.ensure_future(follower.job_changed("a"))
+    waiting = asyncio.ensure_future(replica.job_changed("a"))
     await asyncio.sleep(10)
     assert not journal.changes
     await journal.append([Answered("a", 1, 202)], batch_id="elsewhere")
     await asyncio.wait_for(waiting, 10)
     assert "a mistake" in caplog.text
-    await follower.close()
+    await replica.close()
 
 
 @pytest.mark.virtual_time
 async def test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait() -> None:
     journal = FailingJournal()
-    follower = Follower(journal, QuotaLimits())
-    await follower.open()
-    waiting = [asyncio.ensure_future(follower.job_changed(name)) for name in "ab"]
-    ending = asyncio.ensure_future(follower.until_replaced())
+    replica = Replica(journal, QuotaLimits())
+    await replica.open()
+    waiting = [asyncio.ensure_future(replica.job_changed(name)) for name in "ab"]
+    ending = asyncio.ensure_future(replica.until_replaced())
     await asyncio.sleep(0)
     journal.changes = [JournalReplaced("it was put back")]
     await journal.append([FACT], batch_id="elsewhere")
     for ended in await asyncio.gather(*waiting, ending, return_exceptions=True):
         assert isinstance(ended, JournalReplaced)
-    for call in (follower.refresh(), follower.record(FACT), follower.ask(lambda *_: ((), None)), follower.check()):
+    for call in (replica.refresh(), replica.record(FACT), replica.ask(lambda *_: ((), None)), replica.check()):
         with pytest.raises(JournalReplaced):
             await call
-    await follower.close()
+    await replica.close()
 
 
 @pytest.mark.virtual_time
 async def test_a_listener_that_fails_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
-    follower = Follower(FailingJournal(), QuotaLimits())
-    await follower.open()
+    replica = Replica(FailingJournal(), QuotaLimits())
+    await replica.open()
 
     def fail() -> None:
         raise RuntimeError("a mistake of a listener")
 
-    follower.listen(fail)
-    await follower.record(FACT)
-    await asyncio.wait_for(follower.record(FACT), 10)
-    await asyncio.wait_for(follower.refresh(), 10)
+    replica.listen(fail)
+    await replica.record(FACT)
+    await asyncio.wait_for(replica.record(FACT), 10)
+    await asyncio.wait_for(replica.refresh(), 10)
     assert "a mistake of a listener" in caplog.text
-    await follower.close()
+    await replica.close()
 
 
 # Warnings
@@ -163,7 +163,7 @@ async def test_what_fails_after_its_caller_left_is_logged_with_its_job(
             journal.appends[Answered] = [JournalReplaced("it was put back")]
             operation = create("left", await sandbox.publish(tmp_path / "users.csv"))
             submitting = asyncio.ensure_future(client.submit(operation, job_id="mine"))
-            while "mine" not in follower_of(client).state.jobs.records:
+            while "mine" not in replica_of(client).state.jobs.records:
                 await asyncio.sleep(0.01)
             submitting.cancel()
             async with asyncio.timeout(10):

@@ -16,7 +16,7 @@ from moe_segments import errors
 from moe_segments.bulk.manifest import Manifest, read_manifest
 from moe_segments.bulk.run import BulkReport, exit_code_of, remaining_entries, run_bulk, run_id_for
 from moe_segments.callbacks.receiver import CallbackReceiver
-from moe_segments.client.client import SegmentsClient, follower_of
+from moe_segments.client.client import SegmentsClient, replica_of
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ async def test_the_whole_run_is_in_the_journal_before_anything_is_sent(
     assert not sent_to(sandbox)
 
     async with open_client(sandbox, tmp_path) as client:
-        jobs = follower_of(client).state.jobs
+        jobs = replica_of(client).state.jobs
         run = jobs.runs[run_id_for(client, manifest)]
         assert (run.manifest, run.total, len(run.jobs)) == ("bulk.csv", 1_100, 1_100)
         assert {jobs.records[job].state for job in run.jobs} <= {"planned", "not_sent"}

@@ -22,7 +22,7 @@ from moe_segments import (
     TooManyRequests,
     attribute,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.errors import InputError
 from moe_segments.sandbox import CallLimits, FaultKind, Faults, Sandbox
 
@@ -113,8 +113,8 @@ async def test_a_read_counts_and_leaves_no_job() -> None:
         usage = await client.governor.usage()
         assert [usage[name].used for name in LISTS] == [1, 1, 1]
         assert [usage[name].pending for name in LISTS] == [0, 0, 0]
-        assert not follower_of(client).state.jobs.records
-        assert not follower_of(client).state.ledger.rows
+        assert not replica_of(client).state.jobs.records
+        assert not replica_of(client).state.ledger.rows
         assert usage["operations_per_hour"].used == 0
 
 
@@ -125,7 +125,7 @@ async def test_a_read_whose_answer_is_lost_counts_until_it_can_no_longer_be_coun
         await client.list_segments()
         minute = (await client.governor.usage())["list_per_minute"]
         assert (minute.used, minute.pending) == (2, 0)
-        assert not follower_of(client).state.ledger.rows
+        assert not replica_of(client).state.ledger.rows
         await client.list_segments()
         with pytest.raises(QuotaExceeded) as caught:
             await client.list_segments()
@@ -165,7 +165,7 @@ async def test_a_client_that_closes_lets_the_answer_of_a_read_arrive() -> None:
             while not sandbox.workspace.requests:
                 await asyncio.sleep(0.01)
         assert await task == ()
-        limits = follower_of(client).state.ledger.usage(2**62)
+        limits = replica_of(client).state.ledger.usage(2**62)
         (state, *_) = [limit for limit in limits if limit.limit == "list_per_day"]
         assert state.pending == 0
 

@@ -40,7 +40,7 @@ from moe_segments import (
     SegmentsClient,
     TooManyRequests,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ async def test_a_key_that_works_again_is_taken_back_by_a_read(sandbox: Sandbox, 
         from moe_segments.core.events import KeyRejected
         from moe_segments.submission.calls import key_fingerprint
 
-        fingerprint = key_fingerprint(client._credentials, client._follower.journal.journal_id)
-        await follower_of(client).record(KeyRejected(fingerprint, 403))
+        fingerprint = key_fingerprint(client._credentials, client._replica.journal.journal_id)
+        await replica_of(client).record(KeyRejected(fingerprint, 403))
         with pytest.raises(Exception, match="not sent"):
             await client.submit(create(url))
         await client.list_segments()
@@ -337,7 +337,7 @@ async def test_nobody_listening_is_not_sent_and_gives_everything_back(sandbox: S
         with pytest.raises(NotSent):
             await client.submit(create(url))
         assert (await client.governor.usage())["operations_per_hour"].used == 0
-        [record] = follower_of(client).state.jobs.records.values()
+        [record] = replica_of(client).state.jobs.records.values()
         assert record.state == JobState.NOT_SENT
 
 
@@ -353,8 +353,8 @@ async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str
 
         client._transport.send = flaky  # type: ignore[method-assign,assignment]  # the network's weather
         states: list[str] = []
-        records = follower_of(client).state.jobs.records
-        follower_of(client).listen(lambda: states.extend(record.state for record in records.values()))
+        records = replica_of(client).state.jobs.records
+        replica_of(client).listen(lambda: states.extend(record.state for record in records.values()))
         job = await client.submit(create(url))
         assert job.record.attempt == 2
         assert JobState.PLANNED in states
@@ -480,7 +480,7 @@ async def test_a_job_that_is_called_off_between_two_tries_ends(sandbox: Sandbox,
     """Whoever follows it hears that nobody sends it again."""
     async with client_on(sandbox, base_url="http://127.0.0.1:9") as client:
         submitting = asyncio.ensure_future(client.submit(create(url), job_id="mine"))
-        while "mine" not in follower_of(client).state.jobs.records or client.job("mine").state != JobState.PLANNED:
+        while "mine" not in replica_of(client).state.jobs.records or client.job("mine").state != JobState.PLANNED:
             await asyncio.sleep(0.01)
         submitting.cancel()
         await asyncio.gather(submitting, return_exceptions=True)
@@ -497,8 +497,8 @@ async def test_a_job_whose_process_died_between_two_tries_ends(sandbox: Sandbox,
     journal = f"sqlite:///{tmp_path / 'q.db'}"
     async with client_on(sandbox, journal=journal) as client:
         event = Reserved("mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, owner="another-boot/1/1")
-        await follower_of(client).ask(lambda _, __: ([event], None))
-        await follower_of(client).record(NeverSent("mine", 1, "no connection", again=True))
+        await replica_of(client).ask(lambda _, __: ([event], None))
+        await replica_of(client).record(NeverSent("mine", 1, "no connection", again=True))
         assert client.job("mine").state == JobState.PLANNED
     async with client_on(sandbox, journal=journal) as client:
         assert client.job("mine").state == JobState.NOT_SENT
@@ -540,13 +540,13 @@ async def test_cancelling_at_any_step_leaves_nothing_in_doubt(tmp_path: Path) ->
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            records = follower_of(client).state.jobs.records.values()
+            records = replica_of(client).state.jobs.records.values()
             assert {record.state for record in records} <= {
                 JobState.NOT_SENT,
                 JobState.ACCEPTED,
                 JobState.PROCESSED,
             }, (turns, records)
-            assert follower_of(client).state.ledger.operations.held == 0
+            assert replica_of(client).state.ledger.operations.held == 0
 
 
 async def test_a_caller_that_goes_away_loses_no_outcome(sandbox: Sandbox, url: str) -> None:
@@ -729,7 +729,7 @@ async def test_a_job_whose_process_died_is_unknown_after_a_restart(sandbox: Sand
         event = Reserved(
             "mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, 60_000_000, owner="another-boot/1/1"
         )
-        await follower_of(client).ask(lambda _, __: ([event], None))
+        await replica_of(client).ask(lambda _, __: ([event], None))
     async with client_on(sandbox, journal=journal, receives=False) as client:
         assert client.job("mine").state == JobState.UNKNOWN
         assert (await client.submit(create(url), job_id="mine")).state == JobState.UNKNOWN

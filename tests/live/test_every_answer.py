@@ -25,7 +25,7 @@ from moe_segments import (
     TooManyRequests,
     attribute,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from tests.documented import CALLBACK_STATUSES, OPERATIONS, PAIRS, SAMPLES, samples_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def check_success(client: SegmentsClient, op: str, answered: object) -> None:
         assert isinstance(answered, Segment)
         assert answered.id == CS_ID
     else:
-        (record,) = follower_of(client).state.jobs.records.values()
+        (record,) = replica_of(client).state.jobs.records.values()
         assert record.state == JobState.ACCEPTED
         assert record.accepted is not None
         assert isinstance(answered, Segment) == (op in FILTERS)
@@ -149,7 +149,7 @@ def check_refusal(client: SegmentsClient, op: str, status: int, path: Path, erro
         assert client.job(error.job_id).state == JobState.UNKNOWN
     else:
         assert type(error) is ERRORS[status]
-        (record,) = follower_of(client).state.jobs.records.values()
+        (record,) = replica_of(client).state.jobs.records.values()
         assert (record.state, record.status) == (JobState.REFUSED, status)
     if isinstance(error, Conflict) and op in FILTERS and path.stem == "409":
         assert (error.existing_cs_name, error.existing_cs_id) == ("autumn_sale", "64f0c1d2e3a4b5c6d7e8f903")

@@ -42,7 +42,7 @@ from moe_segments import (
     did,
     in_segment,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.core.wire.filter_segments import are_other_filters, filters_digest
 from moe_segments.sandbox import Complexity, Dialect, FaultKind, Sandbox
 
@@ -210,7 +210,7 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is_held(sandbox: S
         with pytest.raises(InputError):
             await client.update_filter_segment("1", included_filters=IN_PUNE, updated_by="nobody")
         assert (await client.governor.usage())["active_segments"].used == 0
-        assert not follower_of(client).state.jobs.records
+        assert not replica_of(client).state.jobs.records
     assert sandbox.workspace.requests == ()
 
 

@@ -1,4 +1,4 @@
-"""A follower of a long journal lets the event loop go on while it reads it and while it writes a checkpoint."""
+"""A replica of a long journal lets the event loop go on while it reads it and while it writes a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from moe_segments.core.events import Batch, Checkpoint, ExternalUsage, Reserved
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
 
@@ -65,13 +65,13 @@ async def test_opening_a_long_journal_lets_the_loop_go_on() -> None:
     await journal.checkpoint(2, checkpoint, keep_since_us=2**62)
     for number in range(2_000):
         await journal.append([ExternalUsage()], batch_id=str(number))
-    follower = Follower(journal, QuotaLimits())
+    replica = Replica(journal, QuotaLimits())
 
-    turns = await turns_during(follower.open())
+    turns = await turns_during(replica.open())
 
-    assert len(follower.state.jobs.records) == JOBS
+    assert len(replica.state.jobs.records) == JOBS
     assert turns >= len(checkpoint.parts) + 10
-    await follower.close()
+    await replica.close()
 
 
 @pytest.mark.asyncio
@@ -79,13 +79,13 @@ async def test_a_checkpoint_is_written_while_the_loop_goes_on() -> None:
     """A part of two hundred jobs at a stretch; what is recorded meanwhile is no part of it."""
     ticks = itertools.count(NOW_US, 10_000_000)
     journal = MemoryJournal(clock=lambda: next(ticks))
-    follower = Follower(journal, QuotaLimits())
-    await follower.open()
-    await follower.record(*(reserved(number) for number in range(JOBS)))
+    replica = Replica(journal, QuotaLimits())
+    await replica.open()
+    await replica.record(*(reserved(number) for number in range(JOBS)))
     for _ in range(JOBS):
-        await follower.record(ExternalUsage())
-    version, turns = follower.state.version, 0
-    late = asyncio.create_task(follower.record(reserved(JOBS)))
+        await replica.record(ExternalUsage())
+    version, turns = replica.state.version, 0
+    late = asyncio.create_task(replica.record(reserved(JOBS)))
     while not isinstance((await journal.read(0))[0].events[0], Checkpoint) and turns < JOBS:
         await asyncio.sleep(0)
         turns += 1
@@ -97,13 +97,13 @@ async def test_a_checkpoint_is_written_while_the_loop_goes_on() -> None:
     assert checkpoint.version <= version
     assert len(again.jobs.records) == JOBS
     assert turns >= JOBS // 200
-    await follower.close()
+    await replica.close()
 
 
 @pytest.mark.asyncio
 async def test_who_missed_much_catches_up_before_it_decides(tmp_path: Path) -> None:
     """What it decides on is everything, and reading it let the loop go on."""
-    idle = Follower(SqliteJournal(tmp_path / "quota.db", "W1"), QuotaLimits())
+    idle = Replica(SqliteJournal(tmp_path / "quota.db", "W1"), QuotaLimits())
     other = SqliteJournal(tmp_path / "quota.db", "W1")
     await idle.open()
     await other.open()
@@ -121,15 +121,15 @@ async def test_who_missed_much_catches_up_before_it_decides(tmp_path: Path) -> N
 @pytest.mark.asyncio
 async def test_a_journal_that_cannot_be_understood_decides_nothing_any_more(tmp_path: Path) -> None:
     """Half of an entry may have been counted."""
-    follower = Follower(SqliteJournal(tmp_path / "quota.db", "W1"), QuotaLimits())
+    replica = Replica(SqliteJournal(tmp_path / "quota.db", "W1"), QuotaLimits())
     other = SqliteJournal(tmp_path / "quota.db", "W1")
-    await follower.open()
+    await replica.open()
     await other.open()
     await other.append([ExternalUsage("many")], batch_id="newer")  # type: ignore[arg-type]  # as a later version may
     for _ in range(2):
         with pytest.raises(JournalError, match="cannot be understood"):
-            await follower.ask(lambda _state, now_us: ((), now_us))
+            await replica.ask(lambda _state, now_us: ((), now_us))
     with pytest.raises(JournalError, match="cannot be understood"):
-        await follower.record(ExternalUsage(operations=1))
+        await replica.record(ExternalUsage(operations=1))
     await other.close()
-    await follower.close()
+    await replica.close()

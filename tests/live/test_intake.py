@@ -31,7 +31,7 @@ from moe_segments import (
     ReplaceUsers,
     SegmentsClient,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import journal_clock, run_virtually
@@ -112,7 +112,7 @@ async def test_a_bad_file_is_refused_before_anything_is_spent(sandbox: Sandbox, 
             await client.submit(create(path if is_local else None, url))
 
         assert (sent(sandbox), published, await spent(client)) == ([], [], (0, 0))
-        assert follower_of(client).state.jobs.records == {}
+        assert replica_of(client).state.jobs.records == {}
     report = caught.value.report
     assert (report.rows, report.distinct_rows, report.ok) == (5, 3, False)
     assert {finding.code for finding in report.errors} == {"MOE102", "MOE105", "MOE117"}

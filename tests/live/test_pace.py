@@ -319,7 +319,7 @@ async def test_closing_ends_those_that_wait_in_the_pace() -> None:
         assert now_s() - begun_s < 1
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         assert sum(isinstance(one, NotSent) for one in ended) == 220 - len(service.arrivals)
-        states = [record.state for record in client._follower.state.jobs.records.values()]
+        states = [record.state for record in client._replica.state.jobs.records.values()]
         assert states.count(JobState.ACCEPTED) == len(service.arrivals) == 6
         assert set(states) <= {JobState.ACCEPTED, JobState.NOT_SENT}
 
@@ -363,7 +363,7 @@ async def test_a_short_fence_is_kept(latency_s: float) -> None:
     async with served(4, limits=limits, journal=SlowJournal(latency_s)) as (service, client):
         await asyncio.gather(*(client.submit(archive(number)) for number in range(100)))
         assert service.times_s()[-1] <= 1.05 * 100 / 4 + latency_s * 10
-        records = client._follower.state.jobs.records.values()
+        records = client._replica.state.jobs.records.values()
         assert {record.attempt for record in records} == {1}  # no reservation grew too old to be used
 
 

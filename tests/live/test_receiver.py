@@ -25,7 +25,7 @@ from moe_segments.core.events import Answered, CallbackReceived, Moved, Reserved
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal import open_journal
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import JobState
 from moe_segments.testing import run_virtually
@@ -96,17 +96,17 @@ class WatchedJournal(MemoryJournal):
 
 @attrs.frozen
 class Desk:
-    """A receiver, the follower it is bound to, and one job that waits for its callback."""
+    """A receiver, the replica it is bound to, and one job that waits for its callback."""
 
     receiver: CallbackReceiver
-    follower: Follower
+    replica: Replica
     job: str
     token: str
 
     @property
     def record(self) -> JobRecord:
         """What the journal says of the job."""
-        return self.follower.state.jobs.records[self.job]
+        return self.replica.state.jobs.records[self.job]
 
     @property
     def path(self) -> str:
@@ -119,30 +119,30 @@ class Desk:
         return (await self.receiver.decide(SCOPE, token or self.token, "POST", None, raw)).status
 
 
-async def reserve(follower: Follower, job: str) -> str:
+async def reserve(replica: Replica, job: str) -> str:
     """A job that waits for a callback. Returns its token."""
     token = new_token()
     event = Reserved(job, 1, {"op": "add", "name": SEGMENT}, keys=(job,), token_sha256=token_digest(token))
-    await follower.ask(lambda _state, _now_us: ([event], None))
+    await replica.ask(lambda _state, _now_us: ([event], None))
     return token
 
 
 @asynccontextmanager
-async def opened(journal: Any) -> AsyncIterator[Follower]:
-    follower = Follower(journal, QuotaLimits())
-    await follower.open()
+async def opened(journal: Any) -> AsyncIterator[Replica]:
+    replica = Replica(journal, QuotaLimits())
+    await replica.open()
     try:
-        yield follower
+        yield replica
     finally:
-        await follower.close()
+        await replica.close()
 
 
 @asynccontextmanager
 async def desk_over(journal: Any, public_url: str | None = None) -> AsyncIterator[Desk]:
-    async with opened(journal) as follower:
+    async with opened(journal) as replica:
         receiver = CallbackReceiver(public_url)
-        receiver.bind(SCOPE, follower)
-        yield Desk(receiver, follower, "job-1", await reserve(follower, "job-1"))
+        receiver.bind(SCOPE, replica)
+        yield Desk(receiver, replica, "job-1", await reserve(replica, "job-1"))
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ async def test_a_journal_that_is_down_is_a_503_and_nothing_is_kept(
 ) -> None:
     """The sender is asked to come again; when it does, the callback is taken as if it were the first time."""
     desk, journal = watched
-    version = desk.follower.state.version
+    version = desk.replica.state.version
     journal.is_broken = True
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     reply = await desk.receiver.decide(SCOPE, desk.token, "POST", None, raw)
@@ -211,7 +211,7 @@ async def test_a_journal_that_is_down_is_a_503_and_nothing_is_kept(
     journal.is_broken = False
     assert not await journal.read(version)
     assert await desk.take(body) == 200
-    assert desk.follower.state.version == version + 1
+    assert desk.replica.state.version == version + 1
 
 
 @pytest.mark.asyncio
@@ -329,7 +329,7 @@ async def test_what_is_beyond_doubt_is_read(desk: Desk, body: object, state: str
 async def test_the_names_of_a_segment_are_those_that_the_service_answered_with(desk: Desk) -> None:
     """An operation by identifier reaches the segment of that identifier, whatever it was called in the request."""
     accepted = {"cs_name": "diwali (VIP)", "cs_id": "5f"}
-    await desk.follower.record(Answered(desk.job, 1, 202, accepted=accepted))
+    await desk.replica.record(Answered(desk.job, 1, 202, accepted=accepted))
 
     assert await desk.take(without(segment_name="diwali (VIP)")) == 200
     assert desk.record.state == JobState.PROCESSED
@@ -354,10 +354,10 @@ async def test_a_token_that_comes_back_in_a_callback_is_not_kept(
     """In whichever field, and also where the callback cannot be read."""
     caplog.set_level(logging.DEBUG)
     for name in (SEGMENT, "another"):
-        async with opened(MemoryJournal()) as follower:
+        async with opened(MemoryJournal()) as replica:
             receiver = CallbackReceiver("http://127.0.0.1:1")
-            receiver.bind(SCOPE, follower, secrets=("the-key-of-the-workspace",))
-            desk = Desk(receiver, follower, "job-1", await reserve(follower, "job-1"))
+            receiver.bind(SCOPE, replica, secrets=("the-key-of-the-workspace",))
+            desk = Desk(receiver, replica, "job-1", await reserve(replica, "job-1"))
             body = json.dumps(PROCESSED | {"segment_name": name} | fields)
             for mark, text in (
                 ("{url}", receiver.url_for(SCOPE, desk.token)),
@@ -369,7 +369,7 @@ async def test_a_token_that_comes_back_in_a_callback_is_not_kept(
                 body = body.replace(mark, text)
             assert await desk.take(body.encode()) == 200
 
-            written = encode([event for batch in await follower.journal.read(0) for event in batch.events])
+            written = encode([event for batch in await replica.journal.read(0) for event in batch.events])
             shown = f"{written}{desk.record}{caplog.text}"
             assert desk.token not in shown
             assert desk.token[7:] not in shown
@@ -382,7 +382,7 @@ async def test_a_token_that_comes_back_in_a_callback_is_not_kept(
 @pytest.mark.asyncio
 async def test_a_callback_of_another_send_is_kept_without_its_token(desk: Desk) -> None:
     """Whoever mixed two up may put both addresses into one body."""
-    other = await reserve(desk.follower, "job-2")
+    other = await reserve(desk.replica, "job-2")
     await desk.take(without(segment_name="another", callback_url=f"https://hooks.example.com/moe/{SCOPE}/{other}"))
 
     (kept,) = await callbacks(desk)
@@ -442,10 +442,10 @@ async def test_a_readable_callback_ends_a_job_after_an_unreadable_one(desk: Desk
 async def test_the_same_body_again_is_a_200_without_an_entry(desk: Desk, body: bytes) -> None:
     """A sender that lost our answer repeats itself."""
     await desk.take(body)
-    version = desk.follower.state.version
+    version = desk.replica.state.version
 
     assert [await desk.take(body) for _ in range(3)] == [200, 200, 200]
-    assert desk.follower.state.version == version
+    assert desk.replica.state.version == version
 
 
 @pytest.mark.asyncio
@@ -507,12 +507,12 @@ async def test_what_could_not_be_written_does_not_count_as_kept(watched: tuple[D
 @pytest.mark.asyncio
 async def test_an_unknown_token_changes_nothing(desk: Desk) -> None:
     """404 for a token of nobody, for none, and for a known one under another scope."""
-    version = desk.follower.state.version
+    version = desk.replica.state.version
     decide = desk.receiver.decide
     sends = [(SCOPE, new_token()), (SCOPE, ""), ("", ""), ("W2.03", desk.token), (SCOPE, desk.token[:-1])]
 
     assert [(await decide(*send, "POST", None, b"{}")).status for send in sends] == [404] * 5
-    assert desk.follower.state.version == version
+    assert desk.replica.state.version == version
 
 
 @pytest.mark.asyncio
@@ -585,7 +585,7 @@ def test_a_journal_that_does_not_answer_is_not_ready() -> None:
 async def test_it_is_not_ready_on_a_journal_that_has_moved(desk: Desk) -> None:
     """Callbacks are asked to come again there, so nobody should be sent here."""
     with suppress(JournalError):
-        await desk.follower.record(Moved("sqlite:///elsewhere.db", "id"))
+        await desk.replica.record(Moved("sqlite:///elsewhere.db", "id"))
 
     assert (await desk.receiver.decide("-", "ready", "GET", None, b"")).status == 503
 
@@ -797,9 +797,9 @@ def test_a_journal_of_its_own_comes_with_its_scopes(given: dict[str, Any]) -> No
 
 @pytest.mark.asyncio
 async def test_two_clients_do_not_take_each_others_scope(desk: Desk) -> None:
-    """Binding the same follower again is no mistake, and after `unbind` the scope is free."""
-    desk.receiver.bind(SCOPE, desk.follower)
-    other = Follower(MemoryJournal(), QuotaLimits())
+    """Binding the same replica again is no mistake, and after `unbind` the scope is free."""
+    desk.receiver.bind(SCOPE, desk.replica)
+    other = Replica(MemoryJournal(), QuotaLimits())
     with pytest.raises(InputError, match="another client"):
         desk.receiver.bind(SCOPE, other)
 
@@ -814,7 +814,7 @@ def test_a_receiver_with_a_journal_takes_no_client() -> None:
     receiver = CallbackReceiver(PUBLIC, journal=MemoryJournal(), scopes=[SCOPE])
 
     with pytest.raises(InputError, match="journal of its own"):
-        receiver.bind(SCOPE, Follower(MemoryJournal(), QuotaLimits()))
+        receiver.bind(SCOPE, Replica(MemoryJournal(), QuotaLimits()))
 
 
 def test_its_repr_is_fit_for_a_log() -> None:
@@ -850,10 +850,10 @@ def test_whatever_comes_is_answered_and_only_a_token_changes_anything(
 
     async def play() -> None:
         async with desk_over(MemoryJournal()) as desk:
-            version = desk.follower.state.version
+            version = desk.replica.state.version
             replies = await asyncio.gather(*(desk.receiver.decide(*one) for one in strange))
             assert {reply.status for reply in replies} <= {404, 405, 415}
-            assert desk.follower.state.version == version
+            assert desk.replica.state.version == version
             assert [await desk.take(body) for body in bodies] == [200] * len(bodies)
 
     asyncio.run(play())
@@ -1255,7 +1255,7 @@ async def test_an_old_sender_is_answered_and_its_connection_ends() -> None:
 async def test_a_sender_that_says_it_is_done_is_heard() -> None:
     """Half-closed behind a whole request: the callback counts, whether or not the answer gets through."""
     async with brief() as (desk, port):
-        changed = asyncio.create_task(desk.follower.job_changed(desk.job))
+        changed = asyncio.create_task(desk.replica.job_changed(desk.job))
         await talk(port, request(desk.path), then=lambda writer: writer.write_eof())
         await asyncio.wait_for(changed, LONG_S)
 
@@ -1353,7 +1353,7 @@ async def post(url: str, body: object) -> int:
 
 
 async def callbacks(desk: Desk) -> list[CallbackReceived]:
-    events = [event for batch in await desk.follower.journal.read(0) for event in batch.events]
+    events = [event for batch in await desk.replica.journal.read(0) for event in batch.events]
     return [event for event in events if isinstance(event, CallbackReceived)]
 
 

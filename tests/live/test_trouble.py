@@ -29,12 +29,12 @@ from moe_segments import (
     SegmentsClient,
     TooManyRequests,
 )
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.core.events import CallbackReceived, ExternalUsage, Reserved
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.state.admission import Ask
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import DEMO_CREDENTIALS
 from tests.ports import free_port
@@ -82,15 +82,15 @@ async def test_a_number_that_no_file_has_does_not_break_the_log() -> None:
     async with Service().server() as server, client_at(server) as client:
         with pytest.raises(InputError):
             await client.governor.record_external(operations=10**19)
-        await follower_of(client).record(ExternalUsage(0, 10**30, follower_of(client).now_us()))
-        await follower_of(client).record(CallbackReceived("nobody", 1, "d", "processed", {}, 2**63))
+        await replica_of(client).record(ExternalUsage(0, 10**30, replica_of(client).now_us()))
+        await replica_of(client).record(CallbackReceived("nobody", 1, "d", "processed", {}, 2**63))
         assert (await client.governor.usage())["users_per_day"].used >= 2_000_000
 
 
 async def test_a_reservation_asked_together_with_a_fact_knows_it(tmp_path: Path) -> None:
     """One step of the journal for both must not admit past what was told first."""
-    follower = Follower(SqliteJournal(tmp_path / "q.db", "W"), QuotaLimits())
-    await follower.open()
+    replica = Replica(SqliteJournal(tmp_path / "q.db", "W"), QuotaLimits())
+    await replica.open()
 
     def told(_: WorkspaceState, now_us: int) -> tuple[list[ExternalUsage], None]:
         return [ExternalUsage(10, 0, now_us)], None
@@ -98,9 +98,9 @@ async def test_a_reservation_asked_together_with_a_fact_knows_it(tmp_path: Path)
     def used(state: WorkspaceState, now_us: int) -> tuple[list[Reserved], int]:
         return [], state.ledger.usage(now_us)[0].used
 
-    _, seen = await asyncio.gather(follower.ask(told), follower.ask(used))
+    _, seen = await asyncio.gather(replica.ask(told), replica.ask(used))
     assert seen == 10
-    await follower.close()
+    await replica.close()
 
 
 @pytest.mark.parametrize("op", ["archive", "unarchive"])
@@ -246,7 +246,7 @@ async def test_closing_does_not_wait_for_who_sleeps_between_two_sends() -> None:
     async with service.server() as server:
         async with client_at(server, limits=QuotaLimits()) as client:
             sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
-            while not any(r.state == JobState.UNKNOWN for r in follower_of(client).state.jobs.records.values()):
+            while not any(r.state == JobState.UNKNOWN for r in replica_of(client).state.jobs.records.values()):
                 await asyncio.sleep(0.01)
             begun = time.monotonic()
         assert time.monotonic() - begun < 20
@@ -262,11 +262,11 @@ async def test_closing_tells_who_sleeps_after_a_send_that_never_left() -> None:
     async with client_at(nobody, limits=limits) as client:
         await nobody.close()
         sleeping = asyncio.ensure_future(client.archive_segment(name="s", max_wait_s=math.inf))
-        while not any(record.reason for record in follower_of(client).state.jobs.records.values()):
+        while not any(record.reason for record in replica_of(client).state.jobs.records.values()):
             await asyncio.sleep(0.01)
     with pytest.raises(NotSent):
         await sleeping
-    assert [record.state for record in follower_of(client).state.jobs.records.values()] == [JobState.NOT_SENT]
+    assert [record.state for record in replica_of(client).state.jobs.records.values()] == [JobState.NOT_SENT]
 
 
 async def test_a_receiver_of_its_own_writes_a_doubt_down(tmp_path: Path) -> None:
@@ -277,10 +277,10 @@ async def test_a_receiver_of_its_own_writes_a_doubt_down(tmp_path: Path) -> None
     path.unlink()
     async with CallbackReceiver("http://127.0.0.1:9/x", journal=f"sqlite:///{path}", scopes=[scope]):
         pass
-    follower = Follower(SqliteJournal(path, scope), LIMITS)
-    await follower.open()
-    assert follower.state.ledger.quarantine
-    await follower.close()
+    replica = Replica(SqliteJournal(path, scope), LIMITS)
+    await replica.open()
+    assert replica.state.ledger.quarantine
+    await replica.close()
 
 
 async def test_an_answer_that_is_not_as_documented_holds_the_next_one_back() -> None:
@@ -296,8 +296,8 @@ async def test_an_answer_that_is_not_as_documented_holds_the_next_one_back() -> 
 
 async def test_a_question_that_fails_is_told_to_its_asker_alone() -> None:
     """One mistake in a group is not the others'."""
-    follower = Follower(MemoryJournal(), QuotaLimits())
-    await follower.open()
+    replica = Replica(MemoryJournal(), QuotaLimits())
+    await replica.open()
 
     def wrong(*_: object) -> tuple[list[Reserved], None]:
         raise ValueError("a mistake")
@@ -305,11 +305,11 @@ async def test_a_question_that_fails_is_told_to_its_asker_alone() -> None:
     ask = Ask(job="j", operation={}, cost=Cost(1), keys=("s",), fence_us=1, timeout_us=1)
     assert ask.cost.operations == 1
     fine, failed = await asyncio.gather(
-        follower.ask(lambda _, now_us: ((), now_us)), follower.ask(wrong), return_exceptions=True
+        replica.ask(lambda _, now_us: ((), now_us)), replica.ask(wrong), return_exceptions=True
     )
     assert isinstance(fine, int)
     assert isinstance(failed, ValueError)
-    await follower.close()
+    await replica.close()
 
 
 async def test_a_repeat_that_never_leaves_does_not_make_the_first_send_unsent() -> None:
@@ -331,7 +331,7 @@ async def test_a_repeat_that_never_leaves_does_not_make_the_first_send_unsent() 
         again = AddUsers(**(FIELDS | {"name": "t", "rows": 1}))
         with pytest.raises(OutcomeUnknown):
             await client.submit(again, job_id="b", on_unknown="retry", max_wait_s=math.inf)
-        jobs = follower_of(client).state.jobs.records
+        jobs = replica_of(client).state.jobs.records
         assert {name: jobs[name].state for name in ("a", "b")} == dict.fromkeys("ab", JobState.UNKNOWN)
         service.status = 202
         app = web.Application()

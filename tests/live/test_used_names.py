@@ -29,7 +29,7 @@ from moe_segments import (
 from moe_segments.bulk.checks import check_files
 from moe_segments.bulk.manifest import ManifestError, read_manifest
 from moe_segments.bulk.run import run_bulk
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ async def lost_and_called_back(client: SegmentsClient, sandbox: Sandbox, url: st
 
 async def of_filters(client: SegmentsClient, sandbox: Sandbox, url: str) -> str:
     await client.create_filter_segment(name="diwali", included_filters=IN_PUNE)
-    (job,) = follower_of(client).state.jobs.records
+    (job,) = replica_of(client).state.jobs.records
     return job
 
 
 async def renamed(client: SegmentsClient, sandbox: Sandbox, url: str) -> str:
     made = await client.create_filter_segment(name="holi", included_filters=IN_PUNE)
     await client.update_filter_segment(made.id, name="diwali", included_filters=IN_PUNE)
-    return list(follower_of(client).state.jobs.records)[-1]
+    return list(replica_of(client).state.jobs.records)[-1]
 
 
 USES: list[Callable[[SegmentsClient, Sandbox, str], Awaitable[str]]] = [
@@ -153,7 +153,7 @@ async def test_a_used_name_is_refused_before_anything_is_spent_or_read(
     """With the job that shows it, by whichever call, for both kinds of segment."""
     async with client_on(sandbox) as client:
         job_id = await use(client, sandbox, url)
-        before, version = sent(sandbox), follower_of(client).state.version
+        before, version = sent(sandbox), replica_of(client).state.version
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: client.create_file_segment(
                 name="diwali", attribute_name="ID", attribute_type="string", file_url=NOWHERE, expiry_time=30
@@ -169,7 +169,7 @@ async def test_a_used_name_is_refused_before_anything_is_spent_or_read(
             assert job_id in str(caught.value)
             assert caught.value.field == "name"
         assert sent(sandbox) == before
-        assert follower_of(client).state.version == version
+        assert replica_of(client).state.version == version
 
 
 async def test_the_refusal_names_the_segment_that_has_the_name(sandbox: Sandbox, url: str) -> None:
@@ -338,12 +338,12 @@ async def test_a_run_does_not_begin_with_names_that_are_used(sandbox: Sandbox, u
     async with client_on(sandbox) as client:
         for name in ("diwali", "lohri"):
             await (await client.submit(create(url, name))).result(timeout=5)
-        version = follower_of(client).state.version
+        version = replica_of(client).state.version
         for call in (run_bulk(client, manifest), check_files(client, manifest)):
             with pytest.raises(ManifestError) as caught:
                 await call
             assert [(mistake.line, mistake.field) for mistake in caught.value.mistakes] == [(3, "name"), (5, "name")]
-        assert follower_of(client).state.version == version
+        assert replica_of(client).state.version == version
     assert sent(sandbox) == [("create", "diwali"), ("create", "lohri")]
 
 

@@ -18,7 +18,7 @@ import pytest
 from moe_segments.callbacks.receiver import CallbackReceiver, new_token, token_digest
 from moe_segments.core.events import Reserved
 from moe_segments.journal import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.proofs import cases, say
 
@@ -83,11 +83,11 @@ def bent(chance: random.Random) -> bytes:
     return bytes(body[: chance.choice((len(body), len(body), len(body), chance.randrange(len(body))))])
 
 
-async def reserve(follower: Follower, job: str) -> str:
+async def reserve(replica: Replica, job: str) -> str:
     """A job that waits for its callback. Returns its token."""
     token = new_token()
     event = Reserved(job, 1, {"op": "add", "name": "diwali"}, keys=(job,), token_sha256=token_digest(token))
-    await follower.ask(lambda _state, _now_us: ([event], None))
+    await replica.ask(lambda _state, _now_us: ([event], None))
     return token
 
 
@@ -101,10 +101,10 @@ def told(record: JobRecord) -> tuple[object, object]:
 async def test_no_body_breaks_the_receiver_or_ends_a_job_twice() -> None:
     """Five thousand in the full form."""
     chance, count = random.Random(20_261_124), cases(250, 5_000)
-    follower = Follower(open_journal("memory:", SCOPE), QuotaLimits())
-    await follower.open()
+    replica = Replica(open_journal("memory:", SCOPE), QuotaLimits())
+    await replica.open()
     receiver = CallbackReceiver()
-    receiver.bind(SCOPE, follower)
+    receiver.bind(SCOPE, replica)
     seen: Counter[tuple[str, int]] = Counter()
     async with receiver.serve(), aiohttp.ClientSession() as session:
 
@@ -114,24 +114,24 @@ async def test_no_body_breaks_the_receiver_or_ends_a_job_twice() -> None:
                 return response.status
 
         bodies = [bent(chance) for _ in range(count)]
-        version = follower.state.version
+        version = replica.state.version
         for start in range(0, count, AT_ONCE):  # an unknown token waits for a look at the journal, shared by all
             strangers = await asyncio.gather(*(post(new_token(), body) for body in bodies[start : start + AT_ONCE]))
             assert set(strangers) <= UNKNOWN
             seen.update(("unknown token", status) for status in strangers)
-        assert follower.state.version == version
+        assert replica.state.version == version
         for start in range(0, count, EACH_JOB):
             job = f"job-{start}"
-            token = await reserve(follower, job)
+            token = await reserve(replica, job)
             for body in bodies[start : start + EACH_JOB]:
-                before = told(follower.state.jobs.records[job])
+                before = told(replica.state.jobs.records[job])
                 status = await post(token, body)
-                after = told(follower.state.jobs.records[job])
+                after = told(replica.state.jobs.records[job])
                 assert status in KNOWN
                 assert after == before or before[1] is None
                 seen["known token", status] += 1
-    records = follower.state.jobs.records.values()
-    await follower.close()
+    records = replica.state.jobs.records.values()
+    await replica.close()
     ends = Counter(str(record.state) if record.terminal else "unread" for record in records)
     say(f"{count} bodies: {dict(seen)}; {len(records)} jobs: {dict(ends)}")
     assert {"processed", "failed"} <= set(ends)

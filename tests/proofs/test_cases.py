@@ -76,7 +76,7 @@ from moe_segments.governor.governor import Governor, Grant
 from moe_segments.governor.pace import Pace
 from moe_segments.http.transport import Maybe
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, Credentials, JobState
 from moe_segments.settings import Settings
@@ -105,11 +105,11 @@ ONE = Cost(1)
 
 
 class Process:
-    """One process on a log: its follower and its governor."""
+    """One process on a log: its replica and its governor."""
 
     def __init__(self, journal: MemoryJournal, limits: QuotaLimits) -> None:
-        self.follower = Follower(journal, limits)
-        self.governor = Governor(self.follower, limits, clock=asyncio.get_running_loop().time)
+        self.replica = Replica(journal, limits)
+        self.governor = Governor(self.replica, limits, clock=asyncio.get_running_loop().time)
 
     async def reserve(self, job: str, cost: Cost = ONE, max_wait_s: float = 0.0) -> Grant:
         """Ask for one operation whose callback can come."""
@@ -128,7 +128,7 @@ class Process:
 
     async def tell(self, *events: Event) -> None:
         """Write down what happened."""
-        await self.follower.record(*events)
+        await self.replica.record(*events)
 
     async def used(self, limit: str = "operations_per_hour") -> int:
         """What counts against a limit."""
@@ -140,13 +140,13 @@ async def a_process(
     journal: MemoryJournal | None = None, limits: QuotaLimits = LIMITS, *, announce: bool = False
 ) -> AsyncIterator[Process]:
     process = Process(journal or MemoryJournal(clock=journal_clock), limits)
-    await process.follower.open()
+    await process.replica.open()
     await process.governor.open("https://api-01.moengage.com", on_lost_journal="wait", announce=announce)
     try:
         yield process
     finally:
         await process.governor.close()
-        await process.follower.close()
+        await process.replica.close()
 
 
 def accepted(grant: Grant) -> Answered:
@@ -390,17 +390,17 @@ async def dispatch(
     settings = Settings(
         base_url="https://api-01.moengage.com", journal="memory:", limits=LIMITS, max_attempts=max_attempts
     )
-    follower, governor = process.follower, process.governor
+    replica, governor = process.replica, process.governor
     submissions = SubmissionFactory(
-        credentials, settings, follower=follower, file_preparer=FilePreparer(settings, None, "off"), receiver=None
+        credentials, settings, replica=replica, file_preparer=FilePreparer(settings, None, "off"), receiver=None
     )
     dispatcher = Dispatcher(
         settings,
-        follower=follower,
+        replica=replica,
         governor=governor,
         pace=pace or Pace(1_000, FENCE_S),
         transport=wire,  # type: ignore[arg-type]  # as much of one as is used here
-        recorder=OutcomeRecorder(credentials, settings, follower=follower, governor=governor),
+        recorder=OutcomeRecorder(credentials, settings, replica=replica, governor=governor),
     )
     operation = AddUsers(
         name="diwali", attribute_name="ID", attribute_type="string", file_url="https://files.example/f", rows=3
@@ -438,7 +438,7 @@ async def test_a_send_that_is_cut_off_after_its_connection_counts(is_obtained: b
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        state = process.follower.state.jobs.records["job"].state
+        state = process.replica.state.jobs.records["job"].state
         assert state == (JobState.UNKNOWN if is_obtained else JobState.NOT_SENT)
         assert await process.used() == int(is_obtained)
         assert await process.used("users_per_day") == 3 * is_obtained

@@ -44,7 +44,7 @@ from moe_segments import (
 )
 from moe_segments.core.events import Batch, Checkpoint, NeverSent, Reserved
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.sandbox import Faults, Sandbox
 from moe_segments.testing import EPOCH_US, journal_clock, run_virtually
 from tests.proofs import cases
@@ -389,10 +389,10 @@ class World:
 
     async def _read_journal(self) -> None:
         self.batches = await self.journal.read(0)
-        follower = Follower(self.journal, self.weather.limits)
-        await follower.open()
-        self.records = follower.state.jobs.records
-        await follower.close()
+        replica = Replica(self.journal, self.weather.limits)
+        await replica.open()
+        self.records = replica.state.jobs.records
+        await replica.close()
 
     # What must hold
 

@@ -38,7 +38,7 @@ from moe_segments.core.decisions import Cost
 from moe_segments.core.events import Answered
 from moe_segments.errors import QuotaExceeded
 from moe_segments.governor import Governor
-from moe_segments.journal.follower import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal import open_journal
 from moe_segments.limits import QuotaLimits
 
@@ -46,7 +46,7 @@ url, me, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 limits = QuotaLimits(**settings["limits"])
 granted, refused, waits_s = 0, 0, []
 
-async def one(governor, follower, number):
+async def one(governor, replica, number):
     global granted, refused
     ask = Ask(job=f"{me}-{number}", operation={"op": "add", "name": f"{me}-{number}"}, cost=Cost(1, 1),
               keys=(f"{me}-{number}",), fence_us=30_000_000, timeout_us=60_000_000)
@@ -57,13 +57,13 @@ async def one(governor, follower, number):
         refused += 1
     else:
         granted += 1
-        await follower.record(Answered(grant.job, grant.attempt, 200, accepted={"cs_name": grant.job}))
+        await replica.record(Answered(grant.job, grant.attempt, 200, accepted={"cs_name": grant.job}))
     waits_s.append(time.monotonic() - begun_s)
 
 async def main():
-    follower = Follower(open_journal(url, "W1", poll_s=0.05), limits)
-    await follower.open()
-    governor = Governor(follower, limits)
+    replica = Replica(open_journal(url, "W1", poll_s=0.05), limits)
+    await replica.open()
+    governor = Governor(replica, limits)
     await governor.open("http://127.0.0.1", on_lost_journal="trust", announce=False)
     numbers = iter(range(settings["reservations"]))
     print("ready", flush=True)
@@ -71,11 +71,11 @@ async def main():
 
     async def task():
         for number in numbers:
-            await one(governor, follower, number)
+            await one(governor, replica, number)
 
     await asyncio.gather(*[task() for _ in range(settings["tasks"])])
     await governor.close()
-    await follower.close()
+    await replica.close()
     print(json.dumps({"granted": granted, "refused": refused, "longest_s": max(waits_s)}))
 
 asyncio.run(main())

@@ -19,7 +19,7 @@ import pytest
 from moe_segments.core.events import Event, Reserved, encode
 from moe_segments.errors import JournalError
 from moe_segments.journal.local.witness import Witness, beside, record_of
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.journal.tools.replay import folded
@@ -164,26 +164,26 @@ def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], int]:
 async def use(path: Path, sound: Sequence[Batch], *, damage: Callable[[], None], while_open: bool) -> str:
     """Open, decide, record, close and read again; how that ended. Other errors than `JournalError` are passed on."""
     journal = SqliteJournal(path, SCOPE)
-    follower = Follower(journal, QuotaLimits())
+    replica = Replica(journal, QuotaLimits())
     if not while_open:
         damage()
     try:
-        await follower.open()
+        await replica.open()
         if while_open:
             damage()
         if journal.doubt is not None:
             assert journal.is_new, journal.doubt
             return "doubted"
-        await follower.ask(question)
-        await follower.record(reserved(5_000))
-        await follower.refresh()
+        await replica.ask(question)
+        await replica.record(reserved(5_000))
+        await replica.refresh()
         log = await journal.read(0)
         assert list(log[: len(sound)]) == list(sound), "what was written before"
-        assert follower.state.version == log[-1].version == sound[-1].version + 2
+        assert replica.state.version == log[-1].version == sound[-1].version + 2
     except JournalError:
         return "refused"
     finally:
-        await follower.close()
+        await replica.close()
     try:
         assert list(await read(path))[: len(sound)] == list(sound), "what the next one reads"
     except JournalError:

@@ -24,7 +24,7 @@ import pytest
 from moe_segments import FileFailed, JobState, QuotaLimits
 from moe_segments.core.events import CallbackReceived, NeverSent, Reserved
 from moe_segments.journal.local.process import is_gone, this_process
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import Faults, Sandbox
 from tests.ports import free_port
@@ -119,12 +119,12 @@ async def a_group(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subp
 async def state_of(path: Path, scope: str, limits: QuotaLimits) -> tuple[Sequence[Batch], Mapping[str, JobRecord]]:
     """The whole log, where it was not compacted, and every job."""
     journal = SqliteJournal(path, scope)
-    follower = Follower(journal, limits)
-    await follower.open()
+    replica = Replica(journal, limits)
+    await replica.open()
     try:
-        return await journal.read(0), follower.state.jobs.records
+        return await journal.read(0), replica.state.jobs.records
     finally:
-        await follower.close()
+        await replica.close()
 
 
 def check_integrity(path: Path) -> None:

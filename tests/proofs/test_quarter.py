@@ -17,7 +17,7 @@ from moe_segments.core.state.admission import Ask
 from moe_segments.core.state.jobs import KEEP_DAYS
 from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.testing import VirtualTimeLoop, journal_clock
 from tests.proofs import cases, say
@@ -33,7 +33,7 @@ QUARTER_S = 91.25 * DAY_S
 SPACING_S = QUARTER_S / OPERATIONS
 REMEMBERED = round(KEEP_DAYS * DAY_S / SPACING_S)
 HINTS = cases(8, 0)  # further entries for each operation, so that the short form compacts too
-CHECKPOINT_EVERY = 2_000  # batches, as the follower does
+CHECKPOINT_EVERY = 2_000  # batches, as the replica does
 ENTRIES = 2 * (4_096 + 500)  # of both tapes, before what no window counts is cut off
 
 
@@ -92,11 +92,11 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
-async def sizes_of(follower: Follower) -> Sizes:
+async def sizes_of(replica: Replica) -> Sizes:
     """Looks without changing anything."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, TimerLoop)
-    ledger, jobs = follower.state.ledger, follower.state.jobs
+    ledger, jobs = replica.state.ledger, replica.state.jobs
     return Sizes(
         rows=len(ledger.rows),
         entries=sum(len(tape.us) for tape in ledger.tapes),
@@ -104,7 +104,7 @@ async def sizes_of(follower: Follower) -> Sizes:
         jobs=len(jobs.records),
         tokens=len(jobs.tokens),
         keys=len(jobs.holders) + len(jobs.last_sent),
-        batches=len(await follower.journal.read(0)),
+        batches=len(await replica.journal.read(0)),
         tasks=len(asyncio.all_tasks()),
         timers=loop.alive(),
         files=open_files(),
@@ -114,8 +114,8 @@ async def sizes_of(follower: Follower) -> Sizes:
 class Quarter:
     """Operations at an even pace, each with a fate of its own."""
 
-    def __init__(self, follower: Follower, governor: Governor, seed: int) -> None:
-        self.follower, self.governor, self.chance = follower, governor, random.Random(seed)
+    def __init__(self, replica: Replica, governor: Governor, seed: int) -> None:
+        self.replica, self.governor, self.chance = replica, governor, random.Random(seed)
         self.fates: Counter[str] = Counter()
         self.hour, self.day = SlidingLog(10, 3_600 * SECOND), SlidingLog(100, 86_400 * SECOND)
         self.objections = 0
@@ -129,7 +129,7 @@ class Quarter:
             task.add_done_callback(running.discard)
             await asyncio.sleep(SPACING_S * 0.999 if self.chance.random() < 0.9 else SPACING_S * 1.009)
             if number % max(1, OPERATIONS // 91) == 0:
-                seen.append(await sizes_of(self.follower))
+                seen.append(await sizes_of(self.replica))
         await asyncio.gather(*running)
         return iter(seen)
 
@@ -182,18 +182,18 @@ class Quarter:
                 await self._tell(CallbackReceived(job, attempt, "digest", outcome, {"user_count": 5}, 9))
 
     async def _tell(self, event: Event) -> None:
-        await self.follower.record(event)
+        await self.replica.record(event)
 
 
-async def forgotten(follower: Follower) -> None:
+async def forgotten(replica: Replica) -> None:
     """Another quarter without operations, and a checkpoint: only what never ended is remembered."""
     await asyncio.sleep(KEEP_DAYS * DAY_S)
-    for _ in range(CHECKPOINT_EVERY + len(follower.state.jobs.records)):
-        await follower.record(ActiveObserved(0))
+    for _ in range(CHECKPOINT_EVERY + len(replica.state.jobs.records)):
+        await replica.record(ActiveObserved(0))
     await asyncio.sleep(1)
-    sizes = await sizes_of(follower)
+    sizes = await sizes_of(replica)
     assert (sizes.rows, sizes.leases) == (0, 0), sizes
-    assert not any(record.settled for record in follower.state.jobs.records.values())
+    assert not any(record.settled for record in replica.state.jobs.records.values())
     assert sizes.tokens <= sizes.jobs < OPERATIONS / 4, sizes
 
 
@@ -202,19 +202,19 @@ def test_a_quarter_of_operation_is_without_error_and_grows_nothing() -> None:
 
     async def main() -> tuple[list[Sizes], Quarter, int]:
         limits = QuotaLimits()
-        follower = Follower(MemoryJournal(clock=journal_clock), limits)
-        await follower.open()
-        governor = Governor(follower, limits, clock=asyncio.get_running_loop().time)
+        replica = Replica(MemoryJournal(clock=journal_clock), limits)
+        await replica.open()
+        governor = Governor(replica, limits, clock=asyncio.get_running_loop().time)
         await governor.open("https://api-01.moengage.com", on_lost_journal="wait", announce=False)
-        quarter = Quarter(follower, governor, seed=1)
+        quarter = Quarter(replica, governor, seed=1)
         seen = list(await quarter.run())
         await asyncio.sleep(3 * DAY_S)
         assert all(usage.used == 0 for name, usage in (await governor.usage()).items() if name != "active_segments")
-        last = await sizes_of(follower)
-        version = follower.state.version
-        await forgotten(follower)
+        last = await sizes_of(replica)
+        version = replica.state.version
+        await forgotten(replica)
         await governor.close()
-        await follower.close()
+        await replica.close()
         return [*seen, last], quarter, version
 
     with asyncio.Runner(loop_factory=TimerLoop) as runner:

@@ -40,10 +40,10 @@ from moe_segments import (
     publish,
 )
 from moe_segments.callbacks.receiver import new_token
-from moe_segments.client.client import follower_of
+from moe_segments.client.client import replica_of
 from moe_segments.http.transport import Transport
 from moe_segments.journal import open_journal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.publishing.destination import Destination
 from moe_segments.publishing.object_store import open_bucket
 from moe_segments.sandbox import FaultKind, Sandbox
@@ -254,14 +254,14 @@ class Scene:
         """A submission that fails on a client of these options."""
         async with self.client(**options) as client:
             await self.fails(where, client.submit(operation))
-            self.shows(client, *follower_of(client).state.jobs.records.values())
+            self.shows(client, *replica_of(client).state.jobs.records.values())
 
     async def working(self, operation: CreateFileSegment, **options: Any) -> None:
         """A submission that the service takes, whatever else it says."""
         async with self.client(**options) as client:
             job = await client.submit(operation)
             self.shows(job, job.accepted)
-            self.shows(client, *follower_of(client).state.jobs.records.values())
+            self.shows(client, *replica_of(client).state.jobs.records.values())
 
 
 async def test_no_secret_is_shown_or_kept_anywhere_by_the_package(tmp_path: Path, sinks: Sinks) -> None:
@@ -338,7 +338,7 @@ async def what_a_client_says(scene: Scene, client: SegmentsClient) -> None:
         usage,
         await client.governor.plan([scene.operation("planned")]),
         client.governor,
-        follower_of(client),
+        replica_of(client),
         scene.receiver,
     )
     scene.shows(client._transport, *await client.list_segments())
@@ -369,7 +369,7 @@ async def what_a_receiver_says(scene: Scene, client: SegmentsClient) -> None:
         async with session.get(delivered.url) as response:
             scene.sinks.add("receiver's answer", f"{response.status} {response.headers}")
     failed = next(
-        record for record in follower_of(client).state.jobs.records.values() if record.operation["name"] == "silent"
+        record for record in replica_of(client).state.jobs.records.values() if record.operation["name"] == "silent"
     )
     await scene.fails("a complaint with a signature", client.job(failed.id).result(timeout=1))
     assert failed.result is not None
@@ -395,7 +395,7 @@ async def what_goes_wrong_before_and_between(scene: Scene) -> None:
     settings = Settings(base_url=scene.sandbox.url, journal=f"redis://user:{JOURNAL_PASSWORD}@h/0", proxy=proxy)
     scene.shows(settings, CREDENTIALS, WRONG, operation, Transport(CREDENTIALS, settings))
     with pytest.raises(Exception, match="journal") as caught:
-        Follower(open_journal(f"no-engine://{JOURNAL_PASSWORD}", "W1"), QuotaLimits())
+        Replica(open_journal(f"no-engine://{JOURNAL_PASSWORD}", "W1"), QuotaLimits())
     scene.sinks.add_error("no such engine", caught.value, has_variables=False)
     for url in (
         f"redis://user:{JOURNAL_PASSWORD}@127.0.0.1:9/0?timeout_s=0.1",

@@ -33,7 +33,7 @@ from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
 from moe_segments.governor.governor import Governor, Grant, PlannedStart
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers
 from moe_segments.testing import VirtualTimeLoop, journal_clock
@@ -396,18 +396,18 @@ class Desk:
     """A governor, and a service that answers at once."""
 
     def __init__(self, limits: QuotaLimits, journal: MemoryJournal | None = None) -> None:
-        self.follower = Follower(journal or MemoryJournal(clock=journal_clock), limits)
-        self.governor = Governor(self.follower, limits, clock=asyncio.get_running_loop().time)
+        self.replica = Replica(journal or MemoryJournal(clock=journal_clock), limits)
+        self.governor = Governor(self.replica, limits, clock=asyncio.get_running_loop().time)
         self.left: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
-        await self.follower.open()
+        await self.replica.open()
         await self.governor.open("https://api-01.moengage.com", on_lost_journal="wait", announce=False)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.governor.close()
-        await self.follower.close()
+        await self.replica.close()
 
     async def reserve(self, job: str, cost: Cost, max_wait_s: float = math.inf, *, has_token: bool = False) -> Grant:
         """Wait for leave."""
@@ -428,7 +428,7 @@ class Desk:
         """Wait for leave, and be answered at once."""
         grant = await self.reserve(job, cost, max_wait_s)
         self.left[job] = asyncio.get_running_loop().time()
-        await self.follower.record(Answered(grant.job, grant.attempt, 202, accepted={}))
+        await self.replica.record(Answered(grant.job, grant.attempt, 202, accepted={}))
 
     async def used(self) -> int:
         """What counts for the hour."""
@@ -620,11 +620,11 @@ def test_a_claim_that_nobody_stands_behind_holds_up_nobody_for_long(how: str) ->
             heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
             await asyncio.sleep(3_000)
             if how == "its process died":
-                (claim,) = one.follower.state.claims.live.values()
+                (claim,) = one.replica.state.claims.live.values()
                 operations, rows, segments, _ = claim.demand.cost
                 heavy.cancel()
                 await asyncio.gather(heavy, return_exceptions=True)
-                await one.follower.record(
+                await one.replica.record(
                     Claimed("heavy", operations, rows, segments, 1_800 * SECOND)
                 )  # nobody ends this one
             heavy.cancel()
@@ -645,7 +645,7 @@ def test_a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_
             await one.send("first", Cost(1, 60))
             heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
             await asyncio.sleep(10)
-            with broken(one.follower.journal):
+            with broken(one.replica.journal):
                 with pytest.raises(JournalError, match="full"):
                     await one.reserve("what meets it", Cost(1))
                 with pytest.raises(JournalError, match="full"):
@@ -666,7 +666,7 @@ def test_a_claim_that_is_made_again_is_not_taken_back() -> None:
             await one.send("first", Cost(1, 60))
             heavy = asyncio.ensure_future(one.send("heavy", Cost(1, 90)))
             await asyncio.sleep(10)
-            with broken(one.follower.journal):
+            with broken(one.replica.journal):
                 with pytest.raises(JournalError, match="full"):
                     await one.reserve("what meets it", Cost(1))
                 with pytest.raises(JournalError, match="full"):
@@ -689,7 +689,7 @@ def test_closing_does_not_wait_for_a_broken_journal() -> None:
         await desk.send("first", Cost(1, 60))
         heavy = asyncio.ensure_future(desk.send("heavy", Cost(1, 90)))
         await asyncio.sleep(10)
-        with broken(desk.follower.journal):
+        with broken(desk.replica.journal):
             for refused in (desk.reserve("what meets it", Cost(1)), heavy):
                 with pytest.raises(JournalError, match="full"):
                     await refused
@@ -711,9 +711,9 @@ def test_light_ones_that_come_one_after_another_do_not_delay_a_heavy_one() -> No
                 await asyncio.sleep(at_s)
                 grant = await desk.reserve(job, Cost(1, rows), has_token=True)
                 desk.left[job] = asyncio.get_running_loop().time()
-                await desk.follower.record(Answered(grant.job, 1, 202, accepted={}))
+                await desk.replica.record(Answered(grant.job, 1, 202, accepted={}))
                 await asyncio.sleep(callback_s)
-                await desk.follower.record(CallbackReceived(grant.job, 1, "digest", "processed", {}, rows))
+                await desk.replica.record(CallbackReceived(grant.job, 1, "digest", "processed", {}, rows))
 
             await asyncio.gather(
                 one("first", 0, 40, 600),

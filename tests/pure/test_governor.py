@@ -32,7 +32,7 @@ from moe_segments.errors import (
 )
 from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.journal.replica import Follower
+from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import AddUsers, ArchiveSegment, CreateFileSegment
 from moe_segments.testing import EPOCH_US, journal_clock
@@ -54,8 +54,8 @@ class Desk:
     """A governor with short words for what a client does with it."""
 
     def __init__(self, journal: MemoryJournal, limits: QuotaLimits) -> None:
-        self.follower = Follower(journal, limits)
-        self.governor = Governor(self.follower, limits, clock=asyncio.get_running_loop().time)
+        self.replica = Replica(journal, limits)
+        self.governor = Governor(self.replica, limits, clock=asyncio.get_running_loop().time)
         self.count = 0
 
     async def reserve(
@@ -89,7 +89,7 @@ class Desk:
         return grant
 
     async def tell(self, event: Event) -> None:
-        await self.follower.record(event)
+        await self.replica.record(event)
 
     async def answered(self, grant: Grant, status: int = 202) -> None:
         accepted = {"cs_name": "x"} if status == 202 else None
@@ -108,13 +108,13 @@ class Desk:
 @asynccontextmanager
 async def a_desk(limits: QuotaLimits = LIMITS, journal: MemoryJournal | None = None) -> AsyncIterator[Desk]:
     desk = Desk(journal or MemoryJournal(clock=journal_clock), limits)
-    await desk.follower.open()
+    await desk.replica.open()
     await desk.governor.open(ORIGIN, on_lost_journal="wait", announce=False)
     try:
         yield desk
     finally:
         await desk.governor.close()
-        await desk.follower.close()
+        await desk.replica.close()
 
 
 def now_s() -> float:
@@ -283,7 +283,7 @@ async def test_a_callback_that_cannot_be_read_frees_nothing() -> None:
         await asyncio.sleep(HOUR)
         await desk.callback(grant, "unparsed")
         assert (await desk.governor.usage())["users_per_day"].pending == 2_000_000
-        assert desk.follower.state.jobs.records[grant.job].busy_until_us > desk.follower.now_us()
+        assert desk.replica.state.jobs.records[grant.job].busy_until_us > desk.replica.now_us()
         await desk.reserve(Cost(1, 1), max_wait_s=math.inf)
         assert now_s() == pytest.approx(LIMITS.processing_allowance_s + 86_400, abs=0.01)
     async with a_desk() as desk:
@@ -296,12 +296,12 @@ async def test_a_callback_that_cannot_be_read_frees_nothing() -> None:
 async def test_a_callback_that_cannot_be_read_says_that_the_service_has_the_operation() -> None:
     """So an operation of unknown outcome is not sent again, also not where that was asked for."""
     async with a_desk() as desk:
-        jobs = desk.follower.state.jobs
+        jobs = desk.replica.state.jobs
         grant = await desk.reserve(ONE, token=True)
         await desk.tell(Unknown(grant.job, grant.attempt, "time-out"))
-        assert jobs.may_send(grant.job, retry_unknown=True, now_us=desk.follower.now_us())
+        assert jobs.may_send(grant.job, retry_unknown=True, now_us=desk.replica.now_us())
         await desk.callback(grant, "unparsed")
-        assert not jobs.may_send(grant.job, retry_unknown=True, now_us=desk.follower.now_us())
+        assert not jobs.may_send(grant.job, retry_unknown=True, now_us=desk.replica.now_us())
 
 
 async def test_a_file_larger_than_the_day_is_refused_as_such() -> None:
@@ -566,7 +566,7 @@ async def test_an_archive_by_identifier_frees_that_segment_whatever_name_it_give
         operation: dict[str, object] = {"op": "archive", "name": "a", "cs_id": "id of b"}
         grant = await desk.reserve(Cost(), name="a", op="archive", operation=operation)
         await desk.answered(grant)
-        leases = desk.follower.state.ledger.active.leases.values()
+        leases = desk.replica.state.ledger.active.leases.values()
         assert [lease.name for lease in leases] == ["a"]
 
 
@@ -615,7 +615,7 @@ async def test_a_foreign_429_closes_the_window_until_the_service_said() -> None:
     async with a_desk() as desk:
         grant = await desk.reserve()
         await desk.answered(grant, 429)
-        throttled = await desk.follower.ask(lambda state, now: ((), state.ledger.throttle_for(10, 600_000_000, now)))
+        throttled = await desk.replica.ask(lambda state, now: ((), state.ledger.throttle_for(10, 600_000_000, now)))
         await desk.tell(throttled)
         with pytest.raises(QuotaExceeded) as caught:
             await desk.reserve()
@@ -632,7 +632,7 @@ async def test_a_429_that_names_no_time_is_followed_by_one_probe() -> None:
         await asyncio.sleep(60)
         grant = await desk.reserve()
         await desk.answered(grant, 429)
-        await desk.tell(await desk.follower.ask(lambda state, now: ((), state.ledger.throttle_for(None, None, now))))
+        await desk.tell(await desk.replica.ask(lambda state, now: ((), state.ledger.throttle_for(None, None, now))))
         waiting = [asyncio.ensure_future(desk.reserve(max_wait_s=math.inf)) for _ in range(3)]
         await asyncio.sleep(HOUR)
         assert [task.done() for task in waiting] == [True, False, False]
@@ -648,7 +648,7 @@ async def test_repeated_429s_are_not_hammered_however_soon_the_service_invites_b
             grant = await desk.reserve(max_wait_s=math.inf)
             await desk.answered(grant, 429)
             before = now_s()
-            await desk.tell(await desk.follower.ask(lambda state, now: ((), state.ledger.throttle_for(10, 0, now))))
+            await desk.tell(await desk.replica.ask(lambda state, now: ((), state.ledger.throttle_for(10, 0, now))))
             probe = await desk.reserve(max_wait_s=math.inf)
             pauses.append(now_s() - before)
             await desk.governor.give_back(probe, "only to measure")
@@ -687,11 +687,11 @@ async def test_a_journal_of_another_service_or_scale_is_refused() -> None:
     async with a_desk(journal=journal):
         pass
     for origin, limits in (("http://127.0.0.1:1", LIMITS), (ORIGIN, LIMITS.scaled(600))):
-        follower = Follower(journal, limits)
-        await follower.open()
+        replica = Replica(journal, limits)
+        await replica.open()
         with pytest.raises(JournalError, match="journal"):
-            await Governor(follower, limits).open(origin, on_lost_journal="wait", announce=False)
-        await follower.close()
+            await Governor(replica, limits).open(origin, on_lost_journal="wait", announce=False)
+        await replica.close()
 
 
 async def test_a_doubtful_journal_takes_every_window_to_be_full() -> None:
@@ -757,7 +757,7 @@ async def test_closing_refuses_whoever_waits() -> None:
 async def test_a_journal_that_fails_sends_nothing() -> None:
     """Fail closed: each who waits hears of it, and the next try works when the journal does."""
     async with a_desk() as desk:
-        journal = desk.follower.journal
+        journal = desk.replica.journal
         works = journal.transact
 
         async def broken(*_: object, **__: object) -> None:

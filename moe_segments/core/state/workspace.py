@@ -1,6 +1,6 @@
 """The folded state of one journal: quotas, jobs, origin, rejected keys. Pure.
 
-`WorkspaceState` is what a follower keeps current. Reservations can be tried on it and taken back, so that several
+`WorkspaceState` is what a replica keeps current. Reservations can be tried on it and taken back, so that several
 can be decided together before any of them is durable.
 """
 

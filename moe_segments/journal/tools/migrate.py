@@ -30,7 +30,7 @@ from moe_segments.core.state import checkpoint as snapshot
 from moe_segments.errors import InputError, JournalError, JournalMoved
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.redact import file_of, place_of
-from moe_segments.journal.retry_ambiguous import surely
+from moe_segments.journal.retry_ambiguous import retry_ambiguous
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
 
@@ -291,14 +291,14 @@ def _fold(state: WorkspaceState, batches: Sequence[Batch]) -> None:
 
 
 async def _append(target: Journal, events: Sequence[Event], batch_id: str) -> None:
-    await surely(lambda: target.append(events, batch_id=batch_id))
+    await retry_ambiguous(lambda: target.append(events, batch_id=batch_id))
 
 
 async def _transact(
     journal: Journal, after: int, decide: Callable[[Sequence[Batch], int], Sequence[Event]]
 ) -> Batch | None:
     batch_id = secrets.token_hex(12)
-    return await surely(lambda: journal.transact(after, decide, batch_id=batch_id))
+    return await retry_ambiguous(lambda: journal.transact(after, decide, batch_id=batch_id))
 
 
 async def _now_us(journal: Journal, after: int) -> int:
