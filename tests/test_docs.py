@@ -47,3 +47,12 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    """A page that leads a reader through the files is of no use when one of them has moved."""
+    named = re.findall(r"`([a-z_/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    assert len(named) > 20
+    assert [
+        name for name in named if not any((folder / name).is_file() for folder in (ROOT, ROOT / "moe_segments"))
+    ] == []
