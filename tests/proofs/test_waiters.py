@@ -28,6 +28,7 @@ from moe_segments.core.events import (
     encode,
 )
 from moe_segments.core.quota.decision import Cost, Granted, Wait
+from moe_segments.core.quota.usage import Row, holds_of
 from moe_segments.core.state.admission import Admitted, Ask, Later, Outlook, TooLarge, Verdict, admit, forecast
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
@@ -136,16 +137,25 @@ class Past:
         return state
 
     def after(self, ending: Sequence[Reserved]) -> WorkspaceState:
-        """What is known when all that is in flight, and *ending*, has ended now."""
+        """What is known when all that is in flight, and *ending*, has ended now.
+
+        What is past its bound has ended there: news of it that comes later stamps it anew, which nobody's passing does.
+        """
         state = self.twin()
         self.fold(state, self.now_us, *ending)
-        self.fold(state, self.now_us, *(end for event in (*self.in_flight, *ending) for end in _ended(event)))
+        rows = state.ledger.rows
+        open_ones = [one for one in self.in_flight if one.row in rows and _is_open(rows[one.row])]
+        self.fold(state, self.now_us, *(end for event in (*open_ones, *ending) for end in _ended(event)))
         return state
 
     @staticmethod
     def fold(state: WorkspaceState, at_us: int, *events: Event) -> None:
         """One batch."""
         state.fold(Batch(state.version + 1, "b", at_us, events))
+
+
+def _is_open(row: Row) -> bool:
+    return all(hold.u_us is None for hold in holds_of(row))
 
 
 def _ended(event: Reserved) -> list[Event]:
