@@ -57,7 +57,7 @@ class FilterSegmentCalls:
 
         Args:
             name: At most 200 characters, none of `: | * ? \ < > = $ "`, no leading dot; used up for ever.
-            included_filters: Who belongs to it, see `moe_segments.filters`; several are to hold together; JSON of the
+            included_filters: Who belongs to it, see `attribute` and `did`; several are to hold together; JSON of the
                 dashboard's *Segment Payload* is taken as it is.
             excluded_filters: Who does not, although they fit. As in the dashboard's payload; not in the documents.
             payload: A whole *Segment Payload* instead of the filters, with all its fields; *name* wins over its own.

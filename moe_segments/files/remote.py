@@ -139,7 +139,7 @@ def _check_headers(response: aiohttp.ClientResponse, source: str) -> None:
 def _problem_of_status(response: aiohttp.ClientResponse) -> str:
     status = response.status
     if 300 <= status < 400:  # noqa: PLR2004 - the redirects
-        return "redirects to another address: give the address it ends at"
+        return f"answers HTTP {status} and redirects to another address: give the address it ends at"
     said = _STATUSES.get(status) or ("the host is in trouble: try again later" if status >= 500 else _NO_LOGIN)  # noqa: PLR2004
     if status in _REFUSED:
         said += _of_signature(str(response.url))

@@ -60,7 +60,7 @@ class Web:
     Attributes:
         max_bytes: Largest file, bytes; a stream's too.
         session: Lends its connector, and nothing else; None makes one.
-        timeouts: See `moe_segments.serving.file_timeouts`, the default.
+        timeouts: See `moe_segments.files.remote.file_timeouts`, the default.
         proxy: An HTTP proxy to reach the URL through.
     """
 

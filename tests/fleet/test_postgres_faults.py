@@ -46,9 +46,9 @@ import asyncio, os, sys, time
 from pathlib import Path
 from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalError
-from moe_segments.journal.clock import BootClock
+from moe_segments.journal.local.clock import BootClock
 from moe_segments.journal.replica import Replica
-from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.journal.postgres.engine import PostgresJournal
 from moe_segments.limits import QuotaLimits
 
 url, me, stop, rate = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])

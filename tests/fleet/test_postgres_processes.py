@@ -30,14 +30,14 @@ TRIES: Final = 100  # of each
 
 PRELUDE: Final = """
 import asyncio, json, math, os, random, sys, time
-from moe_segments.core.admission import Ask
-from moe_segments.core.decisions import Cost
+from moe_segments.core.state.admission import Ask
+from moe_segments.core.quota.decision import Cost
 from moe_segments.core.events import Answered, ExternalUsage
 from moe_segments.errors import QuotaExceeded
-from moe_segments.governor import Governor
-from moe_segments.journal.clock import BootClock
+from moe_segments.governor.governor import Governor
+from moe_segments.journal.local.clock import BootClock
 from moe_segments.journal.replica import Replica
-from moe_segments.journal.postgres import PostgresJournal
+from moe_segments.journal.postgres.engine import PostgresJournal
 from moe_segments.limits import QuotaLimits
 
 url, me, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])

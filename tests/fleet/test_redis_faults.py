@@ -50,7 +50,7 @@ from moe_segments.core.events import ExternalUsage, Reserved
 from moe_segments.errors import JournalError
 from moe_segments.journal.replica import Replica
 from moe_segments.journal.replica import Replica
-from moe_segments.journal.redis import RedisJournal
+from moe_segments.journal.redis.engine import RedisJournal
 from moe_segments.limits import QuotaLimits
 
 url, me, stop, rate = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
@@ -77,7 +77,7 @@ async def one(replica, number):
         os.write(1, f"done {name}\\n".encode())
 
 async def main():
-    from moe_segments.journal.clock import BootClock
+    from moe_segments.journal.local.clock import BootClock
     replica = Replica(RedisJournal(url, "W1", poll_s=0.05, host=BootClock(boot_us=drifting)), QuotaLimits())
     await replica.open()
     numbers = iter(range(1_000_000))

@@ -345,7 +345,7 @@ async def test_without_the_extra_it_says_what_to_install(users: Path, monkeypatc
 
 @pytest.mark.processes
 def test_the_library_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys, moe_segments.client, moe_segments.publisher; sys.exit('obstore' in sys.modules)"
+    code = "import sys, moe_segments.client, moe_segments.publishing.publisher; sys.exit('obstore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 

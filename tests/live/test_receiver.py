@@ -826,7 +826,7 @@ def test_its_repr_is_fit_for_a_log() -> None:
 
 def test_importing_it_is_light() -> None:
     """aiohttp.web waits until a face of it is asked for."""
-    code = "import sys, moe_segments.receiver; sys.exit('aiohttp.web' in sys.modules)"
+    code = "import sys, moe_segments.callbacks.receiver; sys.exit('aiohttp.web' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

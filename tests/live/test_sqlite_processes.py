@@ -29,7 +29,7 @@ FACT = ExternalUsage(operations=1)
 PRELUDE = """
 import asyncio, os, sys
 from moe_segments.core.events import ExternalUsage
-from moe_segments.journal.sqlite import SqliteJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 path, argument = sys.argv[1:]
 FACT = ExternalUsage(operations=1)
 """

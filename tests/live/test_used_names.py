@@ -30,6 +30,7 @@ from moe_segments.bulk.checks import check_files
 from moe_segments.bulk.manifest import ManifestError, read_manifest
 from moe_segments.bulk.run import run_bulk
 from moe_segments.client.client import replica_of
+from moe_segments.core.events import Answered, Reserved
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -292,7 +293,9 @@ async def test_who_waits_for_quota_hears_of_it_at_once(sandbox: Sandbox, url: st
         )
         for _ in range(20):  # each is a question to the journal after those of the two
             await client.governor.usage()
-        await other.create_filter_segment(name="diwali", included_filters=IN_PUNE)
+        kept = {"op": "create_filter", "name": "diwali"}  # by one that knows nothing of who waits
+        made = Answered("elsewhere", 1, 201, accepted={"cs_name": "diwali", "cs_id": "64f0c1d2e3a4b5c6d7e8f901"})
+        await replica_of(other).record(Reserved("elsewhere", 1, kept, 0, 0, 1, ("diwali",), 0, 0), made)
         with pytest.raises(NameTaken):
             async with asyncio.timeout(10):
                 await waiting

@@ -152,7 +152,7 @@ def worst_window(moments_s: Sequence[float], window_s: float) -> int:
 
 async def test_a_killed_process_is_known_to_be_gone_before_anybody_waits_for_it() -> None:
     """In a container without an init nobody does."""
-    tell = "from moe_segments.journal.owner import this_process; print(this_process(), flush=True); input()"
+    tell = "from moe_segments.journal.local.process import this_process; print(this_process(), flush=True); input()"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {tell!r}]); input()"),
         stdin=asyncio.subprocess.PIPE,

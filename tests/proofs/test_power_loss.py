@@ -299,7 +299,7 @@ def recorded(path: Path, seed: int, pragmas: Sequence[str], monkeypatch: pytest.
         await journal.close()
 
     with monkeypatch.context() as patch:
-        patch.setattr("moe_segments.journal.store.sqlite3", shim)
+        patch.setattr("moe_segments.journal.sqlite.store.sqlite3", shim)
         asyncio.run(live())
     vfs.unregister()
     return disk.log

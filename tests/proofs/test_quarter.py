@@ -137,7 +137,7 @@ class Quarter:
         """One operation from leave to end."""
         chance = self.chance
         is_create, has_token = chance.random() < 0.3, chance.random() < 0.9
-        job, name = f"job-{number}", f"segment-{number % 400}"
+        job, name = f"job-{number}", f"made-{number}" if is_create else f"segment-{number % 400}"  # names are used up
         grant = await self.governor.reserve(
             Ask(
                 job=job,

@@ -34,7 +34,7 @@ class Finding:
     """A place where a file breaks a rule.
 
     Attributes:
-        code: The rule, a key of `moe_segments.core.rules.RULES`.
+        code: The rule, a key of `moe_segments.core.files.rules.RULES`.
         severity: "error", "warning" or "note".
         line: Physical line number from 1; None when it is about the whole file.
         other_line: For a duplicate: the line of the value's first occurrence.

@@ -53,7 +53,7 @@ class RowScanner:
         """Tell what breaks a rule in a chunk.
 
         Args:
-            text: See `moe_segments.core.chunks.Chunk`.
+            text: See `moe_segments.core.files.chunks.Chunk`.
             rows: The rows of it.
             first_line: The line of the first of them.
         """

@@ -24,6 +24,7 @@ from moe_segments.core.quota.profile import Profile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from moe_segments.core.quota.active_segments import Lease
     from moe_segments.core.quota.usage import Quotas, Row
     from moe_segments.core.quota.window import Window
 
@@ -277,11 +278,19 @@ class Schedule:
     def _gauge(self) -> Profile:
         if self._active is None:
             active, now_us = self._quotas.active, self.now_us
-            ends = [(lease.until_us, 1) for lease in active.leases.values() if lease.until_us is not None]
-            self._active = Profile(active.capacity, now_us, active.used, ends)
+            ends = [(self._expected_end_us(row_id, lease), 1) for row_id, lease in active.leases.items()]
+            known = [(end_us, weight) for end_us, weight in ends if end_us is not None]
+            self._active = Profile(active.capacity, now_us, active.used, known)
             if active.full_until_us > now_us:
                 self._active.add(now_us, active.full_until_us, active.capacity)
         return self._active
+
+    def _expected_end_us(self, row_id: str, lease: Lease) -> int | None:
+        """Return when a segment expires, if it was made now where that is not known; None for never."""
+        row = self._quotas.rows.get(row_id)
+        if lease.until_us is None or lease.confirmed or row is None or row.life_us is None:
+            return lease.until_us
+        return min(lease.until_us, self.now_us + row.life_us)
 
     def _free(self, demand: Demand, at_us: int) -> None:
         """Let an archive free what its segment counts for."""

@@ -224,6 +224,7 @@ class Outlook:
         placed: The jobs that are in it, and where.
         claims: How many of the claims are in it for certain, from the first; -1 while it is being made.
         walk: A way through the line that is not over.
+        names: How many names were used up when those in line were last told.
     """
 
     revision: int = -1
@@ -233,6 +234,7 @@ class Outlook:
     placed: dict[str, Start] = attrs.field(factory=dict)
     claims: int = 0
     walk: _Walk | None = None
+    names: int = 0
 
     def forget(self) -> None:
         """Work everything out again."""
@@ -525,7 +527,7 @@ class _Step:
                 return KeyBad(status)
         if not state.jobs.may_send(ask.job, retry_unknown=ask.retry_unknown, now_us=now_us):
             return Known()
-        used = name_used(state, ask.operation.get("op"), ask.operation.get("name"), ask.job)
+        used = self._name_used(ask)
         if used is not None:
             return used
         if state.jobs.holders:
@@ -534,6 +536,9 @@ class _Step:
                 self._wake(holder.busy_until_us)
                 return Busy(holder.id, holder.busy_until_us, in_line=False)
         return None
+
+    def _name_used(self, ask: Ask) -> NameUsed | None:
+        return name_used(self._state, ask.operation.get("op"), ask.operation.get("name"), ask.job)
 
     def _waits_for_segment(self, one: _Waiting) -> Verdict | None:
         """Return the verdict `Busy` for a waiter of another process; None when its segment is free."""
@@ -555,8 +560,12 @@ class _Step:
 
     def _unlooked(self, line: Sequence[_Waiting]) -> None:
         """Note the newcomers among those for whom there is no room now."""
+        names, self._outlook.names = self._outlook.names, len(self._state.jobs.names)
+        are_told = names != self._outlook.names  # whose name is used up meanwhile is told before its turn
         for one in line:
-            if one.ask is not None and one.position is not None and one.position >= self._fresh_from:
+            if one.ask is None or one.position is None:
+                continue
+            if one.position >= self._fresh_from or (are_told and self._name_used(one.ask) is not None):
                 self._tell(one, self._barred(one.ask) or self._no_room(one.demand.cost))
         self._wake_for(one.demand.cost for one in line if one.ask is not None)
 
@@ -579,7 +588,7 @@ class _Step:
         return self._state.ledger.decide(cost, self._now_us)
 
     def _wake(self, at_us: int | None) -> None:
-        if at_us is not None and (self._wake_us is None or at_us < self._wake_us):
+        if at_us is not None and at_us > self._now_us and (self._wake_us is None or at_us < self._wake_us):
             self._wake_us = at_us
 
     def _wake_at_bounds(self) -> None:

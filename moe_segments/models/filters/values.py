@@ -334,7 +334,7 @@ class FilterGroup(_Combines):
         refuse_other(FILTER_OPERATORS, self.filter_operator, "filter_operator")
         for one in self.filters:
             if not isinstance(one, _Combines):
-                raise InputError(f"holds filters, not {type(one).__name__}: see moe_segments.filters", "filters")
+                raise InputError(f"holds filters, not {type(one).__name__}: see moe_segments.models.filters", "filters")
 
     def __invert__(self) -> Self:
         opposites = [~one for one in self.filters]
