@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moe_segments.core.events import ExternalUsage, Quarantined, Reserved, Trusted
@@ -389,6 +389,10 @@ _STEPS = st.one_of(
 )
 
 
+_RECORD, _BOOT_RIGHT = ("record", 0), ("boot right", 0)
+
+
+@example(is_right=False, wrong_us=0, steps=[_RECORD, _BOOT_RIGHT, _RECORD, _BOOT_RIGHT, _RECORD])  # a lag is kept
 @given(st.booleans(), st.integers(-5 * HOUR_US, 5 * HOUR_US), st.lists(_STEPS, max_size=30))
 def test_a_journal_s_time_never_passes_faster_than_time(
     is_right: bool,  # noqa: FBT001 - drawn

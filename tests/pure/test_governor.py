@@ -182,6 +182,11 @@ async def test_an_abandoned_reservation_counts_as_spent_after_its_lease() -> Non
             await desk.reserve(max_wait_s=60)
         assert caught.value.ready_at == at(LEASE_S + HOUR)
 
+        await asyncio.sleep(LEASE_S)
+        with pytest.raises(QuotaExceeded) as caught:
+            await desk.reserve()
+        assert caught.value.ready_at == at(LEASE_S + HOUR)
+
         await desk.reserve(max_wait_s=math.inf)
         assert now_s() == pytest.approx(LEASE_S + HOUR, abs=0.01)
 
