@@ -629,7 +629,7 @@ MUTANTS: Final = (
         7,
         "moe_segments/core/state/pacing.py",
         "for event in (*callers[room:], *background",
-        "for event in (*background",
+        "for event in (*callers[:0], *background",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
     ),
     Mutant(
