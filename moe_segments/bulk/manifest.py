@@ -66,7 +66,7 @@ _NEEDED_COLUMNS: Final = ("op", "name")
 
 @attrs.frozen(order=True)
 class Mistake:
-    """One mistake in a manifest.
+    """A mistake in a manifest.
 
     Attributes:
         line: The physical line, from 1; the first one where a record spans several.

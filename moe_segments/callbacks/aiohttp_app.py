@@ -259,7 +259,7 @@ class _Doorman:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, cut when its deadline passes. What arrives is handed on to aiohttp's protocol."""
+    """A connection, cut when its deadline passes. What arrives is handed on to aiohttp's protocol."""
 
     def __init__(self, doorman: _Doorman) -> None:
         self._doorman, self._deadlines = doorman, doorman.deadlines
@@ -386,7 +386,7 @@ class _Wire(asyncio.Transport):
 
 
 class _AccessLogger(AbstractAccessLogger):
-    """One line a request, by the route's template: the path is a secret."""
+    """An access log of one line a request, by the route's template: the path is a secret."""
 
     @property
     def enabled(self) -> bool:

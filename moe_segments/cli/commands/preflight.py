@@ -66,7 +66,7 @@ class Wanted:
 
 @attrs.frozen(kw_only=True)
 class _Target:
-    """One file to check.
+    """A file to check.
 
     Attributes:
         source: A path, or a URL.

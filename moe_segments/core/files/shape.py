@@ -88,7 +88,7 @@ _ALPHABETS: Final = (
 
 @attrs.frozen(kw_only=True)
 class ShapeFinding:
-    """One thing that is wrong with the shape of a file.
+    """A fault in the shape of a file.
 
     Attributes:
         code: The rule.

@@ -26,7 +26,7 @@ __all__ = ["Claim", "Claims"]
 
 @attrs.define(eq=False)
 class Claim:
-    """One operation that waits.
+    """The claim of an operation that waits.
 
     Attributes:
         demand: What it asks for.

@@ -33,7 +33,7 @@ _MOST: Final = 2**62
 
 @attrs.define(eq=False, weakref_slot=False)
 class Row:
-    """One send that has not ended for good: the amounts it holds, and those it would take or free.
+    """A send that has not ended for good: the amounts it holds, and those it would take or free.
 
     Attributes:
         reserved_us: When it was reserved.

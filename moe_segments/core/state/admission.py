@@ -61,7 +61,7 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class Ask:
-    """One operation that wants to be sent.
+    """A request to send one operation.
 
     Attributes:
         job: The job's identifier.
@@ -339,7 +339,7 @@ class _Waiting:
 
 
 class _Step:
-    """One step over those who wait."""
+    """A step over the waiters."""
 
     def __init__(
         self,
