@@ -1,4 +1,4 @@
-"""Send one HTTP request and tell what is known of it afterwards. Nothing here repeats a send or waits for quota or pace.
+"""Send one HTTP request and say what is known of it. Nothing here repeats a send or waits for quota or pace.
 
 Rules of this file. A send is one request on the wire: no redirect is followed and aiohttp's own second PUT is
 stopped. Each request has a connection of its own: one that the service has just closed would make a *maybe* of
