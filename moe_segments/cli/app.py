@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.options import Common, Configured, FileOptions, Logs, Receiving, Sending, Telling, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,8 @@ __all__ = ["app", "run"]
 
 FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 _COMMON: Final = Common()
+_CONFIGURED: Final = Configured()
+_LOGS: Final = Logs()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
@@ -313,6 +315,7 @@ def preflight(
     findings: int = 20,
     mask: bool = False,
     json: bool = False,
+    configured: Configured = _CONFIGURED,
 ) -> int:
     """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
 
@@ -330,6 +333,7 @@ def preflight(
         findings: How many findings of each rule are shown; all are counted.
         mask: Show the shape of rows instead of the rows.
         json: One JSON document on standard output, everything else on standard error.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.preflight import Wanted, preflight_files
 
@@ -345,7 +349,7 @@ def preflight(
         mask=mask,
         json=json,
     )
-    return preflight_files(files, wanted)
+    return preflight_files(files, wanted, configured)
 
 
 @app.command
@@ -404,18 +408,65 @@ def receive(
 
 
 @app.command
-def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, json: bool = False) -> int:
+def sandbox(
+    *,
+    port: int = 0,
+    speed: float | None = None,
+    users: Path | None = None,
+    json: bool = False,
+    configured: Configured = _CONFIGURED,
+) -> int:
     """Run the stand-in for the service alone on this machine, until Ctrl-C.
 
     Args:
         port: Port to listen on; 0 for a free one.
-        speed: Windows this many times shorter; give the same --speed to the other commands.
+        speed: Windows this many times shorter; else MOE_SPEED. Give the same to the other commands.
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.servers import run_sandbox
 
-    return run_sandbox(port, Common(speed=speed, users=users, json=json))
+    return run_sandbox(port, Common(speed=speed, users=users, json=json, configured=configured))
+
+
+@app.command
+def config(
+    *,
+    receiving: Receiving = _RECEIVING,
+    sending: Sending = _SENDING,
+    common: Common = _COMMON,
+) -> int:
+    """Show which settings are in force and where each comes from, secrets masked. Exit code 2 when some are wrong.
+
+    Args:
+        receiving: How callbacks come in.
+        sending: How the files are checked and published.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.config import show_config
+
+    return show_config(receiving, sending, common)
+
+
+@app.command
+def completion(
+    shell: Literal["bash", "zsh", "fish", "powershell"] | None = None,
+    /,
+    *,
+    output: Path | None = None,
+    logs: Logs = _LOGS,
+) -> int:
+    """Install completion of commands and options in your shell; a new shell has it.
+
+    Args:
+        shell: Your shell; else it is found out.
+        output: Write the script here, and leave the shell's startup file alone.
+        logs: What is logged.
+    """
+    from moe_segments.cli.commands.completion import install
+
+    return install(app, shell, output, logs.level)
 
 
 journal = App(

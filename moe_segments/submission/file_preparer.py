@@ -21,6 +21,7 @@ from moe_segments.core.state.admission import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.settings import tls_context
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
@@ -92,18 +93,16 @@ class FilePreparer:
     """The preparation of one client's files: check, weigh, publish, look again.
 
     Args:
-        settings: Limits, time-outs and proxy.
+        settings: Limits, time-outs, proxy, and what a preflight's errors do where a call does not say.
         publish: Where local files go, or what publishes one; None: local files are refused.
-        preflight: What a preflight's errors do where a call does not say.
 
     Raises:
-        InputError: *publish* or *preflight* cannot be used.
+        InputError: *publish* cannot be used.
     """
 
-    def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
+    def __init__(self, settings: Settings, publish: Publish | None) -> None:
         self._settings, self._limits = settings, settings.limits
         self._publish = _destination(publish) if isinstance(publish, str) else publish
-        self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
@@ -154,7 +153,7 @@ class FilePreparer:
             PreflightError: It breaks a rule, cannot be read or published, or changed since it was checked.
             QuotaNeverFits: It has more rows than a whole day allows.
         """
-        mode = self.preflight if preflight is None else checked_preflight(preflight)
+        mode = self._settings.preflight if preflight is None else checked_preflight(preflight)
         _check_there(operation)
         if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
             self._check_weight(operation)
@@ -224,7 +223,7 @@ class FilePreparer:
             limits=self._limits,
             session=self._connections(),
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
@@ -260,12 +259,19 @@ class FilePreparer:
             session=self._connections(),
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
         )
+
+    def _proxy_for(self, source: Path | str) -> str | None:
+        return self._settings.proxy_for(source) if isinstance(source, str) else None
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls_context(self._settings.ca_file) or True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
         return self._session
 
     # Publishing
@@ -283,7 +289,13 @@ class FilePreparer:
         from moe_segments.publishing.publisher import publish
 
         return await publish(
-            file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+            file,
+            self._publish,
+            sha256=sha256,
+            max_bytes=self._limits.file_bytes,
+            proxy=self._settings.proxy,
+            trust_env=self._settings.trust_env,
+            ca_file=self._settings.ca_file,
         )
 
     async def _handed_on(
@@ -355,7 +367,8 @@ class FilePreparer:
         from moe_segments.publishing.http import glance
 
         try:
-            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+            settings = self._settings
+            return await glance(url, proxy=settings.proxy_for(url), ca_file=settings.ca_file, total_s=_LOOK_S)
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None

@@ -392,7 +392,7 @@ async def dispatch(
     )
     replica, governor = process.replica, process.governor
     submissions = SubmissionFactory(
-        credentials, settings, replica=replica, file_preparer=FilePreparer(settings, None, "off"), receiver=None
+        credentials, settings, replica=replica, file_preparer=FilePreparer(settings, None), receiver=None
     )
     dispatcher = Dispatcher(
         settings,

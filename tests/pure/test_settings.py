@@ -11,14 +11,7 @@ from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
-from moe_segments.settings import (
-    ENVIRONMENT,
-    Settings,
-    default_journal_url,
-    from_environment,
-    is_loopback,
-    state_dir,
-)
+from moe_segments.settings import Settings, default_journal_url, is_loopback, read_settings, state_dir
 
 CANARY = "CANARY-77b0"
 SETTINGS = Settings(base_url="https://api-03.moengage.com", journal="memory:")
@@ -92,6 +85,13 @@ def test_a_base_url_that_could_leak_the_key_is_refused(url: object) -> None:
         ("proxy", "socks5://proxy:1"),
         ("proxy", "http://[proxy"),
         ("proxy", 5),
+        ("trust_env", "false"),
+        ("ca_file", "missing.pem"),
+        ("ca_file", __file__),
+        ("ca_file", 5),
+        ("preflight", "maybe"),
+        ("raise_on_zero_users", 1),
+        ("on_lost_journal", "ignore"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(field: str, value: object) -> None:
@@ -145,51 +145,13 @@ def test_settings_show_no_password(field: str, value: str) -> None:
     assert "example.com" in shown
 
 
-def test_the_environment_configures_everything() -> None:
-    """Seven variables."""
-    credentials, settings = from_environment(
-        {
-            **ENVIRON,
-            "MOE_DB_NAME": "main",
-            "MOE_BASE_URL": "http://127.0.0.1:8080",
-            "MOE_JOURNAL": "memory:",
-            "MOE_CALLBACK_URL": "https://hooks.example.com/moe",
-        }
-    )
-
-    assert (credentials.scope, credentials.api_key, credentials.db_name) == ("W1@03", "key", "main")
-    assert settings == Settings(
-        base_url="http://127.0.0.1:8080", journal="memory:", callback_url="https://hooks.example.com/moe"
-    )
-
-
 def test_three_variables_are_enough() -> None:
     """An empty one is as good as none, and the newline of a secret's file is not part of it."""
-    credentials, settings = from_environment({**ENVIRON, "MOE_API_KEY": "key\n", "MOE_DB_NAME": ""})
+    found = read_settings(environ={**ENVIRON, "MOE_API_KEY": "key\n", "MOE_DB_NAME": ""}).checked()
 
-    assert (credentials.api_key, credentials.db_name) == ("key", None)
-    assert settings.base_url == "https://api-03.moengage.com"
-    assert settings.journal == "sqlite:////home/me/.local/state/moe_segments/quota.db"
-
-
-def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
-    """By the variable's name, so that one look is enough; never with the key."""
-    with pytest.raises(InputError) as caught:
-        from_environment(
-            {
-                "MOE_API_KEY": f"{CANARY}\x07",
-                "MOE_DATA_CENTER": "07",
-                "MOE_DB_NAME": "ü",
-                "MOE_BASE_URL": "http://api-03.moengage.com",
-                "MOE_JOURNAL": "quota.db",
-                "MOE_CALLBACK_URL": "hooks",
-                "MOE_PUBLISH": "bucket/prefix",
-            }
-        )
-
-    assert [variable for variable in ENVIRONMENT if variable not in str(caught.value)] == []
-    assert "MOE_WORKSPACE_ID: is not set" in str(caught.value)
-    assert CANARY not in str(caught.value)
+    assert (found.credentials.api_key, found.credentials.db_name) == ("key", None)
+    assert found.settings.base_url == "https://api-03.moengage.com"
+    assert found.settings.journal == "sqlite:////home/me/.local/state/moe_segments/quota.db"
 
 
 def test_state_is_kept_where_the_user_keeps_state() -> None:

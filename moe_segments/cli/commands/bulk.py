@@ -29,7 +29,7 @@ from moe_segments.cli import output
 from moe_segments.cli.commands.progress import watching
 from moe_segments.cli.commands.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.errors import InputError, JournalError, JournalReplaced
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ async def _bulk(
         if session.embedded and is_under_way(client, manifest, run_id):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
-            manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
@@ -115,7 +115,7 @@ async def _bulk(
                 concurrency=options.concurrency,
                 again=options.again,
                 on_unknown=options.on_unknown,
-                preflight=sending.preflight,
+                preflight=client.settings.preflight,
                 result_timeout_s=options.result_timeout_s,
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
@@ -151,9 +151,9 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
         raise
 
 
-async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions) -> Manifest:
     """Return the manifest with the rows of its files known, after all of them were checked."""
-    if sending.preflight == "off":
+    if client.settings.preflight == "off":
         return await count_rows(client, manifest, remote=False)
     began_s, told = time.monotonic(), False
 
@@ -163,7 +163,9 @@ async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOpti
             told = True
             output.note(f"checking the files of {manifest.name} before anything is sent")
 
-    return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
+    return await check_files(
+        client, manifest, preflight=client.settings.preflight, again=options.again, on_checked=on_checked
+    )
 
 
 # Showing a run
@@ -235,7 +237,7 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 
 async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
     manifest = read_manifest(path)
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         client = session.client
         refuse_used_names(client, manifest)
         left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))

@@ -11,7 +11,7 @@ from rich.text import Text
 from moe_segments.bulk import EXIT_OK, row_of
 from moe_segments.cli import output
 from moe_segments.cli.running import run
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def show_jobs(job: str | None, run_id: str | None, common: Common) -> int:
 
 
 async def _show(job: str | None, run_id: str | None, common: Common, _: asyncio.Event) -> int:
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         jobs = [_one(session.client, job)] if job is not None else await _all(session.client, run_id)
     if common.json:
         told = [_told(info) for info in jobs]

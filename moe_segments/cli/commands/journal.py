@@ -13,7 +13,7 @@ import attrs
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import run, unless_stopped
-from moe_segments.cli.session import real_settings
+from moe_segments.cli.session import TO_READ, configuration
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
 from moe_segments.settings import is_loopback, state_dir
@@ -173,6 +173,6 @@ def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
         if named is None:
             raise InputError("name the journal that the sandbox was run on", "URL")
         return DEMO_CREDENTIALS.scope, named, None
-    credentials, settings = real_settings(common, needs_key=False)
-    is_local = is_loopback(urlsplit(settings.base_url).hostname)
-    return credentials.scope, named or settings.journal, None if is_local else state_dir()
+    found = configuration(common, required=TO_READ)
+    is_local = is_loopback(urlsplit(found.settings.base_url).hostname)
+    return found.credentials.scope, named or found.settings.journal, None if is_local else state_dir()

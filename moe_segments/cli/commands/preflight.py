@@ -15,6 +15,7 @@ from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.cli.session import without_client
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from moe_segments.cli.options import Configured
     from moe_segments.files.check import CleanReport, PreflightReport, SplitReport
+    from moe_segments.settings import Settings
 
 __all__ = ["Wanted", "preflight_files"]
 
@@ -106,13 +109,14 @@ class _Result:
         return {**self.report.as_json(mask=mask), **done}
 
 
-def preflight_files(files: Sequence[str], wanted: Wanted) -> int:
+def preflight_files(files: Sequence[str], wanted: Wanted, configured: Configured) -> int:
     """Check files, and those of manifests. Return the exit code: 0 ready, 1 errors, 2 unreadable or a wrong option."""
-    return run(lambda stop: _preflight(files, wanted, stop), options=_OPTIONS)
+    return run(lambda stop: _preflight(files, wanted, configured, stop), options=_OPTIONS)
 
 
-async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) -> int:
+async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configured, stop: asyncio.Event) -> int:
     _check_options(files, wanted)
+    settings = without_client(configured).settings
     targets = [target for file in files for target in _targets(file, wanted)]
     is_one = len(targets) == 1 and targets[0].manifest is None
     if len(targets) > 1 and (wanted.fix or wanted.split):
@@ -123,7 +127,7 @@ async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) 
     for target in targets:
         place = _place_of(target)
         try:
-            result = await _result(target, stop)
+            result = await _result(target, settings, stop)
         except PreflightError as error:
             if is_one:
                 raise
@@ -185,13 +189,20 @@ def _is_manifest(path: Path) -> bool:
     return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
 
 
-async def _result(target: _Target, stop: asyncio.Event) -> _Result:
+async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
+    proxy = settings.proxy_for(source) if isinstance(source, str) else None
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
             work = clean_file(
-                source, wanted.fix, attribute_name=wanted.attribute_name, replace=wanted.force, progress=told
+                source,
+                wanted.fix,
+                attribute_name=wanted.attribute_name,
+                replace=wanted.force,
+                limits=settings.limits,
+                proxy=proxy,
+                progress=told,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -203,6 +214,8 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 attribute_type=wanted.attribute_type,
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
+                limits=settings.limits,
+                proxy=proxy,
                 progress=told,
             ),
             stop,
@@ -210,7 +223,9 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
+            work_of_parts = split_file(
+                source, wanted.split, max_rows=wanted.max_rows, limits=settings.limits, proxy=proxy, progress=told
+            )
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"

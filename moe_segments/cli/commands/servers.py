@@ -11,7 +11,7 @@ from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_sandbox, real_settings
+from moe_segments.cli.session import TO_READ, configuration, open_sandbox
 from moe_segments.errors import InputError
 from moe_segments.settings import is_loopback
 
@@ -36,7 +36,8 @@ def run_sandbox(port: int, common: Common) -> int:
 async def _receive(host: str, port: int, public_url: str | None, common: Common, stop: asyncio.Event) -> int:
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
-    credentials, settings = real_settings(common, needs_key=False)
+    found = configuration(common, required=TO_READ)
+    credentials, settings = found.credentials, found.settings
     public_url = public_url or settings.callback_url
     if public_url is None and not is_loopback(host):
         raise InputError("an address that is not on this machine needs --public-url", "--host")
@@ -60,7 +61,9 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
 
 async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
     async with AsyncExitStack() as stack:
-        sandbox = await open_sandbox(stack, common, port, option="--port")
+        found = configuration(common, sandbox=True)
+        speed = found.run.speed
+        sandbox = await open_sandbox(stack, found.settings.limits, common.users, port, option="--port")
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-"))
         variables = {
             "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
@@ -69,15 +72,16 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             "MOE_BASE_URL": sandbox.url,
             "MOE_JOURNAL": f"sqlite:///{directory}/quota.db",
             "MOE_PUBLISH": sandbox.files_url,
+            "MOE_SPEED": f"{speed:g}",
         }
         if common.json:
-            output.document({"url": sandbox.url, "speed": common.speed, "environment": variables})
+            output.document({"url": sandbox.url, "speed": speed, "environment": variables})
         else:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
             output.say("\n".join(exports))
         output.note(
-            f"the sandbox serves {sandbox.url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
-            "to the other commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
+            f"the sandbox serves {sandbox.url}, its page too, at speed {speed:g}; with these variables other "
+            "commands use it, and --listen 127.0.0.1:0 lets them hear its callbacks; Ctrl-C ends it and its journal"
         )
         await stop.wait()
     return EXIT_OK

@@ -1,0 +1,31 @@
+"""Settings of a client: what they are, where they come from, and how they are checked."""
+
+from moe_segments.settings.network import is_loopback, proxy_for, tls_context
+from moe_segments.settings.overrides import Overrides
+from moe_segments.settings.sources import CREDENTIALS, Configuration, Given, read_settings
+from moe_segments.settings.table import LOG_LEVELS, SETTINGS, RunSettings, Setting
+from moe_segments.settings.values import (
+    Settings,
+    default_journal_url,
+    problem_of_journal_url,
+    state_dir,
+)
+
+__all__ = [
+    "CREDENTIALS",
+    "LOG_LEVELS",
+    "SETTINGS",
+    "Configuration",
+    "Given",
+    "Overrides",
+    "RunSettings",
+    "Setting",
+    "Settings",
+    "default_journal_url",
+    "is_loopback",
+    "problem_of_journal_url",
+    "proxy_for",
+    "read_settings",
+    "state_dir",
+    "tls_context",
+]
