@@ -1,5 +1,6 @@
 """Settings of a client: what they are, where they come from, and how they are checked."""
 
+from moe_segments.models.validators import problem_of_quotes
 from moe_segments.settings.network import is_loopback, proxy_for, tls_context
 from moe_segments.settings.overrides import Overrides
 from moe_segments.settings.sources import CREDENTIALS, Configuration, Given, read_settings
@@ -24,6 +25,7 @@ __all__ = [
     "default_journal_url",
     "is_loopback",
     "problem_of_journal_url",
+    "problem_of_quotes",
     "proxy_for",
     "read_settings",
     "state_dir",

@@ -16,7 +16,7 @@ from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import TO_READ, configuration
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
-from moe_segments.settings import is_loopback, state_dir
+from moe_segments.settings import is_loopback, problem_of_quotes, state_dir
 
 if TYPE_CHECKING:
     import asyncio
@@ -161,6 +161,8 @@ def _url(text: str, parameter: str) -> str:
     url = os.environ.get(name, "").strip()
     if not url:
         raise InputError(f"the variable {name} is not set", parameter)
+    if problem := problem_of_quotes(url):
+        raise InputError(problem, name)
     return url
 
 
