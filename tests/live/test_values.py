@@ -304,9 +304,9 @@ async def test_the_file_is_private_and_gone_after_a_refusal(sandbox: Sandbox, sc
             await (await client.submit(create([f"u{number}"], f"s{number}"))).result(20)
         with pytest.raises(QuotaExceeded):
             await client.submit(create(["u"], "one-too-many"))
+        assert left(scratch) == []
 
     assert set(modes) == {0o600, 0o700}
-    assert left(scratch) == []
 
 
 @pytest.mark.asyncio
