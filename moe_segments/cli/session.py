@@ -17,7 +17,7 @@ from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import Receiving, Sending
 from moe_segments.errors import InputError
 from moe_segments.journal.tools import origin_of
-from moe_segments.settings import CREDENTIALS, read_settings
+from moe_segments.settings import CREDENTIALS, read_settings, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -123,6 +123,7 @@ def settings_of(
         from moe_segments.sandbox import DEMO_CREDENTIALS
 
         options |= {**attrs.asdict(DEMO_CREDENTIALS), "base_url": "http://127.0.0.1"}
+        options["journal"] = common.journal or "memory:"  # a home directory is not needed for it
     return _read(common.configured, options, required)
 
 
@@ -267,11 +268,11 @@ async def _receiver(
     if address is not None:
         await stack.enter_async_context(receiver.serve(*address))
     if public_url is not None and not receiving.unchecked:
-        await _check_reachable(receiver, scope)
+        await _check_reachable(receiver, settings, scope)
     return receiver
 
 
-async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
+async def _check_reachable(receiver: CallbackReceiver, settings: Settings, scope: str) -> None:
     """Look whether a receiver answers where the service will call it: a callback lost is a result lost.
 
     Raises:
@@ -280,7 +281,12 @@ async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CHECK_S), trust_env=False) as session,
-            session.get(receiver.url_for(scope, secrets.token_urlsafe()), allow_redirects=False) as response,
+            session.get(
+                receiver.url_for(scope, secrets.token_urlsafe()),
+                allow_redirects=False,
+                proxy=settings.proxy_for(receiver.public_url or ""),
+                ssl=tls_context(settings.ca_file) or True,
+            ) as response,
         ):
             problem = "" if response.status == _NOT_POST else f"something else answers, HTTP {response.status}"
     except (aiohttp.ClientError, OSError) as error:

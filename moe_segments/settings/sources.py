@@ -245,7 +245,12 @@ class _Reading:
         if speed == 1:
             return settings
         if not is_loopback(urlsplit(settings.base_url).hostname):
-            self._problems.append((given["speed"].place, "goes with --sandbox: the real service has its own speed"))
+            self._problems.append(
+                (
+                    given["speed"].place,
+                    "goes with --sandbox, or a base_url on this machine: the real service has its own speed",
+                )
+            )
             return settings
         pace = min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
         return attrs.evolve(

@@ -41,7 +41,7 @@ def run(home: Path, *arguments: str, **environ: str) -> Ended:
     """Run a command in a home of its own, told nothing but these variables."""
     done = subprocess.run(
         [sys.executable, "-m", "moe_segments", *arguments],
-        env={"PATH": os.environ.get("PATH", ""), "HOME": str(home), **environ},
+        env={"PATH": os.environ.get("PATH", ""), "HOME": str(home)} | environ,
         cwd=home,
         capture_output=True,
         text=True,
@@ -71,6 +71,7 @@ async def test_a_limit_that_support_has_raised_lets_a_larger_file_pass(shell: Sh
     )
 
     assert refused.code == 3, refused.err
+    assert "or set users_per_day if support has raised it for you" in refused.err
     assert [one.code for one in (by_option, by_variable, by_file)] == [0, 0, 0], by_option.err + by_variable.err
     assert {segment.name for segment in shell.segments} == {"s1", "s2", "s3"}
 
@@ -207,6 +208,25 @@ def test_a_preflight_is_held_to_the_limits_that_are_set(tmp_path: Path) -> None:
     assert run(tmp_path, "preflight", "users.csv").code == 0
     assert run(tmp_path, "preflight", "users.csv", "--users-per-day", "2").code == 1
     assert run(tmp_path, "preflight", "users.csv", MOE_FILE_BYTES="5").code != 0
+
+
+@pytest.mark.asyncio
+async def test_a_preflight_reads_a_file_behind_a_companys_certificate(shell: Shell) -> None:
+    certificate = certificate_for("localhost", shell.directory)
+    url = urlsplit(shell.url)
+    assert url.port is not None
+    async with tls_entrance(url.port, certificate) as port:
+        secure = f"https://localhost:{port}{url.path}"
+        trusted = await shell.run("preflight", secure, "--ca-file", certificate.name)
+        unknown = await shell.run("preflight", secure)
+    assert (trusted.code, unknown.code) == (0, 2), trusted.err
+
+
+def test_the_embedded_sandbox_has_the_limits_that_are_set(tmp_path: Path) -> None:
+    """Both sides count to the same figure."""
+    told = run(tmp_path, "quota", "--sandbox", "--json", "--users-per-day", "5")
+    assert told.code == 0, told.err
+    assert told.document["limits"]["users_per_day"]["capacity"] == 5
 
 
 # Logs, completion, version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,11 +18,13 @@ from moe_segments.cli.running import run, tell, unless_stopped
 from moe_segments.cli.session import without_client
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    import aiohttp
     from rich.progress import Progress, TaskID
 
     from moe_segments.cli.options import Configured
@@ -127,7 +129,8 @@ async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configure
     for target in targets:
         place = _place_of(target)
         try:
-            result = await _result(target, settings, stop)
+            async with _connections(settings) as session:
+                result = await _result(target, settings, session, stop)
         except PreflightError as error:
             if is_one:
                 raise
@@ -189,7 +192,22 @@ def _is_manifest(path: Path) -> bool:
     return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
 
 
-async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _Result:
+@asynccontextmanager
+async def _connections(settings: Settings) -> AsyncIterator[aiohttp.ClientSession | None]:
+    """Yield a session that trusts the certificates that are set; None where there are none."""
+    if settings.ca_file is None:
+        yield None
+        return
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(ssl=tls_context(settings.ca_file) or True)
+    async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
+        yield session
+
+
+async def _result(
+    target: _Target, settings: Settings, session: aiohttp.ClientSession | None, stop: asyncio.Event
+) -> _Result:
     source, wanted = target.source, target.wanted
     proxy = settings.proxy_for(source) if isinstance(source, str) else None
     cleaned: CleanReport | None = None
@@ -201,6 +219,7 @@ async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _
                 attribute_name=wanted.attribute_name,
                 replace=wanted.force,
                 limits=settings.limits,
+                session=session,
                 proxy=proxy,
                 progress=told,
             )
@@ -215,6 +234,7 @@ async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
                 limits=settings.limits,
+                session=session,
                 proxy=proxy,
                 progress=told,
             ),
@@ -224,7 +244,13 @@ async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
             work_of_parts = split_file(
-                source, wanted.split, max_rows=wanted.max_rows, limits=settings.limits, proxy=proxy, progress=told
+                source,
+                wanted.split,
+                max_rows=wanted.max_rows,
+                limits=settings.limits,
+                session=session,
+                proxy=proxy,
+                progress=told,
             )
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
