@@ -1,9 +1,10 @@
 """Settings of a client: what they are, where they come from, and how they are checked."""
 
 from moe_segments.models.validators import problem_of_quotes
+from moe_segments.settings.configuration import Configuration, Given
 from moe_segments.settings.network import is_loopback, proxy_for, tls_context
 from moe_segments.settings.overrides import Overrides
-from moe_segments.settings.sources import CREDENTIALS, Configuration, Given, read_settings
+from moe_segments.settings.sources import CREDENTIALS, read_settings
 from moe_segments.settings.table import LOG_LEVELS, SETTINGS, RunSettings, Setting
 from moe_segments.settings.values import (
     Settings,

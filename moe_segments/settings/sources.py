@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,6 +18,7 @@ from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
 from moe_segments.models.validators import problem_of_quotes
+from moe_segments.settings.configuration import Configuration, Given
 from moe_segments.settings.conversion import from_text, from_toml
 from moe_segments.settings.file import read_file, unknown
 from moe_segments.settings.network import is_loopback
@@ -27,82 +28,18 @@ from moe_segments.settings.values import Settings, default_journal_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from moe_segments.settings.configuration import Origin
     from moe_segments.settings.file import ConfigFile
     from moe_segments.settings.table import Purpose
 
-__all__ = ["CREDENTIALS", "Configuration", "Given", "Origin", "read_settings"]
+__all__ = ["CREDENTIALS", "read_settings"]
 
-Origin: TypeAlias = Literal["argument", "variable", "file", "default"]
 CREDENTIALS: Final = ("workspace_id", "api_key", "data_center")
 _STAND_INS: Final = {"workspace_id": "none", "api_key": "none", "data_center": "01"}  # other mistakes are found so, too
 _REQUESTS_PER_S: Final = 5.0
 _MOST_REQUESTS_PER_S: Final = 200.0
 _CONFIG: Final = "config"
 _PROFILE: Final = "profile"
-
-
-@attrs.frozen(kw_only=True)
-class Given:
-    """A setting that was given.
-
-    Attributes:
-        value: Its value.
-        origin: What kind of place it was given in.
-        place: That place as people know it, such as MOE_PROXY or moe.toml [profile.staging].
-    """
-
-    value: object = attrs.field(repr=False)
-    origin: Origin
-    place: str
-
-
-@attrs.frozen(kw_only=True)
-class Configuration:
-    """All settings of a client, and where each was given.
-
-    Attributes:
-        credentials: Who calls. With stand-ins where `problems` says that something is missing.
-        settings: The settings of the client, its limits included.
-        run: The settings of the run as a whole.
-        given: By name, the settings that were given; the others have their defaults.
-        file: The configuration file; None for none.
-        problems: What is wrong, one sentence each; empty where everything can be used.
-        ignored: Variables that look like settings and are none, or are empty, one sentence each.
-    """
-
-    credentials: Credentials
-    settings: Settings
-    run: RunSettings
-    given: Mapping[str, Given]
-    file: ConfigFile | None = None
-    problems: tuple[tuple[str | None, str], ...] = ()
-    ignored: tuple[str, ...] = ()
-
-    def checked(self) -> Configuration:
-        """Return this, if it can be used.
-
-        Raises:
-            InputError: It cannot; the sentence names everything that is wrong.
-        """
-        if len(self.problems) == 1:
-            place, problem = self.problems[0]
-            raise InputError(problem, place)
-        if self.problems:
-            raise InputError("; ".join(f"{place}: {problem}" if place else problem for place, problem in self.problems))
-        return self
-
-    def value_of(self, setting: Setting) -> object:
-        """Return what is in force."""
-        holders = {"credentials": self.credentials, "limits": self.settings.limits, "run": self.run}
-        return getattr(holders.get(setting.purpose, self.settings), setting.name)
-
-    @property
-    def client_arguments(self) -> dict[str, Any]:
-        """Return the settings as keywords of `SegmentsClient`; callbacks are the caller's affair."""
-        fields = attrs.fields(Settings)
-        return {
-            str(field.alias): getattr(self.settings, field.name) for field in fields if field.name != "callback_url"
-        }
 
 
 def read_settings(
@@ -189,14 +126,13 @@ class _Reading:
         source: tuple[Origin, str],
     ) -> None:
         origin, place = source
-        shown = f"{setting.name} in {place}" if origin == "file" else place
         try:
-            given[setting.name] = Given(
-                value=value if convert is None else convert(setting, value), origin=origin, place=shown
-            )
+            one = value if convert is None else convert(setting, value)
         except InputError as error:
             self._failed.add(setting.name)
-            self._problems.append((shown, error.problem))
+            self._problems.append((_label(setting.name, origin, place), error.problem))
+        else:
+            given[setting.name] = Given(value=one, origin=origin, place=place)
 
     def configuration(
         self, given: Mapping[str, Given], file: ConfigFile | None, limits: QuotaLimits | None
@@ -235,10 +171,15 @@ class _Reading:
                 if not fields:
                     raise
                 name = error.field or ""
-                place = given[name].place if name in given else SETTINGS[name].variable if name in SETTINGS else name
-                self._problems.append((place, error.problem))
+                self._problems.append((self._place_of(name, given), error.problem))
                 if fields.pop(name, None) is None:  # it is the others that do not fit together
                     fields.clear()
+
+    @staticmethod
+    def _place_of(name: str, given: Mapping[str, Given]) -> str:
+        if name in given:
+            return _label(name, given[name].origin, given[name].place)
+        return SETTINGS[name].variable if name in SETTINGS else name
 
     def _at_speed(self, settings: Settings, speed: float, given: Mapping[str, Given]) -> Settings:
         """Return the settings with windows as short as the sandbox's, and requests as fast as they come back then."""
@@ -258,6 +199,11 @@ class _Reading:
             limits=settings.limits.scaled(speed),
             requests_per_s=settings.requests_per_s if "requests_per_s" in given else pace,
         )
+
+
+def _label(name: str, origin: Origin, place: str) -> str:
+    """Return what a mistake in a setting is told by."""
+    return f"{name} in {place}" if origin == "file" else place
 
 
 def _as_given(_: Setting, text: str) -> str:

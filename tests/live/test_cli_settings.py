@@ -150,8 +150,8 @@ def test_config_says_where_each_value_comes_from(tmp_path: Path) -> None:
     assert settings["users_per_day"] == {"value": 2_500_000, "origin": "argument", "place": "--users-per-day"}
     assert settings["trust_env"] == {"value": True, "origin": "variable", "place": "MOE_TRUST_ENV"}
     assert settings["headroom"]["value"] == {"operations_per_hour": 2}
-    assert settings["guard_s"] == {"value": 5, "origin": "file", "place": "guard_s in moe.toml"}
-    assert settings["journal"]["place"] == "journal in moe.toml [profile.live]"
+    assert settings["guard_s"] == {"value": 5, "origin": "file", "place": "moe.toml"}
+    assert settings["journal"]["place"] == "moe.toml [profile.live]"
     assert settings["poll_s"] == {"value": 0.25, "origin": "default", "place": None}
     assert (settings["api_key"]["value"], settings["journal"]["value"]) == ("***", "postgresql://***@db/moe")
     assert [line.split() for line in shown.out.splitlines() if line.startswith("trust_env")] == [

@@ -195,7 +195,7 @@ def test_a_profile_goes_before_the_top_of_its_file(config: Path) -> None:
     assert [found.settings.limits.users_per_day for found in (plain, staging, live)] == [5, 7, 5]
     assert [found.settings.limits.guard_s for found in (plain, staging, live)] == [60, 60, 0]
     assert live.credentials.data_center == "04"
-    assert staging.given["users_per_day"].place == f"users_per_day in {config} [profile.staging]"
+    assert staging.given["users_per_day"].place == f"{config} [profile.staging]"
 
 
 def test_an_argument_names_another_profile_than_the_variable(config: Path) -> None:
