@@ -69,10 +69,7 @@ class Inbox:
             return
         is_readable = event.outcome != _UNPARSED
         if is_readable and record.digest is None and record.id not in self._first:
-            if replica.answers_now:
-                replica.record_now((event,))
-            else:
-                await self._take_first(replica, event)
+            await self._take_first(replica, event)
         else:
             surplus = self._surplus.setdefault(token_sha256, _Surplus())
             await self._take_surplus(replica, event, surplus, record.conflicts)

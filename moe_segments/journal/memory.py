@@ -34,12 +34,10 @@ class MemoryJournal:
         journal_id: Random, made with it.
         doubt: Always None: there is nothing it could have lost.
         is_new: The last `open` was the first.
-        immediate: Always True: nothing here waits.
         spans_hosts: Always False.
     """
 
     doubt: str | None = None
-    immediate = True
     spans_hosts = False
 
     def __init__(self, *, clock: Clock | None = None) -> None:

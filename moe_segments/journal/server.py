@@ -100,11 +100,9 @@ class ServerJournal(ABC):
         journal_id: The log's identity; empty before `open`.
         doubt: Why the log may have lost history, as this host's witness saw it when it was opened; None without one.
         is_new: This `open` made the log.
-        immediate: Always False: a network lies between.
         spans_hosts: Always True.
     """
 
-    immediate = False
     spans_hosts = True
 
     def __init__(self, scope: str, state_dir: Path | None, poll_s: float) -> None:

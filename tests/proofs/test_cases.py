@@ -336,7 +336,6 @@ async def test_a_limit_lowered_while_rows_live_is_kept_from_the_next_start_on() 
 class FailingAtTheLast(MemoryJournal):
     """A journal that takes its time, and whose commit fails after everything was decided."""
 
-    immediate = False
     fails = True
 
     async def transact(self, after: int, decide: Decide, *, batch_id: str) -> Batch | None:

@@ -59,14 +59,13 @@ class SqliteJournal:
 
     Attributes:
         journal_id: The log's identity; empty before `open`. doubt: Why the log may have lost history, as its
-        witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log. immediate: Always
-        False: a worker thread waits for the disk. spans_hosts: Always False.
+        witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log.
+        spans_hosts: Always False.
 
     Raises:
         InputError: *path* is `:memory:`.
     """
 
-    immediate = False
     spans_hosts = False
 
     def __init__(
