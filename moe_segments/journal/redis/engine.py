@@ -25,7 +25,7 @@ An append whose answer was lost raises `JournalAmbiguous`: ask again with the sa
 
 A log that does not go on where this handle left it (fail-over to a replica that lagged, restore, flush, eviction) is
 noticed by its identity and by the batch at the last version seen, in every call; the call fails, and so does every
-later one. On opening, the witness in this host's state directory is compared in the same way, see `host_witness`.
+later one. On opening, the witness in this host's state directory is compared in the same way, see `witness`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, j
 from moe_segments.errors import JournalError
 from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.local.clock import BootClock
-from moe_segments.journal.local.host_witness import HostWitness
-from moe_segments.journal.local.witness import Sighting
+from moe_segments.journal.local.witness import Witness
+from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.redis.connection import Link
 from moe_segments.journal.redis.errors import refusal
 from moe_segments.journal.redis.pubsub import News
@@ -100,7 +100,7 @@ class RedisJournal(ServerJournal):
         self._opening = opening(migrations)
         self._link = Link(address_of(url), (self._opening, STEP, LEAVE, CHECKPOINT))
         self._news = News(self._link, self._keys.news, self._bell)
-        self._witness = HostWitness(None, scope)
+        self._witness = Witness(None, scope)
         self._tip = 0, ""  # the last version seen, and its batch id
         self._server_us, self._read_us = 0, 0  # the journal's time at the server's last answer, and this host's then
         self._unsealed = 0  # the last version without a checksum
@@ -127,7 +127,7 @@ class RedisJournal(ServerJournal):
         if self._is_open:
             return
         try:
-            self._witness = HostWitness(self._state_dir, self._scope)
+            self._witness = Witness(self._state_dir, self._scope)
             await self._look_and_make()
         except OSError as error:
             raise JournalError(
@@ -155,7 +155,7 @@ class RedisJournal(ServerJournal):
         self._tip = int(version), batch_id.decode()
         self._note_time(max(int(time_us), int(at_us)))
         held = witnessed.decode() if witnessed else None
-        self.doubt = self._witness.examine(self._sighting(), is_new=self.is_new, batch_id=held)
+        self.doubt = self._witness.examine(self._sighting(), is_new=self.is_new, id_at=lambda _: held)
 
     async def close(self) -> None:
         """Let go of the server. Idempotent."""
