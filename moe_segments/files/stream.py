@@ -19,7 +19,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.files.sources import BLOCK_BYTES, check_size, opened
-from moe_segments.models.validators import url_without_query
+from moe_segments.models.urls import url_without_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator

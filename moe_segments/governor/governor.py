@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
-from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
+from moe_segments.core.events import Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.state.admission import (
     Admitted,
     Ask,
@@ -200,10 +200,6 @@ class Governor(QuotaCalls):
         except asyncio.CancelledError:
             self._abandon(ticket)
             raise
-
-    async def give_back(self, grant: Grant, reason: str) -> None:
-        """Release a reservation that was provably never sent."""
-        await self._replica.record(NeverSent(grant.job, grant.attempt, reason))
 
     def may_start(self, grant: Grant) -> bool:
         """Return whether the request may still start; past its fence the reservation's end would not cover it."""

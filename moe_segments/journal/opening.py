@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import InputError
 from moe_segments.settings import default_journal_url, problem_of_journal_url
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from moe_segments.journal.protocol import Clock, Journal
 
-__all__ = ["open_journal"]
+__all__ = ["file_of", "open_journal"]
 
 # Each engine over a driver that is an extra of its own, by the scheme of its URL.
 _EXTRAS: Final = {
@@ -48,12 +47,10 @@ def open_journal(
         from moe_segments.journal.memory import MemoryJournal
 
         return MemoryJournal(clock=clock)
-    if url.startswith("sqlite:///"):
-        from pathlib import Path
-
+    path = file_of(url)
+    if path is not None:
         from moe_segments.journal.sqlite.engine import SqliteJournal
 
-        path = Path(url.removeprefix("sqlite:///")).expanduser()
         ours = _is_default(url)  # the user's state directory may be missing; any other path may be mistyped
         return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s, makes_directories=ours)
     scheme, found, _ = url.partition("://")
@@ -66,6 +63,12 @@ def open_journal(
         "postgresql://host/database",
         "journal",
     )
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file that a `sqlite:///` URL names; None for any other."""
+    path = url.removeprefix("sqlite:///")
+    return None if path == url else Path(path).expanduser()
 
 
 def _is_default(url: str) -> bool:

@@ -12,6 +12,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS
+from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import (
     optional_group,
     path_of,
@@ -33,7 +34,6 @@ from moe_segments.models.validators import (
     refuse_with,
     shown_group,
     tuple_of,
-    url_without_query,
 )
 from moe_segments.types import UNSET, Unset
 

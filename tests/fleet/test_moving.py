@@ -28,12 +28,12 @@ from moe_segments.callbacks.receiver import token_digest
 from moe_segments.core.events import Answered, ExternalUsage, Reserved
 from moe_segments.journal import open_journal
 from moe_segments.journal.checksum import checksum
-from moe_segments.journal.redact import place_of
 from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.journal.tools.migrate import call_off, copy_journal
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
+from moe_segments.models.urls import place_of
 from moe_segments.sandbox import Sandbox
 from tests.fleet.moves import EVERYTHING, TOKEN, empty_place, facts, filled, log_of, opened, reserved
 

@@ -56,6 +56,7 @@ from moe_segments.models import (
     ReplaceUsers,
     Segment,
 )
+from moe_segments.models.urls import server_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,18 +164,8 @@ def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
     lowered = ((name.lower(), value) for name, value in headers.items())
     kept = {name: value for name, value in lowered if name in _KEPT_HEADERS}
     if "location" in kept:
-        kept["location"] = _origin(kept["location"])
+        kept["location"] = cleaned(server_of(kept["location"]) or _ELSEWHERE)
     return kept
-
-
-def _origin(location: str) -> str:
-    """Scheme, host and port of an address; what else it holds may be secret."""
-    try:
-        parts = urlsplit(location)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return _ELSEWHERE
-    return cleaned(f"{parts.scheme}://{parts.hostname}{port}") if parts.hostname else _ELSEWHERE
 
 
 @attrs.frozen

@@ -28,11 +28,11 @@ import attrs
 from moe_segments.core.events import Checkpoint, Copied, Copying, Moved, Stayed, encode
 from moe_segments.core.state import checkpoint as snapshot
 from moe_segments.errors import InputError, JournalError, JournalMoved
-from moe_segments.journal.opening import open_journal
-from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
+from moe_segments.models.urls import place_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
