@@ -47,7 +47,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("core",),
     ("models",),
     ("models.filters",),
-    ("types",),
+    ("types", "moved"),
     ("limits",),
     ("errors",),
 )
