@@ -811,7 +811,7 @@ MUTANTS: Final = (
     Mutant(
         "format-characters-pass",
         129,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         ' or unicodedata.category(one) == "Cf"',
         "",
         (_TWIN,),
@@ -819,7 +819,7 @@ MUTANTS: Final = (
     Mutant(
         "blanks-behind-invisible-characters-stay",
         0,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         "        left = left[len(_leading_blanks(left)) :]\n",
         "",
         (_COPY,),
