@@ -22,6 +22,7 @@ SAMPLES: Final = json.loads(
 CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getattr(moe_segments, name))}
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
 NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
+ADDED: Final = (", values=None", ", duplicates=None")  # fields that came since, at their defaults
 
 
 def loaded(name: str) -> object:
@@ -30,7 +31,11 @@ def loaded(name: str) -> object:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_value_pickled_under_an_older_module_loads(name: str) -> None:
-    assert repr(loaded(name)) == SAMPLES[name]["repr"]
+    """Fields that it did not have then have their defaults."""
+    shown = repr(loaded(name))
+    for field in ADDED:
+        shown = shown.replace(field, "")
+    assert shown == SAMPLES[name]["repr"]
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES & SAMPLES.keys()))

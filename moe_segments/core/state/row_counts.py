@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from moe_segments.types import with_older_pickles
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -20,6 +22,7 @@ __all__ = ["FileFigures", "figures_of"]
 _FEW = 2  # fewer users than one value in this many is worth a warning
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class FileFigures:
     """One file's rows, step by step. A number is None where that step was not taken, or is not known yet.
@@ -27,6 +30,7 @@ class FileFigures:
     Attributes:
         rows: Rows that the preflight counted.
         distinct_rows: Different values among them.
+        duplicates: Values given as `values` that were dropped before because they came twice; None for a file.
         found: Rows the service found.
         processed: Usable values among those.
         matched: Users of the workspace among those.
@@ -34,6 +38,7 @@ class FileFigures:
 
     rows: int | None = None
     distinct_rows: int | None = None
+    duplicates: int | None = None
     found: int | None = None
     processed: int | None = None
     matched: int | None = None
@@ -75,6 +80,7 @@ def figures_of(record: JobRecord) -> FileFigures:
     return FileFigures(
         rows=_number(before, "rows"),
         distinct_rows=_number(before, "distinct_rows"),
+        duplicates=_number(before, "duplicates"),
         found=_number(told, "values_found"),
         processed=_number(told, "values_processed"),
         matched=_number(told, "user_count"),
