@@ -178,7 +178,7 @@ class Replica:
     async def record(self, *events: Event) -> int:
         """Write down what happened. Returns the journal's time of it, microseconds.
 
-        The events are on their way when this first waits: a caller that is cancelled then has still told them.
+        The events are on their way when this first waits: a caller that is cancelled then has still reported them.
 
         Raises:
             JournalError: It may or may not be written.
@@ -256,7 +256,7 @@ class Replica:
         _log.error("this process cannot go on with its journal: %s", error)
         for waiters in (*self._waiters.values(), self._ends):
             _fail(waiters, error)
-        self._tell_listeners()
+        self._notify_listeners()
 
     # Waking
 
@@ -369,27 +369,27 @@ class Replica:
         facts, self._facts = self._facts, []
         if not facts:
             return
-        events = [event for told, _ in facts for event in told]
+        events = [event for reported, _ in facts for event in reported]
         batch_id = self._new_id()
         try:
             batch = await retry_ambiguous(lambda: self.journal.append(events, batch_id=batch_id), self._warn_of_doubt)
             await self._catch_up(batch)
-        except Exception as error:  # noqa: BLE001 - handed to each who told
+        except Exception as error:  # noqa: BLE001 - handed to each who reported
             self._failed(error)
             _fail([future for _, future in facts], error)
             return
         self.outage.over()
-        for told, future in facts:
+        for reported, future in facts:
             try:
-                self._refuse_if_moved(told)
+                self._refuse_if_moved(reported)
             except JournalError as error:
                 _fail([future], error)
             if not future.done():
                 future.set_result(batch.at_us)
 
-    def _refuse_if_moved(self, told: Sequence[Event]) -> None:
+    def _refuse_if_moved(self, reported: Sequence[Event]) -> None:
         """Say so when what was written down here is not heard of where the log goes on."""
-        if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in told):
+        if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in reported):
             raise self.state.barred
 
     async def _catch_up(self, batch: Batch) -> None:
@@ -523,9 +523,9 @@ class Replica:
         self._jumped = False
         if self._stirred:
             self._stirred = False
-            self._tell_listeners()
+            self._notify_listeners()
 
-    def _tell_listeners(self) -> None:
+    def _notify_listeners(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 

@@ -483,28 +483,28 @@ def _callback(fields: Mapping[str, object], names: Sequence[str]) -> FileProcess
     is_failure = HTTPStatus.BAD_REQUEST <= status <= 599  # noqa: PLR2004 - the last of the error statuses
     if not is_failure and status != HTTPStatus.CREATED:
         raise Mismatch("expected 201 or an error status @ $.status")
-    told, odd = _labels(fields)
-    told["status"] = status
-    told["segment_name"] = _segment_name(fields.get("segment_name"), names)
+    known, odd = _labels(fields)
+    known["status"] = status
+    known["segment_name"] = _segment_name(fields.get("segment_name"), names)
     if is_failure:
-        told["error_message"] = _error_message(fields.get("error_message"))
-        made: FileProcessed | FileFailed = structured(FileFailed, told)
+        known["error_message"] = _error_message(fields.get("error_message"))
+        made: FileProcessed | FileFailed = structured(FileFailed, known)
     else:
-        told.update((name, whole_number(fields[name], f"$.{name}")) for name in _COUNTS if name in fields)
-        made = _counted(structured(FileProcessed, told))
+        known.update((name, whole_number(fields[name], f"$.{name}")) for name in _COUNTS if name in fields)
+        made = _counted(structured(FileProcessed, known))
     return attrs.evolve(made, extra={**made.extra, **odd}) if odd else made
 
 
 def _labels(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """Return the fields with labels as text, and those labels that are no text; a label decides nothing."""
-    told, odd = dict(fields), dict[str, object]()
+    known, odd = dict(fields), dict[str, object]()
     for name in ("request_id", "db_name"):
-        label = told.pop(name, None)
+        label = known.pop(name, None)
         if isinstance(label, str) or (text := _number_text(label)) is None:
-            (told if isinstance(label, str) else odd)[name] = label
+            (known if isinstance(label, str) else odd)[name] = label
         else:
-            told[name] = text
-    return told, {name: label for name, label in odd.items() if label is not None}
+            known[name] = text
+    return known, {name: label for name, label in odd.items() if label is not None}
 
 
 def _number_text(value: object) -> str | None:

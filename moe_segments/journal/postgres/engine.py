@@ -114,7 +114,7 @@ class PostgresJournal(ServerJournal):
     @property
     def _notifications(self) -> Listener | None:
         if self._listener is None and self._log.session.is_direct:  # a pooler lends a session to whoever comes next
-            self._listener = Listener(self._target, self._log.channel, self._bell)
+            self._listener = Listener(self._target, self._log.channel, self._notifier)
         return self._listener
 
     async def open(self) -> None:
@@ -172,7 +172,7 @@ class PostgresJournal(ServerJournal):
         """
         view = await self._run(lambda: self._log.look(after))
         if self._listener is not None:  # anybody may notify anything
-            self._listener.told = min(self._listener.told, view.end)
+            self._listener.notified = min(self._listener.notified, view.end)
         return view.missed
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
@@ -214,7 +214,7 @@ class PostgresJournal(ServerJournal):
                 return None
             answer = await self._log.append(events, batch_id, after=after, view=view)
             if isinstance(answer, Batch):
-                return self._told_others(answer)
+                return self._notified_others(answer)
             view, is_read = answer, True
         return await self._transact_locked(after, decide, batch_id)
 
@@ -230,22 +230,22 @@ class PostgresJournal(ServerJournal):
                     return None
                 answer = await self._log.append(events, batch_id, after=after, view=answer, is_locked=True)
                 if isinstance(answer, Batch):
-                    return self._told_others(answer)
+                    return self._notified_others(answer)
             finally:
                 await self._log.unlock()
         raise JournalError(f"the server's clock goes back and forth: see to its time source ({self._log.place})")
 
     async def _record(self, events: tuple[Event, ...], batch_id: str) -> Batch:
         self._remember(batch_id)
-        return self._told_others(await self._log.record(events, batch_id))
+        return self._notified_others(await self._log.record(events, batch_id))
 
     def _remember(self, batch_id: str) -> None:
         self._ids[batch_id] = None
         if len(self._ids) > _IDS_REMEMBERED:
             del self._ids[next(iter(self._ids))]
 
-    def _told_others(self, batch: Batch) -> Batch:
-        self._bell.ring()
+    def _notified_others(self, batch: Batch) -> Batch:
+        self._notifier.notify()
         return batch
 
 

@@ -99,7 +99,7 @@ class RedisJournal(ServerJournal):
         self._keys, self._schema = Keys(scope), len(migrations)
         self._opening = opening(migrations)
         self._link = Link(address_of(url), (self._opening, STEP, LEAVE, CHECKPOINT))
-        self._news = News(self._link, self._keys.news, self._bell)
+        self._news = News(self._link, self._keys.news, self._notifier)
         self._witness = Witness(None, scope)
         self._tip = 0, ""  # the last version seen, and its batch id
         self._server_us, self._read_us = 0, 0  # the journal's time at the server's last answer, and this host's then
@@ -219,9 +219,9 @@ class RedisJournal(ServerJournal):
             JournalError: Nothing was recorded.
         """
         self._check_usable()
-        told = tuple(events)
-        answer = await self._step(batch_id, "", after=0, events=told)
-        return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
+        facts = tuple(events)
+        answer = await self._step(batch_id, "", after=0, events=facts)
+        return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, facts)
 
     async def read(self, after: int) -> Sequence[Batch]:
         """Return the batches after version *after*. See `Journal.read`.
@@ -263,7 +263,7 @@ class RedisJournal(ServerJournal):
 
     async def _its_turn(self, ahead: int) -> None:
         """Wait until it may be its turn: the next append, or a moment for each who stands before it."""
-        await self._bell.heard(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+        await self._notifier.wait(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
 
     def _foreseen(self, decide: Decide) -> tuple[tuple[Event, ...], int]:
         """Return what is decided on the known tip at the estimated time; nothing where that fails."""
@@ -330,7 +330,7 @@ class RedisJournal(ServerJournal):
         self._tip = batch.version, batch_id
         counts = any(isinstance(event, Reserved | Trusted) for event in events)
         self._witness.note(self._sighting(), counts=counts)
-        self._bell.ring()
+        self._notifier.notify()
         return batch
 
     def _stored(self, answer: list[Any], batch_id: str) -> Batch:
@@ -369,7 +369,7 @@ class RedisJournal(ServerJournal):
         if tip > self._tip:
             self._tip = tip
             self._witness.note(self._sighting(), {_version(one): one[1][1].decode() for one in entries}, is_ours=False)
-        self._news.told = version
+        self._news.notified = version
         return batches
 
     def _batch(self, entry: Any) -> Batch:
