@@ -23,7 +23,7 @@ logged ones; every append is committed with `synchronous_commit` on, whatever th
 was lost raises `JournalAmbiguous`: ask again with the same batch id. Only the ids that this handle has asked for before
 are looked up before `decide` runs; another handle's id is found by the append, and what `decide` returned is dropped.
 
-Calls of one handle are made one after another over one connection. A call whose task is cancelled is called off at the
+Calls of one handle are made one after another over one connection. A call whose task is cancelled is ended at the
 server, or comes to its end there; only then does the cancellation go on, so the next call finds the log as it is. A
 second connection listens for other clients' appends while somebody waits for them.
 """
@@ -190,7 +190,7 @@ class PostgresJournal(ServerJournal):
     # Calls, one at a time
 
     async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first calls off what goes on."""
+        """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first cancels what goes on."""
         self._check_usable()
         until_s = self._log.session.hold()  # the wait for the turn included
         async with self._turn:
