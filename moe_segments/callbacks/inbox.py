@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.events import CallbackReceived
-from moe_segments.core.wire.file_segments import Unparsed, decode_callback, unsigned
+from moe_segments.core.wire.callbacks import Unparsed, decode_callback, unsigned
 from moe_segments.core.wire.redaction import MASK
 from moe_segments.models import FileFailed, FileProcessed
 
