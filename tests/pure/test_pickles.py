@@ -22,6 +22,7 @@ SAMPLES: Final = json.loads(
 CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getattr(moe_segments, name))}
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
 NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
+NEWER: Final = {"LimitForecast", "Plan"}  # than the packages
 ADDED: Final = (", values=None", ", duplicates=None")  # fields that came since, at their defaults
 
 
@@ -46,4 +47,4 @@ def test_it_is_of_the_public_class_of_its_name(name: str) -> None:
 
 
 def test_every_public_value_is_sampled() -> None:
-    assert SAMPLES.keys() >= CLASSES - NO_VALUES
+    assert SAMPLES.keys() >= CLASSES - NO_VALUES - NEWER

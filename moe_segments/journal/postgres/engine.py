@@ -51,20 +51,13 @@ if TYPE_CHECKING:
     from moe_segments.journal.postgres.schema import Migration
     from moe_segments.journal.protocol import Clock, Decide
 
-__all__ = ["PostgresJournal", "from_url"]
+__all__ = ["PostgresJournal"]
 
 T = TypeVar("T")
 
 _UNLOCKED_TRIES: Final = 2
 _LOCKED_TRIES: Final = 5
 _IDS_REMEMBERED: Final = 10_000
-
-
-def from_url(
-    url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
-) -> PostgresJournal:
-    """Return the engine for `open_journal`; see `PostgresJournal`."""
-    return PostgresJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
 class PostgresJournal(ServerJournal):

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.protocol import Clock, Decide
     from moe_segments.journal.redis.scripts import Migration
 
-__all__ = ["RedisJournal", "from_url"]
+__all__ = ["RedisJournal"]
 
 _LAG_US: Final = 1_000_000  # how old a decision may be that was not made on an answer of the server
 _ANY_LAG_US: Final = 3_600_000_000
@@ -406,13 +406,6 @@ class RedisJournal(ServerJournal):
 
     def _refusal(self, answer: Sequence[Any], *, reached: int = 0) -> JournalError:
         return refusal(answer, self._link.place, self._keys, seen=max(self._tip[0], reached), schema=self._schema)
-
-
-def from_url(
-    url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
-) -> RedisJournal:
-    """Return the engine for `journal.open_journal`."""
-    return RedisJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
 def _version(entry: Sequence[Any]) -> int:
