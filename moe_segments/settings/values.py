@@ -16,6 +16,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.limits import FILE_CONTENT_TYPES, QuotaLimits
+from moe_segments.models.urls import masked_url
 from moe_segments.models.validators import path_of, problem_of_url
 from moe_segments.settings.network import is_loopback, problem_of_ca_file, problem_of_proxy, proxy_for
 
@@ -28,7 +29,6 @@ __all__ = [
     "PREFLIGHT",
     "Settings",
     "default_journal_url",
-    "masked_url",
     "problem_of_journal_url",
     "state_dir",
 ]
@@ -154,15 +154,6 @@ def _proxy(_: object, attribute: _Attribute, value: object) -> None:
 def _ca_file(_: object, attribute: _Attribute, value: object) -> None:
     if value is not None and (problem := problem_of_ca_file(value)):
         raise InputError(problem, attribute.name)
-
-
-def masked_url(url: str | None) -> str:
-    """Return a URL as it may be shown: without user name, password and query."""
-    if url is None:
-        return "None"
-    scheme, separator, rest = url.partition("://")
-    _, at, public = rest.rpartition("@")  # the last one: a password may hold any character
-    return repr(f"{scheme}{separator}{'***' if at else ''}{at}{public.partition('?')[0]}")
 
 
 @attrs.frozen(kw_only=True)
