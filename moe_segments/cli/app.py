@@ -464,7 +464,7 @@ def completion(
         output: Write the script here, and leave the shell's startup file alone.
         logs: What is logged.
     """
-    from moe_segments.cli.commands.completion import install
+    from moe_segments.cli.commands.config import install
 
     return install(app, shell, output, logs.level)
 

@@ -1,11 +1,14 @@
-"""`config`: the settings in force, and where each comes from."""
+"""`config` and `completion`: the settings in force, and where each comes from; what the shell completes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+
+from cyclopts.completion.detect import ShellDetectionError
 
 from moe_segments.bulk import EXIT_INPUT, EXIT_OK
 from moe_segments.cli import output
+from moe_segments.cli.logs import show_logs
 from moe_segments.cli.running import tell
 from moe_segments.cli.session import settings_of
 from moe_segments.errors import InputError
@@ -13,11 +16,14 @@ from moe_segments.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from cyclopts import App
 
     from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.settings import Configuration, Setting
 
-__all__ = ["show_config"]
+__all__ = ["install", "show_config"]
 
 _DEFAULT: Final = "default"
 _MISSING: Final = "missing"
@@ -67,3 +73,22 @@ def _told(setting: Setting, value: object) -> object:
 def _sentences(found: Configuration) -> Iterator[str]:
     for place, problem in found.problems:
         yield f"{place}: {problem}" if place else problem
+
+
+# Completion
+
+
+def install(
+    app: App, shell: Literal["bash", "zsh", "fish", "powershell"] | None, to: Path | None, logs: str | None
+) -> int:
+    """Install completion for *app*. Returns the exit code."""
+    show_logs(logs)
+    try:
+        path = app.install_completion(shell=shell, output=to, add_to_startup=to is None)
+    except ShellDetectionError:
+        return tell(InputError("which shell you use is not known: name bash, zsh, fish or powershell", "SHELL"))
+    except (OSError, RuntimeError) as error:  # the second where there is no home directory
+        reason = getattr(error, "strerror", None) or error
+        return tell(InputError(f"the script cannot be written: {reason}; name a file with --output", "SHELL"))
+    output.note(f"completion is installed in {path}; open a new shell to have it")
+    return EXIT_OK
