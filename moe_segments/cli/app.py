@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
 from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.terminal import guard_streams, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,12 @@ app = App(
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line on its arguments, the program's name left out. Returns the exit code."""
-    code = app(list(arguments))
+    from rich.console import Console
+
+    guard_streams()
+    # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
+    consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
+    code = app(list(arguments), console=consoles[0], error_console=consoles[1])
     return code if isinstance(code, int) else 0
 
 
@@ -368,6 +375,10 @@ def jobs(
     /,
     *,
     run: Annotated[str | None, Parameter(name="--run")] = None,
+    state: tuple[str, ...] = (),
+    segment: str | None = None,
+    since: str | None = None,
+    limit: int | None = None,
     common: Common = _COMMON,
 ) -> int:
     """List the jobs of the journal, or show one.
@@ -375,11 +386,15 @@ def jobs(
     Args:
         job: Show this job alone, with everything that is known of it.
         run: Only the jobs of this bulk run.
+        state: Only jobs in this state, such as failed; may be given several times.
+        segment: Only jobs of the segment of this name or identifier.
+        since: Only jobs whose state changed since: 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
+        limit: At most so many, the last ones; by default 50 on a terminal, and all elsewhere.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.jobs import show_jobs
+    from moe_segments.cli.commands.jobs import Listed, show_jobs
 
-    return show_jobs(job, run, common)
+    return show_jobs(job, Listed(run=run, state=state, segment=segment, since=since, limit=limit), common)
 
 
 @app.command

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -12,7 +10,7 @@ import attrs
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
-from moe_segments.cli.running import run, unless_stopped
+from moe_segments.cli.running import moment_since, run, unless_stopped
 from moe_segments.cli.session import real_settings
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
@@ -29,8 +27,6 @@ __all__ = ["check", "copy", "log"]
 
 _FROM_ENVIRONMENT: Final = "env:"
 _NAME_WIDTH: Final = 15
-_AGO: Final = re.compile(r"(\d+)([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def copy(source: str, target: str, *, calls_off: bool, common: Common) -> int:
@@ -91,9 +87,7 @@ async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
             {"journal": tools.place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
         )
     else:
-        output.say(
-            "\n".join((_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems)))
-        )
+        output.say(_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems))
     return EXIT_FAILED if report.problems else EXIT_OK
 
 
@@ -108,7 +102,7 @@ def _summary(report: CheckReport, place: str, scope: str) -> str:
 
 async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
     scope, url, _witness = _whose(common, url)
-    moment = _since(since)
+    moment = moment_since(since)
 
     async def show() -> None:
         async for entry in tools.read_log(url, scope, since=moment, follow=follow):
@@ -126,27 +120,6 @@ def _show(entry: LogEntry, common: Common) -> None:
         return
     moment = f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
     output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
-
-
-def _since(text: str | None) -> datetime | None:
-    """Return the moment from which on events are shown.
-
-    Raises:
-        InputError: It is neither a moment nor a span.
-    """
-    if text is None:
-        return None
-    if ago := _AGO.fullmatch(text):
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise InputError(
-                f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
-                "--since",
-            ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _url(text: str, parameter: str) -> str:

@@ -15,6 +15,7 @@ from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
 
@@ -228,10 +229,10 @@ def _show(target: _Target, result: _Result) -> None:
     if target.manifest is not None:
         output.say(f"{target.manifest[0]}, line {target.manifest[1]}, segment {target.segment}:")
     if result.cleaned is not None:
-        output.say(result.cleaned.as_text())
-    output.say(result.report.as_text(mask=target.wanted.mask))
+        output.say(*result.cleaned.as_text().splitlines())
+    output.say(*result.report.as_text(mask=target.wanted.mask).splitlines())
     if result.parts is not None:
-        output.say(result.parts.as_text())
+        output.say(*result.parts.as_text().splitlines())
     elif isinstance(target.source, Path) and target.wanted.fix is None:
         command = result.report.fix_command(str(target.source))
         if command is not None:
@@ -277,12 +278,13 @@ class _Bar:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=unguarded(sys.stderr), highlight=False),
             redirect_stdout=False,  # results stay where they belong
+            redirect_stderr=False,  # and messages guarded
         )
         progress.start()
         return progress, progress.add_task(self._what, total=total_bytes)

@@ -74,7 +74,7 @@ async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
             output.document({"url": sandbox.url, "speed": common.speed, "environment": variables})
         else:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-            output.say("\n".join(exports))
+            output.say(*exports)
         output.note(
             f"the sandbox serves {sandbox.url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
             "to the other commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
