@@ -9,17 +9,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.cli.terminal import guard_streams, one_line, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
-    from datetime import datetime
 
     from rich.live import Live
     from rich.progress import Progress
@@ -77,8 +78,16 @@ def say(*lines: str) -> None:
     write("".join(f"{one_line(text)}\n" for text in lines))
 
 
-def note(text: str) -> None:
-    """Say something that is no result. Further lines are indented: none looks like a message of its own."""
+def note(text: str, *, folds: bool = False) -> None:
+    """Say something that is no result. Further lines are indented: none looks like a message of its own.
+
+    Args:
+        text: What to say.
+        folds: On a terminal, break it between words. Leave a command that is to be copied in one piece.
+    """
+    if folds and sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     first, *others = text.split("\n")
     try:
         print(first, *(other if other.startswith(" ") else f"  {other}" for other in others), sep="\n", file=sys.stderr)
@@ -113,13 +122,16 @@ def clock_time(moment: datetime | None) -> str:
 
 
 def local_time(moment: datetime | None) -> str:
-    """Return a moment in the zone of this machine, short, for a column; nothing for None."""
-    return "" if moment is None else f"{moment.astimezone():%m-%d %H:%M:%S %Z}"
+    """Return a moment in the zone of this machine, short, for a column; nothing for None.
+
+    On a terminal a moment of today has no day.
+    """
+    return "" if moment is None else _short(moment.astimezone(), "%H:%M:%S %Z")
 
 
 def utc_time(moment: datetime | None) -> str:
-    """Return a moment in UTC, short, for a column beside that of `local_time`; nothing for None."""
-    return "" if moment is None else f"{moment.astimezone(UTC):%m-%d %H:%M:%S}"
+    """Return a moment in UTC, short, for a column beside that of `local_time`."""
+    return "" if moment is None else _short(moment.astimezone(UTC), "%H:%M:%S")
 
 
 def is_utc() -> bool:
@@ -173,6 +185,11 @@ class _Lost(io.StringIO):
     def write(self, text: str, /) -> int:
         """Discard the text."""
         return len(text)
+
+
+def _short(moment: datetime, form: str) -> str:
+    is_today = sys.stdout.isatty() and moment.date() == datetime.now(moment.tzinfo).date()
+    return moment.strftime(form if is_today else f"%m-%d {form}")
 
 
 def _discard_output() -> None:

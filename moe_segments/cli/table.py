@@ -7,6 +7,7 @@ out in the order that the table states. Elsewhere nothing is cut: a longer cell 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -40,6 +41,7 @@ STATE_STYLES: Final[Mapping[str, str]] = {
 }
 _GAP: Final = "  "
 _MEASURED_ROWS: Final = 100
+_FLAG_OR_TONE: Final = re.compile("[\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]")  # two cells where it is not joined
 _EMOJI_STYLE: Final = "\ufe0f"  # makes the character before it two cells wide, on some terminals
 
 
@@ -115,8 +117,7 @@ class Table:
             styles.append(style or column.styles.get(text, ""))
             if self._room is not None and column.least is not None:
                 text = _cut(text, width)
-            blank = " " * (width - _text_width(text))
-            parts.append(blank + text if column.is_number else text + blank)
+            parts.append(_padded(text, width, to_the_right=column.is_number))
         if self._room is not None:
             parts = _clipped(parts, [self._columns[index].least is not None for index in self._widths], self._room)
         painted = [_painted(part, one) if self._is_coloured else part for part, one in zip(parts, styles, strict=True)]
@@ -157,6 +158,8 @@ def _text_width(cell: Cell) -> int:
 
 @cache
 def _character_width(one: str) -> int:
+    if _FLAG_OR_TONE.match(one):
+        return 2
     return 1 if one == _EMOJI_STYLE or category(one) == "Mc" else get_character_cell_size(one)
 
 
@@ -197,9 +200,9 @@ def _clipped(parts: list[str], may_cut: Sequence[bool], room: int) -> list[str]:
     excess = sum(map(_text_width, parts)) + len(_GAP) * (len(parts) - 1) - room
     for index in reversed(range(len(parts))):
         if excess > 0 and may_cut[index]:
-            width = _text_width(parts[index])
-            parts[index] = _cut(parts[index], max(1, width - excess))
-            excess -= width - _text_width(parts[index])
+            before, width = parts[index], max(1, _text_width(parts[index]) - excess)
+            parts[index] = _padded(_cut(before.rstrip(), width), width)
+            excess -= _text_width(before) - width
     for index, part in enumerate(parts if excess > 0 else ()):
         parts[index] = _cut(part, max(0, room))
         room -= _text_width(parts[index]) + len(_GAP)
@@ -218,6 +221,11 @@ def _cut(text: str, width: int) -> str:
             break
         kept.append(one)
     return "".join(kept).rstrip() + mark
+
+
+def _padded(text: str, width: int, *, to_the_right: bool = False) -> str:
+    blank = " " * (width - _text_width(text))
+    return blank + text if to_the_right else text + blank
 
 
 def _encodable(text: str) -> str:

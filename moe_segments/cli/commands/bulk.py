@@ -106,7 +106,7 @@ async def _bulk(
         except Stopped:
             output.note("stopped before anything was sent")
             raise
-        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
+        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}", folds=True)
         await _forecast(client, manifest, again=options.again)
         async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
@@ -123,7 +123,7 @@ async def _bulk(
         quotas = await _quotas(client)
     _show_report(report, common)
     _explain(report, session)
-    output.note(quotas)
+    output.note(quotas, folds=True)
     return report.exit_code
 
 
@@ -189,7 +189,7 @@ def _show_rows(rows: Sequence[BulkRow]) -> None:
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
-        Column(name="segment", least=12),
+        Column(name="segment", least=8),
         Column(name="state", styles=STATE_STYLES),
         *FIGURES,
         *((Column(name="problem", least=16),) if has_problem else ()),
@@ -210,7 +210,7 @@ def _explain(report: BulkReport, session: Session) -> None:
     if report.already_finished:
         output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
         return
-    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}")
+    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}", folds=True)
     for sentence in _hints(report, session):
         output.note(sentence)
 
@@ -276,7 +276,7 @@ def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[Pl
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
-        Column(name="segment", least=12),
+        Column(name="segment", least=8),
         Column(name="start"),
         *(() if output.is_utc() else (Column(name="UTC"),)),
         Column(name="wait", is_number=True),
@@ -292,7 +292,7 @@ def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[Pl
     done = len(manifest.entries) - len(entries)
     output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
     if starts:
-        output.note(_all_sent(starts))
+        output.note(_all_sent(starts), folds=True)
 
 
 def _start_cells(start: PlannedStart) -> tuple[str, ...]:
@@ -307,7 +307,7 @@ async def _forecast(client: SegmentsClient, manifest: Manifest, *, again: bool) 
     left = [entry.operation for entry in remaining_entries(client, manifest, again=again)]
     with suppress(InputError, JournalError):  # rows that nobody has counted; and the run says what is wrong itself
         if left:
-            output.note(_all_sent(await client.governor.plan(left)))
+            output.note(_all_sent(await client.governor.plan(left)), folds=True)
 
 
 def _all_sent(starts: Sequence[PlannedStart]) -> str:

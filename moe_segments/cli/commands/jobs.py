@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "Listed", "figures_of", "show_jobs", "told_acceptance"]
 
 FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("rows", "found", "processed", "matched"))
-_LEFT_OUT: Final = ("UTC", *(column.name for column in FIGURES), "since", "op", "problem", "segment")
+_LEFT_OUT: Final = (*(column.name for column in FIGURES), "UTC", "since", "op", "problem", "segment")
 _ON_A_TERMINAL: Final = 50
 _OPTIONS: Final = {"state": "--state", "since": "--since", "limit": "--limit", "job": "job"}
 
@@ -136,7 +136,7 @@ async def _show_table(found: AsyncIterator[JobInfo], listed: Listed) -> None:
     columns = (
         Column(name="job"),
         Column(name="op"),
-        Column(name="segment", least=12),
+        Column(name="segment", least=8),
         Column(name="state", styles=STATE_STYLES),
         Column(name="since"),
         *(() if output.is_utc() else (Column(name="UTC"),)),

@@ -35,7 +35,7 @@ __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_wa
 _TOLD_BY: Final = {"operations": "--spent-operations", "rows": "--spent-rows", "n": "--active", "users": "--users"}
 _BAR_CELLS: Final = 24
 _EVERY_S: Final = 1.0
-_LEFT_OUT: Final = ("UTC", "by others", "in flight", "", "next release")
+_LEFT_OUT: Final = ("by others", "in flight", "UTC", "", "next release")
 _WORDS: Final[Mapping[str, str]] = {
     "operations_per_hour": "operations in the hour",
     "operations_per_day": "operations in the day",
@@ -141,7 +141,7 @@ def _drawn(usage: Mapping[str, LimitUsage]) -> str:
     """Return the quotas as a table, each line ended."""
     lines = StringIO()
     columns = (
-        Column(name="quota", least=12),
+        Column(name="quota", least=22),
         Column(name="", least=8, most=_BAR_CELLS),
         *(Column(name=name, is_number=True) for name in ("used", "of", "in flight", "by others")),
         Column(name="next release"),
