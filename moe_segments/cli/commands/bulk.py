@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from moe_segments import PlannedStart, SegmentsClient
+    from moe_segments import Plan, PlannedStart, SegmentsClient
     from moe_segments.bulk import BulkReport, BulkRow, Entry, Manifest
     from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.cli.session import Session
@@ -252,10 +252,8 @@ async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
         starts = await client.governor.plan(left.operations)
     if common.json:
         planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
-        last = max((start.start for start in starts if start.start is not None), default=None)
-        output.document(
-            {"manifest": manifest.name, "total": len(manifest.entries), "all_sent_by": last, "operations": planned}
-        )
+        told = {"manifest": manifest.name, "total": len(manifest.entries), "all_sent_by": starts.all_sent_by}
+        output.document({**told, "operations": planned})
     else:
         _show_plan(manifest, left.entries, starts)
     return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
@@ -272,7 +270,7 @@ def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
     }
 
 
-def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[PlannedStart]) -> None:
+def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Plan) -> None:
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
@@ -310,10 +308,9 @@ async def _forecast(client: SegmentsClient, manifest: Manifest, *, again: bool) 
             output.note(_all_sent(await client.governor.plan(left)), folds=True)
 
 
-def _all_sent(starts: Sequence[PlannedStart]) -> str:
-    """Return by when all of these are sent, in a sentence."""
-    never = sum(start.start is None for start in starts)
-    last = max((start.start for start in starts if start.start is not None), default=None)
+def _all_sent(plan: Plan) -> str:
+    """Return by when all of a plan is sent, in a sentence."""
+    never, last = len(plan.never), plan.all_sent_by
     if last is None:
         return f"none of {never:,} can ever be sent, as things are"
     others = f", but for {never:,} that can never be sent, as things are" if never else ""

@@ -28,7 +28,7 @@ __all__ = ["FIGURES", "Listed", "figures_of", "show_jobs", "told_acceptance"]
 FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("rows", "found", "processed", "matched"))
 _LEFT_OUT: Final = (*(column.name for column in FIGURES), "UTC", "since", "op", "problem", "segment")
 _ON_A_TERMINAL: Final = 50
-_OPTIONS: Final = {"state": "--state", "since": "--since", "limit": "--limit", "job": "job"}
+_OPTIONS: Final = {name: f"--{name}" for name in ("state", "since", "limit")}
 
 
 @attrs.frozen(kw_only=True)
