@@ -77,7 +77,7 @@ def manifest(shell: Shell) -> str:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_table_fits_its_terminal(shell: Shell, size: tuple[int, int]) -> None:
-    """No row is wrapped, no identifier cut, whatever the script; what is cut is whole with --json."""
+    """No row is wrapped, no identifier cut, no column moved, whatever the script; what is cut is whole with --json."""
     path = manifest(shell)
     planned = await seen(shell, "plan", path, size=size)
     ran = await seen(shell, "bulk", path, "--listen", "127.0.0.1:0", size=size)
@@ -93,17 +93,10 @@ async def test_every_table_fits_its_terminal(shell: Shell, size: tuple[int, int]
     assert [job["operation"]["name"] for job in everything] == [*NAMES, "nothing"]
     assert {segment.id for segment in shell.segments} <= {word for line in segments.lines for word in line.split()}
     assert len(ran.lines) == len(planned.lines) == len(listed.lines) == len(NAMES) + 2
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_columns_stand_below_one_another_in_every_script(shell: Shell, size: tuple[int, int]) -> None:
-    await seen(shell, "bulk", manifest(shell), "--listen", "127.0.0.1:0")
-    listed = await seen(shell, "jobs", size=size)
-    header = listed.screen.display[0]
-    rows = listed.screen.buffer
-    for number in range(1, len(NAMES) + 1):
-        cells = "".join(rows[number][column].data or "" for column in range(header.index("state"), size[0]))
-        assert cells.startswith("processed")
+    start = listed.screen.display[0].index("state")
+    for row in range(1, len(NAMES) + 1):  # columns stand below one another
+        cells = (listed.screen.buffer[row][column].data for column in range(start, start + len("processed")))
+        assert "".join(cells) == "processed"
 
 
 async def test_columns_are_left_out_in_the_documented_order(shell: Shell) -> None:
@@ -145,10 +138,9 @@ async def test_the_bars_of_quotas_are_whole_and_watching_draws_the_same(shell: S
     assert shown.code == 0
 
     def layout(lines: list[str]) -> list[str]:
-        return [re.sub("[█░]+", lambda bar: "#" * len(bar[0]), line)[:45] for line in lines if line != "^C"]
+        return [re.sub("[█░].*", lambda rest: str(rest[0].count("█") + rest[0].count("░")), line) for line in lines]
 
-    assert layout(shown.lines) == layout(once.lines)
-    assert len(shown.lines) == len(once.lines)
+    assert layout([line for line in shown.lines if line != "^C"]) == layout(once.lines)
 
 
 @pytest.mark.parametrize("size", SIZES)
