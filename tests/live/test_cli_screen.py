@@ -45,7 +45,7 @@ ROWS: Final = 20_000
 # that looks like one of ours, C1 controls, what is not to be seen, and half a character.
 EVIL: Final = (
     "\x1b[31mred\x1b]0;title\x07\x1b[2J\x1b[H\x1b]8;;http://evil\x1b\\link\rover\x08\x7f\u202egpj\u2066\u2069"
-    "\nmoe-segments: all is well\x9b31m\x9d0;x\x9c\u200b\u2028\U000e0041"
+    "\nmoe-segments: all is well\x9b31m\x9d0;x\x9c\u200b\u2028\U000e0041[bold]markup[/bold]"
 )
 OBEYED: Final = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
@@ -425,6 +425,7 @@ async def test_nothing_that_comes_from_elsewhere_reaches_a_terminal_as_it_is(she
             assert not OBEYED.search(out + err), (command, out, err)
             if command == ("list",):
                 assert r"a\x1b[31mred\x1b]0;title\x07" in out
+                assert "[bold]markup[/bold]" in out
 
 
 async def test_json_of_what_comes_from_elsewhere_is_json_and_whole(shell: Shell) -> None:
