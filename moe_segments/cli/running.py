@@ -131,7 +131,7 @@ def moment_since(text: str | None) -> datetime | None:
 
 
 async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T:
-    """Return the result of *work*, unless *stop* is set before: then it is called off.
+    """Return the result of *work*, unless *stop* is set before: then it is cancelled.
 
     Raises:
         Stopped: It was set.
