@@ -23,12 +23,15 @@ from moe_segments.models.validators import problem_of_url
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from moe_segments.types import FetchPrivate
+
 __all__ = [
     "ENVIRONMENT",
     "Settings",
     "default_journal_url",
     "from_environment",
     "is_loopback",
+    "problem_of_http",
     "problem_of_journal_url",
     "state_dir",
 ]
@@ -38,6 +41,10 @@ _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
+_TRUTH: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 # Variable to the field it fills.
@@ -50,6 +57,8 @@ ENVIRONMENT: Final = {
     "MOE_JOURNAL": "journal",
     "MOE_CALLBACK_URL": "callback_url",
     "MOE_PUBLISH": "publish",
+    "MOE_ALLOW_HTTP": "allow_http",
+    "MOE_FETCH_PRIVATE": "fetch_private",
 }
 # Valid values to try one variable beside, so that each mistake is found and not only the first.
 _BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
@@ -72,13 +81,42 @@ def _origin(value: object) -> str:
     if problem := problem_of_url(value):
         raise InputError(problem, "base_url")
     parts = urlsplit(str(value))
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://; http:// only for this machine", "base_url")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise InputError("must be an origin, such as https://api-01.moengage.com, without a path", "base_url")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = parts.port in {None, _DEFAULT_PORTS[parts.scheme]}
     return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def problem_of_http(url: str, *, allow_http: bool) -> str | None:
+    """Return why a valid *url* may not be used although it is one; None where it may."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or allow_http or is_loopback(parts.hostname):
+        return None
+    return (
+        "must begin with https://: everybody on the way reads http://, which is for this machine alone unless "
+        "allow_http=True or MOE_ALLOW_HTTP=1 says that the network is yours"
+    )
+
+
+def _may_be_http(instance: Settings, attribute: _Attribute, value: object) -> None:
+    if value is not None and (problem := problem_of_http(str(value), allow_http=instance.allow_http)):
+        raise InputError(problem, attribute.name)
+
+
+def _flag(value: object) -> object:
+    """Return the truth that a text of the environment stands for; anything else as it is."""
+    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _true_or_false(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"must be true or false, not {value!r}", attribute.name)
+
+
+def _reach(_: object, attribute: _Attribute, value: object) -> None:
+    if not (value is None or isinstance(value, bool) or value == "loopback"):
+        raise InputError(f"must be true, false or 'loopback', not {value!r}", attribute.name)
 
 
 def _seconds(_: object, attribute: _Attribute, value: object) -> None:
@@ -151,8 +189,6 @@ def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
     parts = urlsplit(str(value))
     if parts.query or parts.fragment:
         raise InputError("must end with its path: a token is appended to it", attribute.name)
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://, since its path is the only proof", attribute.name)
 
 
 def _publish(_: object, attribute: _Attribute, value: object) -> None:
@@ -186,7 +222,7 @@ class Settings:
     """Settings of a client.
 
     Attributes:
-        base_url: The service's origin; https, or http on this machine.
+        base_url: The service's origin; https, or http on this machine, or anywhere with *allow_http*.
         journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
         callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
         limits: The quotas and how they are counted.
@@ -200,14 +236,18 @@ class Settings:
         poll_s: Longest time between two looks at a journal that others write to.
         proxy: An HTTP proxy to reach the service through; never taken from the environment. Masked.
         publish: Where local files are put, see `moe_segments.publish`; None for nowhere. Shown without its query.
+        allow_http: Accept http:// beyond this machine, for a sandbox and a receiver on a network of yours. The key and
+            the callbacks' addresses cross it in plain text.
+        fetch_private: Read files from private addresses too, by default from public ones alone; "loopback" adds this
+            machine, and is the default where the service is a sandbox on it.
 
     Raises:
         InputError: A value cannot be used.
     """
 
-    base_url: str = attrs.field(converter=_origin)
+    base_url: str = attrs.field(converter=_origin, validator=_may_be_http)
     journal: str = attrs.field(validator=_journal, repr=_masked)
-    callback_url: str | None = attrs.field(default=None, validator=_callback_url)
+    callback_url: str | None = attrs.field(default=None, validator=[_callback_url, _may_be_http])
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)
     connect_timeout_s: float = attrs.field(default=10.0, validator=_seconds)
@@ -219,6 +259,15 @@ class Settings:
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
     proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
     publish: str | None = attrs.field(default=None, validator=_publish, repr=_masked)
+    allow_http: bool = attrs.field(default=False, converter=_flag, validator=_true_or_false)
+    fetch_private: FetchPrivate | None = attrs.field(default=None, converter=_flag, validator=_reach)
+
+    @property
+    def fetches_private(self) -> FetchPrivate:
+        """Return which addresses besides public ones files are read from."""
+        if self.fetch_private is not None:
+            return self.fetch_private
+        return "loopback" if is_loopback(urlsplit(self.base_url).hostname) else False
 
     @property
     def send_by_s(self) -> float:
@@ -236,10 +285,11 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]
     """
     given = {field: environ.get(variable, "").strip() for variable, field in ENVIRONMENT.items()}
     values = {field: value for field, value in given.items() if value}
+    beside = {**_BESIDE_SETTINGS, "allow_http": _flag(values.get("allow_http", "")) is True}
     problems = [
         f"{variable}: {problem}"
         for variable, field in ENVIRONMENT.items()
-        if (problem := _problem_of(field, values.get(field)))
+        if (problem := _problem_of(field, values.get(field), beside))
     ]
     if problems:
         raise InputError("; ".join(problems))
@@ -254,17 +304,19 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]
         journal=values.get("journal") or default_journal_url(environ),
         callback_url=values.get("callback_url"),
         publish=values.get("publish"),
+        allow_http=values.get("allow_http", False),
+        fetch_private=values.get("fetch_private"),
     )
 
 
-def _problem_of(field: str, value: str | None) -> str | None:
+def _problem_of(field: str, value: str | None, beside: Mapping[str, object]) -> str | None:
     if value is None:
         return "is not set" if field in _BESIDE_CREDENTIALS else None
     try:
         if field in attrs.fields_dict(Credentials):
             Credentials(**{**_BESIDE_CREDENTIALS, field: value})
         else:
-            Settings(**{**_BESIDE_SETTINGS, field: value})  # type: ignore[arg-type]  # fields of text only
+            Settings(**{**beside, field: value})  # type: ignore[arg-type]  # each is checked there
     except InputError as error:
         return error.problem
     return None

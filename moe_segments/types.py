@@ -1,11 +1,14 @@
-"""`UNSET`: the value of an argument that was not given, where `None` means something else."""
+"""Types of arguments that several packages share: `UNSET`, which is not `None`, and `FetchPrivate`."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["UNSET", "Unset"]
+__all__ = ["UNSET", "FetchPrivate", "Unset"]
+
+# Which addresses besides public ones a file may be read from: none, those of this machine, or all.
+FetchPrivate: TypeAlias = bool | Literal["loopback"]
 
 
 class Unset(Enum):

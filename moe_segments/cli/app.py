@@ -312,6 +312,7 @@ def preflight(
     max_rows: int | None = None,
     findings: int = 20,
     mask: bool = False,
+    fetch_private: bool = False,
     json: bool = False,
 ) -> int:
     """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
@@ -329,6 +330,7 @@ def preflight(
         max_rows: Most rows of a part; by default what a day takes.
         findings: How many findings of each rule are shown; all are counted.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at addresses of this machine and of private networks too; else MOE_FETCH_PRIVATE.
         json: One JSON document on standard output, everything else on standard error.
     """
     from moe_segments.cli.commands.preflight import Wanted, preflight_files
@@ -343,6 +345,7 @@ def preflight(
         max_rows=max_rows,
         findings=findings,
         mask=mask,
+        fetch_private=fetch_private,
         json=json,
     )
     return preflight_files(files, wanted)

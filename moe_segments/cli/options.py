@@ -94,10 +94,13 @@ class Sending:
         publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
             az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
         preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look.
+        fetch_private: Read files at URLs from addresses of this machine and of private networks too; else
+            MOE_FETCH_PRIVATE.
     """
 
     publish: str | None = None
     preflight: Literal["error", "warn", "off"] = "error"
+    fetch_private: bool = False
 
 
 @Parameter(name="*", group=Group("Waiting", sort_key=7))

@@ -106,7 +106,8 @@ def limits_of(common: Common, base_url: str) -> QuotaLimits:
     Raises:
         InputError: Another speed than the real service's was asked for, and this is it.
     """
-    if common.speed != 1 and not is_loopback(urlsplit(base_url).hostname):
+    parts = urlsplit(base_url)
+    if common.speed != 1 and not (is_loopback(parts.hostname) or parts.scheme == "http"):  # the real one has https
         raise InputError("goes with --sandbox: the real service has its own speed", "--speed")
     try:
         return QuotaLimits().scaled(common.speed)
@@ -162,6 +163,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         publish=sending.publish or sandbox.publish,
         preflight=sending.preflight,
         raise_on_zero_users=not receiving.allow_zero_users,
+        fetch_private=sending.fetch_private or None,
     )
     return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
@@ -187,6 +189,8 @@ async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | No
         publish=sending.publish or settings.publish,
         preflight=sending.preflight,
         raise_on_zero_users=receiving is None or not receiving.allow_zero_users,
+        allow_http=settings.allow_http,
+        fetch_private=sending.fetch_private or settings.fetch_private,
     )
     return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))
 
@@ -197,7 +201,7 @@ async def _receiver(
     public_url, address = receiving.callback_url or settings.callback_url, receiving.address
     if public_url is None and address is None:
         return None
-    receiver = CallbackReceiver(public_url)
+    receiver = CallbackReceiver(public_url, allow_http=settings.allow_http)
     if address is not None:
         await stack.enter_async_context(receiver.serve(*address))
     if public_url is not None and not receiving.unchecked:

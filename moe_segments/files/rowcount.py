@@ -18,25 +18,29 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.types import FetchPrivate
+
 __all__ = ["count_rows", "file_timeouts"]
 
 
 async def count_rows(
     source: Path | str,
     *,
-    session: aiohttp.ClientSession,
     max_bytes: int,
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
+    session: aiohttp.ClientSession | None = None,
+    fetch_private: FetchPrivate = False,
 ) -> int:
     """Read a file once and count its lines.
 
     Args:
         source: A path, or a public URL as text.
-        session: Lends its connector, and nothing else.
         max_bytes: Largest file, bytes.
         timeouts: For a URL, see `file_timeouts`.
         proxy: An HTTP proxy to reach the URL through.
+        session: Lends its connector, and nothing else; needs *fetch_private*.
+        fetch_private: Which addresses besides public ones are read.
 
     Returns:
         The number of lines, at least 1.
@@ -44,7 +48,7 @@ async def count_rows(
     Raises:
         PreflightError: It cannot be read, is empty, too large, or not what the service would take.
     """
-    web = Web(max_bytes=max_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(max_bytes=max_bytes, session=session, timeouts=timeouts, proxy=proxy, fetch_private=fetch_private)
     return await pour(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
 
 

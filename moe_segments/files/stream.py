@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.types import FetchPrivate
+
     Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
 
@@ -62,12 +64,14 @@ class Web:
         session: Lends its connector, and nothing else; None makes one.
         timeouts: See `moe_segments.files.remote.file_timeouts`, the default.
         proxy: An HTTP proxy to reach the URL through.
+        fetch_private: Which addresses besides public ones are read: none, "loopback", or all with True.
     """
 
     max_bytes: int
     session: aiohttp.ClientSession | None = None
     timeouts: aiohttp.ClientTimeout | None = None
     proxy: str | None = None
+    fetch_private: FetchPrivate = False
 
 
 def given_source(source: object) -> Source:
@@ -154,6 +158,7 @@ async def pour(
         max_bytes=web.max_bytes,
         timeouts=web.timeouts or file_timeouts(),
         proxy=web.proxy,
+        fetch_private=web.fetch_private,
     ) as served:
         name = url_without_query(source)
         origin = Origin(name=name, file_bytes=served.file_bytes, etag=served.etag)

@@ -45,6 +45,7 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
         journal=settings.journal,
         scopes=(credentials.scope,),
         limits=settings.limits,
+        allow_http=settings.allow_http,
     )
     async with receiver.serve(host, port):
         if common.json:
