@@ -5,7 +5,9 @@ Times are seconds and say so. Nothing is read behind the caller's back: no proxy
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -34,8 +36,10 @@ __all__ = [
     "problem_of_http",
     "problem_of_journal_url",
     "state_dir",
+    "state_dir_or_none",
 ]
 
+_LOG: Final = logging.getLogger("moe_segments.journal")
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
@@ -172,6 +176,7 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
         ":memory:" in path.lower() or path.lower().startswith("memory:"),
         "must be memory: for a journal in memory; one of SQLite's would be lost with its connection",
     )
+    yield _is_homeless(path), "begins with ~, and there is no home directory: write the whole path"
     yield not path, f"names no file; {_FORMS}, or memory: for one that is gone with the process"
     yield (
         scheme != "sqlite" or not rest.startswith("///"),
@@ -179,6 +184,14 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
     )
     yield "?" in path or "#" in path, f"names a file and takes no options behind ? or #; {_FORMS}"
     yield path.endswith("/"), "names a directory; name a file in it, such as quota.db"
+
+
+def _is_homeless(path: str) -> bool:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
@@ -277,8 +290,12 @@ class Settings:
         return _FENCE_S if self.limits.scale == 1 else _FENCE_SCALED_S
 
 
-def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]:
+def from_environment(environ: Mapping[str, str], *, journal: str | None = None) -> tuple[Credentials, Settings]:
     """Credentials and settings from `MOE_…` variables; an empty one is as good as none.
+
+    Args:
+        environ: The variables.
+        journal: The journal that was named elsewhere, which goes before MOE_JOURNAL and needs no home directory.
 
     Raises:
         InputError: Some are missing or wrong: all of them, by name.
@@ -301,7 +318,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]
     )
     return credentials, Settings(
         base_url=values.get("base_url", credentials.base_url),
-        journal=values.get("journal") or default_journal_url(environ),
+        journal=journal or values.get("journal") or default_journal_url(environ),
         callback_url=values.get("callback_url"),
         publish=values.get("publish"),
         allow_http=values.get("allow_http", False),
@@ -337,6 +354,23 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
     except RuntimeError:
         raise InputError("there is no home directory: name a journal, such as sqlite:///quota.db", "journal") from None
     return home / ".local" / "state" / "moe_segments"
+
+
+def state_dir_or_none() -> Path | None:
+    """Return `state_dir`; None where there is no home directory, which is no trouble for a journal that was named."""
+    try:
+        return state_dir()
+    except InputError:
+        _tell_homeless()
+        return None
+
+
+@functools.cache  # a process makes a client again and again
+def _tell_homeless() -> None:
+    _LOG.warning(
+        "there is no home directory to keep a witness of the journal in, so one that lost history may go unnoticed: "
+        "set XDG_STATE_HOME to a directory that this user can write to and that is kept, such as one on a volume"
+    )
 
 
 def default_journal_url(environ: Mapping[str, str] | None = None) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from moe_segments.cli.options import Common
     from moe_segments.sandbox import Sandbox
 
-__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings"]
+__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings", "temporary_directory"]
 
 _REQUESTS_PER_S: Final = 5.0
 _MOST_REQUESTS_PER_S: Final = 200.0
@@ -92,11 +92,9 @@ def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credential
     environ = dict(os.environ)
     if not needs_key:
         environ["MOE_API_KEY"] = environ.get("MOE_API_KEY") or "unused"
-    credentials, settings = from_environment(environ)
+    credentials, settings = from_environment(environ, journal=common.journal)
     if common.users is not None:
         raise InputError("goes with --sandbox: the real service knows its users", "--users")
-    if common.journal is not None:
-        settings = attrs.evolve(settings, journal=common.journal)
     return credentials, attrs.evolve(settings, limits=limits_of(common, settings.base_url))
 
 
@@ -140,6 +138,21 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
         raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
 
 
+def temporary_directory(stack: AsyncExitStack) -> Path:
+    """Make a directory; *stack* removes it.
+
+    Raises:
+        InputError: There is no place for one.
+    """
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(
+            f"no temporary directory can be made ({why}): set it to a directory that this user can write to", "TMPDIR"
+        ) from None
+
+
 def requests_per_s(speed: float) -> float:
     """Return the pace at a speed: quotas come back faster, so requests may leave faster."""
     return min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
@@ -149,7 +162,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
     receiving = receiving or Receiving()
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    directory = temporary_directory(stack)
     journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
     sandbox = await open_sandbox(stack, common, await _port_of(journal), option="--journal")
     receiver = await stack.enter_async_context(CallbackReceiver().serve())

@@ -28,7 +28,7 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
-from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
+from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
@@ -153,7 +153,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
-        self._witness_dir = state_dir() if is_named and not self._local else None
+        self._witness_dir = state_dir_or_none() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
@@ -221,7 +221,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         Raises:
             InputError: Variables are missing or wrong; it names them all.
         """
-        credentials, settings = from_environment(os.environ if environ is None else environ)
+        named = journal if isinstance(journal, str) or journal is None else "engine:"
+        credentials, settings = from_environment(os.environ if environ is None else environ, journal=named)
         return cls(
             credentials,
             journal=journal or settings.journal,

@@ -11,13 +11,13 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
-from moe_segments.errors import InputError
+from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.sources import BLOCK_BYTES, check_size, opened
 from moe_segments.models.validators import url_without_query
 
@@ -88,12 +88,19 @@ def given_source(source: object) -> Source:
         raise InputError("must be a path or a URL, not blank text", "source")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return path.expanduser() if str(path).startswith("~/") else path
+        return _at_home(path) if str(path).startswith("~/") else path
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if hasattr(source, "__aiter__"):
         return cast("AsyncIterable[bytes]", source)
     raise InputError(f"must be a path, bytes, an async iterator of blocks or a URL, {_instead_of(source)}", "source")
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise InputError("begins with ~, and there is no home directory: write the whole path", "source") from None
 
 
 def _instead_of(source: object) -> str:
@@ -165,6 +172,41 @@ async def pour(
         return await _pour_stream(served.blocks, origin, make, web, progress, is_reread=is_reread)
 
 
+class _Spool:
+    """An unnamed temporary file of what may be read again."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def keep(self, block: bytes) -> None:
+        """Append."""
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def reread(self, offset: int, size: int) -> bytes:
+        """Return some of what was kept."""
+        return os.pread(self._file.fileno(), size, offset)
+
+    def close(self) -> None:
+        """Drop the file."""
+        self._file.close()
+
+
+def _no_room(error: OSError) -> PreflightError:
+    return PreflightError(
+        "the temporary directory",
+        f"cannot take a file while it is checked ({error.strerror or type(error).__name__}): make room there, or set "
+        "TMPDIR to a directory that this user can write to",
+    )
+
+
 class _Stopped(Exception):
     """The caller was cancelled."""
 
@@ -217,9 +259,9 @@ async def _pour_stream(
         ended = ExitStack()  # what takes long to let go of, and is not needed any more when all is taken
         stack.callback(ended.close)
         if is_reread:
-            spool = ended.enter_context(tempfile.TemporaryFile(buffering=0))
-            keep = spool.write
-            origin = attrs.evolve(origin, reread=lambda offset, size: os.pread(spool.fileno(), size, offset))
+            spool = ended.enter_context(closing(_Spool()))
+            keep = spool.keep
+            origin = attrs.evolve(origin, reread=spool.reread)
         taker = make(origin)
         stack.callback(taker.close)
 

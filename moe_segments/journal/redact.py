@@ -20,7 +20,7 @@ def place_of(url: str) -> str:
     if not separator:
         return scheme.partition(":")[0] + ":"
     if scheme == "sqlite":
-        return f"sqlite:///{Path(rest.removeprefix('/')).expanduser().absolute()}"
+        return f"sqlite:///{_expanded(rest.removeprefix('/')).absolute()}"
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query)
@@ -36,4 +36,11 @@ def place_of(url: str) -> str:
 def file_of(url: str) -> Path | None:
     """Return the file that a `sqlite:///` URL names; None for any other."""
     path = url.removeprefix("sqlite:///")
-    return None if path == url else Path(path).expanduser()
+    return None if path == url else _expanded(path)
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no home directory, which is said when it is opened
+        return Path(path)

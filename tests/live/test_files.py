@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, chec
 from moe_segments.core.files.preflight import Preflight
 from moe_segments.core.files.splitter import Cutter, RowTooLong
 from moe_segments.files.sources import opened
+from tests.places import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -773,3 +775,20 @@ async def test_a_change_is_told_rather_than_what_comes_of_it(tmp_path: Path) -> 
 
     with pytest.raises(PreflightError, match="changed while it was read"):
         await split_file(path, tmp_path / "parts", progress=written_anew)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("free_bytes", [0, 65_536])
+async def test_a_full_temporary_directory_is_blamed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    """And not the file's host, which sends what it has to send."""
+    with full_disk(tmp_path / "full", free_bytes), monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+        async with serving(file_of(b"value\n" * 50_000)) as url:
+            with pytest.raises(PreflightError) as caught:
+                await check_file(f"{url}/users.csv", fetch_private=True)
+
+    assert str(caught.value).startswith("the temporary directory: cannot take a file")
+    assert "No space left on device" in str(caught.value)
+    assert "TMPDIR" in str(caught.value)

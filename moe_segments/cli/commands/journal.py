@@ -16,7 +16,7 @@ from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import real_settings
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
-from moe_segments.settings import is_loopback, state_dir
+from moe_segments.settings import is_loopback, state_dir_or_none
 
 if TYPE_CHECKING:
     import asyncio
@@ -175,4 +175,4 @@ def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
         return DEMO_CREDENTIALS.scope, named, None
     credentials, settings = real_settings(common, needs_key=False)
     is_local = is_loopback(urlsplit(settings.base_url).hostname)
-    return credentials.scope, named or settings.journal, None if is_local else state_dir()
+    return credentials.scope, named or settings.journal, None if is_local else state_dir_or_none()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_sandbox, real_settings
+from moe_segments.cli.session import open_sandbox, real_settings, temporary_directory
 from moe_segments.errors import InputError
 from moe_segments.settings import is_loopback
 
@@ -62,7 +61,7 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
 async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
     async with AsyncExitStack() as stack:
         sandbox = await open_sandbox(stack, common, port, option="--port")
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-"))
+        directory = temporary_directory(stack)
         variables = {
             "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
             "MOE_API_KEY": sandbox.credentials.api_key,  # the sandbox's own, which opens nothing else

@@ -254,8 +254,13 @@ class Witnesses:
 
     def _note(self, seen: Sighting) -> None:
         record = record_of(seen)
-        for witness in self._witnesses[:1] if self._is_elsewhere else self._witnesses:
-            witness.write(record)
+        beside, *elsewhere = self._witnesses
+        beside.write(record)
+        for witness in () if self._is_elsewhere else elsewhere:
+            try:
+                witness.write(record)
+            except OSError as error:  # it lags; the journal itself can be used
+                self._outage.warn("witness", "a witness of the journal could not be written: %s", error)
 
 
 def _doubt(seen: Sighting, found: Sighting, *, is_new: bool, id_at: Callable[[int], str | None]) -> str | None:

@@ -17,6 +17,7 @@ from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, j
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.checksum import DIGITS, checksum
 from moe_segments.journal.local.host_witness import HostWitness
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Sighting
 from moe_segments.journal.postgres import schema as sql
 from moe_segments.journal.postgres.connection import Lost, Session
@@ -141,7 +142,7 @@ class PostgresLog:
         """
         self.journal_id, self._tip = "", _Tip()
         try:
-            self._witness = HostWitness(state_dir, self._scope)
+            self._witness = HostWitness(usable(state_dir, self._scope), self._scope)
         except OSError as error:
             raise JournalError(
                 f"the journal's witness in {state_dir} cannot be read or made ({error.strerror}): give this user "

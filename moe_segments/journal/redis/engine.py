@@ -42,6 +42,7 @@ from moe_segments.errors import JournalError
 from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.local.clock import BootClock
 from moe_segments.journal.local.host_witness import HostWitness
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Sighting
 from moe_segments.journal.redis.connection import Link
 from moe_segments.journal.redis.errors import refusal
@@ -127,7 +128,7 @@ class RedisJournal(ServerJournal):
         if self._is_open:
             return
         try:
-            self._witness = HostWitness(self._state_dir, self._scope)
+            self._witness = HostWitness(usable(self._state_dir, self._scope), self._scope)
             await self._look_and_make()
         except OSError as error:
             raise JournalError(

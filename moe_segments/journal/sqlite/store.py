@@ -26,6 +26,7 @@ from moe_segments.journal.checksum import checksum
 from moe_segments.journal.local.clock import Anchor, BootClock
 from moe_segments.journal.local.file_errors import DAMAGE, damaged, explain, is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Sighting, Witnesses
 from moe_segments.journal.sqlite.schema import MIGRATIONS, migrate, refuse_foreign
 
@@ -252,7 +253,7 @@ class SqliteStore:
                 self._end()
             self._set_journal_mode()
             self._place = self._identity()
-            self._witnesses = Witnesses(self._path, self._scope, self._options.state_dir)
+            self._witnesses = Witnesses(self._path, self._scope, usable(self._options.state_dir, self._scope))
             self._held.callback(self._witnesses.close)
             doubt = self._witnesses.examine(self._sighting(), is_new=is_new, id_at=self._id_at)
         return Found(self._journal_id, is_new, doubt)
