@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "run"]
 
 FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
+Hosts: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 _COMMON: Final = Common()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
@@ -407,18 +408,29 @@ def receive(
 
 
 @app.command
-def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, json: bool = False) -> int:
+def sandbox(
+    *,
+    port: int = 0,
+    listen: str | None = None,
+    allow_host: Hosts = (),
+    speed: float = 1.0,
+    users: Path | None = None,
+    json: bool = False,
+) -> int:
     """Run the stand-in for the service alone on this machine, until Ctrl-C.
 
     Args:
-        port: Port to listen on; 0 for a free one.
+        port: Port to listen on, on this machine; 0 for a free one.
+        listen: ADDRESS:PORT to listen on instead, such as 0.0.0.0:8765 to be reached from other containers.
+        allow_host: Name or address besides this machine's that it answers to, fetches files from and calls back; may be
+            given several times. The first is the sandbox's own, as others know it.
         speed: Windows this many times shorter; give the same --speed to the other commands.
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
     """
     from moe_segments.cli.commands.servers import run_sandbox
 
-    return run_sandbox(port, Common(speed=speed, users=users, json=json))
+    return run_sandbox(port, listen, allow_host, Common(speed=speed, users=users, json=json))
 
 
 journal = App(

@@ -20,7 +20,7 @@ from moe_segments.journal.tools import origin_of
 from moe_segments.settings import Settings, from_environment, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from moe_segments import Credentials
     from moe_segments.cli.options import Common
@@ -113,7 +113,15 @@ def limits_of(common: Common, base_url: str) -> QuotaLimits:
         raise InputError(error.problem, "--speed") from None
 
 
-async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, option: str) -> Sandbox:
+async def open_sandbox(
+    stack: AsyncExitStack,
+    common: Common,
+    port: int,
+    *,
+    option: str,
+    host: str = "127.0.0.1",
+    allowed_hosts: Sequence[str] = (),
+) -> Sandbox:
     """Start the sandbox; *stack* stops it.
 
     Args:
@@ -121,14 +129,16 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
         common: Its speed and users.
         port: 0 for a free one.
         option: The option that the port comes from.
+        host: The address to listen on.
+        allowed_hosts: As for `Sandbox`.
 
     Raises:
-        InputError: The port is taken, or the file of users cannot be read.
+        InputError: The address cannot be listened on, the port is taken, or the file of users cannot be read.
     """
     from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
 
     limits_of(common, "http://localhost")
-    sandbox = Sandbox(speed=common.speed, users=common.users, port=port)
+    sandbox = Sandbox(speed=common.speed, users=common.users, host=host, port=port, allowed_hosts=allowed_hosts)
     try:
         return await stack.enter_async_context(sandbox)
     except OverflowError:
