@@ -435,7 +435,7 @@ def sandbox(
 
 journal = App(
     name="journal",
-    help="Move a journal to another place, check it, read it.",
+    help="Back up a journal, move it to another place, check it, read it.",
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
     result_action="return_value",
@@ -458,6 +458,23 @@ def copy_journal(source: str, target: str, /, *, call_off: bool = False, common:
     from moe_segments.cli.commands.journal import copy
 
     return copy(source, target, calls_off=call_off, common=common)
+
+
+@journal.command(name="backup")
+def backup_journal(to: str, /, *, force: bool = False, common: Common = _COMMON) -> int:
+    """Write a copy of the journal to a file while others use it: as of one moment, whole or not at all.
+
+    A journal in a file is copied with every workspace in it. Of a journal on a server the workspace's usage, jobs and
+    runs are written to a SQLite file, which can be used as a journal, or moved to a server with journal copy.
+
+    Args:
+        to: Path of the copy, in a directory that is there.
+        force: The copy may replace a file.
+        common: Which journal, and how to say it.
+    """
+    from moe_segments.cli.commands.journal import backup
+
+    return backup(to, replaces=force, common=common)
 
 
 @journal.command(name="check")

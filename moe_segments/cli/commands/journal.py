@@ -1,4 +1,4 @@
-"""`journal`: copy a journal to another place, check one, read one."""
+"""`journal`: back up a journal, move one to another place, check one, read one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ if TYPE_CHECKING:
     from moe_segments.cli.options import Common
     from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
 
-__all__ = ["check", "copy", "log"]
+__all__ = ["backup", "check", "copy", "log"]
 
 _FROM_ENVIRONMENT: Final = "env:"
 _NAME_WIDTH: Final = 15
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def backup(to: str, *, replaces: bool, common: Common) -> int:
+    """Write a copy of a journal to a file. Returns the exit code."""
+    return run(lambda stop: _backup(to, replaces, common, stop))
 
 
 def copy(source: str, target: str, *, calls_off: bool, common: Common) -> int:
@@ -46,6 +51,16 @@ def check(url: str | None, common: Common) -> int:
 def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> int:
     """Say what a journal holds. Returns the exit code."""
     return run(lambda stop: _log(url, follow, since, common, stop))
+
+
+async def _backup(to: str, replaces: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--force`
+    scope, url, _witness = _whose(common, None)
+    report = await tools.backup_journal(url, to, scope, replace=replaces)
+    if common.json:
+        output.document(attrs.asdict(report))
+    else:
+        output.say(f"{report.of} is in {report.to} as of version {report.version}, {report.file_bytes:,} bytes")
+    return EXIT_OK
 
 
 async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--call-off`

@@ -1,4 +1,4 @@
-"""Tools for a whole journal: copy it to another place, check it, read it. The commands `journal` use them.
+"""Tools for a whole journal: back it up, move it to another place, check it, read it. The commands `journal` use them.
 
 Every function takes the URLs of journals and the scope: workspace and data center, as in `SegmentsClient.scope`.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.tools.backup import BackupReport, backup_journal
 from moe_segments.journal.tools.log import LogEntry, read_log
 from moe_segments.journal.tools.migrate import CopyReport, call_off, copy_journal, existing_journal
 from moe_segments.journal.tools.replay import folded
 from moe_segments.journal.tools.verify import CheckReport, check_journal
 
 __all__ = [
+    "BackupReport",
     "CheckReport",
     "CopyReport",
     "LogEntry",
+    "backup_journal",
     "call_off",
     "check",
     "copy_journal",
