@@ -135,7 +135,7 @@ class Stack:
             time.sleep(0.1)
 
     def _places(self, name: str, made: Image) -> dict[str, str]:
-        places = {"/opt/moe/bin": str(Path(sys.executable).parent), "/work": str(EXAMPLES)}
+        places = {"/opt/moe/bin": str(Path(sys.executable).parent), "/manifests": str(EXAMPLES)}
         uid, gid = made.user.split(":")
         for volume in made.volumes:
             place = self.directory / name / volume.rpartition("/")[2]
