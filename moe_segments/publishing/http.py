@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Glance", "fetch_once", "glance", "put_file"]
 
-_OK, _PARTIAL, _CREATED, _NO_CONTENT = 200, 206, 201, 204
+_OK, _PARTIAL, _CREATED, _NO_CONTENT, _NO_ROOM = 200, 206, 201, 204, 507
 _RANGE: Final = re.compile(r"bytes 0-0/(\d+)")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=3_600, connect=10, sock_read=60)
 
@@ -58,7 +58,8 @@ async def put_file(url: str, path: Path, sha256: str, file_bytes: int) -> bool:
                 "still runs there",
             ) from None
     if status not in (_OK, _CREATED, _NO_CONTENT):
-        raise PreflightError(str(path), f"could not be published: {url_without_query(url)} answers HTTP {status}")
+        why = ", as there is no room for it there" if status == _NO_ROOM else ""
+        raise PreflightError(str(path), f"could not be published: {url_without_query(url)} answers HTTP {status}{why}")
     return True
 
 

@@ -84,7 +84,7 @@ def test_a_container_without_a_home_uses_the_journal_that_was_named(
         (None, {}, "there is no home directory: name a journal"),
         (None, {"HOME": "/"}, "the journal /.local/state/moe_segments/quota.db cannot be written"),
         ("sqlite:///~/quota.db", {}, "begins with ~, and there is no home directory"),
-        ("sqlite:////root/quota.db", {}, "the journal /root/quota.db cannot be written"),
+        ("sqlite:////usr/quota.db", {}, "the journal /usr/quota.db cannot be written"),
         ("sqlite:////nowhere/quota.db", {}, "there is no directory /nowhere"),
         ("sqlite:////etc/passwd/quota.db", {}, "part of its path is a file"),
         ("sqlite:////dev/full", {}, "the journal /dev/full "),
