@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from moe_segments.journal.local.witness import Sighting, Witness, in_state_directory, record_of
+from moe_segments.journal.local.witness_file import Sighting, WitnessFile, in_state_directory, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ async def open_known(replica: Replica, state_dir: Path, scope: str) -> None:
 def recalled(state_dir: Path, scope: str) -> Sighting | None:
     """Return what this host has seen last of the log of *scope*, wherever that was; None when nothing can be read."""
     with suppress(OSError):  # which is said when the journal is opened
-        return Witness(in_state_directory(state_dir, scope)).recall()
+        return WitnessFile(in_state_directory(state_dir, scope)).recall()
     return None
 
 
@@ -53,7 +53,7 @@ def succeed(state_dir: Path, scope: str, journal_id: str) -> bool:
     Returns:
         Whether it does. A witness that cannot be written keeps its doubt, and says so when the journal is opened.
     """
-    witness = Witness(in_state_directory(state_dir, scope))
+    witness = WitnessFile(in_state_directory(state_dir, scope))
     try:
         witness.write(record_of(Sighting(journal_id, 0, "")))
     except OSError:

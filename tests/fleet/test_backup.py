@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from moe_segments import Credentials, InputError, JournalError, QuotaExceeded, SegmentsClient
-from moe_segments.journal.local.witness import beside
+from moe_segments.journal.local.witness_file import beside
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.journal.tools import backup_journal, check, copy_journal

@@ -17,7 +17,7 @@ import pytest
 
 from moe_segments.core.events import ExternalUsage
 from moe_segments.errors import JournalError
-from moe_segments.journal.local.witness import beside, in_state_directory
+from moe_segments.journal.local.witness_file import beside, in_state_directory
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from tests.places import BROKEN, as_user, broken, full_disk, read_only_disk
 
@@ -131,7 +131,7 @@ async def test_a_state_directory_that_cannot_be_used_leaves_the_witness_beside_t
         journal = SqliteJournal(path, "W1", state_dir=state_dir)
         await journal.open()
         await journal.close()
-        assert "was deleted or moved away" in str(journal.doubt)
+        assert "was lost, deleted or moved away" in str(journal.doubt)
 
 
 @pytest.mark.asyncio
@@ -150,7 +150,7 @@ async def test_a_witness_that_can_only_be_read_is_still_believed(
     with read_only_disk(state_dir), caplog.at_level(logging.WARNING):
         journal = SqliteJournal(path, "W1", state_dir=state_dir)
         await journal.open()
-        assert "was deleted or moved away" in str(journal.doubt)
+        assert "was lost, deleted or moved away" in str(journal.doubt)
         await journal.append([FACT], batch_id="c")
         await journal.close()
     assert sum("cannot be written" in record.message for record in caplog.records) == 1

@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.journal.local.files import make_private_directories
-from moe_segments.journal.local.witness import in_state_directory
+from moe_segments.journal.local.witness_file import in_state_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

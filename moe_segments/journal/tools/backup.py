@@ -23,12 +23,12 @@ import attrs
 from moe_segments.errors import InputError, JournalError, JournalMoved
 from moe_segments.journal.local.file_errors import DAMAGE, damaged, explain
 from moe_segments.journal.local.files import FileQueue
-from moe_segments.journal.opening import open_journal
-from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.journal.sqlite.schema import MIGRATIONS, refuse_foreign
 from moe_segments.journal.sqlite.store import lock_path
 from moe_segments.journal.tools.migrate import existing_journal, now_us_of, opened, stand_in, transact
 from moe_segments.journal.tools.replay import folded
+from moe_segments.models.urls import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
