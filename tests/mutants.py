@@ -71,6 +71,8 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
+_ADDRESSES = "moe_segments/http/addresses.py"
+_PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 
 _CHUNKS = "moe_segments/core/files/chunks.py"
@@ -1375,9 +1377,52 @@ MUTANTS: Final = (
         "control-answers-any-host",
         0,
         _CONTROL,
-        "            _check_host(request)\n",
+        "            _check_host(request, names)\n",
         "",
         (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "a-sandbox-answers-to-any-name",
+        0,
+        "moe_segments/sandbox/app.py",
+        "        if is_asked_for(request, names):\n",
+        "        if True:\n",
+        ("tests/live/test_sandbox_hosts.py::test_beyond_loopback_it_answers_to_listed_names_alone",),
+    ),
+    Mutant(
+        "private-addresses-are-read",
+        0,
+        _ADDRESSES,
+        "        if not _is_allowed(str(address[0]), fetch_private):\n",
+        "        if False:\n",
+        (f"{_PRIVATE}a_name_that_resolves_anew_is_judged_anew",),
+    ),
+    Mutant(
+        "an-address-inside-another-is-not-judged",
+        0,
+        _ADDRESSES,
+        "    if isinstance(ip, ipaddress.IPv6Address) and (ip in _MAPPED or ip in _NAT64):\n",
+        "    if isinstance(ip, ipaddress.IPv6Address) and ip in ():\n",
+        (f"{_PRIVATE}a_private_address_is_not_read_however_it_is_written",),
+    ),
+    Mutant(
+        "a-lent-session-needs-no-leave",
+        0,
+        "moe_segments/files/remote.py",
+        "    if session is not None and fetch_private is not True:\n",
+        "    if False:\n",
+        (f"{_PRIVATE}a_lent_session_needs_leave",),
+    ),
+    Mutant(
+        "a-state-directory-refuses-the-journal",
+        0,
+        "moe_segments/journal/local/state_directory.py",
+        "    is_readable = _is_readable(path)\n",
+        "    is_readable = True\n",
+        (
+            "tests/live/test_state_directory.py::test_a_state_directory_that_cannot_be_used_leaves_the_witness_beside_the_file",
+        ),
+        ("mount",),
     ),
     Mutant(
         "page-obeys-what-it-shows",
@@ -1409,8 +1454,8 @@ MUTANTS: Final = (
         "a-copy-forgets-that-clocks-differ",
         8,
         _MOVING,
-        "        postponed_us = max(0, await _now_us(target, there.version) - source_us)",
-        "        postponed_us = 0 * (await _now_us(target, there.version) - source_us)",
+        "        postponed_us = max(0, await now_us_of(target, there.version) - source_us)",
+        "        postponed_us = 0 * (await now_us_of(target, there.version) - source_us)",
         (f"{_MOVES}no_quota_is_free_early_where_the_new_clock_is_ahead[600]",),
         _NEEDS_REDIS,
     ),

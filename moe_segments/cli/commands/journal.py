@@ -1,4 +1,4 @@
-"""`journal`: copy a journal to another place, check one, read one."""
+"""`journal`: back up a journal, move one to another place, check one, read one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moe_segments.cli.running import moment_since, run, unless_stopped
 from moe_segments.cli.session import real_settings
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
-from moe_segments.settings import is_loopback, state_dir
+from moe_segments.settings import is_loopback, state_dir_or_none
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from moe_segments.cli.options import Common
     from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
 
-__all__ = ["check", "copy", "log"]
+__all__ = ["backup", "check", "copy", "log"]
 
 _FROM_ENVIRONMENT: Final = "env:"
 _NAME_WIDTH: Final = 15
+
+
+def backup(to: str, *, replaces: bool, common: Common) -> int:
+    """Write a copy of a journal to a file. Returns the exit code."""
+    return run(lambda stop: _backup(to, replaces, common, stop))
 
 
 def copy(source: str, target: str, *, cancels: bool, common: Common) -> int:
@@ -42,6 +47,16 @@ def check(url: str | None, common: Common) -> int:
 def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> int:
     """Say what a journal holds. Returns the exit code."""
     return run(lambda stop: _log(url, follow, since, common, stop))
+
+
+async def _backup(to: str, replaces: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--force`
+    scope, url, _witness = _whose(common, None)
+    report = await tools.backup_journal(url, to, scope, replace=replaces)
+    if common.json:
+        output.document(attrs.asdict(report))
+    else:
+        output.say(f"{report.of} is in {report.to} as of version {report.version}, {report.file_bytes:,} bytes")
+    return EXIT_OK
 
 
 async def _copy(source: str, target: str, cancels: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--cancel`
@@ -148,4 +163,4 @@ def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
         return DEMO_CREDENTIALS.scope, named, None
     credentials, settings = real_settings(common, needs_key=False)
     is_local = is_loopback(urlsplit(settings.base_url).hostname)
-    return credentials.scope, named or settings.journal, None if is_local else state_dir()
+    return credentials.scope, named or settings.journal, None if is_local else state_dir_or_none()

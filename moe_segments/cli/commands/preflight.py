@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from moe_segments.cli.running import run, tell, unless_stopped
 from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
+from moe_segments.limits import DATA_CENTERS
+from moe_segments.settings import Settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,6 +53,7 @@ class Wanted:
         max_rows: Most rows of a part.
         findings: How many findings of each rule are shown.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at private addresses too.
         json: One JSON document.
     """
 
@@ -62,6 +66,7 @@ class Wanted:
     max_rows: int | None
     findings: int
     mask: bool
+    fetch_private: bool
     json: bool
 
 
@@ -188,11 +193,17 @@ def _is_manifest(path: Path) -> bool:
 
 async def _result(target: _Target, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
+    fetch_private = wanted.fetch_private or _fetch_private()
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
             work = clean_file(
-                source, wanted.fix, attribute_name=wanted.attribute_name, replace=wanted.force, progress=told
+                source,
+                wanted.fix,
+                attribute_name=wanted.attribute_name,
+                replace=wanted.force,
+                fetch_private=fetch_private,
+                progress=told,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -204,6 +215,7 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 attribute_type=wanted.attribute_type,
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
+                fetch_private=fetch_private,
                 progress=told,
             ),
             stop,
@@ -211,12 +223,25 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
+            work_of_parts = split_file(
+                source, wanted.split, max_rows=wanted.max_rows, fetch_private=fetch_private, progress=told
+            )
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
         output.note(f"moe-segments: not split: every part would have these errors; mend them first, {how}")
     return _Result(report=report, cleaned=cleaned, parts=parts)
+
+
+def _fetch_private() -> bool | Literal["loopback"]:
+    """Return what the environment says of private addresses, as for the commands that send."""
+    variables = {name: os.environ.get(name, "").strip() or None for name in ("MOE_BASE_URL", "MOE_FETCH_PRIVATE")}
+    return Settings(
+        base_url=variables["MOE_BASE_URL"] or DATA_CENTERS["01"],
+        journal="memory:",
+        allow_http=True,
+        fetch_private=variables["MOE_FETCH_PRIVATE"],
+    ).fetches_private
 
 
 def _place_of(target: _Target) -> dict[str, object]:
