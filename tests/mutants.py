@@ -357,7 +357,7 @@ MUTANTS: Final = (
         "passers-judged-one-by-one",
         16,
         _ADMISSION,
-        "            self._schedule.passed(one.demand)\n",
+        "            self._schedule.passed(one.demand(self._state))\n",
         "            pass\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),

@@ -332,10 +332,27 @@ def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> l
 class _Waiting:
     """A waiter in line: one of ours, with a position, or the claim of another process."""
 
-    __slots__ = ("ask", "demand", "job", "position")
+    __slots__ = ("_demand", "ask", "cost", "job", "position")
 
-    def __init__(self, job: str, demand: Demand, position: int | None, ask: Ask | None) -> None:
-        self.job, self.demand, self.position, self.ask = job, demand, position, ask
+    def __init__(self, job: str, cost: Cost, position: int | None, ask: Ask | None, demand: Demand | None) -> None:
+        self.job, self.cost, self.position, self.ask, self._demand = job, cost, position, ask, demand
+
+    @classmethod
+    def of_ask(cls, ask: Ask, position: int) -> _Waiting:
+        """Return one of ours without a claim; its demand is made when it is placed."""
+        return cls(ask.job, ask.cost, position, ask, None)
+
+    @classmethod
+    def of_claim(cls, job: str, demand: Demand, position: int | None, ask: Ask | None) -> _Waiting:
+        """Return one that has a claim."""
+        return cls(job, demand.cost, position, ask, demand)
+
+    def demand(self, state: WorkspaceState) -> Demand:
+        """Return what it takes."""
+        if self._demand is None:
+            assert self.ask is not None
+            self._demand = self.ask.demand(state)
+        return self._demand
 
 
 class _Step:
@@ -417,12 +434,18 @@ class _Step:
             verdict = self._barred(one.ask) if one.ask else self._waits_for_segment(one)
             if verdict is None and walk.ahead is None:
                 verdict = self._first(one)
+            if verdict is None and walk.ahead is None:  # the first that waits
+                last = self._last_candidate(line, last)
+                if at > last:
+                    at -= 1
+                    break
+                walk.ahead = _Ahead(state, now_us)
             if verdict is None:
-                walk.ahead = walk.ahead or _Ahead(state, now_us)
+                assert walk.ahead is not None
                 verdict = self._behind(one, walk.ahead)
                 looked += 1
             if isinstance(verdict, Admitted):
-                last = self._last_candidate(line, last)
+                last = last if walk.ahead is None else self._last_candidate(line, last)
             elif isinstance(verdict, Later) or (isinstance(verdict, Busy) and verdict.in_line):
                 still.append(one)
             self._tell(one, verdict)
@@ -454,7 +477,7 @@ class _Step:
         """Return the verdict on one with nobody ahead; None when it has to wait."""
         if one.ask is None:
             return None
-        decision = self._decide(one.demand.cost)
+        decision = self._decide(one.cost)
         if isinstance(decision, Never):
             return TooLarge(decision)
         return self._grant(one.ask) if isinstance(decision, Granted) else None
@@ -462,12 +485,12 @@ class _Step:
     def _behind(self, one: _Waiting, ahead: _Ahead) -> Verdict:
         """Return the verdict on one with somebody ahead, or who is the first that waits."""
         now_us = self._now_us
-        never = self._state.ledger.never(one.demand.cost)
+        never = self._state.ledger.never(one.cost)
         if never is not None:
             return TooLarge(never)
         start = ahead.start_of(one)
         if one.ask is not None and start.at_us == now_us and start.behind is None:
-            decision = self._decide(one.demand.cost)
+            decision = self._decide(one.cost)
             held = ahead.held(one)
             if isinstance(decision, Granted) and held is None:
                 ahead.take(one, start, is_gone=True)
@@ -494,15 +517,14 @@ class _Step:
             for job, claim in state.claims.standing(self._now_us):
                 position = ours.get(job)
                 if position is None:
-                    line.append(_Waiting(job, claim.demand, None, None))
+                    line.append(_Waiting.of_claim(job, claim.demand, None, None))
                     self._wake(claim.until_us)
                 else:
                     claimed.add(position)
-                    line.append(_Waiting(job, claim.demand, position, self._asks[position]))
+                    line.append(_Waiting.of_claim(job, claim.demand, position, self._asks[position]))
         for position in range(self._known):
             if position not in claimed:
-                ask = self._asks[position]
-                line.append(_Waiting(ask.job, ask.demand(state), position, ask))
+                line.append(_Waiting.of_ask(self._asks[position], position))
                 self._unclaimed.append(position)
         return line
 
@@ -514,7 +536,7 @@ class _Step:
         if self._state.rejected_keys:
             return last
         room = self._state.ledger.room(self._now_us)
-        while last >= 0 and not (line[last].ask and room.takes(line[last].demand.cost)):
+        while last >= 0 and not (line[last].ask and room.takes(line[last].cost)):
             last -= 1
         return last
 
@@ -542,7 +564,7 @@ class _Step:
 
     def _waits_for_segment(self, one: _Waiting) -> Verdict | None:
         """Return the verdict `Busy` for a waiter of another process; None when its segment is free."""
-        holder = self._state.jobs.holder(one.demand.keys, self._now_us)
+        holder = self._state.jobs.holder(one.demand(self._state).keys, self._now_us)
         return None if holder is None else Busy(holder.id, holder.busy_until_us, in_line=False)
 
     def _grant(self, ask: Ask) -> Admitted:
@@ -566,8 +588,8 @@ class _Step:
             if one.ask is None or one.position is None:
                 continue
             if one.position >= self._fresh_from or (are_told and self._name_used(one.ask) is not None):
-                self._tell(one, self._barred(one.ask) or self._no_room(one.demand.cost))
-        self._wake_for(one.demand.cost for one in line if one.ask is not None)
+                self._tell(one, self._barred(one.ask) or self._no_room(one.cost))
+        self._wake_for(one.cost for one in line if one.ask is not None)
 
     def _no_room(self, cost: Cost) -> Verdict:
         never = self._state.ledger.never(cost)
@@ -615,13 +637,13 @@ class _Step:
                 self._put_off(wanted)
                 return
             budget -= 1
-            start = placed.get(one.job) or schedule.find(one.demand)
+            start = placed.get(one.job) or schedule.find(one.demand(self._state))
             if one.position in wanted and one.position is not None:
                 wanted.discard(one.position)
                 if self._will_not_wait(one.position, start):
                     continue
             if one.job not in placed:
-                schedule.take(one.demand, start, one.job)
+                schedule.take(one.demand(self._state), start, one.job)
                 placed[one.job] = start
         else:
             outlook.claims = len(self._state.claims.live)
@@ -659,10 +681,9 @@ class _Step:
         for job, claim in islice(state.claims.live.items(), max(0, self._outlook.claims), None):
             if claim.until_us > now_us and state.jobs.holder(claim.demand.keys, now_us) is None:
                 position = ours.get(job)
-                yield _Waiting(job, claim.demand, position, None if position is None else self._asks[position])
+                yield _Waiting.of_claim(job, claim.demand, position, None if position is None else self._asks[position])
         for position in self._unclaimed:
-            ask = self._asks[position]
-            yield _Waiting(ask.job, ask.demand(state), position, ask)
+            yield _Waiting.of_ask(self._asks[position], position)
 
     def _ours(self) -> Mapping[str, int]:
         """Return the positions of those whose start is wanted and who have a claim."""
@@ -742,7 +763,7 @@ class _Ahead:
     """
 
     def __init__(self, state: WorkspaceState, now_us: int) -> None:
-        self._schedule = Schedule(state.ledger, now_us, state.claims.passers)
+        self._state, self._schedule = state, Schedule(state.ledger, now_us, state.claims.passers)
         self._anybody = False
 
     def move_on(self, now_us: int) -> None:
@@ -751,17 +772,17 @@ class _Ahead:
 
     def start_of(self, one: _Waiting) -> Start:
         """Return when it starts."""
-        return self._schedule.find(one.demand)
+        return self._schedule.find(one.demand(self._state))
 
     def held(self, one: _Waiting) -> Start | None:
         """Return what keeps one that fits now because it could delay somebody ahead; None when it could not."""
-        return self._schedule.held(one.demand) if self._anybody else None
+        return self._schedule.held(one.demand(self._state)) if self._anybody else None
 
     def take(self, one: _Waiting, start: Start, *, is_gone: bool = False) -> None:
         """Give it its place."""
-        self._schedule.take(one.demand, start, one.job)
+        self._schedule.take(one.demand(self._state), start, one.job)
         if is_gone and self._anybody:
-            self._schedule.passed(one.demand)
+            self._schedule.passed(one.demand(self._state))
         self._anybody = self._anybody or (start.at_us is not None and not is_gone)
 
 
