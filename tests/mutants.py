@@ -349,8 +349,8 @@ MUTANTS: Final = (
         "claims-of-the-refused-stand",
         16,
         _GOVERNOR,
-        "            self._queue.remove(ticket)\n            self._claims.end(ticket)\n            ticket.fail(error)",
-        "            self._queue.remove(ticket)\n            ticket.fail(error)",
+        "            self._queue.remove(waiter)\n            self._claims.end(waiter)\n            waiter.fail(error)",
+        "            self._queue.remove(waiter)\n            waiter.fail(error)",
         (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
     ),
     Mutant(
@@ -405,8 +405,8 @@ MUTANTS: Final = (
         "last-come-first-served",
         16,
         "moe_segments/governor/queue.py",
-        "        self.asks[ticket] = ticket.ask\n",
-        "        self.asks = {ticket: ticket.ask, **self.asks}\n",
+        "        self.asks[waiter] = waiter.ask\n",
+        "        self.asks = {waiter: waiter.ask, **self.asks}\n",
         (f"{_WAITERS}two_hundred_wait_with_one_timer_and_leave_in_order",),
     ),
     Mutant(
@@ -421,7 +421,7 @@ MUTANTS: Final = (
         "cancelled-waiter-keeps-its-grant",
         16,
         _GOVERNOR,
-        "            self._claims.release(ticket.future.result())",
+        "            self._claims.release(waiter.future.result())",
         "            pass",
         (f"{_WAITERS}a_waiter_that_is_cancelled_at_any_step_leaves_no_trace",),
     ),
@@ -429,8 +429,8 @@ MUTANTS: Final = (
         "nobody-waits-and-all-is-watched",
         16,
         _GOVERNOR,
-        "            self._claims.end(ticket)\n            self._rest_if_nobody_waits()\n",
-        "            self._claims.end(ticket)\n",
+        "            self._claims.end(waiter)\n            self._rest_if_nobody_waits()\n",
+        "            self._claims.end(waiter)\n",
         (f"{_WAITERS}the_last_waiter_to_leave_takes_the_timer_along",),
     ),
     Mutant(
@@ -538,7 +538,7 @@ MUTANTS: Final = (
         _GOVERNOR,
         "            renewal = claims.renewal(now_us)\n",
         "            for place, verdict in step.verdicts.items():\n"
-        "                self._deliver(tickets[place], verdict, now_us, self._clock(), is_forecast=True)\n"
+        "                self._deliver(waiters[place], verdict, now_us, self._clock(), is_forecast=True)\n"
         "            renewal = claims.renewal(now_us)\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
     ),
@@ -628,8 +628,8 @@ MUTANTS: Final = (
         "reserved-long-before-it-can-leave",
         7,
         "moe_segments/core/state/pacing.py",
-        "for event in (*callers[room:], *background",
-        "for event in (*callers[:0], *background",
+        "islice(callers.items(), room, None)",
+        "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
     ),
     Mutant(
@@ -652,8 +652,8 @@ MUTANTS: Final = (
         "look-ups-are-granted-like-callers",
         7,
         "moe_segments/core/state/pacing.py",
-        "background[int(has_spare and not callers) :]",
-        "background[room:]",
+        "spare = int(has_spare and not callers)",
+        "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
     ),
     Mutant(
@@ -1489,8 +1489,8 @@ MUTANTS: Final = (
         "an-outage-ends-every-wait",
         11,
         "moe_segments/governor/governor.py",
-        "            if not is_away or ticket",
-        "            if True or ticket",
+        "            if not is_away or waiter",
+        "            if True or waiter",
         (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),
         _NEEDS_REDIS,
     ),

@@ -222,7 +222,7 @@ class Outlook:
         schedule: Where those in line start, as far as that was asked for; None when it was not.
         schedule_revision: That of the state the schedule was made from.
         placed: The jobs that are in it, and where.
-        claims: How many of the claims are in it for certain, from the first; -1 while it is being made.
+        claims: Claims up to this number are in it for certain; -1 while it is being made.
         walk: A way through the line that is not over.
         names: How many names were used up when those in line were last told.
     """
@@ -334,18 +334,9 @@ class _Waiting:
 
     __slots__ = ("_demand", "ask", "cost", "job", "position")
 
-    def __init__(self, job: str, cost: Cost, position: int | None, ask: Ask | None, demand: Demand | None) -> None:
-        self.job, self.cost, self.position, self.ask, self._demand = job, cost, position, ask, demand
-
-    @classmethod
-    def of_ask(cls, ask: Ask, position: int) -> _Waiting:
-        """Return one of ours without a claim; its demand is made when it is placed."""
-        return cls(ask.job, ask.cost, position, ask, None)
-
-    @classmethod
-    def of_claim(cls, job: str, demand: Demand, position: int | None, ask: Ask | None) -> _Waiting:
-        """Return one that has a claim."""
-        return cls(job, demand.cost, position, ask, demand)
+    def __init__(self, job: str, position: int | None, ask: Ask | None, demand: Demand | None = None) -> None:
+        self.job, self.position, self.ask, self._demand = job, position, ask, demand
+        self.cost: Cost = demand.cost if ask is None else ask.cost  # type: ignore[union-attr]  # one of them is there
 
     def demand(self, state: WorkspaceState) -> Demand:
         """Return what it takes."""
@@ -414,62 +405,72 @@ class _Step:
     def _everybody(self) -> None:
         """Go through the line, as far as somebody behind could leave now: a step of that, when it is long."""
         self._verdicts, self._unclaimed, self._wake_us = {}, [], None
-        outlook, state, now_us = self._outlook, self._state, self._now_us
-        walk, outlook.walk = outlook.walk, None
-        if walk is None:
-            walk = _Walk(self._in_order(), state.revision)
-            begins = True
-        else:
-            self._is_done = False  # who came since is looked at when this is over
+        outlook, state = self._outlook, self._state
+        begins = outlook.walk is None
+        walk = outlook.walk or _Walk(self._in_order(), state.claims.made)
+        if not begins:
             self._take_up(walk)
-            begins = False
+        still, rest = self._look_at(walk)
+        self._wake(walk.wake_us)
+        walk.line, walk.wake_us, walk.revision = rest, self._wake_us, state.revision
+        self._line = still + rest if begins else None
+
+    def _look_at(self, walk: _Walk) -> tuple[list[_Waiting], list[_Waiting]]:
+        """Decide on those in line, until nobody behind could leave now, or for one step.
+
+        Returns:
+            Those who were looked at and still wait; and those who were not looked at.
+        """
         line = walk.line
         last = self._last_candidate(line, len(line) - 1)
-        at = looked = 0
+        at = placed = 0
         still: list[_Waiting] = []
-        while at <= last and looked < _MOST_PLACED:
+        while at <= last and placed < _MOST_PLACED:
             if len(self._granted) >= (_MOST_FIRST if walk.ahead is None else _MOST_GRANTS):
                 break
-            one, at = line[at], at + 1
+            one = line[at]
             verdict = self._barred(one.ask) if one.ask else self._waits_for_segment(one)
-            if verdict is None and walk.ahead is None:
-                verdict = self._first(one)
-            if verdict is None and walk.ahead is None:  # the first that waits
+            if verdict is None and walk.ahead is None and (verdict := self._first(one)) is None:
                 last = self._last_candidate(line, last)
                 if at > last:
-                    at -= 1
                     break
-                walk.ahead = _Ahead(state, now_us)
-            if verdict is None:
-                assert walk.ahead is not None
+                walk.ahead = _Ahead(self._state, self._now_us)
+            if verdict is None and walk.ahead is not None:
                 verdict = self._behind(one, walk.ahead)
-                looked += 1
-            if isinstance(verdict, Admitted):
-                last = last if walk.ahead is None else self._last_candidate(line, last)
-            elif isinstance(verdict, Later) or (isinstance(verdict, Busy) and verdict.in_line):
+                placed += 1
+            if isinstance(verdict, Admitted) and walk.ahead is not None:
+                last = self._last_candidate(line, last)
+            if isinstance(verdict, Later) or (isinstance(verdict, Busy) and verdict.in_line):
                 still.append(one)
+            assert verdict is not None
             self._tell(one, verdict)
+            at += 1
         if at <= last:
-            self._wake(walk.wake_us)
-            walk.line, walk.wake_us = line[at:], self._wake_us
-            outlook.walk, self._is_done = walk, False
+            self._outlook.walk, self._is_done = walk, False
         else:
             self._unlooked(line[at:])
-            self._wake(walk.wake_us)
-            if not begins and state.revision == walk.revision:
-                self._is_done = all(at in self._verdicts for at in range(self._fresh_from, len(self._asks)))
-        self._line = still + line[at:] if begins else None
+            self._outlook.walk, self._is_done = None, self._is_done and not walk.is_stale
+        return still, line[at:]
 
     def _take_up(self, walk: _Walk) -> None:
-        """Go on with those who still wait, of whom the steps before did not come to look at."""
+        """Go on with those who still wait, of whom the steps before did not come to look at, and who came since."""
+        state, live = self._state, self._state.claims.live
+        walk.is_stale = walk.is_stale or state.revision != walk.revision
         ours = {ask.job: position for position, ask in enumerate(islice(self._asks, self._known))}
-        live = self._state.claims.live
-        walk.line = [one for one in walk.line if (one.job in ours if one.ask else one.job in live)]
-        for one in walk.line:
+        line = [one for one in walk.line if (one.job in ours if one.ask else one.job in live)]
+        for one in line:
             if one.ask is not None:
                 one.position = ours[one.job]
-                if one.job not in live:
-                    self._unclaimed.append(one.position)
+        line += (
+            _Waiting(job, None, None, claim.demand)
+            for job, claim in state.claims.made_since(walk.claims)
+            if job not in ours
+        )
+        known = {one.job for one in line}
+        news = ((position, self._asks[position]) for position in range(self._fresh_from, self._known))
+        line += (_Waiting(ask.job, position, ask) for position, ask in news if ask.job not in known)
+        self._unclaimed += (one.position for one in line if one.position is not None and one.job not in live)
+        walk.line, walk.claims = line, state.claims.made
         if walk.ahead is not None:
             walk.ahead.move_on(self._now_us)
 
@@ -517,14 +518,14 @@ class _Step:
             for job, claim in state.claims.standing(self._now_us):
                 position = ours.get(job)
                 if position is None:
-                    line.append(_Waiting.of_claim(job, claim.demand, None, None))
+                    line.append(_Waiting(job, None, None, claim.demand))
                     self._wake(claim.until_us)
                 else:
                     claimed.add(position)
-                    line.append(_Waiting.of_claim(job, claim.demand, position, self._asks[position]))
+                    line.append(_Waiting(job, position, self._asks[position], claim.demand))
         for position in range(self._known):
             if position not in claimed:
-                line.append(_Waiting.of_ask(self._asks[position], position))
+                line.append(_Waiting(self._asks[position].job, position, self._asks[position]))
                 self._unclaimed.append(position)
         return line
 
@@ -646,7 +647,7 @@ class _Step:
                 schedule.take(one.demand(self._state), start, one.job)
                 placed[one.job] = start
         else:
-            outlook.claims = len(self._state.claims.live)
+            outlook.claims = self._state.claims.made
             if wanted and self._line is None:  # in line, and not as it was
                 self._put_off(wanted)
                 outlook.forget()
@@ -678,12 +679,13 @@ class _Step:
             yield from self._line
             return
         state, now_us, ours = self._state, self._now_us, self._ours()
-        for job, claim in islice(state.claims.live.items(), max(0, self._outlook.claims), None):
-            if claim.until_us > now_us and state.jobs.holder(claim.demand.keys, now_us) is None:
+        gone = {self._asks[position].job for position, _ in self._granted}
+        for job, claim in state.claims.made_since(max(0, self._outlook.claims)):
+            if job not in gone and claim.until_us > now_us and state.jobs.holder(claim.demand.keys, now_us) is None:
                 position = ours.get(job)
-                yield _Waiting.of_claim(job, claim.demand, position, None if position is None else self._asks[position])
+                yield _Waiting(job, position, None if position is None else self._asks[position], claim.demand)
         for position in self._unclaimed:
-            yield _Waiting.of_ask(self._asks[position], position)
+            yield _Waiting(self._asks[position].job, position, self._asks[position])
 
     def _ours(self) -> Mapping[str, int]:
         """Return the positions of those whose start is wanted and who have a claim."""
@@ -743,13 +745,17 @@ class _Walk:
 
     Attributes:
         line: Those who are still to be looked at.
-        revision: That of the state when it began.
+        claims: The number of the last claim that it knows.
+        revision: That of the state after the last step.
+        is_stale: Whether something changed meanwhile that those who were looked at may be told of.
         ahead: Those who were found to wait; None as long as nobody was.
         wake_us: When one of those who were looked at may be able to leave.
     """
 
     line: list[_Waiting]
-    revision: int
+    claims: int
+    revision: int = 0
+    is_stale: bool = False
     ahead: _Ahead | None = None
     wake_us: int | None = None
 
