@@ -101,6 +101,7 @@ class Schedule:
         quotas.advance(now_us)
         self._profiles: dict[int, Profile] = {}
         self._active: Profile | None = None
+        self._asked: tuple[Demand, Sequence[_Need]] | None = None
         self._made: dict[str, tuple[int, int | None]] = {}
         self._last: dict[str, tuple[str, Start]] = {}
         self._late_us, self._allowance_us = quotas.late_us, quotas.allowance_us
@@ -113,6 +114,7 @@ class Schedule:
     def copied(self) -> Schedule:
         """Return a copy that goes its own way: a trial costs no more than what is placed in it."""
         other = copy(self)
+        other._asked = None  # noqa: SLF001 - its own, as the others
         other._profiles = {key: profile.copied() for key, profile in self._profiles.items()}  # noqa: SLF001 - its own
         other._active = None if self._active is None else self._active.copied()  # noqa: SLF001
         other._made, other._last = self._made.copy(), self._last.copy()  # noqa: SLF001
@@ -235,6 +237,12 @@ class Schedule:
     # What is taken
 
     def _needs(self, demand: Demand) -> Sequence[_Need]:
+        """Return its part on each limit; it is asked for once more when the demand is placed."""
+        if self._asked is None or self._asked[0] is not demand:
+            self._asked = demand, self._made_needs(demand)
+        return self._asked[1]
+
+    def _made_needs(self, demand: Demand) -> Sequence[_Need]:
         operations, rows, segments, call = demand.cost
         late_us = demand.attempt_us + self._late_us
         needs = []

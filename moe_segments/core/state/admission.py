@@ -181,7 +181,7 @@ _NOT_NOW: Final = Later(Wait(None, "", 0, 0, 0), None)  # nobody asked when
 _MOST_GRANTS: Final = 48  # of one step: the journal is held for so long
 _MOST_FIRST: Final = 512  # of one step, where nobody is ahead, so that there is little to look at
 _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
-_MOST_PLACED: Final = 192  # who is given a place in the schedule in one step
+_MOST_PLACED: Final = 384  # who is given a place in the schedule in one step
 _STALE_US: Final = 60_000_000  # how long operations in flight are taken to have ended when the forecast was made
 
 
