@@ -406,13 +406,13 @@ class Governor(QuotaCalls):
     def _deliver(self, waiter: Waiter, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
         """Hand the verdict over if it is final for this waiter."""
         outcome = self._outcome(verdict, now_us, started_s, waiter.ask, waiter.deadline_s)
-        if isinstance(verdict, Paced):
-            self._queue.leave_to_pace(waiter)
-        if outcome is not _Still.WAITS and isinstance(verdict, Later | Busy) and not is_forecast:
+        if outcome is not _Still.WAITS and not is_forecast and isinstance(verdict, (Later, Busy)):
             self._queue.urgent[waiter] = None  # too late as far as that is known: refused with all that is ahead
             self._again = True
             outcome = _Still.WAITS
         if outcome is _Still.WAITS:
+            if isinstance(verdict, Paced):
+                self._queue.leave_to_pace(waiter)
             self._queue.fresh.pop(waiter, None)
             if is_forecast:
                 self._queue.urgent.pop(waiter, None)

@@ -550,8 +550,7 @@ class _Step:
                 return KeyBad(status)
         if not state.jobs.may_send(ask.job, retry_unknown=ask.retry_unknown, now_us=now_us):
             return Known()
-        used = self._name_used(ask)
-        if used is not None:
+        if state.jobs.names and (used := self._name_used(ask)) is not None:
             return used
         if state.jobs.holders:
             holder = state.jobs.holder(ask.keys, now_us)
