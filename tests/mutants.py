@@ -42,6 +42,7 @@ _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
 _TAPE = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
+_STEP = "moe_segments/core/state/step.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
@@ -293,8 +294,8 @@ MUTANTS: Final = (
         "backfilling-unchecked",
         16,
         _ADMISSION,
-        "            if isinstance(decision, Granted) and held is None:\n",
-        "            if isinstance(decision, Granted):\n",
+        "        if isinstance(decision, Granted) and held is None:\n",
+        "        if isinstance(decision, Granted):\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -325,8 +326,8 @@ MUTANTS: Final = (
         "claims-of-others-unheard",
         16,
         _ADMISSION,
-        "        if state.claims.live:\n            ours = {",
-        "        if False:\n            ours = {",
+        "    if state.claims.live:\n        ours = {",
+        "    if False:\n        ours = {",
         (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
     ),
     Mutant(
@@ -356,7 +357,7 @@ MUTANTS: Final = (
     Mutant(
         "passers-judged-one-by-one",
         16,
-        _ADMISSION,
+        "moe_segments/core/state/line.py",
         "            self._schedule.passed(one.demand(self._state))\n",
         "            pass\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
@@ -413,8 +414,8 @@ MUTANTS: Final = (
         "no-look-ahead",
         16,
         _ADMISSION,
-        "        if self._patience_us and self._outlook.walk is None:\n",
-        "        if False:\n",
+        "    if step.patience_us and step.outlook.walk is None:\n",
+        "    if False:\n",
         (f"{_PURE}a_wait_longer_than_allowed_is_refused_at_once",),
     ),
     Mutant(
@@ -569,9 +570,9 @@ MUTANTS: Final = (
     Mutant(
         "rejected-key-goes-on",
         13,
-        _ADMISSION,
-        "        if status is not None:\n",
-        "        if status == 0:\n",
+        _STEP,
+        "            if status is not None:\n",
+        "            if status == 0:\n",
         (f"{_PURE}a_rejected_key_sends_nothing_more_until_it_works_again",),
     ),
     Mutant(
@@ -1119,16 +1120,17 @@ MUTANTS: Final = (
     Mutant(
         "used-name-is-not-asked-in-the-journal",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n",
         "",
         (f"{_NAMES}another_process_hears_of_it_when_it_asks",),
     ),
     Mutant(
         "used-name-waits-its-turn",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n        if state.jobs.holders:",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n"
+        "        if state.jobs.holders:",
         "        if state.jobs.holders:",
         (f"{_NAMES}who_waits_for_quota_hears_of_it_at_once",),
     ),
@@ -1151,7 +1153,7 @@ MUTANTS: Final = (
     Mutant(
         "read-sent-without-leave",
         2,
-        "moe_segments/core/state/admission.py",
+        _STEP,
         "        call=ask.cost.call,",
         '        call="",',
         ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),

@@ -1,7 +1,7 @@
 """Hold every send until the documented quotas allow it, across tasks, processes and crashes.
 
-Decisions are `core.admission` and `core.ledger`, made inside the journal's own serial step; this module is the queue
-in front of them, and `waiting` is who stands in it. One pass decides for everyone who waits, first come first; one
+Decisions are `core.state.admission` and `core.quota.ledger`, made inside the journal's own serial step; this module is
+in front of them, and `governor.queue` is who waits. One pass decides for everyone who waits, first come first; one
 timer wakes the queue when the next slot can be free. A wait longer than the caller allows is refused at once.
 """
 
@@ -17,20 +17,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
-from moe_segments.core.state.admission import (
-    Admitted,
-    Ask,
-    Busy,
-    Known,
-    Later,
-    Outlook,
-    Paced,
-    Round,
-    Verdict,
-    admit,
-    tried_again,
-)
+from moe_segments.core.state.admission import Round, admit, readmit
+from moe_segments.core.state.line import Outlook
 from moe_segments.core.state.pacing import grant_within
+from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
 from moe_segments.governor.queries import QuotaCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
@@ -65,13 +55,13 @@ def boot_time_s() -> float:
     return time.clock_gettime(_BOOT_CLOCK)
 
 
-class _Still(Enum):
+class _Pending(Enum):
     """No grant, and no refusal either."""
 
     WAITS = "waits"
 
 
-_Outcome: TypeAlias = "Grant | MoeSegmentsError | _Still | None"
+_Outcome: TypeAlias = "Grant | MoeSegmentsError | _Pending | None"
 
 
 class Governor(QuotaCalls):
@@ -163,7 +153,7 @@ class Governor(QuotaCalls):
         self._stop_watching()
         if self._passing is not None:
             await asyncio.gather(self._passing, return_exceptions=True)
-        await self._claims.told()
+        await self._claims.flush()
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
@@ -197,7 +187,7 @@ class Governor(QuotaCalls):
             outcome = self._decided_at_once(ask, deadline_s)
             if isinstance(outcome, MoeSegmentsError):
                 raise outcome
-            if outcome is not _Still.WAITS:
+            if outcome is not _Pending.WAITS:
                 if place is not None and outcome is not None:
                     place.hold()
                 return outcome
@@ -349,7 +339,7 @@ class Governor(QuotaCalls):
             runs += 1
             if runs > 1 or ahead:  # what the run before noted did not happen, or what is tried here may not
                 outlook.forget()
-            again = tried_again(state, ahead, now_us) if ahead else {}
+            again = readmit(state, ahead, now_us) if ahead else {}
             step = tried = admit(
                 state,
                 asks,
@@ -406,11 +396,11 @@ class Governor(QuotaCalls):
     def _deliver(self, waiter: Waiter, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
         """Hand the verdict over if it is final for this waiter."""
         outcome = self._outcome(verdict, now_us, started_s, waiter.ask, waiter.deadline_s)
-        if outcome is not _Still.WAITS and not is_forecast and isinstance(verdict, (Later, Busy)):
+        if outcome is not _Pending.WAITS and not is_forecast and isinstance(verdict, (Deferred, Busy)):
             self._queue.urgent[waiter] = None  # too late as far as that is known: refused with all that is ahead
             self._again = True
-            outcome = _Still.WAITS
-        if outcome is _Still.WAITS:
+            outcome = _Pending.WAITS
+        if outcome is _Pending.WAITS:
             if isinstance(verdict, Paced):
                 self._queue.leave_to_pace(waiter)
             self._queue.fresh.pop(waiter, None)
@@ -435,14 +425,14 @@ class Governor(QuotaCalls):
             send_by_s = started_s + event.fence_us / _SECOND_US
             lease_s = send_by_s + event.timeout_us / _SECOND_US + self.limits.count_late_s
             return Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
-        if verdict is None or (isinstance(verdict, Later) and deadline_s == math.inf):
-            return _Still.WAITS
+        if verdict is None or (isinstance(verdict, Deferred) and deadline_s == math.inf):
+            return _Pending.WAITS
         if isinstance(verdict, Known):
             return None
         if isinstance(verdict, Paced):
-            return _Still.WAITS
+            return _Pending.WAITS
         patience_s = deadline_s - asyncio.get_running_loop().time()
-        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Still.WAITS
+        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Pending.WAITS
 
     def _sleep(self, now_us: int, wake_us: int | None) -> None:
         """Set the timer for when somebody may leave, is too late, or has to be claimed for again."""

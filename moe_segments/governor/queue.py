@@ -20,7 +20,7 @@ from moe_segments.errors import JournalError, JournalMoved
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.state.verdicts import Ask
     from moe_segments.governor.pace import Place
     from moe_segments.governor.usage import Grant
     from moe_segments.journal.replica import Replica
@@ -29,7 +29,7 @@ __all__ = ["Claims", "Waiter", "Waiters"]
 
 _SECOND_US: Final = 1_000_000
 _CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
-_TOLD_AGAIN_S: Final = 5.0  # how often the end of a claim is told to a journal that fails
+_RETRY_S: Final = 5.0  # between two tries to write the end of a claim to a journal that fails
 _log = logging.getLogger("moe_segments.governor")
 
 
@@ -137,7 +137,7 @@ class Waiters:
 
 
 class Claims:
-    """Tells the journal what was cancelled: who waits no more, see `core.claims`, and what was granted to nobody.
+    """The claims of one governor: it renews them, and writes down what was cancelled (see `core.quota.claims`).
 
     Args:
         replica: Of the journal.
@@ -155,15 +155,15 @@ class Claims:
         self.waiter = secrets.token_hex(8)
         self._renew_us: int | None = None
         self._closing = asyncio.Event()
-        self._telling: dict[asyncio.Task[None], None] = {}
+        self._writing: dict[asyncio.Task[None], None] = {}
 
     def stop_retrying(self) -> None:
         """Stop retrying."""
         self._closing.set()
 
-    async def told(self) -> None:
+    async def flush(self) -> None:
         """Wait for what is being written."""
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
     def renewal(self, now_us: int) -> list[ClaimsRenewed]:
         """Return what is to be written down now for the claims to stand on."""
@@ -185,17 +185,17 @@ class Claims:
         """Remove its claim, if it has one."""
         if waiter.claimed:
             waiter.claimed = False
-            self._tell(Unclaimed(waiter.ask.job))
+            self._begin_to_write(Unclaimed(waiter.ask.job))
 
     def release(self, grant: Grant | None) -> None:
         """Release a grant that no caller takes."""
         if grant is not None:
-            self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
+            self._begin_to_write(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
 
-    def _tell(self, event: NeverSent | Unclaimed) -> None:
+    def _begin_to_write(self, event: NeverSent | Unclaimed) -> None:
         task = asyncio.get_running_loop().create_task(self._write(event))
-        self._telling[task] = None
-        task.add_done_callback(self._told)
+        self._writing[task] = None
+        task.add_done_callback(self._written)
 
     async def _write(self, event: NeverSent | Unclaimed) -> None:
         """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
@@ -212,12 +212,12 @@ class Claims:
             else:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
+                await asyncio.wait_for(self._closing.wait(), _RETRY_S)
             if any(waiter.ask.job == event.job and waiter.claimed for waiter in self._waiters):
                 return
 
-    def _told(self, task: asyncio.Task[None]) -> None:
-        self._telling.pop(task, None)
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._replica.outage.warn(
                 "cancelled", "what was called off could not be written down, and lapses by itself: %s", error

@@ -13,8 +13,8 @@ import attrs
 
 from moe_segments.core.events import ActiveObserved, Answered, CallbackReceived, Event, NeverSent, Unknown
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
 from moe_segments.core.state.jobs import KEEP_DAYS
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.replica import Replica

@@ -29,7 +29,9 @@ from moe_segments.core.events import (
 )
 from moe_segments.core.quota.decision import Cost, Granted, Wait
 from moe_segments.core.quota.usage import Row, holds_of
-from moe_segments.core.state.admission import Admitted, Ask, Later, Outlook, TooLarge, Verdict, admit, forecast
+from moe_segments.core.state.admission import admit, forecast
+from moe_segments.core.state.line import Outlook
+from moe_segments.core.state.verdicts import Admitted, Ask, Deferred, TooLarge, Verdict
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
 from moe_segments.governor.governor import Governor, Grant, PlannedStart
@@ -176,11 +178,11 @@ def test_whoever_passes_makes_nobody_ahead_start_later(history: list[tuple[int, 
     asks = [asked(number, cost) for number, cost in enumerate(line)]
     verdicts = said(past.twin(), asks, past.now_us)
     for place, verdict in enumerate(verdicts):
-        if not isinstance(verdict, Later):
+        if not isinstance(verdict, Deferred):
             continue
         before = [one.event for one in verdicts[:place] if isinstance(one, Admitted)]
         behind = [one.event for one in verdicts[place + 1 :] if isinstance(one, Admitted)]
-        waiting = [ask for ask, one in zip(asks[: place + 1], verdicts, strict=False) if isinstance(one, Later)]
+        waiting = [ask for ask, one in zip(asks[: place + 1], verdicts, strict=False) if isinstance(one, Deferred)]
         state = past.after(before)
         demands = [ask.demand(state) for ask in waiting]
         starts = [start.at_us for start in forecast(state, demands, past.now_us)]
@@ -230,7 +232,7 @@ def test_nothing_that_fits_and_harms_nobody_is_held_back(
     for ask, verdict in zip(asks, verdicts, strict=True):
         if isinstance(verdict, Admitted | TooLarge):
             continue
-        assert isinstance(verdict, Later)
+        assert isinstance(verdict, Deferred)
         if isinstance(state.ledger.decide(ask.cost, past.now_us), Wait):
             blocked.append((ask.cost, verdict.wait.until_us))
         else:
@@ -252,7 +254,7 @@ def test_of_the_same_kind_the_first_goes_first(history: list[tuple[int, Cost, st
     waiting: set[Cost] = set()
     for ask, verdict in zip(asks, verdicts, strict=True):
         assert not (isinstance(verdict, Admitted) and ask.cost in waiting)
-        if isinstance(verdict, Later):
+        if isinstance(verdict, Deferred):
             waiting.add(ask.cost)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SILENT_US", "TRIM_AT", "Hold", "Tape", "Window"]
 
 SILENT_US = 2**62  # as `Hold.silence_us`: its end is expected at its bound and not before
-_SHORTEST_PAUSE = 64  # the part of a window that is the first pause after a second 429
+_SHORTEST_PAUSE = 32  # the part of a window that is the pause after a second 429 in a row
 TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
 
 
@@ -216,7 +216,7 @@ class Window:
     def least_pause_us(self) -> int:
         """Return the shortest pause after a 429, however soon the service invites back: twice as long each time."""
         shortest_us = self.span_us // _SHORTEST_PAUSE
-        return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
+        return min(self.span_us, shortest_us << min(self.strikes - 1, _SHORTEST_PAUSE)) if self.strikes else 0
 
     @property
     def closed_until_us(self) -> int:

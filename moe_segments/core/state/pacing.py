@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.events import Reserved
-from moe_segments.core.state.admission import Admitted, Paced
+from moe_segments.core.state.verdicts import Admitted, Paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
