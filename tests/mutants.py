@@ -40,7 +40,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
-_TAPE = "moe_segments/core/quota/window.py"
+_WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
 _STEP = "moe_segments/core/state/step.py"
 _JOBS = "moe_segments/core/state/jobs.py"
@@ -173,7 +173,7 @@ MUTANTS: Final = (
     Mutant(
         "lease-ends-in-nothing",
         7,
-        _TAPE,
+        _WINDOW,
         "                self.settle(hold, hold.bound_us)",
         "                self.release(hold)",
         (f"{_PURE}an_abandoned_reservation_counts_as_spent_after_its_lease",),
@@ -286,7 +286,7 @@ MUTANTS: Final = (
         "checkpoint-forgets-what-is-held",
         4,
         "moe_segments/core/state/checkpoint.py",
-        "    if u_us is None:\n        tape.hold(hold)",
+        "    if u_us is None:\n        history.hold(hold)",
         "    if u_us is None:\n        pass",
         (f"{_ORACLE}",),
     ),
@@ -1057,24 +1057,24 @@ MUTANTS: Final = (
         "call-in-flight-not-counted",
         2,
         _LEDGER,
-        "        self._tape_of(row).hold(row.called)",
-        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        "        self._history_of(row).hold(row.called)",
+        "        self._history_of(row).hold(Hold(0, lease_us, self._late_us))",
         (_CALLS,),
     ),
     Mutant(
         "call-stamped-at-send",
         3,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, at_us)",
-        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, row.reserved_us)",
         (_CALLS,),
     ),
     Mutant(
         "lost-call-stamped-at-once",
         6,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, counted_us)",
-        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, counted_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
         (_ORACLE,),
     ),
     Mutant(

@@ -107,7 +107,7 @@ class Schedule:
         self._late_us, self._allowance_us = quotas.late_us, quotas.allowance_us
         self._tails = [0, 0, 0]  # by unit: what is held by those that passed, which may end late
         self._call_tails: dict[str, int] = {}
-        self.in_flight = any(tape.holds for tape in quotas.tapes)
+        self.in_flight = any(history.holds for history in quotas.histories)
         for row in (quotas.rows[row_id] for row_id in passers if row_id in quotas.rows):
             self._mind(row)
 
@@ -272,12 +272,12 @@ class Schedule:
         return profile
 
     def _made_profile(self, window: Window) -> Profile:
-        now_us, tape, span_us = self.now_us, window.tape, window.span_us
-        ends = [(u_us + span_us, weight) for u_us, weight in tape.counted(window.head)]
-        ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in tape.holds]
+        now_us, history, span_us = self.now_us, window.history, window.span_us
+        ends = [(u_us + span_us, weight) for u_us, weight in history.counted(window.head)]
+        ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in history.holds]
         profile = Profile(window.capacity, now_us, window.used, ends)
         closed_us = window.closed_until_us
-        if window.probing and tape.holds:
+        if window.probing and history.holds:
             closed_us = max(closed_us, window.probe_ends_us(now_us))
         if closed_us > now_us:
             profile.add(now_us, closed_us, window.capacity)

@@ -137,8 +137,8 @@ class Step:
 
     def wake_at_bounds(self) -> None:
         """Look again when something in flight ends although nothing is heard of it."""
-        for tape in self.state.ledger.all_tapes():
-            self.wake(tape.next_bound_us)
+        for history in self.state.ledger.all_histories():
+            self.wake(history.next_bound_us)
 
 
 def is_in_time(start_us: int | None, now_us: int, patience_us: int) -> bool:
