@@ -103,13 +103,16 @@ def readmit(state: WorkspaceState, asks: Sequence[Ask], now_us: int) -> dict[int
     }
 
 
-def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> list[Start]:
-    """Return when each of *demands* can start if all were asked for now in this order, behind all who wait."""
+def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> tuple[list[Start], Schedule]:
+    """Return when each of *demands* can start if all were asked for now in this order, behind all who wait.
+
+    Beside it, the schedule in which all of them have their place.
+    """
     schedule = Schedule(state.ledger, now_us, state.claims.passers)
     for job, claim in state.claims.standing(now_us):
         if state.jobs.holder(claim.demand.keys, now_us) is None:
             schedule.place(claim.demand, job)
-    return list(starts(schedule, demands))
+    return list(starts(schedule, demands)), schedule
 
 
 def _run(step: Step) -> None:
