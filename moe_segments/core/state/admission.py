@@ -1,9 +1,12 @@
 """Admission: decide, in order, which waiters may send now. Pure: no clock, no I/O.
 
-First come, first served. Everybody in line, in whichever process, has a place in the schedule of `core.plan`; whoever
-is placed now may leave. So a light operation passes those ahead only when that makes nobody's start later, even if
-nothing is ever heard of it. A segment takes one operation at a time; who waits for a segment that is busy stands in
-nobody's way, and comes into line when it is free.
+First come, first served. Everybody in line, in whichever process, has a place in the schedule of
+`core.quota.forecast`; whoever is placed now may leave. So a light operation passes those ahead only when that makes
+nobody's start later, even if nothing is ever heard of it. A segment takes one operation at a time; who waits for a
+segment that is busy stands in nobody's way, and comes into line when it is free.
+
+A step looks at a part of a long line: a walk goes on in the next step where it stopped. Where nobody waits there is no
+schedule, and a newcomer for whom there is no room is told so without a look at the others.
 """
 
 from __future__ import annotations
@@ -116,7 +119,7 @@ def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> t
 
 
 def _run(step: Step) -> None:
-    """Decide."""
+    """Look at who came since, or at everybody; then forecast the starts that are asked for."""
     nobody_waits = step.fresh_from == 0 and not step.state.claims.live
     if nobody_waits or step.outlook.wakes(step.state.revision, step.now_us) or not _only_news(step):
         _everybody(step)
@@ -193,7 +196,7 @@ def _look_at(step: Step, walk: Walk) -> tuple[list[Waiting], list[Waiting]]:
 
 
 def _take_up(step: Step, walk: Walk) -> None:
-    """Go on with those who still wait, of whom the steps before did not come to look at, and who came since."""
+    """Go on with a walk: with those who still wait and were not looked at, and then with those who came since."""
     state, live = step.state, step.state.claims.live
     walk.is_stale = walk.is_stale or state.revision != walk.revision
     ours = {ask.job: position for position, ask in enumerate(islice(step.asks, step.known))}
@@ -250,7 +253,7 @@ def _behind(step: Step, one: Waiting, ahead: Ahead) -> Verdict:
 
 
 def _in_order(step: Step) -> list[Waiting]:
-    """Everybody in line: the claims in their order, then who has none, as they came."""
+    """Return everybody in line: the claims in their order, then who has none, as they came."""
     state = step.state
     line: list[Waiting] = []
     claimed: set[int] = set()
