@@ -291,7 +291,7 @@ def _unlooked(step: Step, line: Sequence[Waiting]) -> None:
     """Note the newcomers among those for whom there is no room now."""
     names, step.outlook.names = step.outlook.names, len(step.state.jobs.names)
     are_told = names != step.outlook.names  # whose name is used up meanwhile is told before its turn
-    for one in line:
+    for one in line if are_told or step.fresh_from < step.known else ():
         if one.ask is None or one.position is None:
             continue
         if one.position >= step.fresh_from or (are_told and step.name_used(one.ask) is not None):
