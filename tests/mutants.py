@@ -42,7 +42,7 @@ _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
 _WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
-_STEP = "moe_segments/core/state/step.py"
+_STEP = "moe_segments/core/state/line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
@@ -628,7 +628,7 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/core/state/pacing.py",
+        "moe_segments/governor/pacing.py",
         "islice(callers.items(), room, None)",
         "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
@@ -652,7 +652,7 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/core/state/pacing.py",
+        "moe_segments/governor/pacing.py",
         "spare = int(has_spare and not callers)",
         "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 from moe_segments.core.events import Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.state.admission import Round, admit, readmit
 from moe_segments.core.state.line import Outlook
-from moe_segments.core.state.pacing import grant_within
 from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
+from moe_segments.governor.pacing import grant_within
 from moe_segments.governor.queries import QuotaCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
