@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Final
 
-from moe_segments.cli.output import clean
+from moe_segments.cli.terminal import clean
 
 __all__ = ["show_logs"]
 

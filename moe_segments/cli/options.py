@@ -14,13 +14,23 @@ from moe_segments.settings import SETTINGS
 if TYPE_CHECKING:
     from moe_segments.settings import Setting
 
-__all__ = ["Common", "Configured", "FileOptions", "Logs", "Receiving", "Sending", "Telling", "Waiting"]
+__all__ = ["Common", "Configured", "FileOptions", "Logs", "Receiving", "Sending", "Telling", "Waiting", "address_of"]
 
 _LAST_PORT = 65_535
 _LEVELS: Final = (None, "info", "debug")  # by how often -v is given
 # The key has no option, since everybody on a machine sees its command lines; the others have one below.
 _ELSEWHERE: Final = frozenset(
-    {"api_key", "journal", "callback_url", "publish", "preflight", "raise_on_zero_users", "speed", "log_level"}
+    {
+        "api_key",
+        "journal",
+        "callback_url",
+        "publish",
+        "preflight",
+        "raise_on_zero_users",
+        "speed",
+        "log_level",
+        "fetch_private",
+    }
 )
 _IN_HELP: Final = frozenset(
     {
@@ -104,6 +114,18 @@ class Configured:
         return {**attrs.asdict(self.settings), "log_level": self.logs.level}  # type: ignore[arg-type]  # a class of attrs when it runs
 
 
+def address_of(listen: str) -> tuple[str, int]:
+    """Return host and port of what `--listen` was given.
+
+    Raises:
+        InputError: It is not HOST:PORT.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise InputError(f"must be HOST:PORT, such as 127.0.0.1:8080, not {listen!r}", "--listen")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 @Parameter(name="*", group=Group("Common options", sort_key=9))
 @attrs.frozen(kw_only=True)
 class Common:
@@ -170,10 +192,7 @@ class Receiving:
         """
         if self.listen is None:
             return None
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
-            raise InputError(f"must be HOST:PORT, such as 127.0.0.1:8080, not {self.listen!r}", "--listen")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return address_of(self.listen)
 
 
 @Parameter(name="*", group=Group("Files", sort_key=7))
@@ -186,10 +205,13 @@ class Sending:
             az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
         preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look; else
             MOE_PREFLIGHT, else error.
+        fetch_private: Read files at URLs from addresses of this machine and of private networks too; else
+            MOE_FETCH_PRIVATE.
     """
 
     publish: str | None = None
     preflight: Literal["error", "warn", "off"] | None = None
+    fetch_private: bool = False
 
 
 @Parameter(name="*", group=Group("Waiting", sort_key=7))

@@ -20,7 +20,7 @@ from moe_segments.journal.tools import origin_of
 from moe_segments.settings import CREDENTIALS, read_settings, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from moe_segments import QuotaLimits
     from moe_segments.cli.options import Common, Configured
@@ -35,6 +35,7 @@ __all__ = [
     "open_session",
     "option_of",
     "settings_of",
+    "temporary_directory",
     "without_client",
 ]
 
@@ -119,6 +120,7 @@ def settings_of(
         options["callback_url"] = receiving.callback_url
     if sending is not None:
         options |= {"publish": sending.publish, "preflight": sending.preflight}
+        options["fetch_private"] = sending.fetch_private or None
     if sandbox:
         from moe_segments.sandbox import DEMO_CREDENTIALS
 
@@ -173,7 +175,14 @@ def option_of(name: str) -> str:
 
 
 async def open_sandbox(
-    stack: AsyncExitStack, limits: QuotaLimits, users: Path | None, port: int, *, option: str
+    stack: AsyncExitStack,
+    limits: QuotaLimits,
+    users: Path | None,
+    port: int,
+    *,
+    option: str,
+    host: str = "127.0.0.1",
+    allowed_hosts: Sequence[str] = (),
 ) -> Sandbox:
     """Start the sandbox; *stack* stops it.
 
@@ -183,13 +192,15 @@ async def open_sandbox(
         users: The file of the users that it knows; None for everybody.
         port: 0 for a free one.
         option: The option that the port comes from.
+        host: The address to listen on.
+        allowed_hosts: As for `Sandbox`.
 
     Raises:
-        InputError: The port is taken, or the file of users cannot be read.
+        InputError: The address cannot be listened on, the port is taken, or the file of users cannot be read.
     """
     from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
 
-    sandbox = Sandbox(limits=limits, users=users, port=port)
+    sandbox = Sandbox(limits=limits, users=users, host=host, port=port, allowed_hosts=allowed_hosts)
     try:
         return await stack.enter_async_context(sandbox)
     except OverflowError:
@@ -199,11 +210,26 @@ async def open_sandbox(
         raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
 
 
+def temporary_directory(stack: AsyncExitStack) -> Path:
+    """Make a directory; *stack* removes it.
+
+    Raises:
+        InputError: There is no place for one.
+    """
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(
+            f"no temporary directory can be made ({why}): set it to a directory that this user can write to", "TMPDIR"
+        ) from None
+
+
 async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
     receiving = receiving or Receiving()
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    directory = temporary_directory(stack)
     journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
     settings = configuration(common, sending=sending, sandbox=True)
     limits = settings.settings.limits
@@ -264,7 +290,7 @@ async def _receiver(
     public_url, address = receiving.callback_url or settings.callback_url, receiving.address
     if public_url is None and address is None:
         return None
-    receiver = CallbackReceiver(public_url)
+    receiver = CallbackReceiver(public_url, allow_http=settings.allow_http)
     if address is not None:
         await stack.enter_async_context(receiver.serve(*address))
     if public_url is not None and not receiving.unchecked:

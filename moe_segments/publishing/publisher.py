@@ -64,6 +64,7 @@ async def publish(
     proxy: str | None = None,
     trust_env: bool = False,
     ca_file: Path | None = None,
+    allow_http: bool = False,
 ) -> PublishedFile:
     """Publish a local file, and prove that the service will be able to fetch it.
 
@@ -81,6 +82,7 @@ async def publish(
         proxy: An HTTP proxy to reach the store through.
         trust_env: Whether the environment's proxy is used where *proxy* is not given.
         ca_file: Certificates in PEM that are trusted beside the system's own.
+        allow_http: Take a sandbox or an endpoint at http:// beyond this machine.
 
     Returns:
         The file's address and what is known of it.
@@ -90,7 +92,7 @@ async def publish(
         PreflightError: The file cannot be read or changed, the store refuses it, or it cannot be fetched.
     """
     path, options = checked_path(path, "path"), Secrets(options or {})
-    destination = to if isinstance(to, Destination) else Destination.parse(to)
+    destination = to if isinstance(to, Destination) else Destination.parse(to, allow_http=allow_http)
     wanted_s = checked_expiry_s(next((s for s in (expires_s, destination.expires_s) if s is not None), MOST_EXPIRY_S))
     most = QuotaLimits().file_bytes if max_bytes is None else max_bytes
     digest, file_bytes = await asyncio.to_thread(examine, path, most)

@@ -9,8 +9,10 @@ from moe_segments.settings.table import LOG_LEVELS, SETTINGS, RunSettings, Setti
 from moe_segments.settings.values import (
     Settings,
     default_journal_url,
+    problem_of_http,
     problem_of_journal_url,
     state_dir,
+    state_dir_or_none,
 )
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "Settings",
     "default_journal_url",
     "is_loopback",
+    "problem_of_http",
     "problem_of_journal_url",
     "problem_of_quotes",
     "proxy_for",
     "read_settings",
     "state_dir",
+    "state_dir_or_none",
     "tls_context",
 ]

@@ -48,6 +48,8 @@ def from_text(setting: Setting, text: str) -> object:
         if not all(separator and name for name, separator, _ in pairs):
             raise InputError(f"must be pairs, such as {_example_of(setting)}, not {text!r}")
         return _mapped(setting, {name: value for name, _, value in pairs}, _of_texts())
+    if _may_be_word(setting.kind):
+        return _TRUTH.get(text.lower(), text)
     return _of_texts().structure(text, setting.kind)
 
 
@@ -66,8 +68,16 @@ def from_toml(setting: Setting, value: object, directory: Path = Path()) -> obje
             pairs = ", ".join(pair.replace("=", " = ") for pair in _example_of(setting).split(","))
             raise InputError(f"must be a table, such as {{ {pairs} }}")
         return _mapped(setting, value, _of_toml())
+    if _may_be_word(setting.kind) and isinstance(value, bool | str):
+        return value
     read = _of_toml().structure(value, setting.kind)
     return directory / read if isinstance(read, Path) else read
+
+
+def _may_be_word(kind: Any) -> bool:
+    """Return whether true and false are not all that a setting may be: which words may, its class says."""
+    kinds = get_args(kind)
+    return bool in kinds and any(get_origin(each) is Literal for each in kinds)
 
 
 def _example_of(setting: Setting) -> str:

@@ -34,6 +34,8 @@ class Overrides(TypedDict, total=False):
     preflight: Literal["error", "warn", "off"] | None
     raise_on_zero_users: bool | None
     on_lost_journal: Literal["wait", "trust"] | None
+    allow_http: bool | None
+    fetch_private: bool | Literal["loopback"] | None
     operations_per_hour: int | None
     operations_per_day: int | None
     users_per_day: int | None

@@ -20,6 +20,7 @@ from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
 from moe_segments.settings.values import Settings
+from moe_segments.types import FetchPrivate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ _COMPUTED: Final = {
     "base_url": "the data center's",
     "journal": "quota.db in the state directory",
     "send_by_s": "30; 2 where windows are scaled",
+    "fetch_private": "false; loopback for a sandbox on this machine",
     "requests_per_s": "5; more where windows are scaled",
 }
 
@@ -124,7 +126,11 @@ def _text(value: object) -> str:
 _HOMES: Final[Mapping[type, Purpose]] = MappingProxyType(
     {Credentials: "credentials", Settings: "client", QuotaLimits: "limits", RunSettings: "run"}
 )
-_NAMES: Final = {"Mapping": Mapping, "Path": Path}  # which these classes import for the type checker only
+_NAMES: Final = {
+    "Mapping": Mapping,
+    "Path": Path,
+    "FetchPrivate": FetchPrivate,
+}  # What these classes import for the type checker only
 
 
 def _settings_of(cls: type, purpose: Purpose) -> Iterator[Setting]:

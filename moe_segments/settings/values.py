@@ -5,6 +5,8 @@ Times are seconds and say so. Nothing is read behind the caller's back: no netrc
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 import re
@@ -23,16 +25,21 @@ from moe_segments.settings.network import is_loopback, problem_of_ca_file, probl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from moe_segments.types import FetchPrivate
+
 __all__ = [
     "CONTENT_TYPES",
     "LOST_JOURNAL",
     "PREFLIGHT",
     "Settings",
     "default_journal_url",
+    "problem_of_http",
     "problem_of_journal_url",
     "state_dir",
+    "state_dir_or_none",
 ]
 
+_LOG: Final = logging.getLogger("moe_segments.journal")
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 PREFLIGHT: Final = ("error", "warn", "off")
 LOST_JOURNAL: Final = ("wait", "trust")
@@ -50,13 +57,32 @@ def _origin(value: object) -> str:
     if problem := problem_of_url(value):
         raise InputError(problem, "base_url")
     parts = urlsplit(str(value))
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://; http:// only for this machine", "base_url")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise InputError("must be an origin, such as https://api-01.moengage.com, without a path", "base_url")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = parts.port in {None, _DEFAULT_PORTS[parts.scheme]}
     return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def problem_of_http(url: str, *, allow_http: bool) -> str | None:
+    """Return why a valid *url* may not be used although it is one; None where it may."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or allow_http or is_loopback(parts.hostname):
+        return None
+    return (
+        "must begin with https://: everybody on the way reads http://, which is for this machine alone unless "
+        "allow_http=True or MOE_ALLOW_HTTP=1 says that the network is yours"
+    )
+
+
+def _may_be_http(instance: Settings, attribute: _Attribute, value: object) -> None:
+    if value is not None and (problem := problem_of_http(str(value), allow_http=instance.allow_http)):
+        raise InputError(problem, attribute.name)
+
+
+def _reach(_: object, attribute: _Attribute, value: object) -> None:
+    if not (value is None or isinstance(value, bool) or value == "loopback"):
+        raise InputError(f"must be true, false or 'loopback', not {value!r}", attribute.name)
 
 
 def _seconds(_: object, attribute: _Attribute, value: object) -> None:
@@ -89,7 +115,7 @@ def _one_of(*choices: str) -> Callable[[object, _Attribute, object], None]:
 
 def _flag(_: object, attribute: _Attribute, value: object) -> None:
     if not isinstance(value, bool):
-        raise InputError(f"must be True or False, not {value!r}", attribute.name)
+        raise InputError(f"must be true or false, not {value!r}", attribute.name)
 
 
 def _limits(_: object, attribute: _Attribute, value: object) -> None:
@@ -120,6 +146,7 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
         ":memory:" in path.lower() or path.lower().startswith("memory:"),
         "must be memory: for a journal in memory; one of SQLite's would be lost with its connection",
     )
+    yield _is_homeless(path), "begins with ~, and there is no home directory: write the whole path"
     yield not path, f"names no file; {_FORMS}, or memory: for one that is gone with the process"
     yield (
         scheme != "sqlite" or not rest.startswith("///"),
@@ -127,6 +154,14 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
     )
     yield "?" in path or "#" in path, f"names a file and takes no options behind ? or #; {_FORMS}"
     yield path.endswith("/"), "names a directory; name a file in it, such as quota.db"
+
+
+def _is_homeless(path: str) -> bool:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
@@ -137,8 +172,6 @@ def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
     parts = urlsplit(str(value))
     if parts.query or parts.fragment:
         raise InputError("must end with its path: a token is appended to it", attribute.name)
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://, since its path is the only proof", attribute.name)
 
 
 def _publish(_: object, attribute: _Attribute, value: object) -> None:
@@ -161,7 +194,7 @@ class Settings:
     """Settings of a client.
 
     Attributes:
-        base_url: The service's origin; https, or http on this machine.
+        base_url: The service's origin; https, or http on this machine, or anywhere with *allow_http*.
         journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
         callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
         limits: The quotas and how they are counted.
@@ -183,14 +216,18 @@ class Settings:
             logs it and goes on, "off" does not look.
         raise_on_zero_users: Whether a create or replace that matched nobody is a failure.
         on_lost_journal: When the journal may have lost history: "wait" as after a full window, or "trust" it.
+        allow_http: Accept http:// beyond this machine, for a sandbox and a receiver on a network of yours. The key and
+            the callbacks' addresses cross it in plain text.
+        fetch_private: Read files from private addresses too, by default from public ones alone; "loopback" adds this
+            machine, and is the default where the service is a sandbox on it.
 
     Raises:
         InputError: A value cannot be used.
     """
 
-    base_url: str = attrs.field(converter=_origin)
+    base_url: str = attrs.field(converter=_origin, validator=_may_be_http)
     journal: str = attrs.field(validator=_journal, repr=masked_url)
-    callback_url: str | None = attrs.field(default=None, validator=_callback_url)
+    callback_url: str | None = attrs.field(default=None, validator=[_callback_url, _may_be_http])
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)
     connect_timeout_s: float = attrs.field(default=10.0, validator=_seconds)
@@ -219,6 +256,16 @@ class Settings:
         """
         return proxy_for(url, self.proxy, trust_env=self.trust_env)
 
+    allow_http: bool = attrs.field(default=False, validator=_flag)
+    fetch_private: FetchPrivate | None = attrs.field(default=None, validator=_reach)
+
+    @property
+    def fetches_private(self) -> FetchPrivate:
+        """Return which addresses besides public ones files are read from."""
+        if self.fetch_private is not None:
+            return self.fetch_private
+        return "loopback" if is_loopback(urlsplit(self.base_url).hostname) else False
+
     @property
     def send_by_s(self) -> float:
         """The send fence, seconds: later than this after its reservation a request is not started."""
@@ -242,6 +289,23 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
     except RuntimeError:
         raise InputError("there is no home directory: name a journal, such as sqlite:///quota.db", "journal") from None
     return home / ".local" / "state" / "moe_segments"
+
+
+def state_dir_or_none() -> Path | None:
+    """Return `state_dir`; None where there is no home directory, which is no trouble for a journal that was named."""
+    try:
+        return state_dir()
+    except InputError:
+        _tell_homeless()
+        return None
+
+
+@functools.cache  # a process makes a client again and again
+def _tell_homeless() -> None:
+    _LOG.warning(
+        "there is no home directory to keep a witness of the journal in, so one that lost history may go unnoticed: "
+        "set XDG_STATE_HOME to a directory that this user can write to and that is kept, such as one on a volume"
+    )
 
 
 def default_journal_url(environ: Mapping[str, str] | None = None) -> str:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import aiohttp
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url
-from moe_segments.settings import tls_context
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
@@ -126,12 +125,11 @@ class FilePreparer:
 
     def __init__(self, settings: Settings, publish: Publish | None) -> None:
         self._settings, self._limits = settings, settings.limits
-        self._publish = _destination(publish) if isinstance(publish, str) else publish
+        self._publish = _destination(publish, allow_http=settings.allow_http) if isinstance(publish, str) else publish
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
 
     @property
     def publishes(self) -> bool:
@@ -155,12 +153,10 @@ class FilePreparer:
         await asyncio.to_thread(remove_orphaned)
 
     async def close(self) -> None:
-        """Close its connections and remove its temporary files."""
+        """Remove its temporary files."""
         for kept in self._kept.values():
             kept.values.remove()
         self._kept.clear()
-        if self._session is not None:
-            await self._session.close()
 
     @asynccontextmanager
     async def values_written(self, operation: object, *, for_later: bool = False) -> AsyncIterator[None]:
@@ -322,9 +318,10 @@ class FilePreparer:
             attribute_name=operation.attribute_name,
             attribute_type="double" if operation.attribute_type == "double" else "string",
             limits=self._limits,
-            session=self._connections(),
             timeouts=file_timeouts(self._settings),
             proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
+            fetch_private=self._settings.fetches_private,
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
@@ -360,23 +357,15 @@ class FilePreparer:
         assert source is not None  # the model sees to it
         return await count_rows(
             source,
-            session=self._connections(),
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
             proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
+            fetch_private=self._settings.fetches_private,
         )
 
     def _proxy_for(self, source: Path | str) -> str | None:
         return self._settings.proxy_for(source) if isinstance(source, str) else None
-
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls_context(self._settings.ca_file) or True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._session
 
     # Publishing
 
@@ -472,17 +461,23 @@ class FilePreparer:
 
         try:
             settings = self._settings
-            return await glance(url, proxy=settings.proxy_for(url), ca_file=settings.ca_file, total_s=_LOOK_S)
+            return await glance(
+                url,
+                proxy=settings.proxy_for(url),
+                ca_file=settings.ca_file,
+                total_s=_LOOK_S,
+                fetch_private=settings.fetches_private,
+            )
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
 
 
-def _destination(publish: str) -> Destination:
+def _destination(publish: str, *, allow_http: bool) -> Destination:
     from moe_segments.publishing.destination import Destination
     from moe_segments.publishing.object_store import require_library
 
-    destination = Destination.parse(publish)
+    destination = Destination.parse(publish, allow_http=allow_http)
     require_library(destination)
     return destination
 

@@ -50,6 +50,7 @@ EXAMPLES: Final[Mapping[str, tuple[object, str, str]]] = {
     "preflight": ("warn", "warn", '"warn"'),
     "on_lost_journal": ("trust", "trust", '"trust"'),
     "log_level": ("info", "info", '"info"'),
+    "fetch_private": ("loopback", "loopback", '"loopback"'),
     "headroom": ({"operations_per_hour": 2}, "operations_per_hour=2", "{ operations_per_hour = 2 }"),
     "consumes": ({400: False, 404: False}, "400=false, 404=no", "{ 400 = false, 404 = false }"),
 }

@@ -11,6 +11,7 @@ from moe_segments.cli import output
 from moe_segments.cli.logs import show_logs
 from moe_segments.cli.running import tell
 from moe_segments.cli.session import settings_of
+from moe_segments.cli.table import Column, Table, terminal_width
 from moe_segments.errors import InputError
 from moe_segments.settings import SETTINGS
 
@@ -45,7 +46,11 @@ def show_config(receiving: Receiving, sending: Sending, common: Common) -> int:
         output.document({"settings": told, "problems": problems, "notes": list(found.ignored)})
     else:
         cells = [(one.name, one.shown(value), place or origin) for one, value, origin, place in rows]
-        output.show(output.table(("setting", "value", "from"), cells))
+        table = Table(
+            [Column(name="setting"), Column(name="value", least=12), Column(name="from")], room=terminal_width()
+        )
+        if all(table.add(row) for row in cells):
+            table.end()
     for problem in _sentences(found):
         output.note(f"moe-segments: {problem}")
     for sentence in found.ignored:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -16,15 +16,14 @@ from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
 from moe_segments.cli.session import without_client
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
-from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import aiohttp
     from rich.progress import Progress, TaskID
 
     from moe_segments.cli.options import Configured
@@ -54,6 +53,7 @@ class Wanted:
         max_rows: Most rows of a part.
         findings: How many findings of each rule are shown.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at private addresses too.
         json: One JSON document.
     """
 
@@ -66,6 +66,7 @@ class Wanted:
     max_rows: int | None
     findings: int
     mask: bool
+    fetch_private: bool
     json: bool
 
 
@@ -129,8 +130,7 @@ async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configure
     for target in targets:
         place = _place_of(target)
         try:
-            async with _connections(settings) as session:
-                result = await _result(target, settings, session, stop)
+            result = await _result(target, settings, stop)
         except PreflightError as error:
             if is_one:
                 raise
@@ -192,24 +192,14 @@ def _is_manifest(path: Path) -> bool:
     return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
 
 
-@asynccontextmanager
-async def _connections(settings: Settings) -> AsyncIterator[aiohttp.ClientSession | None]:
-    """Yield a session that trusts the certificates that are set; None where there are none."""
-    if settings.ca_file is None:
-        yield None
-        return
-    import aiohttp
-
-    connector = aiohttp.TCPConnector(ssl=tls_context(settings.ca_file) or True)
-    async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
-        yield session
-
-
-async def _result(
-    target: _Target, settings: Settings, session: aiohttp.ClientSession | None, stop: asyncio.Event
-) -> _Result:
+async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
-    proxy = settings.proxy_for(source) if isinstance(source, str) else None
+    web: dict[str, Any] = {
+        "limits": settings.limits,
+        "proxy": settings.proxy_for(source) if isinstance(source, str) else None,
+        "ca_file": settings.ca_file,
+        "fetch_private": wanted.fetch_private or settings.fetches_private,
+    }
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
@@ -218,10 +208,8 @@ async def _result(
                 wanted.fix,
                 attribute_name=wanted.attribute_name,
                 replace=wanted.force,
-                limits=settings.limits,
-                session=session,
-                proxy=proxy,
                 progress=told,
+                **web,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -233,25 +221,15 @@ async def _result(
                 attribute_type=wanted.attribute_type,
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
-                limits=settings.limits,
-                session=session,
-                proxy=proxy,
                 progress=told,
+                **web,
             ),
             stop,
         )
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(
-                source,
-                wanted.split,
-                max_rows=wanted.max_rows,
-                limits=settings.limits,
-                session=session,
-                proxy=proxy,
-                progress=told,
-            )
+            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told, **web)
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
@@ -269,10 +247,10 @@ def _show(target: _Target, result: _Result) -> None:
     if target.manifest is not None:
         output.say(f"{target.manifest[0]}, line {target.manifest[1]}, segment {target.segment}:")
     if result.cleaned is not None:
-        output.say(result.cleaned.as_text())
-    output.say(result.report.as_text(mask=target.wanted.mask))
+        output.say(*result.cleaned.as_text().splitlines())
+    output.say(*result.report.as_text(mask=target.wanted.mask).splitlines())
     if result.parts is not None:
-        output.say(result.parts.as_text())
+        output.say(*result.parts.as_text().splitlines())
     elif isinstance(target.source, Path) and target.wanted.fix is None:
         command = result.report.fix_command(str(target.source))
         if command is not None:
@@ -318,12 +296,13 @@ class _Bar:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=unguarded(sys.stderr), highlight=False),
             redirect_stdout=False,  # results stay where they belong
+            redirect_stderr=False,  # and messages guarded
         )
         progress.start()
         return progress, progress.add_task(self._what, total=total_bytes)
