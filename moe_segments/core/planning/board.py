@@ -207,10 +207,11 @@ class Board:
         binds = [steps.peak + total > steps.capacity for steps, total in zip(self._limits, totals, strict=True)]
         return [task._replace(needs=tuple(need for need in task.needs if binds[need.limit])) for task in tasks]
 
-    def without_users(self, task: Task) -> Task:
-        """Return *task* as if it had no users."""
-        users = {self._places.get(id(window)) for window in self._quotas.windows if window.unit == Unit.USER}
-        return task._replace(needs=tuple(need for need in task.needs if need.limit not in users))
+    def lightened(self, task: Task) -> Task:
+        """Return *task* as if it had no users and made no segment."""
+        heavy = {id(window) for window in self._quotas.windows if window.unit == Unit.USER} | {id(self._quotas.active)}
+        limits = {place for key, place in self._places.items() if key in heavy}
+        return task._replace(needs=tuple(need for need in task.needs if need.limit not in limits))
 
     def _place_of(self, window: Window) -> int:
         place = self._places.get(id(window))

@@ -1,10 +1,7 @@
 """Choose the order in which many operations are submitted. Pure: no clock, no I/O, no chance but the seed.
 
-First come, first served wastes days: an operation of many users that comes late finds every day half full. A plan is
-searched for in three steps. Operations are placed in several orders, each at its earliest start (list scheduling with
-backfilling). The best order is changed a little again and again, and a change is kept when nothing gets worse (local
-search). The result is sorted by start, because a run serves its line first come, first served: nobody starts later
-than in the search when the line stands in the order of the starts.
+First come, first served wastes days: an operation of many users that comes late finds every day half full. Here the
+order is searched for, and told by the one forecast. The forecast of a run that submits in this order is the plan.
 
 A plan is better when fewer operations never start, then when the last one starts earlier, then when all together start
 earlier. It is never worse than the given order. Every priority is planned for itself behind the higher ones, so none
@@ -14,17 +11,18 @@ of those starts later. Times are integer microseconds of the journal's clock.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from moe_segments.core.planning.board import Board, Task
+from moe_segments.core.planning.board import Board
+from moe_segments.core.planning.search import Search
 from moe_segments.core.quota.forecast import Schedule
 from moe_segments.errors import InputError, QuotaNeverFits
 from moe_segments.limits import is_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from moe_segments.core.quota.forecast import Demand, Start
     from moe_segments.core.state.folded import FoldedState
@@ -33,9 +31,6 @@ __all__ = ["Line", "Plan", "plan"]
 
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
-_MOST_PLACED: Final = 40_000  # operations placed by one search, unless a number of tries is given
-_MOST_TRIES, _FEWEST_TRIES = 500, 4
-_MOST_MOVED: Final = 3  # operations of one change
 _FIRST: Final = float("inf")  # the priority of archives that need not wait
 
 
@@ -127,7 +122,7 @@ def plan(
         board.place(task)
     found: list[int] = []
     for group in _groups(lines, chains, taken={task.chain for task in ahead}):
-        search = _Search(board, [tasks[at] for at in group], [demands[at].cost.rows for at in group], seed)
+        search = Search(board, [tasks[at] for at in group], [demands[at].cost.rows for at in group], seed)
         for at, at_us in search.best(tries):
             board.take(tasks[group[at]], at_us)
             found.append(group[at])
@@ -206,125 +201,3 @@ def _groups(lines: Sequence[Line], chains: Sequence[int], taken: Collection[int]
         seen.add(chains[at])
     ranked = sorted(range(len(lines)), key=lambda at: -ranks[at])
     return [list(group) for _, group in groupby(ranked, key=lambda at: ranks[at])]
-
-
-# The search
-
-
-class _Worth(NamedTuple):
-    """What a plan is worth; less is better: how many never start, the last start, and the sum of all."""
-
-    never: int
-    last_us: int
-    sum_us: int
-
-
-class _Chance:
-    """Numbers that look like chance, the same for the same seed (a linear congruential generator, Knuth's figures)."""
-
-    def __init__(self, seed: int) -> None:
-        self._state = seed
-
-    def below(self, end: int) -> int:
-        """Return a number from 0, below *end*."""
-        self._state = (self._state * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % 2**64
-        return (self._state >> 33) % end
-
-
-class _Search:
-    """A search for the best order of the operations of one priority.
-
-    Args:
-        board: All that counts, and all that was placed before. It is not changed.
-        tasks: The operations in the given order.
-        rows: Their users.
-        seed: What the changes are drawn by.
-    """
-
-    def __init__(self, board: Board, tasks: Sequence[Task], rows: Sequence[int], seed: int) -> None:
-        self._board, self._tasks, self._rows, self._chance = board, board.binding(tasks), rows, _Chance(seed)
-        members: dict[int, list[int]] = {}
-        for at, task in enumerate(tasks):
-            members.setdefault(task.chain, []).append(at)
-        self._members = {number: some for number, some in members.items() if len(some) > 1}
-
-    def best(self, tries: int | None) -> Iterator[tuple[int, int | None]]:
-        """Yield the positions of the operations in the best order that was found, each with its start."""
-        order = given = list(range(len(self._tasks)))
-        starts = self._placed(given, self._tasks)
-        worth = _worth_of(starts)
-        if len(given) > 1 and not self._cannot_improve(worth):
-            trial = self._searched(given, tries)
-            found = self._placed(trial, self._tasks)
-            if _worth_of(found) < worth:
-                order, starts = trial, found
-        return ((at, starts[at]) for at in order)
-
-    def _placed(self, order: Sequence[int], tasks: Sequence[Task]) -> list[int | None]:
-        """Return the starts of *tasks*, by position, where a run submits them in this order."""
-        board = self._board.copied()
-        starts: list[int | None] = [None] * len(order)
-        for at in order:
-            starts[at] = board.place(tasks[at])
-        return starts
-
-    def _cannot_improve(self, worth: _Worth) -> bool:
-        """Return whether the given order is as good as if nobody had any users: then it is as good as can be."""
-        light = [self._board.without_users(task) for task in self._tasks]
-        return _worth_of(self._placed(range(len(light)), light)) >= worth
-
-    def _searched(self, given: list[int], tries: int | None) -> list[int]:
-        """Return the best order that was found in so many tries."""
-        if tries is None:
-            tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // len(given)))
-        by_size = sorted(given, key=lambda at: -self._rows[at])
-        best = self._tried(given, None)
-        assert best is not None
-        for trial in (by_size, by_size[::-1])[:tries]:
-            best = self._tried(trial, best) or best
-        for _ in range(tries - 2):
-            best = self._tried(self._changed(best.order), best) or best
-        starts = best.starts
-        return sorted(given, key=lambda at: (starts[at] is None, starts[at] or 0, at))
-
-    def _tried(self, order: list[int], best: _Found | None) -> _Found | None:
-        """Place the operations in an order that is to be sorted by start; None when *best* is better."""
-        order = self._repaired(order)
-        board, base, tasks = self._board.copied(), self._board, self._tasks
-        latest_us = None if best is None or best.worth.never else best.worth.last_us
-        starts: list[int | None] = [None] * len(order)
-        for at in order:
-            starts[at] = at_us = board.place_early(tasks[at], base)
-            if latest_us is not None and (at_us is None or at_us > latest_us):
-                return None
-        worth = _worth_of(starts)
-        return None if best is not None and worth > best.worth else _Found(order, starts, worth)
-
-    def _changed(self, order: Sequence[int]) -> list[int]:
-        """Return an order in which a few operations are elsewhere."""
-        changed, chance = list(order), self._chance
-        for _ in range(1 + chance.below(_MOST_MOVED)):
-            moved = changed.pop(chance.below(len(changed)))
-            changed.insert(chance.below(len(changed) + 1), moved)
-        return changed
-
-    def _repaired(self, order: list[int]) -> list[int]:
-        """Return an order in which the operations on one segment take the places of one another, in their order."""
-        if not self._members:
-            return order
-        left = {number: iter(some) for number, some in self._members.items()}
-        numbers = ((at, self._tasks[at].chain) for at in order)
-        return [next(left[number]) if number in left else at for at, number in numbers]
-
-
-class _Found(NamedTuple):
-    """An order that was tried, where each starts by position, and what that is worth."""
-
-    order: list[int]
-    starts: list[int | None]
-    worth: _Worth
-
-
-def _worth_of(starts: Sequence[int | None]) -> _Worth:
-    known = [at_us for at_us in starts if at_us is not None]
-    return _Worth(len(starts) - len(known), max(known, default=0), sum(known))
