@@ -157,7 +157,8 @@ class Board:
         quotas.advance(now_us)
         self._quotas, self._now_us, self.rises = quotas, now_us, False
         self._limits: list[Steps] = []
-        self._places: dict[int, int] = {}
+        self._places: dict[int, int] = {}  # by the identity of a window, or of the gauge
+        self._kinds: dict[tuple[bool, int, str], list[tuple[int, int, int, int]]] = {}
         self._ready_us: dict[int, int | None] = {}
         self._made: dict[int, tuple[int, int | None]] = {}
 
@@ -173,30 +174,32 @@ class Board:
 
     def task(self, demand: Demand, chain: int) -> Task:
         """Return what *demand* takes of this board; to be asked before the board is copied."""
-        quotas = self._quotas
         operations, rows, segments, call = demand.cost
-        late_us, allowance_us = demand.attempt_us + quotas.late_us, quotas.allowance_us
-        needs = []
-        for window in quotas.windows:
-            is_users = window.unit == Unit.USER
-            short_us = window.span_us + (allowance_us if is_users and not demand.awaits_callback else 0)
-            long_us = window.span_us + late_us + (allowance_us if is_users else 0)
-            needs.append((window, rows if is_users else operations, short_us, long_us))
-        if call:
-            windows = quotas.pool_at(call, self._now_us).windows
-            needs += [(window, 1, window.span_us, window.span_us + late_us) for window in windows]
         found = [
-            Need(self._place_of(window), weight, short_us, long_us)
-            for window, weight, short_us, long_us in needs
-            if weight
+            Need(limit, weight, short_us, long_us)
+            for limit, unit, short_us, long_us in self._spans(demand)
+            if (weight := rows if unit == Unit.USER else 1 if unit == Unit.CALL else operations)
         ]
         if segments:
             found.append(Need(self._gauge(), segments, demand.life_us, demand.life_us))
         leases = None
         if demand.archives is not None:
             self._gauge()
-            leases = quotas.active.found(*demand.archives)
+            leases = self._quotas.active.found(*demand.archives)
         return Task(tuple(found), chain, bool(segments), demand.life_us, leases)
+
+    def _spans(self, demand: Demand) -> list[tuple[int, int, int, int]]:
+        """Return each window by its place, with its unit, and for how long such an operation counts in it."""
+        key = awaits_callback, attempt_us, call = demand.awaits_callback, demand.attempt_us, demand.cost.call
+        if key not in self._kinds:
+            quotas, kind = self._quotas, self._kinds.setdefault(key, [])
+            late_us, allowance_us = attempt_us + quotas.late_us, quotas.allowance_us
+            for window in (*quotas.windows, *(quotas.pool_at(call, self._now_us).windows if call else ())):
+                is_users = window.unit == Unit.USER
+                short_us = window.span_us + (allowance_us if is_users and not awaits_callback else 0)
+                long_us = window.span_us + late_us + (allowance_us if is_users else 0)
+                kind.append((self._place_of(window), window.unit, short_us, long_us))
+        return self._kinds[key]
 
     def binding(self, tasks: Sequence[Task]) -> list[Task]:
         """Return *tasks* without their needs of limits that have room for all of them together at any time."""

@@ -111,9 +111,9 @@ def plan(
         for job, claim in state.claims.standing(now_us)
         if job not in without and state.jobs.holder(claim.demand.keys, now_us) is None
     ]
-    demands = [attrs.evolve(line.demand, keys=tuple(state.jobs.known_as(line.demand.keys))) for line in lines]
-    chains = _linked([*(demand.keys for demand in demands), *(demand.keys for _, demand in waiting)])
-    demands = [attrs.evolve(one, keys=keys) for one, keys in zip(demands, _joined(demands, chains), strict=True)]
+    keys = [tuple(state.jobs.known_as(line.demand.keys)) for line in lines]
+    chains = _linked([*keys, *(demand.keys for _, demand in waiting)])
+    demands = [_known_by(line.demand, names) for line, names in zip(lines, _joined(keys, chains), strict=True)]
     _check(state, lines, chains)
     board = Board(state.ledger, now_us)
     tasks = [board.task(demand, chains[at]) for at, demand in enumerate(demands)]
@@ -160,12 +160,16 @@ def _linked(keys: Sequence[tuple[str, ...]]) -> list[int]:
     return [numbers.setdefault(root(at), len(numbers)) for at in range(len(keys))]
 
 
-def _joined(demands: Sequence[Demand], chains: Sequence[int]) -> list[tuple[str, ...]]:
-    """Return for each demand every key that is known for its segment."""
+def _joined(keys: Sequence[tuple[str, ...]], chains: Sequence[int]) -> list[tuple[str, ...]]:
+    """Return for each every key that is known for its segment."""
     known: dict[int, dict[str, None]] = {}
-    for number, demand in zip(chains, demands, strict=False):
-        known.setdefault(number, {}).update(dict.fromkeys(demand.keys))
-    return [tuple(known[number]) for number, _ in zip(chains, demands, strict=False)]
+    for number, names in zip(chains, keys, strict=False):
+        known.setdefault(number, {}).update(dict.fromkeys(names))
+    return [tuple(known[number]) for number, _ in zip(chains, keys, strict=False)]
+
+
+def _known_by(demand: Demand, keys: tuple[str, ...]) -> Demand:
+    return demand if demand.keys == keys else attrs.evolve(demand, keys=keys)
 
 
 def _check(state: FoldedState, lines: Sequence[Line], chains: Sequence[int]) -> None:

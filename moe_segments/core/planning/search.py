@@ -74,11 +74,13 @@ class Search:
         order = given = list(range(len(self._tasks)))
         starts = self._placed(given, self._tasks)
         worth = _worth_of(starts)
-        if len(given) > 1 and not self._cannot_improve(worth):
-            trial = self._searched(given, tries)
-            found = self._placed(trial, self._tasks)
-            if _worth_of(found) < worth:
-                order, starts = trial, found
+        if len(given) > 1 and not (tries is None and self._cannot_improve(worth)):
+            found = self._searched(given, tries)
+            if found.worth < worth:
+                trial = sorted(given, key=lambda at: (found.starts[at] is None, found.starts[at] or 0, at))
+                placed = self._placed(trial, self._tasks)
+                if _worth_of(placed) < worth:
+                    order, starts = trial, placed
         return ((at, starts[at]) for at in order)
 
     def _placed(self, order: Sequence[int], tasks: Sequence[Task]) -> list[int | None]:
@@ -94,7 +96,7 @@ class Search:
         light = [self._board.lightened(task) for task in self._tasks]
         return _worth_of(self._placed(range(len(light)), light)) >= worth
 
-    def _searched(self, given: list[int], tries: int | None) -> list[int]:
+    def _searched(self, given: list[int], tries: int | None) -> _Found:
         """Return the best order that was found in so many tries."""
         if tries is None:
             tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // len(given)))
@@ -105,8 +107,7 @@ class Search:
             best = self._tried(trial, best) or best
         for _ in range(tries - 2):
             best = self._tried(self._changed(best.order), best) or best
-        starts = best.starts
-        return sorted(given, key=lambda at: (starts[at] is None, starts[at] or 0, at))
+        return best
 
     def _tried(self, order: list[int], best: _Found | None) -> _Found | None:
         """Place the operations in an order that is to be sorted by start; None when *best* is better."""
