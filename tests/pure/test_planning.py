@@ -44,6 +44,7 @@ SMALL = QuotaLimits(
     expiry_day_s=40,
     expiry_slack_s=0,
 )
+CROWDED = attrs.evolve(SMALL, active_segments=2)
 PUNCTUAL = attrs.evolve(SMALL, count_late_s=0, processing_allowance_s=0)
 FULL = QuotaLimits(guard_s=0)
 ROWS = st.sampled_from([0, 1, 10, 25, 40, 55, 70, 100])
@@ -172,7 +173,7 @@ def line_sets(draw: st.DrawFn, most: int = 8) -> list[Line]:
 # The lean schedule
 
 
-@given(pasts(SMALL, waiters=False), line_sets(12))
+@given(st.sampled_from([SMALL, CROWDED]).flatmap(lambda limits: pasts(limits, waiters=False)), line_sets(12))
 @settings(max_examples=400, deadline=None)
 def test_the_board_finds_the_starts_that_the_schedule_finds(state: WorkspaceState, lines: list[Line]) -> None:
     """The search and the forecast count alike, whatever was spent, closed, archived or is on one segment."""
@@ -187,6 +188,15 @@ def test_the_board_finds_the_starts_that_the_schedule_finds(state: WorkspaceStat
         tasks.append((one.demand, board.task(one.demand, segments.index(one.demand.keys))))
     board = board.copied()
     assert [board.place(task) for _, task in tasks] == [schedule.place(demand).at_us for demand, _ in tasks]
+
+
+def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
+    """Also where it was found before that nothing will ever be free."""
+    one, two, three = (line(1, name, op="create", segments=1).demand for name in ("one", "two", "three"))
+    demands = [one, two, line(0, "one", op="archive").demand, three]
+    board = Board(state_of(attrs.evolve(SMALL, active_segments=1)).ledger, NOW)
+    tasks = [board.task(demand, number) for demand, number in zip(demands, (0, 1, 0, 2), strict=True)]
+    assert [board.place(task) for task in tasks] == [NOW, None, NOW, NOW]
 
 
 # A plan is a forecast

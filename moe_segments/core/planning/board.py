@@ -174,7 +174,7 @@ class Board:
 
     def task(self, demand: Demand, chain: int) -> Task:
         """Return what *demand* takes of this board; to be asked before the board is copied."""
-        operations, rows, segments, call = demand.cost
+        operations, rows, segments, _ = demand.cost
         found = [
             Need(limit, weight, short_us, long_us)
             for limit, unit, short_us, long_us in self._spans(demand)
