@@ -174,7 +174,7 @@ def line_sets(draw: st.DrawFn, most: int = 8) -> list[Line]:
 
 
 @given(st.sampled_from([SMALL, CROWDED]).flatmap(lambda limits: pasts(limits, waiters=False)), line_sets(12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_the_board_finds_the_starts_that_the_schedule_finds(state: WorkspaceState, lines: list[Line]) -> None:
     """The search and the forecast count alike, whatever was spent, closed, archived or is on one segment."""
     board, schedule = Board(state.ledger, NOW), Schedule(state.ledger, NOW)
@@ -203,7 +203,7 @@ def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
 
 
 @given(pasts(SMALL), line_sets())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_starts_of_a_plan_are_those_of_a_forecast_in_its_order(state: WorkspaceState, lines: list[Line]) -> None:
     """Whoever submits in the order of the plan is told the same starts."""
     found = plan(state, lines, NOW, tries=10)
@@ -213,7 +213,7 @@ def test_the_starts_of_a_plan_are_those_of_a_forecast_in_its_order(state: Worksp
 
 
 @given(pasts(SMALL), st.lists(ROWS, min_size=1, max_size=10))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_plan_is_never_worse_than_first_come_first_served(state: WorkspaceState, sizes: list[int]) -> None:
     """The last one starts no later, and if it starts then, all together start no later."""
     lines = numbered(sizes)
@@ -274,7 +274,7 @@ def test_nothing_to_plan_is_an_empty_plan() -> None:
 
 
 @given(line_sets(12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_window_of_a_plan_overflows(lines: list[Line]) -> None:
     """Counted by lists of moments: an hour, a day, the users of a day, the calls, the active segments."""
     found = plan(state_of(SMALL), lines, NOW, tries=10)
@@ -312,7 +312,7 @@ def _active(began: Sequence[tuple[int, Demand]], at_us: int) -> int:
 
 
 @given(pasts(SMALL), line_sets(10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_operations_on_one_segment_keep_their_order(state: WorkspaceState, lines: list[Line]) -> None:
     """In the order of the plan and in their starts."""
     found = plan(state, lines, NOW, tries=10)
@@ -339,7 +339,7 @@ def test_a_segment_is_one_by_its_name_and_by_its_identifier() -> None:
 
 
 @given(pasts(SMALL), st.lists(st.tuples(ROWS, st.integers(0, 2)), min_size=1, max_size=10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_higher_priority_is_never_delayed_by_a_lower_one(
     state: WorkspaceState, wanted: list[tuple[int, int]]
 ) -> None:

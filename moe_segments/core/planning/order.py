@@ -31,6 +31,8 @@ __all__ = ["Line", "Plan", "plan"]
 
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
+_MOST_PLACED: Final = 25_000  # operations placed in a search, unless a number of tries is given
+_MOST_TRIES, _FEWEST_TRIES = 500, 4
 _FIRST: Final = float("inf")  # the priority of archives that need not wait
 
 
@@ -120,6 +122,8 @@ def plan(
     ahead = [board.task(demand, chains[len(lines) + at]) for at, (_, demand) in enumerate(waiting)]
     for task in ahead:
         board.place(task)
+    if tries is None:
+        tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // max(1, len(lines))))
     found: list[int] = []
     for group in _groups(lines, chains, taken={task.chain for task in ahead}):
         search = Search(board, [tasks[at] for at in group], [demands[at].cost.rows for at in group], seed)

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
-_MOST_PLACED: Final = 25_000  # operations placed by one search, unless a number of tries is given
-_MOST_TRIES, _FEWEST_TRIES = 500, 4
 _MOST_MOVED: Final = 3  # operations of one change
+_CHEAP: Final = 2  # tries that are not worth a look at whether they can help
 
 
 class _Worth(NamedTuple):
@@ -64,17 +63,21 @@ class Search:
 
     def __init__(self, board: Board, tasks: Sequence[Task], rows: Sequence[int], seed: int) -> None:
         self._board, self._tasks, self._rows, self._chance = board, board.binding(tasks), rows, _Chance(seed)
-        members: dict[int, list[int]] = {}
+        links: dict[int, list[list[int]]] = {}
         for at, task in enumerate(tasks):
-            members.setdefault(task.chain, []).append(at)
-        self._members = {number: some for number, some in members.items() if len(some) > 1}
+            chain = links.setdefault(task.chain, [])
+            if chain and task.leases is not None:
+                chain[-1].append(at)
+            else:
+                chain.append([at])
+        self._links = {number: chain for number, chain in links.items() if chain != [chain[0][:1]]}
 
-    def best(self, tries: int | None) -> Iterator[tuple[int, int | None]]:
-        """Yield the positions of the operations in the best order that was found, each with its start."""
+    def best(self, tries: int) -> Iterator[tuple[int, int | None]]:
+        """Yield the positions of the operations in the best of so many orders, each with its start."""
         order = given = list(range(len(self._tasks)))
         starts = self._placed(given, self._tasks)
         worth = _worth_of(starts)
-        if len(given) > 1 and not (tries is None and self._cannot_improve(worth)):
+        if not (tries > _CHEAP and self._cannot_improve(worth)):
             found = self._searched(given, tries)
             if found.worth < worth:
                 trial = sorted(given, key=lambda at: (found.starts[at] is None, found.starts[at] or 0, at))
@@ -96,10 +99,8 @@ class Search:
         light = [self._board.lightened(task) for task in self._tasks]
         return _worth_of(self._placed(range(len(light)), light)) >= worth
 
-    def _searched(self, given: list[int], tries: int | None) -> _Found:
+    def _searched(self, given: list[int], tries: int) -> _Found:
         """Return the best order that was found in so many tries."""
-        if tries is None:
-            tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // len(given)))
         by_size = sorted(given, key=lambda at: -self._rows[at])
         best = self._tried(given, None)
         assert best is not None
@@ -135,22 +136,14 @@ class Search:
 
         An archive comes right behind what it has to wait for: it costs nothing and frees a segment.
         """
-        if not self._members:
+        if not self._links:
             return order
-        repaired, placed = list[int](), dict.fromkeys(self._members, 0)
+        repaired = list[int]()
+        left = {number: iter(chain) for number, chain in self._links.items()}
         for at in order:
             number = self._tasks[at].chain
-            if number not in placed:
-                repaired.append(at)
-                continue
-            left = self._members[number][placed[number] :]
-            ready = left[: 1 + next((ahead for ahead, one in enumerate(left[1:]) if not self._frees(one)), len(left))]
-            repaired += ready
-            placed[number] += len(ready)
+            repaired += next(left[number], ()) if number in left else (at,)
         return repaired
-
-    def _frees(self, at: int) -> bool:
-        return self._tasks[at].leases is not None
 
 
 def _worth_of(starts: Sequence[int | None]) -> _Worth:
