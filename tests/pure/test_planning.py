@@ -424,7 +424,7 @@ def test_days_are_filled(sizes: list[int], most_h: float) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("priority", [True, float("nan"), float("inf"), "high", "1", None, [1], 1j])
+@pytest.mark.parametrize("priority", [True, float("nan"), float("inf"), 10**400, "high", "1", None, [1], 1j])
 def test_a_priority_that_is_no_number_is_refused(priority: object) -> None:
     """By name, with what a priority looks like."""
     with pytest.raises(InputError, match=r"priority: must be a number such as 0, 1 or -2.5, not"):
