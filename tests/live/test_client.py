@@ -763,6 +763,12 @@ async def test_no_secret_is_shown_anywhere(
 
 async def test_limits_are_checked_when_they_are_made() -> None:
     """A setting that cannot work is refused with its name."""
-    for wrong in ({"operations_per_hour": 0}, {"headroom": {"x": 1}}, {"guard_s": -1}, {"consumes": {500: False}}):
+    for wrong in (
+        {"operations_per_hour": 0},
+        {"headroom": {"x": 1}},
+        {"guard_s": -1},
+        {"hour_s": 10**400},
+        {"consumes": {500: False}},
+    ):
         with pytest.raises(InputError):
             QuotaLimits(**wrong)
