@@ -21,6 +21,7 @@ from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.governor.pace import Pace
+from moe_segments.governor.planning import checked_order
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
+    from moe_segments.governor.planning import Order
     from moe_segments.journal.protocol import Journal
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.submission.file_preparer import AnyFile, Publish
@@ -404,6 +406,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         result_timeout_s: float | None = None,
         on_unknown: Literal["raise", "retry"] = "raise",
         preflight: Preflight | None = None,
+        order: Order = "given",
+        priority: Callable[[Operation], float] | None = None,
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
@@ -416,7 +420,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             max_wait_s: Longest wait of each for quota and segment, seconds.
             result_timeout_s: Longest wait for each callback, seconds; None: the processing allowance of the limits.
             on_unknown: As for `submit`.
-            preflight: As for `submit`; each file is checked when it is its operation's turn.
+            preflight: As for `submit`; each file is checked when it is its operation's turn, with "best" at the start.
+            order: "given" keeps the order. "best" takes all operations, checks their files, and sends them so that the
+                last one starts as early as was found; the rest is planned anew when somebody else spends quota. An
+                operation with a local file or values that is too large for a day is sent in parts.
+            priority: Says for each operation how urgent it is, any finite number: a higher one is never delayed by a
+                lower one. Only with "best".
 
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
@@ -430,6 +439,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
+        if checked_order(order) == "given" and priority is not None:
+            raise InputError('needs order="best"', "priority")
         if preflight is not None:
             self._file_preparer.check_mode(preflight)
         from moe_segments.client.submit_many import outcomes  # for those who submit many
@@ -438,12 +449,14 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             self,
             operations,
             replica=self._replica,
-            values_written=self._file_preparer.values_written,
+            files=self._file_preparer,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
+            order=order,
+            priority=priority,
         )
 
     def job(self, job_id: str) -> Job:

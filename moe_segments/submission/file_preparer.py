@@ -240,6 +240,11 @@ class FilePreparer:
         known = self._known.get(key)
         return None if known is None else known.report.rows
 
+    def path_of(self, operation: AnyFile) -> Path | None:
+        """Return where an operation's rows are on this machine; None for a file at a URL, and for unwritten values."""
+        kept = self._kept.get(_key_of(operation))
+        return operation.file if kept is None else kept.values.path
+
     async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
         """Make a file ready: check it, weigh it, publish it where it is a local one. Values must have been written.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.core.quota.forecast import Demand, Start
     from moe_segments.core.state.folded import FoldedState
 
-__all__ = ["Line", "Plan", "plan"]
+__all__ = ["Line", "Plan", "Problem", "plan"]
 
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
@@ -108,29 +108,60 @@ def plan(
         InputError: A create comes after another operation on its segment.
         QuotaNeverFits: An operation is larger than a whole limit: split it first, see `parts`.
     """
-    waiting = [
-        (job, claim.demand)
-        for job, claim in state.claims.standing(now_us)
-        if job not in without and state.jobs.holder(claim.demand.keys, now_us) is None
-    ]
-    keys = [tuple(state.jobs.known_as(line.demand.keys)) for line in lines]
-    chains = _linked([*keys, *(demand.keys for _, demand in waiting)])
-    demands = [_known_by(line.demand, names) for line, names in zip(lines, _joined(keys, chains), strict=True)]
-    _check(state, lines, chains)
-    board = Board(state.ledger, now_us)
-    tasks = [board.task(demand, chains[at]) for at, demand in enumerate(demands)]
-    ahead = [board.task(demand, chains[len(lines) + at]) for at, (_, demand) in enumerate(waiting)]
-    for task in ahead:
-        board.place(task)
-    if tries is None:
-        tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // max(1, len(lines))))
-    found: list[int] = []
-    for group in _groups(lines, chains, taken={task.chain for task in ahead}):
-        search = Search(board, [tasks[at] for at in group], [demands[at].cost.rows for at in group], seed)
-        for at, at_us in search.best(tries):
-            board.take(tasks[group[at]], at_us)
-            found.append(group[at])
-    return _told(state, now_us, waiting, demands, found)
+    problem = Problem(state, lines, now_us, without=without)
+    order = problem.order(tries, seed=seed)
+    return _told(state, now_us, problem.waiting, problem.demands, order)
+
+
+class Problem:
+    """What an order is searched for, taken from the state once: the search itself needs no state, so it may take long.
+
+    Args:
+        state: What is known, up to now.
+        lines: The operations; those on one segment keep their order.
+        now_us: The journal's time.
+        without: As for `plan`.
+
+    Attributes:
+        waiting: Who waits already, and for what.
+        demands: What the lines ask for, under every name of their segments.
+
+    Raises:
+        InputError: A create comes after another operation on its segment.
+        QuotaNeverFits: An operation is larger than a whole limit.
+    """
+
+    def __init__(
+        self, state: FoldedState, lines: Sequence[Line], now_us: int, *, without: Collection[str] = ()
+    ) -> None:
+        self.waiting = [
+            (job, claim.demand)
+            for job, claim in state.claims.standing(now_us)
+            if job not in without and state.jobs.holder(claim.demand.keys, now_us) is None
+        ]
+        keys = [tuple(state.jobs.known_as(line.demand.keys)) for line in lines]
+        chains = _linked([*keys, *(demand.keys for _, demand in self.waiting)])
+        self.demands = [_known_by(line.demand, names) for line, names in zip(lines, _joined(keys, chains), strict=True)]
+        _check(state, lines, chains)
+        self._board = board = Board(state.ledger, now_us)
+        self._tasks = [board.task(demand, chains[at]) for at, demand in enumerate(self.demands)]
+        ahead = [board.task(demand, chains[len(lines) + at]) for at, (_, demand) in enumerate(self.waiting)]
+        for task in ahead:
+            board.place(task)
+        self._groups = _groups(lines, chains, taken={task.chain for task in ahead})
+
+    def order(self, tries: int | None = None, *, seed: int = 0) -> list[int]:
+        """Return the positions of the lines in the best order that was found; called once."""
+        board, tasks = self._board, self._tasks
+        if tries is None:
+            tries = max(_FEWEST_TRIES, min(_MOST_TRIES, _MOST_PLACED // max(1, len(tasks))))
+        found: list[int] = []
+        for group in self._groups:
+            search = Search(board, [tasks[at] for at in group], [self.demands[at].cost.rows for at in group], seed)
+            for at, at_us in search.best(tries):
+                board.take(tasks[group[at]], at_us)
+                found.append(group[at])
+        return found
 
 
 def _told(
