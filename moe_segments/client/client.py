@@ -408,6 +408,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         preflight: Preflight | None = None,
         order: Order = "given",
         priority: Callable[[Operation], float] | None = None,
+        dry_run: bool = False,
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
@@ -426,6 +427,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
                 operation with a local file or values that is too large for a day is sent in parts.
             priority: Says for each operation how urgent it is, any finite number: a higher one is never delayed by a
                 lower one. Only with "best".
+            dry_run: Do what a run does before its first send, and yield for each operation when it would start
+                (`Outcome.planned`) or why it would be refused, in the order they would be sent. Nothing is sent,
+                uploaded or spent, but one list call where its quota allows it at once.
 
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
@@ -443,6 +447,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError('needs order="best"', "priority")
         if preflight is not None:
             self._file_preparer.check_mode(preflight)
+        if dry_run:
+            return self._dry_outcomes(operations, preflight or self._file_preparer.preflight, order, priority)
         from moe_segments.client.submit_many import outcomes  # for those who submit many
 
         return outcomes(
@@ -458,6 +464,20 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             order=order,
             priority=priority,
         )
+
+    async def _dry_outcomes(
+        self,
+        operations: Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation],
+        mode: Preflight,
+        order: Order,
+        priority: Callable[[Operation], float] | None,
+    ) -> AsyncIterator[Outcome]:
+        from moe_segments.client.dry_run import dry_outcomes  # for those who make one
+        from moe_segments.client.submit_many import each_line
+
+        lines = [line async for line in each_line(operations, priority)]
+        async for outcome in dry_outcomes(self, self._file_preparer, lines, mode=mode, order=order):
+            yield outcome
 
     def job(self, job_id: str) -> Job:
         """Return the job of this identifier, from this process or another that uses the journal.

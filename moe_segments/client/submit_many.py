@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from moe_segments.submission.file_preparer import FilePreparer
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["Outcome", "outcomes"]
+__all__ = ["Outcome", "each_line", "outcomes"]
 
 Source: TypeAlias = "Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation]"
 _END: Final = object()
@@ -81,6 +81,7 @@ class Outcome:
         result: The callback's figures, or the acceptance where no callback can come; None on an error.
         error: Why there is no result; None when there is one.
         planned: When it would start, for a dry run; else None.
+        doubts: What is doubtful though no error, one sentence each, for a dry run.
         parts: The outcomes of its parts, in order, where it was too large for a day and was split; else empty. The
             result is their sum then, and the error that of the first part that has one.
     """
@@ -90,6 +91,7 @@ class Outcome:
     result: FileProcessed | Accepted | None = None
     error: MoeSegmentsError | None = None
     planned: PlannedStart | None = None
+    doubts: tuple[str, ...] = ()
     parts: tuple[Outcome, ...] = ()
 
 
@@ -109,7 +111,7 @@ async def outcomes(
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
     many = _Many(client, replica, files, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
-    lines = _each(source) if order == "given" else many.in_best_order(source, priority)
+    lines = each_line(source) if order == "given" else many.in_best_order(source, priority)
     feeding = asyncio.get_running_loop().create_task(many.feed(lines))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -186,7 +188,7 @@ class _Many:
         self, source: Source, priority: Callable[[Operation], float] | None
     ) -> AsyncIterator[Planned]:
         """Yield the operations in the best order, each when it is due; large ones in parts."""
-        lines = [line async for line in _each(source, priority)]
+        lines = [line async for line in each_line(source, priority)]
         checked = await checked_lines(self._client, lines, self._preflight or self._files.preflight)
         made: list[Planned] = []
         for line in checked:
@@ -386,7 +388,7 @@ def _sum_of(line: Planned, parts: Sequence[Outcome]) -> Outcome:
     )
 
 
-async def _each(source: Source, priority: Callable[[Operation], float] | None = None) -> AsyncIterator[Planned]:
+async def each_line(source: Source, priority: Callable[[Operation], float] | None = None) -> AsyncIterator[Planned]:
     """Yield each operation as a line.
 
     Raises:

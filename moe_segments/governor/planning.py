@@ -152,6 +152,10 @@ class PlanCalls:
             shift_us=shift_us,
         )
 
+    def known_segments(self: _Governor) -> list[str]:
+        """Return the names of the segments that the journal knows to be there, or that may be."""
+        return list(self._replica.state.jobs.names)
+
     async def refusals(
         self: _Governor, operations: Iterable[Operation | FilterOperation]
     ) -> list[NameTaken | QuotaNeverFits | None]:

@@ -317,8 +317,10 @@ class _TakenBackError(Exception):
 
 async def _taken_back() -> AsyncIterator[bytes]:
     """Give no block of a file, and end the upload without an object."""
-    raise _TakenBackError
-    yield b""
+    for block in (b"",):
+        if not block:
+            raise _TakenBackError
+        yield block
 
 
 async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
