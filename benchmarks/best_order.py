@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moe_segments.governor.planning import Order
 
 SHAPES: Final = 5
+_ORDERS: Final[tuple[Order, ...]] = ("given", "best")
 HOUR_S: Final = 3_600.0
 LIMITS: Final = QuotaLimits(callback_lowers_users=False)  # the file has one row, whatever is declared
 PATIENCE_S: Final = 600.0
@@ -99,6 +100,17 @@ async def run(shape: Shape, order: Order) -> Run:
             )
 
 
+def in_virtual_time(shape: Shape, order: Order) -> Run:
+    """Carry out a shape in a loop whose clock jumps."""
+    found: list[Run] = []
+
+    async def story() -> None:
+        found.append(await run(shape, order))
+
+    run_virtually(story, in_memory=True)
+    return found[0]
+
+
 def main() -> int:
     """Run all shapes. Exit status 1 where a bound does not hold."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,12 +120,8 @@ def main() -> int:
     print(f"seed {seed}")
     for shape in list(shapes(random.Random(seed)))[:SHAPES]:
         found: dict[Order, Run] = {}
-        for order in ("given", "best"):
-
-            async def story(order: Order = order, shape: Shape = shape) -> None:
-                found[order] = await run(shape, order)
-
-            run_virtually(story, in_memory=True)
+        for order in _ORDERS:
+            found[order] = in_virtual_time(shape, order)
         given, best, bound_h = found["given"], found["best"], shape.bound_h()
         print(
             f"{shape.name}: bound {bound_h:.1f} h, first come {given.real_h:.1f} h ({given.real_h / bound_h:.3f}), "
