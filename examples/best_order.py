@@ -26,6 +26,7 @@ USERS = {
 
 
 async def main(directory: Path) -> None:
+    """Draw both plans."""
     operations = [
         ReplaceUsers(
             name=name,
