@@ -122,8 +122,9 @@ def pasts(draw: st.DrawFn, limits: QuotaLimits, *, waiters: bool = True) -> Work
             state.fold(Batch(state.version + 1, "b", at_us, (event,)))
     news: list[Event] = []
     if draw(st.integers(0, 4)) == 0:
-        until_us = NOW + draw(st.integers(1, 400)) * SECOND
-        news.append(Throttled(draw(st.sampled_from(["operations_per_hour", "operations_per_day"])), until_us))
+        until_us = NOW + draw(st.integers(-5, 400)) * SECOND
+        limit = draw(st.sampled_from(["operations_per_hour", "operations_per_day", "list_per_hour"]))
+        news.append(Throttled(limit, until_us, probe=draw(st.booleans())))
     if draw(st.integers(0, 6)) == 0:
         news.append(Quarantined("a test"))
     for number in range(draw(st.integers(0, 3)) if waiters else 0):
@@ -179,15 +180,11 @@ def test_the_board_finds_the_starts_that_the_schedule_finds(state: WorkspaceStat
     """The search and the forecast count alike, whatever was spent, closed, archived or is on one segment."""
     board, schedule = Board(state.ledger, NOW), Schedule(state.ledger, NOW)
     segments = sorted({one.demand.keys for one in lines})
-    archived: set[tuple[str, ...]] = set()
-    tasks = []
-    for one in lines:
-        if one.demand.archives is not None and one.demand.keys in archived:
-            continue
-        archived |= {one.demand.keys} if one.demand.archives is not None else set()
-        tasks.append((one.demand, board.task(one.demand, segments.index(one.demand.keys))))
-    board = board.copied()
-    assert [board.place(task) for _, task in tasks] == [schedule.place(demand).at_us for demand, _ in tasks]
+    tasks = [board.task(one.demand, segments.index(one.demand.keys)) for one in lines]
+    lean, told = board.copied(), [schedule.place(one.demand).at_us for one in lines]
+    assert [lean.place(task) for task in tasks] == told
+    leaner = board.copied()
+    assert [leaner.place(task) for task in board.binding(tasks)] == told
 
 
 def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
