@@ -378,6 +378,18 @@ def test_an_archive_of_a_segment_that_is_still_to_be_made_waits_for_it() -> None
     assert plan(state_of(SMALL), lines, NOW).order == (0, 1)
 
 
+def test_an_archive_comes_right_behind_what_it_waits_for() -> None:
+    """Three segments pass through the one place that is free: each is archived before the next is made."""
+    limits = attrs.evolve(SMALL, active_segments=1)
+    names = ["one", "two", "three"]
+    lives = {"one": 10**8, "two": 10**8 + 1, "three": 10**8 + 2}
+    lines = [
+        *(line(10, name, op="create", segments=1, life_s=lives[name]) for name in names),
+        *(line(0, name, op="archive") for name in names),
+    ]
+    assert moments(plan(state_of(limits), lines, NOW)) == [NOW] * 6
+
+
 # Who is there already
 
 

@@ -81,7 +81,7 @@ class Search:
         if not (tries > _CHEAP and self._cannot_improve(worth)):
             found = self._searched(given, tries)
             if found.worth < worth:
-                trial = sorted(given, key=lambda at: (found.starts[at] is None, found.starts[at] or 0, at))
+                trial = sorted(found.order, key=lambda at: (found.starts[at] is None, found.starts[at] or 0))
                 placed = self._placed(trial, self._tasks)
                 if _worth_of(placed) < worth:
                     order, starts = trial, placed
