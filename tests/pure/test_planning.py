@@ -109,9 +109,10 @@ COSTS = st.builds(Cost, st.integers(0, 1), ROWS, st.sampled_from([0, 0, 1]), st.
 @st.composite
 def pasts(draw: st.DrawFn, limits: QuotaLimits, *, waiters: bool = True) -> WorkspaceState:
     """Sends that ended or are under way, closed limits, and others who wait."""
-    state, at_us = WorkspaceState(limits), 0
-    for number in range(draw(st.integers(0, 8))):
-        at_us = draw(st.integers(at_us, NOW))
+    state = WorkspaceState(limits)
+    moments_s = draw(st.lists(st.sampled_from([400, 299, 200, 59, 30, 10, 5, 0]), max_size=8))
+    for number, ago_s in enumerate(sorted(moments_s, reverse=True)):
+        at_us = NOW - ago_s * SECOND
         cost = draw(COSTS)
         if not isinstance(state.ledger.decide(cost, at_us), Granted):
             continue
@@ -121,8 +122,8 @@ def pasts(draw: st.DrawFn, limits: QuotaLimits, *, waiters: bool = True) -> Work
         for event in events:
             state.fold(Batch(state.version + 1, "b", at_us, (event,)))
     news: list[Event] = []
-    if draw(st.integers(0, 4)) == 0:
-        until_us = NOW + draw(st.integers(-5, 400)) * SECOND
+    if draw(st.booleans()):
+        until_us = NOW + draw(st.sampled_from([-1, -1, 1, 50, 400])) * SECOND
         limit = draw(st.sampled_from(["operations_per_hour", "operations_per_day", "list_per_hour"]))
         news.append(Throttled(limit, until_us, probe=draw(st.booleans())))
     if draw(st.integers(0, 6)) == 0:
@@ -194,6 +195,15 @@ def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
     board = Board(state_of(attrs.evolve(SMALL, active_segments=1)).ledger, NOW)
     tasks = [board.task(demand, number) for demand, number in zip(demands, (0, 1, 0, 2), strict=True)]
     assert [board.place(task) for task in tasks] == [NOW, None, NOW, NOW]
+
+
+def test_what_is_archived_twice_is_freed_once() -> None:
+    """One place is free, and not two."""
+    one, two, three = (line(1, name, op="create", segments=1).demand for name in ("one", "two", "three"))
+    demands = [one, *[line(0, "one", op="archive").demand] * 2, two, three]
+    board = Board(state_of(attrs.evolve(SMALL, active_segments=1)).ledger, NOW)
+    tasks = [board.task(demand, number) for demand, number in zip(demands, (0, 0, 0, 1, 2), strict=True)]
+    assert [board.place(task) for task in tasks] == [NOW, NOW, NOW, NOW, None]
 
 
 # A plan is a forecast
