@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.core.quota.forecast import Demand, Start
     from moe_segments.core.state.folded import FoldedState
 
-__all__ = ["Line", "Plan", "plan"]
+__all__ = ["Line", "Order", "best_order"]
 
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
@@ -60,15 +60,15 @@ class Line:
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """An order and what it leads to.
+class Order:
+    """An order to submit in, and what it leads to.
 
     Attributes:
-        order: The positions of the lines, in the order to submit them.
+        positions: Those of the lines, in the order to submit them.
         starts: When each line can start and which limit binds it, by position.
     """
 
-    order: tuple[int, ...]
+    positions: tuple[int, ...]
     starts: tuple[Start, ...]
 
     @property
@@ -79,7 +79,7 @@ class Plan:
         return max(known) if known and len(known) == len(moments) else None
 
 
-def plan(
+def best_order(
     state: FoldedState,
     lines: Sequence[Line],
     now_us: int,
@@ -87,7 +87,7 @@ def plan(
     tries: int | None = None,
     seed: int = 0,
     without: Collection[str] = (),
-) -> Plan:
+) -> Order:
     """Order *lines* so that the last starts as early as was found, behind all who wait already.
 
     The same arguments lead to the same plan. To plan anew during a run, give what has not started in the planned
@@ -135,13 +135,13 @@ def plan(
 
 def _told(
     state: FoldedState, now_us: int, waiting: Iterable[tuple[str, Demand]], demands: Sequence[Demand], order: list[int]
-) -> Plan:
+) -> Order:
     """Return the plan as the one forecast tells it."""
     schedule = Schedule(state.ledger, now_us, state.claims.passers)
     for job, demand in waiting:
         schedule.place(demand, job)
     starts = {at: schedule.place(demands[at]) for at in order}
-    return Plan(order=tuple(order), starts=tuple(starts[at] for at in range(len(demands))))
+    return Order(positions=tuple(order), starts=tuple(starts[at] for at in range(len(demands))))
 
 
 # What belongs together
