@@ -442,20 +442,13 @@ def test_days_are_filled(sizes: list[int], most_h: float) -> None:
 
 
 def test_large_ones_are_packed_as_if_each_counted_no_longer_than_it_does() -> None:
-    """Four days and not five: the order in which they start needs no room for news that comes late."""
+    """Four days and not five: submitted in the order of their starts, nobody has to pass anybody who waits."""
     chance = random.Random(8)
     sizes = [chance.randint(400_000, 1_100_000) for _ in range(12)]
-    assert last_h(best_order(state_of(FULL), numbered(sizes), NOW)) == 3 * 24
-
-
-@given(pasts(PUNCTUAL, waiters=False), st.lists(ROWS, min_size=2, max_size=12))
-@settings(max_examples=80, deadline=None)
-def test_whatever_is_reordered_is_submitted_in_the_order_of_the_starts(state: WorkspaceState, sizes: list[int]) -> None:
-    """So nobody has to pass anybody in the line."""
-    found = best_order(state, numbered(sizes), NOW)
-    if found.positions != tuple(range(len(sizes))):
-        starts = [found.starts[at].at_us for at in found.positions]
-        assert starts == sorted(starts, key=lambda at_us: (at_us is None, at_us or 0))
+    found = best_order(state_of(FULL), numbered(sizes), NOW)
+    assert last_h(found) == 3 * 24
+    starts = [found.starts[at].at_us or 0 for at in found.positions]
+    assert starts == sorted(starts)
 
 
 # Bad input
