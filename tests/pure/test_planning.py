@@ -360,6 +360,21 @@ def test_a_higher_priority_is_never_delayed_by_a_lower_one(
         assert [whole.starts[at].at_us for at in urgent] == [start.at_us for start in alone.starts]
 
 
+@given(pasts(SMALL), st.lists(st.tuples(ROWS, st.integers(0, 1)), min_size=2, max_size=10))
+@settings(max_examples=80, deadline=None)
+def test_a_lower_priority_is_never_worse_than_given_behind_the_higher_ones(
+    state: WorkspaceState, wanted: list[tuple[int, int]]
+) -> None:
+    """The rest is planned in the room that the urgent ones leave."""
+    lines = [line(rows, f"new {number}", priority=level) for number, (rows, level) in enumerate(wanted)]
+    found = best_order(state, lines, NOW, tries=10)
+    urgent = [at for at in found.positions if lines[at].priority]
+    rest = [at for at, one in enumerate(lines) if not one.priority]
+    told, _ = forecast(state, [lines[at].demand for at in (*urgent, *rest)], NOW)
+    given_us = [start.at_us for start in told[len(urgent) :]]
+    assert _worth([found.starts[at].at_us for at in rest]) <= _worth(given_us)
+
+
 def test_what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent() -> None:
     """An urgent add does not wait behind a create that waits behind everybody."""
     lines = [
@@ -373,10 +388,10 @@ def test_what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent() -> 
 
 
 def test_an_archive_goes_first_where_it_frees_a_segment() -> None:
-    """Six are active; a create starts at once because the archive behind it is submitted before it."""
+    """Six are active; a create starts at once because the archive behind it is submitted before it, urgent or not."""
     crowded = attrs.evolve(SMALL, expiry_day_s=10_000)
     state = state_of(crowded, *((900, reserved(f"old {number}", Cost(0, 0, 1))) for number in range(6)))
-    lines = [line(10, "new", op="create", segments=1), line(0, "old 3", op="archive")]
+    lines = [line(10, "new", op="create", segments=1, priority=1), line(0, "old 3", op="archive")]
     found = best_order(state, lines, NOW)
     assert found.positions == (1, 0)
     assert moments(found) == [NOW, NOW]
@@ -398,7 +413,7 @@ def test_an_archive_comes_right_behind_what_it_waits_for() -> None:
         *(line(10, name, op="create", segments=1, life_s=lives[name]) for name in names),
         *(line(0, name, op="archive") for name in names),
     ]
-    assert moments(best_order(state_of(limits), lines, NOW)) == [NOW] * 6
+    assert moments(best_order(state_of(limits), lines, NOW, tries=0)) == [NOW] * 6
 
 
 # Who is there already
@@ -445,10 +460,11 @@ def test_large_ones_are_packed_as_if_each_counted_no_longer_than_it_does() -> No
     """Four days and not five: submitted in the order of their starts, nobody has to pass anybody who waits."""
     chance = random.Random(8)
     sizes = [chance.randint(400_000, 1_100_000) for _ in range(12)]
-    found = best_order(state_of(FULL), numbered(sizes), NOW)
-    assert last_h(found) == 3 * 24
-    starts = [found.starts[at].at_us or 0 for at in found.positions]
-    assert starts == sorted(starts)
+    for some, days in ((sizes, 3), ([100] * 30 + [1_900_000] * 2, 1)):
+        found = best_order(state_of(FULL), numbered(some), NOW)
+        assert last_h(found) == days * 24
+        starts = [found.starts[at].at_us or 0 for at in found.positions]
+        assert starts == sorted(starts)
 
 
 # Bad input
