@@ -339,11 +339,14 @@ def test_a_segment_is_one_by_its_name_and_by_its_identifier() -> None:
     lines = [Line(demand=Demand(Cost(1, rows), keys)) for rows, keys in ((10, cs_id), (60, name), (90, both), (50, ()))]
     found = best_order(state_of(SMALL), lines, NOW)
     assert [at for at in found.positions if at < 3] == [0, 1, 2]
-    told = state_of(SMALL, (900, reserved("vip", Cost(1, 1))))
-    told.fold(Batch(2, "b", NOW - 800 * SECOND, (Answered("vip", 1, 202, accepted={"cs_name": "vip", "cs_id": "c1"}),)))
-    found = best_order(told, lines[:2], NOW)
+    told = state_of(SMALL, (100, reserved("vip", Cost(1, 45))))
+    accepted = {"cs_name": "vip", "cs_id": "c1"}
+    told.fold(Batch(2, "b", NOW - 90 * SECOND, (Answered("vip", 1, 202, accepted=accepted),)))
+    lines = [Line(demand=Demand(Cost(1, 60), cs_id)), Line(demand=Demand(Cost(1, 40), name))]
+    found = best_order(told, lines, NOW)
     assert found.positions == (0, 1)
     assert moments(found) == sorted(moments(found))
+    assert moments(found)[0] > NOW
 
 
 @given(pasts(SMALL), st.lists(st.tuples(ROWS, st.integers(0, 2)), min_size=1, max_size=10))
@@ -373,6 +376,12 @@ def test_a_lower_priority_is_never_worse_than_given_behind_the_higher_ones(
     told, _ = forecast(state, [lines[at].demand for at in (*urgent, *rest)], NOW)
     given_us = [start.at_us for start in told[len(urgent) :]]
     assert _worth([found.starts[at].at_us for at in rest]) <= _worth(given_us)
+
+
+def test_what_is_less_urgent_fills_the_room_that_is_left() -> None:
+    """Beside an urgent one of 60 there is room for 40 today, and 55 and 45 are a day of their own."""
+    lines = [line(60, "now", priority=1), *numbered([55, 45, 40])]
+    assert sorted(moments(best_order(state_of(SMALL), lines, NOW))) == [NOW] * 2 + [NOW + 300 * SECOND] * 2
 
 
 def test_what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent() -> None:
@@ -426,6 +435,13 @@ def test_those_in_line_are_ahead_and_ours_among_them_can_be_planned_anew() -> No
     assert moments(best_order(state, [line(50, "b")], NOW)) == [NOW + 300 * SECOND]
     both = [line(100, "a"), line(50, "b")]
     assert sorted(moments(best_order(state, both, NOW, without={"waits"}))) == [NOW, NOW + 300 * SECOND]
+
+
+def test_who_waits_for_a_busy_segment_is_in_nobodys_way() -> None:
+    """It comes into line when its segment is free, as for a forecast."""
+    claim = Claimed("waits", 1, 100, 0, 3_600 * SECOND, "", ("vip",), True, None, SECOND, "them")  # noqa: FBT003
+    state = state_of(SMALL, (10, reserved("vip", Cost(1, 1))), (0, claim))
+    assert moments(best_order(state, [line(50, "b")], NOW)) == [NOW]
 
 
 def test_an_arrival_during_a_run_keeps_what_was_planned() -> None:
