@@ -207,6 +207,15 @@ def test_what_is_archived_twice_is_freed_once() -> None:
     assert [board.place(task) for task in tasks] == [NOW, NOW, NOW, NOW, None]
 
 
+def test_a_segment_that_is_under_way_expires_as_if_it_was_made_now() -> None:
+    """As the schedule has it: two days of forty seconds, and not the time that an unheard request may take besides."""
+    state = state_of(attrs.evolve(SMALL, active_segments=1), (0, reserved("past", Cost(1, 1, 1))))
+    demand = line(1, "new", op="create", segments=1, life_s=80).demand
+    board = Board(state.ledger, NOW)
+    starts = [board.place(board.task(demand, 0)), Schedule(state.ledger, NOW).place(demand).at_us]
+    assert starts == [NOW + 80 * SECOND] * 2
+
+
 # A plan is a forecast
 
 
