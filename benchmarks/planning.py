@@ -31,7 +31,7 @@ import attrs
 
 from benchmarks.verdict import state_figure
 from moe_segments.core.events import ActiveObserved, Answered, Batch, Event, ExternalUsage, Reserved
-from moe_segments.core.planning.order import Line, plan
+from moe_segments.core.planning.order import Line, best_order
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.quota.forecast import Demand
 from moe_segments.core.state.admission import forecast
@@ -183,7 +183,7 @@ def compared(seeds: int) -> bool:
             bound_h = shape.bound_h()
             given_h = last_h(forecast(shape.state(), [line.demand for line in shape.lines], NOW_US))
             largest_h = last_h(forecast(shape.state(), by_size(shape.lines), NOW_US))
-            ours_h = last_h(plan(shape.state(), shape.lines, NOW_US).starts)
+            ours_h = last_h(best_order(shape.state(), shape.lines, NOW_US).starts)
             print(
                 f"{shape.name:34}{bound_h:10.1f}{given_h / bound_h:12.3f}{largest_h / bound_h:10.3f}"
                 f"{ours_h:8.1f}   {ours_h / bound_h:.3f}",
@@ -233,12 +233,12 @@ def timed() -> bool:
         for count, bound_s, rounds in ((1_000, 1.0, 3), (10_000, 30.0, 1)):
             chance = random.Random(count)
             lines = [add(draw(chance), f"segment {number}") for number in range(count)]
-            taken_s = scaled_s(lambda lines=lines: plan(state, lines, NOW_US), rounds)  # type: ignore[misc]
+            taken_s = scaled_s(lambda lines=lines: best_order(state, lines, NOW_US), rounds)  # type: ignore[misc]
             within.append(state_figure(f"{count:,} {name}", taken_s, bound_s, "s"))
             if count == 1_000:
-                planned = [lines[at] for at in plan(state, lines, NOW_US).order]
+                planned = [lines[at] for at in best_order(state, lines, NOW_US).positions]
                 planned.append(add(draw(chance), "arrival"))
-                taken_s = scaled_s(lambda: plan(state, planned, NOW_US, tries=1), rounds)  # noqa: B023 - used at once
+                taken_s = scaled_s(lambda: best_order(state, planned, NOW_US, tries=1), rounds)  # noqa: B023 - used at once
                 within.append(state_figure(f"anew after an arrival, {name}", taken_s * 1_000, 100.0, "ms"))
     return all(within)
 

@@ -42,6 +42,7 @@ _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
 _TAPE = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
+_ORDER = "moe_segments/core/planning/order.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
@@ -82,6 +83,7 @@ _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_ser
 _CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
+_PLANNING = "tests/pure/test_planning.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
@@ -384,6 +386,38 @@ MUTANTS: Final = (
         "segments, demand.life_us, demand.life_us))",
         "segments, None, None))",
         (f"{_PURE}planned_segments_expire_like_any_other",),
+    ),
+    Mutant(
+        "urgency-not-inherited",
+        16,
+        _ORDER,
+        "max(own, urgency.get(number, own))",
+        "own",
+        (f"{_PLANNING}what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent",),
+    ),
+    Mutant(
+        "lower-priorities-planned-as-if-alone",
+        16,
+        _ORDER,
+        "            board.take(tasks[group[at]], at_us)",
+        "            pass",
+        (f"{_PLANNING}what_is_less_urgent_fills_the_room_that_is_left",),
+    ),
+    Mutant(
+        "planned-order-not-by-starts",
+        16,
+        "moe_segments/core/planning/search.py",
+        "sorted(found.order, key=lambda at: (found.starts[at] is None, found.starts[at] or 0))",
+        "found.order",
+        (f"{_PLANNING}large_ones_are_packed_as_if_each_counted_no_longer_than_it_does",),
+    ),
+    Mutant(
+        "part-larger-than-a-file",
+        0,
+        "moe_segments/core/planning/parts.py",
+        "rows * limits.file_bytes // file_bytes",
+        "rows * limits.file_bytes // file_bytes + 1",
+        ("tests/pure/test_parts.py::test_a_file_that_is_too_large_is_split_by_its_bytes",),
     ),
     Mutant(
         "headroom-of-calls-added",

@@ -118,7 +118,7 @@ class PlanCalls:
             problem = await self._replica.ask(
                 lambda state, now_us: _problem(state, planned, demands, priorities, now_us, without)
             )
-            positions = await asyncio.to_thread(problem.order, tries)
+            positions = await asyncio.to_thread(problem.positions, tries)
             demands = problem.demands
 
         def question(

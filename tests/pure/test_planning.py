@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from moe_segments.core.events import Answered, Batch, Claimed, Event, Quarantined, Reserved, Throttled
 from moe_segments.core.planning.board import Board
-from moe_segments.core.planning.order import Line, Plan, plan
+from moe_segments.core.planning.order import Line, Order, best_order
 from moe_segments.core.quota.decision import Cost, Granted
 from moe_segments.core.quota.forecast import Demand, Schedule
 from moe_segments.core.state.admission import forecast
@@ -66,12 +67,12 @@ def numbered(sizes: Iterable[int]) -> list[Line]:
     return [line(rows, f"s{number}") for number, rows in enumerate(sizes)]
 
 
-def moments(found: Plan) -> list[int]:
+def moments(found: Order) -> list[int]:
     """When each starts, where all do."""
     return [start.at_us for start in found.starts if start.at_us is not None]
 
 
-def last_h(found: Plan) -> float:
+def last_h(found: Order) -> float:
     """Hours until the last start."""
     assert found.last_us is not None
     return (found.last_us - NOW) / HOUR
@@ -109,9 +110,10 @@ COSTS = st.builds(Cost, st.integers(0, 1), ROWS, st.sampled_from([0, 0, 1]), st.
 @st.composite
 def pasts(draw: st.DrawFn, limits: QuotaLimits, *, waiters: bool = True) -> WorkspaceState:
     """Sends that ended or are under way, closed limits, and others who wait."""
-    state, at_us = WorkspaceState(limits), 0
-    for number in range(draw(st.integers(0, 8))):
-        at_us = draw(st.integers(at_us, NOW))
+    state = WorkspaceState(limits)
+    moments_s = draw(st.lists(st.sampled_from([400, 299, 200, 59, 30, 10, 5, 0]), max_size=8))
+    for number, ago_s in enumerate(sorted(moments_s, reverse=True)):
+        at_us = NOW - ago_s * SECOND
         cost = draw(COSTS)
         if not isinstance(state.ledger.decide(cost, at_us), Granted):
             continue
@@ -121,9 +123,10 @@ def pasts(draw: st.DrawFn, limits: QuotaLimits, *, waiters: bool = True) -> Work
         for event in events:
             state.fold(Batch(state.version + 1, "b", at_us, (event,)))
     news: list[Event] = []
-    if draw(st.integers(0, 4)) == 0:
-        until_us = NOW + draw(st.integers(1, 400)) * SECOND
-        news.append(Throttled(draw(st.sampled_from(["operations_per_hour", "operations_per_day"])), until_us))
+    if draw(st.booleans()):
+        until_us = NOW + draw(st.sampled_from([-1, -1, 1, 50, 400])) * SECOND
+        limit = draw(st.sampled_from(["operations_per_hour", "operations_per_day", "list_per_hour"]))
+        news.append(Throttled(limit, until_us, probe=draw(st.booleans())))
     if draw(st.integers(0, 6)) == 0:
         news.append(Quarantined("a test"))
     for number in range(draw(st.integers(0, 3)) if waiters else 0):
@@ -179,15 +182,11 @@ def test_the_board_finds_the_starts_that_the_schedule_finds(state: WorkspaceStat
     """The search and the forecast count alike, whatever was spent, closed, archived or is on one segment."""
     board, schedule = Board(state.ledger, NOW), Schedule(state.ledger, NOW)
     segments = sorted({one.demand.keys for one in lines})
-    archived: set[tuple[str, ...]] = set()
-    tasks = []
-    for one in lines:
-        if one.demand.archives is not None and one.demand.keys in archived:
-            continue
-        archived |= {one.demand.keys} if one.demand.archives is not None else set()
-        tasks.append((one.demand, board.task(one.demand, segments.index(one.demand.keys))))
-    board = board.copied()
-    assert [board.place(task) for _, task in tasks] == [schedule.place(demand).at_us for demand, _ in tasks]
+    tasks = [board.task(one.demand, segments.index(one.demand.keys)) for one in lines]
+    lean, told = board.copied(), [schedule.place(one.demand).at_us for one in lines]
+    assert [lean.place(task) for task in tasks] == told
+    leaner = board.copied()
+    assert [leaner.place(task) for task in board.binding(tasks)] == told
 
 
 def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
@@ -199,6 +198,24 @@ def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
     assert [board.place(task) for task in tasks] == [NOW, None, NOW, NOW]
 
 
+def test_what_is_archived_twice_is_freed_once() -> None:
+    """One place is free, and not two."""
+    one, two, three = (line(1, name, op="create", segments=1).demand for name in ("one", "two", "three"))
+    demands = [one, *[line(0, "one", op="archive").demand] * 2, two, three]
+    board = Board(state_of(attrs.evolve(SMALL, active_segments=1)).ledger, NOW)
+    tasks = [board.task(demand, number) for demand, number in zip(demands, (0, 0, 0, 1, 2), strict=True)]
+    assert [board.place(task) for task in tasks] == [NOW, NOW, NOW, NOW, None]
+
+
+def test_a_segment_that_is_under_way_expires_as_if_it_was_made_now() -> None:
+    """As the schedule has it: two days of forty seconds, and not the time that an unheard request may take besides."""
+    state = state_of(attrs.evolve(SMALL, active_segments=1), (0, reserved("past", Cost(1, 1, 1))))
+    demand = line(1, "new", op="create", segments=1, life_s=80).demand
+    board = Board(state.ledger, NOW)
+    starts = [board.place(board.task(demand, 0)), Schedule(state.ledger, NOW).place(demand).at_us]
+    assert starts == [NOW + 80 * SECOND] * 2
+
+
 # A plan is a forecast
 
 
@@ -206,10 +223,10 @@ def test_what_an_archive_frees_is_free_for_those_placed_later() -> None:
 @settings(max_examples=100, deadline=None)
 def test_the_starts_of_a_plan_are_those_of_a_forecast_in_its_order(state: WorkspaceState, lines: list[Line]) -> None:
     """Whoever submits in the order of the plan is told the same starts."""
-    found = plan(state, lines, NOW, tries=10)
-    assert sorted(found.order) == list(range(len(lines)))
-    told = forecast(state, [lines[at].demand for at in found.order], NOW)
-    assert [found.starts[at].at_us for at in found.order] == [start.at_us for start in told]
+    found = best_order(state, lines, NOW, tries=10)
+    assert sorted(found.positions) == list(range(len(lines)))
+    told = forecast(state, [lines[at].demand for at in found.positions], NOW)
+    assert [found.starts[at].at_us for at in found.positions] == [start.at_us for start in told]
 
 
 @given(pasts(SMALL), st.lists(ROWS, min_size=1, max_size=10))
@@ -218,7 +235,7 @@ def test_a_plan_is_never_worse_than_first_come_first_served(state: WorkspaceStat
     """The last one starts no later, and if it starts then, all together start no later."""
     lines = numbered(sizes)
     given_us = [start.at_us for start in forecast(state, [one.demand for one in lines], NOW)]
-    found_us = [start.at_us for start in plan(state, lines, NOW, tries=10).starts]
+    found_us = [start.at_us for start in best_order(state, lines, NOW, tries=10).starts]
     assert _worth(found_us) <= _worth(given_us)
 
 
@@ -236,7 +253,7 @@ def test_no_permutation_of_a_few_is_better(state: WorkspaceState, sizes: list[in
         _worth([start.at_us for start in forecast(state, [one.demand for one in order], NOW)])
         for order in permutations(lines)
     )
-    assert _worth([start.at_us for start in plan(state, lines, NOW).starts]) == min(every)
+    assert _worth([start.at_us for start in best_order(state, lines, NOW).starts]) == min(every)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -249,25 +266,25 @@ def test_no_permutation_of_seven_is_better(seed: int) -> None:
         for order in permutations(range(7))
         if order.index(5) < order.index(6)
     )
-    assert _worth([start.at_us for start in plan(state, lines, NOW).starts]) == min(every)
+    assert _worth([start.at_us for start in best_order(state, lines, NOW).starts]) == min(every)
 
 
 def test_the_same_seed_leads_to_the_same_plan() -> None:
     """Nothing is drawn but by the seed."""
     lines = numbered((number * 37) % 71 + 5 for number in range(40))
-    assert plan(state_of(SMALL), lines, NOW, seed=3) == plan(state_of(SMALL), lines, NOW, seed=3)
+    assert best_order(state_of(SMALL), lines, NOW, seed=3) == best_order(state_of(SMALL), lines, NOW, seed=3)
 
 
 def test_what_cannot_be_better_keeps_the_given_order() -> None:
     """Where no limit of users binds, nothing is reordered for nothing."""
     lines = numbered(range(5, 0, -1))
-    assert plan(state_of(FULL), lines, NOW).order == (0, 1, 2, 3, 4)
+    assert best_order(state_of(FULL), lines, NOW).positions == (0, 1, 2, 3, 4)
 
 
 def test_nothing_to_plan_is_an_empty_plan() -> None:
     """No operations, no starts."""
-    found = plan(state_of(FULL), [], NOW)
-    assert (found.order, found.starts, found.last_us) == ((), (), None)
+    found = best_order(state_of(FULL), [], NOW)
+    assert (found.positions, found.starts, found.last_us) == ((), (), None)
 
 
 # The windows, by plain lists
@@ -277,7 +294,7 @@ def test_nothing_to_plan_is_an_empty_plan() -> None:
 @settings(max_examples=80, deadline=None)
 def test_no_window_of_a_plan_overflows(lines: list[Line]) -> None:
     """Counted by lists of moments: an hour, a day, the users of a day, the calls, the active segments."""
-    found = plan(state_of(SMALL), lines, NOW, tries=10)
+    found = best_order(state_of(SMALL), lines, NOW, tries=10)
     began = [
         (start.at_us, one.demand) for start, one in zip(found.starts, lines, strict=True) if start.at_us is not None
     ]
@@ -315,9 +332,9 @@ def _active(began: Sequence[tuple[int, Demand]], at_us: int) -> int:
 @settings(max_examples=80, deadline=None)
 def test_operations_on_one_segment_keep_their_order(state: WorkspaceState, lines: list[Line]) -> None:
     """In the order of the plan and in their starts."""
-    found = plan(state, lines, NOW, tries=10)
+    found = best_order(state, lines, NOW, tries=10)
     for keys in {one.demand.keys for one in lines}:
-        chain = [at for at in found.order if lines[at].demand.keys == keys]
+        chain = [at for at in found.positions if lines[at].demand.keys == keys]
         assert chain == sorted(chain)
         starts = [found.starts[at].at_us for at in chain]
         known = [at_us for at_us in starts if at_us is not None]
@@ -329,13 +346,16 @@ def test_a_segment_is_one_by_its_name_and_by_its_identifier() -> None:
     """What is known under two names keeps its order, also when only a later line or the journal says so."""
     name, both, cs_id = ("vip",), ("vip", "id:c1"), ("id:c1",)
     lines = [Line(demand=Demand(Cost(1, rows), keys)) for rows, keys in ((10, cs_id), (60, name), (90, both), (50, ()))]
-    found = plan(state_of(SMALL), lines, NOW)
-    assert [at for at in found.order if at < 3] == [0, 1, 2]
-    told = state_of(SMALL, (900, reserved("vip", Cost(1, 1))))
-    told.fold(Batch(2, "b", NOW - 800 * SECOND, (Answered("vip", 1, 202, accepted={"cs_name": "vip", "cs_id": "c1"}),)))
-    found = plan(told, lines[:2], NOW)
-    assert found.order == (0, 1)
+    found = best_order(state_of(SMALL), lines, NOW)
+    assert [at for at in found.positions if at < 3] == [0, 1, 2]
+    told = state_of(SMALL, (100, reserved("vip", Cost(1, 45))))
+    accepted = {"cs_name": "vip", "cs_id": "c1"}
+    told.fold(Batch(2, "b", NOW - 90 * SECOND, (Answered("vip", 1, 202, accepted=accepted),)))
+    lines = [Line(demand=Demand(Cost(1, 60), cs_id)), Line(demand=Demand(Cost(1, 40), name))]
+    found = best_order(told, lines, NOW)
+    assert found.positions == (0, 1)
     assert moments(found) == sorted(moments(found))
+    assert moments(found)[0] > NOW
 
 
 @given(pasts(SMALL), st.lists(st.tuples(ROWS, st.integers(0, 2)), min_size=1, max_size=10))
@@ -345,11 +365,32 @@ def test_a_higher_priority_is_never_delayed_by_a_lower_one(
 ) -> None:
     """The urgent ones start when they would start if the others were not there."""
     lines = [line(rows, f"new {number}", priority=level) for number, (rows, level) in enumerate(wanted)]
-    whole = plan(state, lines, NOW, tries=10)
+    whole = best_order(state, lines, NOW, tries=10)
     for level in (1, 2):
         urgent = [at for at, one in enumerate(lines) if one.priority >= level]
-        alone = plan(state, [lines[at] for at in urgent], NOW, tries=10)
+        alone = best_order(state, [lines[at] for at in urgent], NOW, tries=10)
         assert [whole.starts[at].at_us for at in urgent] == [start.at_us for start in alone.starts]
+
+
+@given(pasts(SMALL), st.lists(st.tuples(ROWS, st.integers(0, 1)), min_size=2, max_size=10))
+@settings(max_examples=80, deadline=None)
+def test_a_lower_priority_is_never_worse_than_given_behind_the_higher_ones(
+    state: WorkspaceState, wanted: list[tuple[int, int]]
+) -> None:
+    """The rest is planned in the room that the urgent ones leave."""
+    lines = [line(rows, f"new {number}", priority=level) for number, (rows, level) in enumerate(wanted)]
+    found = best_order(state, lines, NOW, tries=10)
+    urgent = [at for at in found.positions if lines[at].priority]
+    rest = [at for at, one in enumerate(lines) if not one.priority]
+    told = forecast(state, [lines[at].demand for at in (*urgent, *rest)], NOW)
+    given_us = [start.at_us for start in told[len(urgent) :]]
+    assert _worth([found.starts[at].at_us for at in rest]) <= _worth(given_us)
+
+
+def test_what_is_less_urgent_fills_the_room_that_is_left() -> None:
+    """Beside an urgent one of 60 there is room for 40 today, and 55 and 45 are a day of their own."""
+    lines = [line(60, "now", priority=1), *numbered([55, 45, 40])]
+    assert sorted(moments(best_order(state_of(SMALL), lines, NOW))) == [NOW] * 2 + [NOW + 300 * SECOND] * 2
 
 
 def test_what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent() -> None:
@@ -359,26 +400,38 @@ def test_what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent() -> 
         line(10, "vip", op="create", segments=1),
         line(80, "vip", priority=2),
     ]
-    found = plan(state_of(SMALL), lines, NOW)
-    assert found.order[:2] == (2, 3)
+    found = best_order(state_of(SMALL), lines, NOW)
+    assert found.positions[:2] == (2, 3)
     assert [found.starts[at].at_us for at in (2, 3)] == [NOW, NOW]
 
 
 def test_an_archive_goes_first_where_it_frees_a_segment() -> None:
-    """Six are active; a create starts at once because the archive behind it is submitted before it."""
+    """Six are active; a create starts at once because the archive behind it is submitted before it, urgent or not."""
     crowded = attrs.evolve(SMALL, expiry_day_s=10_000)
     state = state_of(crowded, *((900, reserved(f"old {number}", Cost(0, 0, 1))) for number in range(6)))
-    lines = [line(10, "new", op="create", segments=1), line(0, "old 3", op="archive")]
-    found = plan(state, lines, NOW)
-    assert found.order == (1, 0)
+    lines = [line(10, "new", op="create", segments=1, priority=1), line(0, "old 3", op="archive")]
+    found = best_order(state, lines, NOW)
+    assert found.positions == (1, 0)
     assert moments(found) == [NOW, NOW]
-    assert plan(state, lines[:1], NOW).starts[0].at_us != NOW
+    assert best_order(state, lines[:1], NOW).starts[0].at_us != NOW
 
 
 def test_an_archive_of_a_segment_that_is_still_to_be_made_waits_for_it() -> None:
     """It stays behind the create of its own segment."""
     lines = [line(10, "new", op="create", segments=1), line(0, "new", op="archive")]
-    assert plan(state_of(SMALL), lines, NOW).order == (0, 1)
+    assert best_order(state_of(SMALL), lines, NOW).positions == (0, 1)
+
+
+def test_an_archive_comes_right_behind_what_it_waits_for() -> None:
+    """Three segments pass through the one place that is free: each is archived before the next is made."""
+    limits = attrs.evolve(SMALL, active_segments=1)
+    names = ["one", "two", "three"]
+    lives = {"one": 10**8, "two": 10**8 + 1, "three": 10**8 + 2}
+    lines = [
+        *(line(10, name, op="create", segments=1, life_s=lives[name]) for name in names),
+        *(line(0, name, op="archive") for name in names),
+    ]
+    assert moments(best_order(state_of(limits), lines, NOW, tries=0)) == [NOW] * 6
 
 
 # Who is there already
@@ -388,16 +441,23 @@ def test_those_in_line_are_ahead_and_ours_among_them_can_be_planned_anew() -> No
     """A claim keeps its place, unless it belongs to one of the lines."""
     claim = Claimed("waits", 1, 100, 0, 3_600 * SECOND, "", ("a",), True, None, SECOND, "us")  # noqa: FBT003
     state = state_of(PUNCTUAL, (0, claim))
-    assert moments(plan(state, [line(50, "b")], NOW)) == [NOW + 300 * SECOND]
+    assert moments(best_order(state, [line(50, "b")], NOW)) == [NOW + 300 * SECOND]
     both = [line(100, "a"), line(50, "b")]
-    assert sorted(moments(plan(state, both, NOW, without={"waits"}))) == [NOW, NOW + 300 * SECOND]
+    assert sorted(moments(best_order(state, both, NOW, without={"waits"}))) == [NOW, NOW + 300 * SECOND]
+
+
+def test_who_waits_for_a_busy_segment_is_in_nobodys_way() -> None:
+    """It comes into line when its segment is free, as for a forecast."""
+    claim = Claimed("waits", 1, 100, 0, 3_600 * SECOND, "", ("vip",), True, None, SECOND, "them")  # noqa: FBT003
+    state = state_of(SMALL, (10, reserved("vip", Cost(1, 1))), (0, claim))
+    assert moments(best_order(state, [line(50, "b")], NOW)) == [NOW]
 
 
 def test_an_arrival_during_a_run_keeps_what_was_planned() -> None:
     """Planned anew in the planned order, a small arrival fits in and the last start stays."""
     lines = numbered((number * 37) % 71 + 5 for number in range(40))
-    first = plan(state_of(PUNCTUAL), lines, NOW)
-    again = plan(state_of(PUNCTUAL), [*(lines[at] for at in first.order), line(1, "arrival")], NOW, tries=2)
+    first = best_order(state_of(PUNCTUAL), lines, NOW)
+    again = best_order(state_of(PUNCTUAL), [*(lines[at] for at in first.positions), line(1, "arrival")], NOW, tries=2)
     assert again.last_us is not None
     assert first.last_us is not None
     assert again.last_us <= first.last_us + 60 * SECOND
@@ -418,7 +478,18 @@ def test_an_arrival_during_a_run_keeps_what_was_planned() -> None:
 )
 def test_days_are_filled(sizes: list[int], most_h: float) -> None:
     """The last start is where the lower bound has it."""
-    assert last_h(plan(state_of(FULL), numbered(sizes), NOW)) <= most_h
+    assert last_h(best_order(state_of(FULL), numbered(sizes), NOW)) <= most_h
+
+
+def test_large_ones_are_packed_as_if_each_counted_no_longer_than_it_does() -> None:
+    """Four days and not five: submitted in the order of their starts, nobody has to pass anybody who waits."""
+    chance = random.Random(8)
+    sizes = [chance.randint(400_000, 1_100_000) for _ in range(12)]
+    for some, days in ((sizes, 3), ([100] * 30 + [1_900_000] * 2, 1)):
+        found = best_order(state_of(FULL), numbered(some), NOW)
+        assert last_h(found) == days * 24
+        starts = [found.starts[at].at_us or 0 for at in found.positions]
+        assert starts == sorted(starts)
 
 
 # Bad input
@@ -436,20 +507,20 @@ def test_a_create_behind_another_operation_on_its_segment_is_refused(op: str) ->
     """No order can be right, and the message names both operations."""
     lines = [line(1, "other"), line(1, "vip", op=op), line(1, "vip", op="create", segments=1)]
     with pytest.raises(InputError, match=rf"op: operation 3 creates a segment that operation 2 \({op}\) is on already"):
-        plan(state_of(FULL), lines, NOW)
+        best_order(state_of(FULL), lines, NOW)
 
 
 def test_an_operation_larger_than_a_day_is_refused_with_what_helps() -> None:
     """It never fits: it has to be split before it is planned."""
     with pytest.raises(QuotaNeverFits, match=r"2,000,001 asked for and 2,000,000 is all .* split the file"):
-        plan(state_of(FULL), [line(2_000_001, "s")], NOW)
+        best_order(state_of(FULL), [line(2_000_001, "s")], NOW)
 
 
 def test_an_operation_that_never_starts_leaves_the_others_their_starts() -> None:
     """Where all segments are taken for ever, a create has no start and says which limit binds it."""
     full = attrs.evolve(SMALL, active_segments=1)
     lines = [line(1, f"s{number}", op="create", segments=1) for number in range(2)] + [line(5, "other")]
-    found = plan(state_of(full), lines, NOW)
+    found = best_order(state_of(full), lines, NOW)
     assert [start.at_us for start in found.starts] == [NOW, None, NOW]
     assert found.starts[1].limit == "active_segments"
     assert found.last_us is None

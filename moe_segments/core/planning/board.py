@@ -148,14 +148,11 @@ class Board:
     Args:
         quotas: What counts. It is read now and never changed.
         now_us: The time.
-
-    Attributes:
-        rises: Whether something was placed that starts later than now.
     """
 
     def __init__(self, quotas: Quotas, now_us: int) -> None:
         quotas.advance(now_us)
-        self._quotas, self._now_us, self.rises = quotas, now_us, False
+        self._quotas, self._now_us = quotas, now_us
         self._limits: list[Steps] = []
         self._places: dict[int, int] = {}  # by the identity of a window, or of the gauge
         self._kinds: dict[tuple[bool, int, str], list[tuple[int, int, int, int]]] = {}
@@ -256,35 +253,28 @@ class Board:
 
     # Placing
 
-    def place(self, task: Task) -> int | None:
-        """Return the earliest start of *task* behind all that were placed before, as `Schedule.place` does."""
-        at_us = self._fit(task.needs, self._ready_us.get(task.chain, self._now_us))
-        self.take(task, at_us)
-        return at_us
+    def place(self, task: Task, *, is_early: bool = False) -> int | None:
+        """Return the earliest start of *task* behind all that were placed before, and take its room from then on.
 
-    def place_early(self, task: Task, base: Board) -> int | None:
-        """Return the earliest start of *task* where only those on *base* came before it.
+        Args:
+            task: What is to be placed.
+            is_early: Whether there need only be room for as long as it counts: where those placed before will be
+                reordered by their starts. Otherwise the start is that of `Schedule.place`.
 
-        The others may be reordered by their starts, so there need only be room for as long as *task* counts.
+        Returns:
+            The start; None when nothing known will let it start.
         """
-        ready_us = self._ready_us.get(task.chain, self._now_us)
-        while True:
-            at_us = self._fit(task.needs, ready_us, is_short=True)
-            if not base.rises or at_us is None:
-                break
-            ready_us = base._fit(task.needs, at_us)
-            if ready_us == at_us:
-                break
+        at_us = self._fit(task.needs, self._ready_us.get(task.chain, self._now_us), is_early=is_early)
         self.take(task, at_us)
         return at_us
 
-    def _fit(self, needs: Sequence[Need], at_us: int | None, *, is_short: bool = False) -> int | None:
+    def _fit(self, needs: Sequence[Need], at_us: int | None, *, is_early: bool) -> int | None:
         if at_us is None:
             return None
         limits, settled = self._limits, 0
         while settled < len(needs):
             for limit, weight, short_us, long_us in needs:
-                fits_us = limits[limit].first_fit(at_us, short_us if is_short else long_us, weight)
+                fits_us = limits[limit].first_fit(at_us, short_us if is_early else long_us, weight)
                 if fits_us is None:
                     return None
                 settled += 1
@@ -299,7 +289,6 @@ class Board:
         self._ready_us[task.chain] = at_us
         if at_us is None:
             return
-        self.rises = self.rises or at_us > self._now_us
         for limit, weight, short_us, _ in task.needs:
             self._limits[limit].add(at_us, None if short_us is None else at_us + short_us, weight)
         if task.makes:

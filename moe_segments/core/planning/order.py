@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.core.quota.forecast import Demand, Start
     from moe_segments.core.state.folded import FoldedState
 
-__all__ = ["Line", "Plan", "Problem", "plan"]
+__all__ = ["Line", "Order", "Problem", "best_order"]
 
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
@@ -60,15 +60,15 @@ class Line:
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """An order and what it leads to.
+class Order:
+    """An order to submit in, and what it leads to.
 
     Attributes:
-        order: The positions of the lines, in the order to submit them.
+        positions: Those of the lines, in the order to submit them.
         starts: When each line can start and which limit binds it, by position.
     """
 
-    order: tuple[int, ...]
+    positions: tuple[int, ...]
     starts: tuple[Start, ...]
 
     @property
@@ -79,7 +79,7 @@ class Plan:
         return max(known) if known and len(known) == len(moments) else None
 
 
-def plan(
+def best_order(
     state: FoldedState,
     lines: Sequence[Line],
     now_us: int,
@@ -87,7 +87,7 @@ def plan(
     tries: int | None = None,
     seed: int = 0,
     without: Collection[str] = (),
-) -> Plan:
+) -> Order:
     """Order *lines* so that the last starts as early as was found, behind all who wait already.
 
     The same arguments lead to the same plan. To plan anew during a run, give what has not started in the planned
@@ -109,8 +109,8 @@ def plan(
         QuotaNeverFits: An operation is larger than a whole limit: split it first, see `parts`.
     """
     problem = Problem(state, lines, now_us, without=without)
-    order = problem.order(tries, seed=seed)
-    return _told(state, now_us, problem.waiting, problem.demands, order)
+    positions = problem.positions(tries, seed=seed)
+    return _told(state, now_us, problem.waiting, problem.demands, positions)
 
 
 class Problem:
@@ -120,7 +120,7 @@ class Problem:
         state: What is known, up to now.
         lines: The operations; those on one segment keep their order.
         now_us: The journal's time.
-        without: As for `plan`.
+        without: As for `best_order`.
 
     Attributes:
         waiting: Who waits already, and for what.
@@ -150,7 +150,7 @@ class Problem:
             board.place(task)
         self._groups = _groups(lines, chains, taken={task.chain for task in ahead})
 
-    def order(self, tries: int | None = None, *, seed: int = 0) -> list[int]:
+    def positions(self, tries: int | None = None, *, seed: int = 0) -> list[int]:
         """Return the positions of the lines in the best order that was found; called once."""
         board, tasks = self._board, self._tasks
         if tries is None:
@@ -166,13 +166,13 @@ class Problem:
 
 def _told(
     state: FoldedState, now_us: int, waiting: Iterable[tuple[str, Demand]], demands: Sequence[Demand], order: list[int]
-) -> Plan:
+) -> Order:
     """Return the plan as the one forecast tells it."""
     schedule = Schedule(state.ledger, now_us, state.claims.passers)
     for job, demand in waiting:
         schedule.place(demand, job)
     starts = {at: schedule.place(demands[at]) for at in order}
-    return Plan(order=tuple(order), starts=tuple(starts[at] for at in range(len(demands))))
+    return Order(positions=tuple(order), starts=tuple(starts[at] for at in range(len(demands))))
 
 
 # What belongs together

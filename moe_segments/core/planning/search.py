@@ -4,8 +4,9 @@ List scheduling with backfilling places the operations in an order, each at its 
 changes the best order a little again and again, and keeps a change when nothing gets worse.
 
 The search places an operation where there is room for as long as it counts. A run asks for room for longer, in case
-nothing is ever heard of it, where somebody ahead starts later. So what is found is sorted by start: then nobody ahead
-starts later, and a run starts everybody at least as early as the search did.
+nothing is ever heard of it, where somebody ahead starts later. So what is found is sorted by start: then nobody among
+them is ahead who starts later. In that order it is placed once more as a run places it, and taken if it is better than
+the given order.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Search:
         if not (tries > _CHEAP and self._cannot_improve(worth)):
             found = self._searched(given, tries)
             if found.worth < worth:
-                trial = sorted(given, key=lambda at: (found.starts[at] is None, found.starts[at] or 0, at))
+                trial = sorted(found.order, key=lambda at: (found.starts[at] is None, found.starts[at] or 0))
                 placed = self._placed(trial, self._tasks)
                 if _worth_of(placed) < worth:
                     order, starts = trial, placed
@@ -113,11 +114,11 @@ class Search:
     def _tried(self, order: list[int], best: _Found | None) -> _Found | None:
         """Place the operations in an order that is to be sorted by start; None when *best* is better."""
         order = self._repaired(order)
-        board, base, tasks = self._board.copied(), self._board, self._tasks
+        board = self._board.copied()
         latest_us = None if best is None or best.worth.never else best.worth.last_us
         starts: list[int | None] = [None] * len(order)
         for at in order:
-            starts[at] = at_us = board.place_early(tasks[at], base)
+            starts[at] = at_us = board.place(self._tasks[at], is_early=True)
             if latest_us is not None and (at_us is None or at_us > latest_us):
                 return None
         worth = _worth_of(starts)
