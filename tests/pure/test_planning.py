@@ -165,7 +165,7 @@ def line_sets(draw: st.DrawFn, most: int = 8) -> list[Line]:
             Cost() if archives else cost,
             (segment,),
             awaits_callback=draw(st.sampled_from([True, True, False])),
-            life_us=draw(st.sampled_from([50, 400, 10**9])) * SECOND + number,
+            life_us=draw(st.sampled_from([50, 400, 10**9])) * SECOND,
             attempt_us=draw(st.sampled_from([0, 12 * SECOND])),
             archives=(segment, None) if archives else None,
         )
@@ -524,3 +524,14 @@ def test_an_operation_that_never_starts_leaves_the_others_their_starts() -> None
     assert [start.at_us for start in found.starts] == [NOW, None, NOW]
     assert found.starts[1].limit == "active_segments"
     assert found.last_us is None
+
+
+def test_each_of_two_segments_made_alike_is_freed_by_its_archive() -> None:
+    """Both were made in one moment with one life: that they end together does not make them one."""
+    state = state_of(attrs.evolve(CROWDED, operations_per_hour=100, operations_per_day=100))
+    lines = [
+        *(line(1, name, op="create", segments=1, life_s=10**8) for name in ("one", "two")),
+        *(line(0, name, op="archive") for name in ("one", "two")),
+        *(line(1, name, op="create", segments=1, life_s=10**8) for name in ("three", "four")),
+    ]
+    assert [start.at_us for start in forecast(state, [one.demand for one in lines], NOW)][4:] == [NOW, NOW]
