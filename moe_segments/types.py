@@ -1,14 +1,17 @@
-"""Types that several packages share: `UNSET`, which is not `None`, and `Values`; and what lets older pickles load."""
+"""Types that several packages share: `UNSET`, `Values`, `FetchPrivate`; and what lets older pickles load."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from enum import Enum
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
-__all__ = ["UNSET", "Unset", "Values", "with_older_pickles"]
+__all__ = ["UNSET", "FetchPrivate", "Unset", "Values", "with_older_pickles"]
+
+# Which addresses besides public ones a file may be read from: none, those of this machine, or all.
+FetchPrivate: TypeAlias = bool | Literal["loopback"]
 
 # Users' values: text and ints, or rows of one column. A list, a cursor, a column of a data frame, an Arrow array or
 # stream, a generator, an async generator; or a function that returns one of them.

@@ -58,8 +58,11 @@ _JOBS: Final = ("tests/pure/test_retry.py", "tests/live/test_client.py", "tests/
 MODULES: Final = {
     "moe_segments/core/quota/ledger.py": _LEDGER,
     "moe_segments/core/quota/usage.py": _LEDGER,
-    "moe_segments/core/quota/window.py": ("tests/pure/test_tape.py", *_LEDGER),
+    "moe_segments/core/quota/window.py": ("tests/pure/test_usage_history.py", *_LEDGER),
     "moe_segments/core/state/admission.py": _GOVERNED,
+    "moe_segments/core/state/lookahead.py": _GOVERNED,
+    "moe_segments/core/state/line.py": _GOVERNED,
+    "moe_segments/core/state/verdicts.py": _GOVERNED,
     "moe_segments/core/quota/active_segments.py": ("tests/pure/test_gauge.py", *_LEDGER),
     "moe_segments/core/quota/claims.py": _GOVERNED,
     "moe_segments/core/state/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
@@ -349,13 +352,15 @@ def tried(sample: list[Mutant], within_s: float) -> Run | None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.random_mutants", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as tape; default: all decision modules")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as window; default: all decision modules")
     parser.add_argument("--count", type=int, default=MEASURED_AT, help="how many at most (%(default)s)")
     parser.add_argument("--within", type=float, default=inf, metavar="SECONDS", help="begin no further one after that")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat a sample; default: a new one"
     )
-    parser.add_argument("--function", default="", help="instead of a sample: all of one function, as Tape.settle")
+    parser.add_argument(
+        "--function", default="", help="instead of a sample: all of one function, as UsageHistory.settle"
+    )
     parser.add_argument("--list", action="store_true", help="only name them")
     return parser.parse_args(arguments)
 

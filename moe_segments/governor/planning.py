@@ -14,8 +14,9 @@ import attrs
 
 from moe_segments.core.quota.forecast import Demand, starts
 from moe_segments.core.quota.ledger import life_us
-from moe_segments.core.state.admission import cost_of, name_used, schedule_of
+from moe_segments.core.state.admission import schedule_of
 from moe_segments.core.state.jobs import segment_keys
+from moe_segments.core.state.verdicts import cost_of, name_used
 from moe_segments.errors import InputError, NameTaken, QuotaNeverFits
 from moe_segments.governor.usage import PlannedStart, at, moment_of, name_taken
 from moe_segments.models import ArchiveSegment, CreateFileSegment, FileOperation

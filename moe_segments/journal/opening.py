@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import InputError
+from moe_segments.models.urls import path_at_home
 from moe_segments.settings import default_journal_url, problem_of_journal_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from moe_segments.journal.protocol import Clock, Journal
 
@@ -68,7 +69,7 @@ def open_journal(
 def file_of(url: str) -> Path | None:
     """Return the file that a `sqlite:///` URL names; None for any other."""
     path = url.removeprefix("sqlite:///")
-    return None if path == url else Path(path).expanduser()
+    return None if path == url else path_at_home(path)
 
 
 def _is_default(url: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["masked_url", "place_of", "server_of", "url_without_query"]
+__all__ = ["masked_url", "path_at_home", "place_of", "server_of", "url_without_query"]
 
 _SHOWN_OPTIONS: Final = ("schema", "db", "host", "port", "dbname")  # that say which journal it is
 
@@ -37,6 +37,14 @@ def server_of(url: str) -> str | None:
     return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else None
 
 
+def path_at_home(path: str) -> Path:
+    """Return a path whose ~ is the home directory; as it is where there is none, which is said when it is opened."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def place_of(url: str) -> str:
     """Return the place that a journal URL names.
 
@@ -46,7 +54,7 @@ def place_of(url: str) -> str:
     if not separator:
         return scheme.partition(":")[0] + ":"
     if scheme == "sqlite":
-        return f"sqlite:///{Path(rest.removeprefix('/')).expanduser().absolute()}"
+        return f"sqlite:///{path_at_home(rest.removeprefix('/')).absolute()}"
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query)

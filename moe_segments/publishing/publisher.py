@@ -62,6 +62,7 @@ async def publish(
     options: Mapping[str, str] | None = None,
     max_bytes: int | None = None,
     proxy: str | None = None,
+    allow_http: bool = False,
 ) -> PublishedFile:
     """Publish a local file, and prove that the service will be able to fetch it.
 
@@ -77,6 +78,7 @@ async def publish(
         options: Credentials and further settings by the names of obstore's store, such as `access_key_id`; never shown.
         max_bytes: Largest file, bytes; None: the documented 150 MB.
         proxy: An HTTP proxy to reach the store through.
+        allow_http: Take a sandbox or an endpoint at http:// beyond this machine.
 
     Returns:
         The file's address and what is known of it.
@@ -86,7 +88,7 @@ async def publish(
         PreflightError: The file cannot be read or changed, the store refuses it, or it cannot be fetched.
     """
     path, options = checked_path(path, "path"), Secrets(options or {})
-    destination = to if isinstance(to, Destination) else Destination.parse(to)
+    destination = to if isinstance(to, Destination) else Destination.parse(to, allow_http=allow_http)
     wanted_s = checked_expiry_s(next((s for s in (expires_s, destination.expires_s) if s is not None), MOST_EXPIRY_S))
     most = QuotaLimits().file_bytes if max_bytes is None else max_bytes
     digest, file_bytes = await asyncio.to_thread(examine, path, most)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import aiohttp
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.urls import url_without_query
@@ -126,13 +126,12 @@ class FilePreparer:
 
     def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
         self._settings, self._limits = settings, settings.limits
-        self._publish = _destination(publish) if isinstance(publish, str) else publish
+        self._publish = _destination(publish, allow_http=settings.allow_http) if isinstance(publish, str) else publish
         self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
 
     @property
     def publishes(self) -> bool:
@@ -170,12 +169,10 @@ class FilePreparer:
         await asyncio.to_thread(remove_orphaned)
 
     async def close(self) -> None:
-        """Close its connections and remove its temporary files."""
+        """Remove its temporary files."""
         for kept in self._kept.values():
             kept.values.remove()
         self._kept.clear()
-        if self._session is not None:
-            await self._session.close()
 
     @asynccontextmanager
     async def values_written(self, operation: object, *, for_later: bool = False) -> AsyncIterator[None]:
@@ -342,9 +339,9 @@ class FilePreparer:
             attribute_name=operation.attribute_name,
             attribute_type="double" if operation.attribute_type == "double" else "string",
             limits=self._limits,
-            session=self._connections(),
             timeouts=file_timeouts(self._settings),
             proxy=self._settings.proxy,
+            fetch_private=self._settings.fetches_private,
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
@@ -380,16 +377,11 @@ class FilePreparer:
         assert source is not None  # the model sees to it
         return await count_rows(
             source,
-            session=self._connections(),
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
             proxy=self._settings.proxy,
+            fetch_private=self._settings.fetches_private,
         )
-
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        return self._session
 
     # Publishing
 
@@ -474,7 +466,9 @@ class FilePreparer:
         from moe_segments.publishing.http import glance
 
         try:
-            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+            return await glance(
+                url, proxy=self._settings.proxy, total_s=_LOOK_S, fetch_private=self._settings.fetches_private
+            )
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
@@ -488,11 +482,11 @@ def _no_publisher() -> InputError:
     )
 
 
-def _destination(publish: str) -> Destination:
+def _destination(publish: str, *, allow_http: bool) -> Destination:
     from moe_segments.publishing.destination import Destination
     from moe_segments.publishing.object_store import require_library
 
-    destination = Destination.parse(publish)
+    destination = Destination.parse(publish, allow_http=allow_http)
     require_library(destination)
     return destination
 

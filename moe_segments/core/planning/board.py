@@ -216,11 +216,11 @@ class Board:
     def _place_of(self, window: Window) -> int:
         place = self._places.get(id(window))
         if place is None:
-            now_us, tape, span_us = self._now_us, window.tape, window.span_us
-            ends = [(u_us + span_us, weight) for u_us, weight in tape.counted(window.head)]
-            ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in tape.holds]
+            now_us, history, span_us = self._now_us, window.history, window.span_us
+            ends = [(u_us + span_us, weight) for u_us, weight in history.counted(window.head)]
+            ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in history.holds]
             closed_us = window.closed_until_us
-            if window.probing and tape.holds:
+            if window.probing and history.holds:
                 closed_us = max(closed_us, window.probe_ends_us(now_us))
             place = self._places[id(window)] = self._entered(
                 Steps(window.capacity, now_us, window.used, ends), closed_us
