@@ -112,10 +112,12 @@ class Entry:
     Attributes:
         line: Its physical line, from 1.
         operation: What is to be done.
+        content: SHA-256 of its local file, hex; None for none, and until it has been read.
     """
 
     line: int
     operation: Operation
+    content: str | None = None
 
 
 @attrs.frozen(kw_only=True)

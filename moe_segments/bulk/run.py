@@ -1,7 +1,8 @@
-"""Run a manifest: journal first, then submit what is left, then report each line.
+"""Run a manifest: find what earlier runs did, journal the rest, submit it, report each line.
 
-A run is known by the digest of its manifest, a job by its run and line. So the same call after an interruption, a crash
-or a reboot goes on where the journal stands, and what was sent is never sent again in silence.
+A line is known by what it says, see `bulk.lines`, a run by the digest of its manifest. So the same call after an
+interruption, a crash or a reboot goes on where the journal stands, an edited manifest sends what is new in it, and what
+was done is never sent again in silence.
 """
 
 from __future__ import annotations
@@ -9,60 +10,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
+from moe_segments.bulk.lines import is_done, is_void, says, standing, undone_by, with_contents
 from moe_segments.bulk.manifest import ManifestError, Mistake
+from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.state.admission import name_used
-from moe_segments.core.state.jobs import remembered
-from moe_segments.errors import (
-    ApiError,
-    AuthenticationFailed,
-    CallbackTimeout,
-    CallbackUnreadable,
-    FileProcessingFailed,
-    Forbidden,
-    InputError,
-    JournalAmbiguous,
-    JournalError,
-    JournalReplaced,
-    JournalUnavailable,
-    MoeSegmentsError,
-    NotSent,
-    OutcomeUnknown,
-    PreflightError,
-    QuotaError,
-    TooManyRequests,
-)
+from moe_segments.core.state.jobs import CREATES, remembered
+from moe_segments.errors import AuthenticationFailed, MoeSegmentsError, NoUsersMatched
 from moe_segments.governor.usage import name_taken
-from moe_segments.models import CreateFileSegment, JobState
+from moe_segments.models import CreateFileSegment, FileOperation, JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from moe_segments.bulk.manifest import Entry, Manifest
     from moe_segments.client.client import SegmentsClient
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.events import Event
-    from moe_segments.core.state.jobs import JobRecord, Jobs
+    from moe_segments.core.state.jobs import JobRecord, Jobs, Run
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
     from moe_segments.models import Operation
-    from moe_segments.submission.job_info import JobInfo
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = [
-    "EXIT_FAILED",
-    "EXIT_INPUT",
-    "EXIT_INTERRUPTED",
-    "EXIT_OK",
-    "EXIT_QUOTA",
-    "EXIT_UNKNOWN",
     "BulkReport",
     "BulkRow",
     "check_key",
@@ -78,129 +57,8 @@ __all__ = [
 T = TypeVar("T")
 _log = logging.getLogger("moe_segments.bulk")
 
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_INPUT: Final = 2
-EXIT_QUOTA: Final = 3
-EXIT_UNKNOWN: Final = 4
-EXIT_REPLACED: Final = 74  # EX_IOERR of sysexits.h
-EXIT_UNAVAILABLE: Final = 75  # EX_TEMPFAIL
-EXIT_INTERRUPTED: Final = 130
-
-# Which of several lines' codes a run ends with: look first, then mend, then wait, then read.
-_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_REPLACED, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
-_EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
-    ((JournalReplaced,), EXIT_REPLACED),
-    ((JournalUnavailable, JournalAmbiguous), EXIT_UNAVAILABLE),
-    ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
-    ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
-)
-_EXIT_OF_STATES: Final[Mapping[str, int]] = {
-    JobState.PROCESSED: EXIT_OK,
-    JobState.ACCEPTED: EXIT_OK,
-    JobState.PLANNED: EXIT_FAILED,
-    JobState.FAILED: EXIT_FAILED,
-    JobState.REFUSED: EXIT_FAILED,
-    JobState.NOT_SENT: EXIT_FAILED,
-    JobState.UNREADABLE: EXIT_UNKNOWN,
-}
-_FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the journal dropped it
 _PLANNED_AT_ONCE: Final = 500
 _KEY_CHECK_S: Final = 10.0  # a service that is away longer is waited for by the operations themselves
-
-
-def exit_code_of(error: BaseException) -> int:
-    """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
-    return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
-
-
-@attrs.frozen(kw_only=True)
-class BulkRow:
-    """The result of one line.
-
-    Attributes:
-        line: Its line in the manifest.
-        op: The operation.
-        name: The segment.
-        job_id: Its job.
-        state: One of `JobState`, or "ended" when the journal has dropped it meanwhile.
-        rows: Rows that the preflight counted; None where it did not run.
-        distinct_rows: Different values among them.
-        found: Rows the service found in the file; None where no callback said so.
-        processed: Usable values among them.
-        matched: Users of the workspace among those.
-        warning: Where rows were lost on the way; None when none were.
-        error: Why it did not end well; None when it did.
-        exit_code: What this line alone would have ended the command with.
-    """
-
-    line: int
-    op: str
-    name: str
-    job_id: str
-    state: str
-    rows: int | None = None
-    distinct_rows: int | None = None
-    found: int | None = None
-    processed: int | None = None
-    matched: int | None = None
-    warning: str | None = None
-    error: str | None = None
-    exit_code: int = EXIT_OK
-
-    def to_json(self) -> dict[str, object]:
-        """Return the row as JSON-ready data."""
-        return attrs.asdict(self)
-
-
-@attrs.frozen(kw_only=True)
-class BulkReport:
-    """The result of a manifest.
-
-    Attributes:
-        run: The run's identifier.
-        manifest: The file's name.
-        rows: One for each line, in order.
-        elapsed_s: How long this call took, seconds.
-        already_finished: The run had ended before this call, so nothing was done.
-        interrupted: It was stopped; the same call goes on.
-    """
-
-    run: str
-    manifest: str
-    rows: tuple[BulkRow, ...] = attrs.field(repr=lambda rows: f"<{len(rows)} rows>")
-    elapsed_s: float
-    already_finished: bool = False
-    interrupted: bool = False
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Return how many lines are in each state."""
-        return Counter(row.state for row in self.rows)
-
-    @property
-    def exit_code(self) -> int:
-        """0 all processed or accepted, or finished before; 130 interrupted; else the most urgent of the rows'."""
-        if self.already_finished:
-            return EXIT_OK
-        if self.interrupted:
-            return EXIT_INTERRUPTED
-        codes = {row.exit_code for row in self.rows}
-        return next((code for code in _MOST_URGENT_FIRST if code in codes), EXIT_OK)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as JSON-ready data."""
-        return {
-            "run": self.run,
-            "manifest": self.manifest,
-            "exit_code": self.exit_code,
-            "already_finished": self.already_finished,
-            "interrupted": self.interrupted,
-            "elapsed_s": round(self.elapsed_s, 3),
-            "counts": dict(self.counts),
-            "rows": [row.to_json() for row in self.rows],
-        }
 
 
 async def run_bulk(
@@ -217,11 +75,14 @@ async def run_bulk(
 ) -> BulkReport:
     """Carry out a manifest, or what is left of it.
 
+    What earlier runs of it did is not sent again, also when it was edited since: lines are known by what they say. What
+    was refused or failed is sent again.
+
     Args:
         client: Open; its journal is the run's memory.
         manifest: What is to be done.
         concurrency: Operations under way at a time, waiting ones included.
-        again: Begin a new run when the last one of this manifest has ended; else that one goes on.
+        again: Repeat lines that were done before, when none of the manifest is under way; else that run goes on.
         on_unknown: "retry" sends operations of unknown outcome again, where nothing later was sent to their segment.
         preflight: "error", "warn" or "off": each file is checked when its turn comes; None: as the client says. All of
             them are checked before by `moe_segments.checking.check_files`.
@@ -234,16 +95,19 @@ async def run_bulk(
 
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
-        ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
+        ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them. Nothing
+            was sent.
         JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
+    manifest = await with_contents(manifest)
     await replica_of(client).refresh()
-    refuse_used_names(client, manifest, again=again)
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
+    running = _Running(client, manifest, again=again)
+    running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
+    await running.look_at_done()
     if not finished:
         outcomes = client.submit_many(  # which refuses what it cannot use before the plan is written
             running.operations(),
@@ -253,6 +117,9 @@ async def run_bulk(
             preflight=preflight,
         )
         await running.write_plan()
+        if on_outcome is not None:
+            for row in running.done_rows():
+                on_outcome(row)
         await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
         interrupted = await running.follow(outcomes, on_outcome, stop)
     return BulkReport(
@@ -266,127 +133,219 @@ async def run_bulk(
 
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
-    """Return the run that `run_bulk` would resume: the last of the manifest, or with *again* the next."""
-    jobs, base = replica_of(client).state.jobs, manifest.digest[:16]
-    known = {_generation(run, base) for run in jobs.runs} - {0}
-    latest = max(known, default=1)
-    run = _run_id(base, latest)
-    if again and known and _Running(client, manifest, run).is_finished():
-        return _run_id(base, latest + 1)
-    return run
+    """Return the run that `run_bulk` would go on with, or begin."""
+    return _Running(client, manifest, again=again).run
 
 
-def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
-    """Return whether an earlier call began this run of the manifest and did not end it."""
-    return run in replica_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
+def is_under_way(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> bool:
+    """Return whether an earlier call began lines of the manifest and did not end them."""
+    return _Running(client, manifest, again=again).is_under_way()
 
 
 def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
-    """Refuse to begin a run with creates whose names are used up. In a run that goes on, each ends with its own error.
+    """Refuse new lines that create a segment whose name is used up. A line planned before ends with its own error.
 
     Raises:
         ManifestError: There are such: all of them.
     """
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
-    if running.run in replica_of(client).state.jobs.runs:
-        return
-    mistakes = tuple(
-        Mistake(entry.line, error.field, error.problem)
-        for entry in manifest.entries
-        if (error := running.name_taken(entry)) is not None
-    )
-    if mistakes:
-        raise ManifestError(manifest.name, mistakes)
+    _Running(client, manifest, again=again).refuse_used_names()
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
-    """Return the entries that `run_bulk` would still send."""
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
-    return tuple(entry for entry in manifest.entries if running.may_send(entry))
+    """Return the entries that `run_bulk` would still send, in order."""
+    return tuple(line.entry for line in _Running(client, manifest, again=again).to_send())
 
 
-def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
-    """Return one job as a row, from what the journal knows of it and from what its caller was told."""
-    figures = info.figures
-    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(info.state, EXIT_UNKNOWN)
-    return BulkRow(
-        line=info.line or 0,
-        op=info.op,
-        name=str(info.segment or info.cs_id),
-        job_id=info.id,
-        state=info.state,
-        rows=figures.rows,
-        distinct_rows=figures.distinct_rows,
-        found=figures.found,
-        processed=figures.processed,
-        matched=figures.matched,
-        warning="; ".join(figures.warnings) or None,
-        error=str(error) if error else _problem_of(info.error),
-        exit_code=code,
-    )
+@attrs.frozen
+class _Line:
+    """A line of the manifest and its job.
+
+    Attributes:
+        entry: The line.
+        job_id: Its job, of this run or of an earlier one.
+        is_new: The job is yet to be planned.
+        replaces: The earlier job that a new one stands in for.
+        is_done: It was done before this call.
+    """
+
+    entry: Entry
+    job_id: str
+    is_new: bool = False
+    replaces: str | None = None
+    is_done: bool = False
 
 
 class _Running:
-    """One run of a manifest on a client."""
+    """One run of a manifest on a client, from what the journal says when it begins."""
 
-    def __init__(self, client: SegmentsClient, manifest: Manifest, run: str) -> None:
-        self.run = run
+    def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
         self._client, self._manifest = client, manifest
         self._errors: dict[str, Exception] = {}
-        self._job_ids = {f"{run}.{entry.line}": entry for entry in manifest.entries}
-        self._job_id_of = {id(entry.operation): job_id for job_id, entry in self._job_ids.items()}
-        known = self._jobs.runs.get(run)
-        self._planned_before = frozenset(known.jobs) if known else frozenset()
+        base = manifest.digest[:16]
+        generations = {number: run for run in self._jobs.runs if (number := _generation(run, base))}
+        latest = max(generations, default=0)
+        own_runs = frozenset(generations.values())
+        found = standing(self._jobs, manifest.entries, own_runs, self._now_us())
+        forgotten = self._forgotten(own_runs)
+        if again and (not latest or not any(record is not None and self._goes_on(record) for record in found)):
+            kept: list[JobRecord | None] = [None] * len(found)
+            forgotten = {}
+        else:
+            kept = self._kept(found, self._jobs.runs.get(generations.get(latest, "")))
+        new = {
+            entry.line
+            for entry, record in zip(manifest.entries, kept, strict=True)
+            if record is None and entry.line not in forgotten
+        }
+        self.run = _run_id(base, self._generation_for(base, latest, new))
+        if not new and not latest:  # all of it is an earlier run's
+            self.run = next((record.run for record in kept if record is not None and record.run), self.run)
+        self.lines = tuple(
+            self._line(entry, before, record, forgotten.get(entry.line))
+            for entry, before, record in zip(manifest.entries, found, kept, strict=True)
+        )
+        self._operations = {line.job_id: self._operation_of(line) for line in self.lines if not line.is_done}
+        by_job = {line.job_id: line for line in self.lines}
+        self._line_of = {id(operation): by_job[job] for job, operation in self._operations.items()}
 
     @property
     def _jobs(self) -> Jobs:
         return replica_of(self._client).state.jobs
 
-    def is_finished(self) -> bool:
-        """Return whether every line has ended, or cannot be sent since the create before it was refused."""
-        refused: set[str] = set()
-        for job_id, entry in self._job_ids.items():
-            if entry.operation.name in refused:
-                continue
-            if not self._has_ended(job_id):
-                return False
-            record = self._jobs.records.get(job_id)
-            if record is not None and isinstance(entry.operation, CreateFileSegment) and record.accepted is None:
-                refused.add(entry.operation.name)
-        return True
+    def _now_us(self) -> int:
+        return replica_of(self._client).now_us()
 
-    def _has_ended(self, job_id: str) -> bool:
-        record = self._jobs.records.get(job_id)
-        if record is None:
-            return self._is_forgotten(job_id)
-        if self.name_taken(self._job_ids[job_id]) is not None:
-            return True
-        now_us = replica_of(self._client).now_us()
-        return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+    # Which job each line has
 
-    def may_send(self, entry: Entry) -> bool:
-        """Return whether this line would still be sent."""
-        job_id = f"{self.run}.{entry.line}"
-        now_us = replica_of(self._client).now_us()
-        if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
+    def _kept(self, found: Sequence[JobRecord | None], latest: Run | None) -> list[JobRecord | None]:
+        """Return the jobs that lines keep; None for a line that needs a new one, in the order of the manifest."""
+        is_repeat = latest is not None and len(latest.jobs) < latest.total == len(found)  # its plan is not complete
+        sent: dict[str, set[str]] = {}  # by segment, what is still to be sent to it
+        kept: list[JobRecord | None] = []
+        for entry, record in zip(self._manifest.entries, found, strict=True):
+            operation = entry.operation
+            before = sent.setdefault(operation.name, set())
+            keeps = record is not None and not self._needs_another(entry, record)
+            if record is not None and keeps:
+                keeps = not (is_repeat and latest is not None and record.run != latest.id)
+                keeps = keeps and not (is_done(record) and before & undone_by(operation.op))
+            if record is None or not keeps or not is_done(record):
+                before.add(operation.op)
+            kept.append(record if keeps else None)
+        return kept
+
+    def _needs_another(self, entry: Entry, record: JobRecord) -> bool:
+        """Return whether a job cannot be sent (again), and its line can be."""
+        if record.state in (JobState.PLANNED, JobState.NOT_SENT):
+            return remembered(entry.operation).get("file") != record.operation.get("file")  # the file has moved
+        if not is_void(record) or self._jobs.may_send(record.id, retry_unknown=False, now_us=self._now_us()):
             return False
-        return self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+        return not (isinstance(entry.operation, CreateFileSegment) and entry.operation.name in self._jobs.names)
 
-    def name_taken(self, entry: Entry) -> NameTaken | None:
+    def _is_open(self, record: JobRecord) -> bool:
+        """Return whether a job has not ended, or has not been sent."""
+        return not record.settled or self._jobs.may_send(record.id, retry_unknown=False, now_us=self._now_us())
+
+    def _goes_on(self, record: JobRecord) -> bool:
+        """Return whether a job that is open can end, which a create of a name that is used up cannot."""
+        used_by = self._jobs.name_used_by(record.operation.get("op"), record.operation.get("name"), record.id)
+        return self._is_open(record) and (used_by is None or record.state not in (JobState.PLANNED, JobState.NOT_SENT))
+
+    def _forgotten(self, own_runs: frozenset[str]) -> dict[int, str]:
+        """Return by line the jobs of this manifest that ended so long ago that the journal dropped them."""
+        records, runs = self._jobs.records, self._jobs.runs
+        planned = {job for run in own_runs for job in runs[run].jobs if job not in records}
+        lines = {entry.line for entry in self._manifest.entries}
+        return {line: job for job in planned if (line := int(job.rpartition(".")[2])) in lines}
+
+    def _generation_for(self, base: str, latest: int, new: AbstractSet[int]) -> int:
+        """Return which run of the manifest takes new lines: one whose plan is not complete, else the next."""
+        run = self._jobs.runs.get(_run_id(base, latest)) if latest else None
+        if run is None or not new:
+            return max(1, latest)
+        goes_on = len(run.jobs) < run.total and not any(f"{run.id}.{line}" in self._jobs.records for line in new)
+        return latest if goes_on else latest + 1
+
+    def _line(self, entry: Entry, before: JobRecord | None, kept: JobRecord | None, forgotten: str | None) -> _Line:
+        if kept is not None:
+            return _Line(entry, kept.id, is_done=is_done(kept))
+        if forgotten is not None:
+            return _Line(entry, forgotten, is_done=True)
+        return _Line(entry, f"{self.run}.{entry.line}", is_new=True, replaces=None if before is None else before.id)
+
+    def _operation_of(self, line: _Line) -> Operation:
+        """Return what is submitted: a job that was sent keeps the path that its file had."""
+        operation, record = line.entry.operation, self._jobs.records.get(line.job_id)
+        path = None if record is None else record.operation.get("file")
+        if path is None or not isinstance(operation, FileOperation):
+            return operation
+        return attrs.evolve(operation, file=Path(str(path)))
+
+    # What there is to do
+
+    def is_finished(self) -> bool:
+        """Return whether every line is done, or can never be."""
+        return all(self._has_ended(line) for line in self.lines)
+
+    def _has_ended(self, line: _Line) -> bool:
+        record = self._jobs.records.get(line.job_id)
+        if line.is_done or record is None:
+            return line.is_done
+        return not self._is_open(record) or self.name_taken(line) is not None
+
+    def is_under_way(self) -> bool:
+        """Return whether a line has a job that has not ended."""
+        return any(not line.is_new and not self._has_ended(line) for line in self.lines)
+
+    def to_send(self) -> Iterator[_Line]:
+        """Return the lines that are still to be sent, in order."""
+        for line in self.lines:
+            may_send = self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us())
+            if not line.is_done and may_send and self.name_taken(line) is None:
+                yield line
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return what there is to submit or to wait for, by job, in order."""
+        return self._operations
+
+    def name_taken(self, line: _Line) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
-        job_id, operation = f"{self.run}.{entry.line}", entry.operation
-        now_us = replica_of(self._client).now_us()
-        if self._is_forgotten(job_id) or not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us):
+        operation = line.entry.operation
+        if line.is_done or not self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us()):
             return None
-        used = name_used(replica_of(self._client).state, operation.op, operation.name, job_id)
+        used = name_used(replica_of(self._client).state, operation.op, operation.name, line.job_id)
         return None if used is None else name_taken(operation.name, used)
 
-    def operations(self) -> dict[str, Operation]:
-        """Return what there is to submit or to ask about, by job."""
-        return {job_id: entry.operation for job_id, entry in self._job_ids.items() if not self._is_forgotten(job_id)}
+    def refuse_used_names(self) -> None:
+        """Refuse new creates of names that are used up, or that another job is about to use.
 
-    def _is_forgotten(self, job_id: str) -> bool:
-        return job_id in self._planned_before and job_id not in self._jobs.records
+        Raises:
+            ManifestError: There are such: all of them.
+        """
+        creating = self._being_created()
+        mistakes: list[Mistake] = []
+        for line in self.lines:
+            name = line.entry.operation.name
+            if not line.is_new:
+                continue
+            if (error := self.name_taken(line)) is not None:
+                mistakes.append(Mistake(line.entry.line, error.field, error.problem))
+            elif isinstance(line.entry.operation, CreateFileSegment) and name in creating:
+                problem = f"job {creating[name]} creates it, and how that ended is not known yet: wait, or look at it"
+                mistakes.append(Mistake(line.entry.line, "name", problem))
+        if mistakes:
+            raise ManifestError(self._manifest.name, tuple(mistakes))
+
+    def _being_created(self) -> Mapping[str, str]:
+        """Return by name the jobs of other lines that may have created a segment."""
+        ours = {line.job_id for line in self.lines}
+        return {
+            str(record.operation["name"]): record.id
+            for record in self._jobs.records.values()
+            if record.operation["op"] in CREATES
+            and record.id not in ours
+            and record.state in (JobState.RESERVED, JobState.UNKNOWN)
+        }
 
     async def write_plan(self) -> None:
         """Write down what is not written down yet: all of it before the first operation is sent."""
@@ -396,12 +355,14 @@ class _Running:
     def _next_of_plan(self, state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
         """Return the next part of the plan and whether there is more, decided in the journal."""
         run = state.jobs.runs.get(self.run)
+        new = [line for line in self.lines if line.is_new]
         known = state.jobs.records.keys() | set(run.jobs if run else ())
-        missing = [job_id for job_id in self._job_ids if job_id not in known]
-        events: list[Event] = [] if run else [RunStarted(self.run, self._manifest.name, len(self._job_ids))]
-        for job_id in missing[:_PLANNED_AT_ONCE]:
-            entry = self._job_ids[job_id]
-            events.append(Planned(job_id, remembered(entry.operation), self.run, entry.line))
+        missing = [line for line in new if line.job_id not in known]
+        events: list[Event] = [RunStarted(self.run, self._manifest.name, len(new))] if new and not run else []
+        for line in missing[:_PLANNED_AT_ONCE]:
+            entry = line.entry
+            planned = Planned(line.job_id, remembered(entry.operation), self.run, entry.line)
+            events.append(attrs.evolve(planned, says=says(entry), replaces=line.replaces))
         return events, len(missing) > _PLANNED_AT_ONCE
 
     async def follow(
@@ -413,11 +374,11 @@ class _Running:
         """Take outcomes as they come. Returns whether it was stopped before all had ended."""
         async with aclosing(_until(outcomes, stop)) as coming:
             async for outcome in coming:
-                job_id = self._job_id_of[id(outcome.operation)]
+                line = self._line_of[id(outcome.operation)]
                 if outcome.error is not None:
-                    self._errors[job_id] = outcome.error
+                    self._errors[line.job_id] = outcome.error
                 if on_outcome is not None:
-                    on_outcome(self._row(job_id))
+                    on_outcome(self._row(line))
         if stop is None or not stop.is_set():
             return False
         await self._settle()
@@ -432,18 +393,38 @@ class _Running:
                 for job_id in self.operations():
                     await self._client.job(job_id).wait_until(_is_off_its_way, None)
 
+    async def look_at_done(self) -> None:
+        """Find among what was done before the files that matched nobody, which is an error where the client says so."""
+        for line in self.lines:
+            record = self._jobs.records.get(line.job_id)
+            if line.is_done and record is not None and record.result and not record.result.get("user_count"):
+                try:
+                    await self._client.job(line.job_id).result(timeout=0)
+                except NoUsersMatched as error:
+                    self._errors[line.job_id] = error
+
+    def done_rows(self) -> Iterator[BulkRow]:
+        """Return the lines that were done before this call."""
+        return (self._row(line) for line in self.lines if line.is_done)
+
     def rows(self) -> Iterator[BulkRow]:
         """Return every line as it stands."""
-        return (self._row(job_id) for job_id in self._job_ids)
+        return (self._row(line) for line in self.lines)
 
-    def _row(self, job_id: str) -> BulkRow:
-        entry, record = self._job_ids[job_id], self._jobs.records.get(job_id)
+    def _row(self, line: _Line) -> BulkRow:
+        entry, record = line.entry, self._jobs.records.get(line.job_id)
         if record is None:
-            operation = entry.operation
-            return BulkRow(line=entry.line, op=operation.op, name=operation.name, job_id=job_id, state=_FORGOTTEN)
-        error = self._errors.get(job_id) or self.name_taken(entry)
-        row = row_of(self._client.job(job_id).info, error)
-        return attrs.evolve(row, line=entry.line)
+            return BulkRow(
+                line=entry.line,
+                op=entry.operation.op,
+                name=entry.operation.name,
+                job_id=line.job_id,
+                state=FORGOTTEN,
+                done_before=True,
+            )
+        error = self._errors.get(line.job_id) or self.name_taken(line)
+        row = row_of(self._client.job(line.job_id).info, error)
+        return attrs.evolve(row, line=entry.line, done_before=line.is_done)
 
 
 def _run_id(base: str, generation: int) -> str:
@@ -493,23 +474,3 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
         working.cancel()
         stopping.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind
-    """Return why a job did not end well, as a row has room for it."""
-    match error:
-        case None:
-            return None
-        case FileProcessingFailed():
-            return error.error_message
-        case ApiError():
-            told = ": ".join(text for text in (error.title, error.description) if text)
-            return f"HTTP {error.status} {told}".rstrip()
-        case OutcomeUnknown():
-            return ": ".join(text for text in (error.reason, error.title, error.description) if text)
-        case CallbackUnreadable():
-            return f"a callback came that cannot be read ({error.reason})"
-        case NotSent():
-            return error.reason
-        case _:
-            return str(error)

@@ -165,7 +165,20 @@ class _Many:
         if isinstance(outcome.error, JournalReplaced):
             self._failure = self._failure or outcome.error
         self.done.put_nowait(outcome)
-        return _clears_the_way(outcome)
+        return self._clears_the_way(outcome)
+
+    def _clears_the_way(self, outcome: Outcome) -> bool:
+        """Return whether the segment may be there and its state is known, so that a later operation makes sense.
+
+        After a create that was refused it is there only where the refusal shows that its name is used.
+        """
+        operation = outcome.operation
+        if isinstance(outcome.error, OutcomeUnknown | JournalError):
+            return False
+        if outcome.error is None or not isinstance(operation, CreateFileSegment):
+            return True
+        is_accepted = outcome.job is not None and outcome.job.accepted is not None
+        return is_accepted or operation.name in self._replica.state.jobs.names
 
     async def _outcome(self, job_id: str | None, operation: Operation) -> Outcome:
         job: Job | None = None
@@ -251,15 +264,6 @@ def _has_news(record: JobRecord) -> bool:
 
 
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
-
-
-def _clears_the_way(outcome: Outcome) -> bool:
-    """Return whether the segment is there and its state known, so that a later operation makes sense."""
-    if isinstance(outcome.error, OutcomeUnknown | JournalError):
-        return False
-    if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):
-        return True
-    return outcome.job is not None and outcome.job.accepted is not None
 
 
 async def _each(source: Source) -> AsyncIterator[tuple[str | None, Operation]]:

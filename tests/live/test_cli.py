@@ -235,6 +235,35 @@ async def test_a_finished_run_exits_0_and_says_so(shell: Shell) -> None:
     assert shell.sent()["archive", "s0"] == 2
 
 
+async def test_a_row_appended_to_a_finished_manifest_is_sent_and_the_others_are_not(shell: Shell) -> None:
+    """The table says "done before" of them, `plan` leaves them out, and JSON has a field for it."""
+    await shell.run_at_speed("bulk", shell.creates(2))
+    edited = shell.creates(3)
+    plan = await shell.run_at_speed("plan", edited)
+    report = await shell.run_at_speed("bulk", edited)
+    again = await shell.run_at_speed("bulk", edited, "--json")
+
+    assert "1 of 3 operations left" in plan.err
+    assert (report.code, report.out.count("done before")) == (0, 2), report.out
+    assert "3 operations of bulk.csv, 1 of them still to be sent" in report.err
+    assert [(line["state"], line["done_before"]) for line in again.lines[:-1]] == [("accepted", True)] * 3
+    assert (again.code, again.lines[-1]["counts"]) == (0, {"done before": 3})
+    assert shell.sent() == {("create", f"s{number}"): 1 for number in range(3)}
+
+
+async def test_no_repeat_ends_with_0_while_a_line_was_never_sent(shell: Shell) -> None:
+    """A create that the service refuses for good, and what cannot be done without its segment."""
+    manifest = shell.manifest("add,nowhere,ID,string,URL,")
+    codes = [(await shell.run_at_speed("bulk", manifest)).code for _ in range(3)]
+    assert codes == [1, 1, 1]
+    await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url, "--journal", "sqlite:///other.db")
+    manifest = shell.creates(2)
+    results = [await shell.run_at_speed("bulk", manifest) for _ in range(3)]
+    assert [result.code for result in results] == [1, 1, 1]
+    assert "cannot be done as they stand" in results[-1].err
+    assert shell.sent()["create", "s0"] == 2
+
+
 async def test_without_a_receiver_the_summary_says_that_processing_is_not_known(shell: Shell) -> None:
     """Accepted is all there will be, and it is no failure."""
     result = await shell.run_at_speed("bulk", shell.creates(1))
