@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 import aiohttp
 from aiohttp import web
@@ -299,6 +299,26 @@ def create() -> CreateFileSegment:
 
 def add() -> AddUsers:
     return AddUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file=Path("more.csv"), rows=10)
+
+
+class _Fields(TypedDict):
+    name: str
+    attribute_name: str
+    attribute_type: Literal["string", "double"]
+
+
+async def values() -> AsyncIterator[str]:
+    yield "u1"
+
+
+async def users_as_values(client: SegmentsClient) -> None:
+    fields: _Fields = {"name": "diwali_2026", "attribute_name": "ID", "attribute_type": "string"}
+    await client.add_users(**fields, values=["u1", "u2"])
+    await client.add_users(**fields, values=(str(number) for number in range(3)))
+    await client.add_users(**fields, values=values())
+    await client.replace_users(**fields, values=values)
+    AddUsers(**fields, values=range(3))
+    await check_file(values={"u1"})
 
 
 def remove() -> RemoveUsers:
