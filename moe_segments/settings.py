@@ -18,7 +18,7 @@ import attrs
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.models.validators import problem_of_url
+from moe_segments.models.validators import journal_url_of, problem_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,7 +113,7 @@ def _limits(_: object, attribute: _Attribute, value: object) -> None:
 
 def _journal(_: object, attribute: _Attribute, value: object) -> None:
     if not isinstance(value, str) or ":" not in value or not value.isprintable():
-        raise InputError("must be a URL, such as memory: or sqlite:///quota.db", attribute.name)
+        raise InputError("must be a URL or a path, such as ./quota.db, redis://host:6379/0 or memory:", attribute.name)
     if problem := problem_of_journal_url(value):
         raise InputError(problem, attribute.name)
 
@@ -187,7 +187,7 @@ class Settings:
 
     Attributes:
         base_url: The service's origin; https, or http on this machine.
-        journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
+        journal: Where quota and jobs are remembered, a journal URL or a path. Shown without a password.
         callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
         limits: The quotas and how they are counted.
         requests_per_s: Pace of requests, all kinds together.
@@ -206,7 +206,7 @@ class Settings:
     """
 
     base_url: str = attrs.field(converter=_origin)
-    journal: str = attrs.field(validator=_journal, repr=_masked)
+    journal: str = attrs.field(converter=journal_url_of, validator=_journal, repr=_masked)
     callback_url: str | None = attrs.field(default=None, validator=_callback_url)
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)

@@ -26,6 +26,7 @@ from moe_segments.bulk.report import (
     exit_code_of,
     row_of,
 )
+from moe_segments.bulk.rows import looks_like_manifest
 from moe_segments.bulk.run import (
     check_key,
     is_under_way,
@@ -54,6 +55,7 @@ __all__ = [
     "count_rows",
     "exit_code_of",
     "is_under_way",
+    "looks_like_manifest",
     "read_manifest",
     "refuse_local_files",
     "refuse_used_names",

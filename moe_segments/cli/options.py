@@ -21,7 +21,7 @@ class Common:
     """Options shared by all commands: service, journal, output.
 
     Attributes:
-        journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
+        journal: Path or URL of the journal, such as ./quota.db; else MOE_JOURNAL, else a file in the state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
         sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named.
         speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.

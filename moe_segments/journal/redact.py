@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from moe_segments.models.validators import journal_url_of
+
 __all__ = ["file_of", "place_of"]
 
 _SHOWN_OPTIONS: Final = ("schema", "db", "host", "port", "dbname")  # that say which journal it is
@@ -16,6 +18,7 @@ def place_of(url: str) -> str:
 
     What cannot be told apart from a password is left out: this is for people, not for opening it again.
     """
+    url = journal_url_of(url)
     scheme, separator, rest = url.partition("://")
     if not separator:
         return scheme.partition(":")[0] + ":"
@@ -34,6 +37,7 @@ def place_of(url: str) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file that a `sqlite:///` URL names; None for any other."""
+    """Return the file that a path or a `sqlite:///` URL names; None for any other."""
+    url = journal_url_of(url)
     path = url.removeprefix("sqlite:///")
     return None if path == url else Path(path).expanduser()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import unicodedata
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -18,11 +19,15 @@ from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NA
 from moe_segments.types import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import attrs
 
 __all__ = [
+    "attribute_type_of",
+    "doubt_of_name",
+    "expanded",
+    "journal_url_of",
     "optional_group",
     "path_of",
     "problem_of_attribute_type",
@@ -51,20 +56,26 @@ __all__ = [
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
 _EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
+_FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # marks and letters without a shape
+_NAMED_MOST: Final = 3
+_DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 _ATTRIBUTE_TYPES: Final = ("string", "double")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 
 def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
-    """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
-    if not isinstance(name, str) or not name.strip():
+    """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users.
+
+    Refused is what the documents forbid, and what no name can mean: control characters, line breaks, blanks at an edge.
+    """
+    if not isinstance(name, str) or all(one.isspace() or _is_unseen(one) for one in name):
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
         return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
     if not NAME_FORBIDDEN.isdisjoint(name):
         return f"must not contain {' '.join(sorted(NAME_FORBIDDEN.intersection(name)))}"
-    if not name.isprintable():
-        return "must not contain control characters or line breaks"
+    if controls := [one for one in name if _is_control(one)]:
+        return f"must not contain control characters or line breaks: there is {_named(controls)}"
     if name != name.strip():
         return "must not begin or end with a blank"
     if name.startswith("."):
@@ -72,6 +83,31 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
     if name.lower() in NAME_RESERVED:
         return f"{name!r} is reserved"
     return None
+
+
+def doubt_of_name(name: object) -> str | None:
+    """Return which characters of a segment name nobody sees, or None. It is a name all the same."""
+    unseen = [one for one in name if _is_unseen(one)] if isinstance(name, str) else []
+    if not unseen:
+        return None
+    return f"has characters that nobody sees ({_named(unseen)}): without them it is the name of another segment"
+
+
+def _is_control(one: str) -> bool:
+    """Return whether a character is a control character, a line break or half of one that is no text."""
+    return unicodedata.category(one) in ("Cc", "Zl", "Zp", "Cs")
+
+
+def _is_unseen(one: str) -> bool:
+    """Return whether a character is shown as nothing or as another: joiners, directions, blanks, unassigned ones."""
+    category = unicodedata.category(one)
+    return category in ("Cf", "Co", "Cn") or (category == "Zs" and one != " ") or one in _FILLERS
+
+
+def _named(characters: Sequence[str]) -> str:
+    different = list(dict.fromkeys(characters))
+    named = ", ".join(f"U+{ord(one):04X} {unicodedata.name(one, '')}".rstrip() for one in different[:_NAMED_MOST])
+    return named if len(different) <= _NAMED_MOST else f"{named} and {len(different) - _NAMED_MOST} more"
 
 
 def problem_of_values(values: object) -> str | None:  # noqa: PLR0911 - one return a kind
@@ -151,9 +187,38 @@ def problem_of_optional_header(value: object) -> str | None:
 
 def problem_of_text(value: object) -> str | None:
     """Return what is wrong with a text, or None."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip():
         return "must be text that is not blank"
+    if controls := [one for one in value if _is_control(one)]:
+        return f"must not contain control characters or line breaks: there is {_named(controls)}"
     return None
+
+
+def attribute_type_of(value: str) -> str:
+    """Return the type of an attribute in lower case, as the service takes it; what is no text as it is."""
+    try:
+        return value.strip().lower()
+    except AttributeError:
+        return value  # for the validator to judge
+
+
+def journal_url_of(value: Any) -> Any:
+    """Return the URL of the journal that a path names; anything else as it is, for the validator to judge.
+
+    Text is a path when it has a slash, begins with `.` or `~`, or ends as databases do. `quota` might be a host.
+
+    Raises:
+        InputError: It is a path in Windows' spelling.
+    """
+    if isinstance(value, os.PathLike):
+        return f"sqlite:///{os.fspath(value)}"
+    if not isinstance(value, str):
+        return value
+    if re.match(r"[A-Za-z]:[\\/]", value):
+        raise InputError("must be a path such as ./quota.db: Windows and its drives are not supported", "journal")
+    begins_as_path = value.startswith(("/", "./", "../", "~"))
+    is_path = begins_as_path or (":" not in value and ("/" in value or value.lower().endswith(_DATABASES)))
+    return f"sqlite:///{value}" if is_path else value
 
 
 def problem_of_attribute_type(value: object) -> str | None:
@@ -221,7 +286,15 @@ def tuple_of(value: object) -> object:
 
 def path_of(value: object) -> object:
     """Return text, or what stands for a path, as a path; anything else as it is, for the validator to judge."""
-    return Path(value) if isinstance(value, str) or hasattr(value, "__fspath__") else value
+    return expanded(Path(value)) if isinstance(value, str) or hasattr(value, "__fspath__") else value
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with `~` as the home directory it stands for, where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def problem_of_optional_path(value: object) -> str | None:
