@@ -151,8 +151,10 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(path.name, tuple(sorted(reading.mistakes, key=lambda mistake: mistake.line)))
     digest = hashlib.sha256(content).hexdigest()
     manifest = Manifest(name=path.name, digest=digest, entries=tuple(reading.entries), warnings=tuple(reading.warnings))
-    for warning in manifest.warnings:
+    for warning in manifest.warnings[:_SHOWN_MISTAKES]:
         _log.warning("%s: %s", manifest.name, warning)
+    if len(manifest.warnings) > _SHOWN_MISTAKES:
+        _log.warning("%s: and %d more such names", manifest.name, len(manifest.warnings) - _SHOWN_MISTAKES)
     return manifest
 
 
@@ -189,7 +191,8 @@ class _Reading:
         except InputError as error:
             self._mistake(row.line, error.field, error.problem)
             return
-        if doubt := doubt_of_name(fields.get("name")):
+        name = str(fields.get("name"))
+        if self._first_use[name][0] == row.line and (doubt := doubt_of_name(name)):  # once for each segment
             self.warnings.append(Mistake(row.line, "name", doubt))
 
     def _kind(self, row: Row) -> type[Operation] | None:

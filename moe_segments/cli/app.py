@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.options import AttributeType, Common, FileOptions, Receiving, Sending, Telling, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -305,7 +305,7 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 def preflight(
     *files: str,
     attribute_name: str | None = None,
-    attribute_type: Literal["string", "double"] = "string",
+    attribute_type: AttributeType = "string",
     strict: bool = False,
     fix: Path | None = None,
     force: bool = False,

@@ -305,7 +305,8 @@ def problem_of_optional_path(value: object) -> str | None:
 def problem_of_path(value: object) -> str | None:
     """Return what is wrong with a path, or None; tell what to use instead of what was meant."""
     if isinstance(value, Path):
-        return None
+        is_url = re.match(r"https?:/", str(value), re.IGNORECASE)  # a path has no double slash
+        return "is a URL, not a path; users at a URL are given as file_url" if is_url else None
     kind = type(value).__name__
     if isinstance(value, list | tuple | set | frozenset | dict):
         return f"must be the path of one file, not a {kind}: call once for each file; write values to a file first"

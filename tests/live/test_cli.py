@@ -264,6 +264,59 @@ async def test_no_repeat_ends_with_0_while_a_line_was_never_sent(shell: Shell) -
     assert shell.sent()["create", "s0"] == 2
 
 
+async def test_what_people_type_is_met_halfway(shell: Shell) -> None:
+    """A path for the journal, one at home behind an equals sign, a type in capitals, a manifest of a spreadsheet."""
+    home = {"HOME": str(shell.directory)}
+    (shell.directory / "users.csv").write_text("u-1\n")
+    created = await shell.run_at_speed(
+        *("create", "s0", "--expiry-time", "30", "--attribute-name", "ID", "--attribute-type", "STRING"),
+        *("--file-url", shell.url, "--journal=~/q.db"),
+        **home,
+    )
+    assert (created.code, (shell.directory / "q.db").is_file()) == (0, True), created.err
+    (shell.directory / "m.csv").write_text(
+        f"\ufeffOp;Name;Attribute Name;Attribute Type;File URL;Rows;\nAdd Users;s0;ID;String;{shell.url};1,000;\n"
+    )
+    added = await shell.run_at_speed("bulk", "~/m.csv", "--journal", "./q.db", **home)
+    assert added.code == 0, added.err
+    checked = await shell.run("preflight", "--attribute-type", "String", "~/users.csv", **home)
+    assert checked.code == 0, checked.err
+    fixed = await shell.run("preflight", "~/users.csv", "--fix=~/fixed.csv", **home)
+    assert (fixed.code, (shell.directory / "fixed.csv").is_file()) == (0, True), fixed.err
+    assert shell.sent() == {("create", "s0"): 1, ("add", "s0"): 1}
+
+
+@pytest.mark.parametrize(
+    ("journal", "told"),
+    [
+        ("C:\\q.db", "Windows"),
+        ("quota", "./quota.db"),
+        ("sqlite:///etc/q.db", "four slashes, sqlite:////etc/q.db"),
+        ("etc/q.db", "four slashes, sqlite:////etc/q.db"),
+    ],
+)
+async def test_a_journal_that_is_not_what_was_meant_is_named_in_one_sentence(
+    shell: Shell, journal: str, told: str
+) -> None:
+    for command in (("quota",), ("journal", "check", journal)):
+        result = await shell.run_at_speed(*command, *(() if len(command) > 1 else ("--journal", journal)))
+        assert result.code == 2
+        assert told in result.err.replace("\n", " ")
+        assert len(result.err.splitlines()) == 1
+
+
+async def test_a_name_that_nobody_sees_as_it_is_is_said_once_and_taken(shell: Shell) -> None:
+    """With its line by a manifest, by itself otherwise."""
+    name = "Family\u200d2026"
+    manifest = shell.manifest(f"create,{name},ID,string,URL,30", f"add,{name},ID,string,URL,")
+    report = await shell.run_at_speed("bulk", manifest)
+    assert report.code == 0, report.err
+    assert report.err.count("U+200D ZERO WIDTH JOINER") == 1
+    assert "bulk.csv: line 2, name: has characters that nobody sees" in report.err
+    single = await shell.run_at_speed(*CREATE, "a\u00a0b", "--file-url", shell.url)
+    assert (single.code, single.err.count("U+00A0 NO-BREAK SPACE")) == (0, 1), single.err
+
+
 async def test_without_a_receiver_the_summary_says_that_processing_is_not_known(shell: Shell) -> None:
     """Accepted is all there will be, and it is no failure."""
     result = await shell.run_at_speed("bulk", shell.creates(1))

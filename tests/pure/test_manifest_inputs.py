@@ -337,9 +337,14 @@ def test_a_file_that_is_no_manifest_is_named_with_what_to_do(
 def test_a_name_that_nobody_sees_as_it_is_comes_with_a_warning_and_its_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Once for each segment, and not endless."""
     family = "Family \U0001f468\u200d\U0001f469\u200d\U0001f467"
     with caplog.at_level(logging.WARNING, logger="moe_segments"):
-        manifest = read_manifest(written(tmp_path, f"op,name\narchive,winter\narchive,{family}\n"))
+        manifest = read_manifest(written(tmp_path, f"op,name\narchive,winter\narchive,{family}\nunarchive,{family}\n"))
     assert [(warning.line, warning.field) for warning in manifest.warnings] == [(3, "name")]
     assert [record.getMessage() for record in caplog.records] == [f"bulk.csv: {manifest.warnings[0]}"]
     assert "U+200D ZERO WIDTH JOINER" in caplog.text
+    caplog.clear()
+    read_manifest(written(tmp_path, "op,name\n" + "".join(f"archive,a\u200b{number}\n" for number in range(60))))
+    assert len(caplog.records) == 26
+    assert caplog.records[-1].getMessage() == "bulk.csv: and 35 more such names"

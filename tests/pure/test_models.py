@@ -89,6 +89,12 @@ def test_an_attribute_may_have_characters_that_nobody_sees() -> None:
         attrs.evolve(CREATE, attribute_name="Age\x07")
 
 
+@pytest.mark.parametrize("given", ["https://x/u.csv", Path("http://x/u.csv"), "HTTPS://x/u.csv"])
+def test_a_url_where_a_path_is_due_is_named(given: object) -> None:
+    with pytest.raises(InputError, match="file: is a URL, not a path; users at a URL are given as file_url"):
+        AddUsers(name="w", attribute_name="ID", attribute_type="string", file=given)
+
+
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A shell expands it; a configuration, or --file=~/users.csv, leaves it."""
     monkeypatch.setenv("HOME", str(tmp_path))
