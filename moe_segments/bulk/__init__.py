@@ -5,7 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
-from moe_segments.bulk.lines import with_contents
+from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
     Entry,
     Manifest,
@@ -63,5 +63,5 @@ __all__ = [
     "row_of",
     "run_bulk",
     "run_id_for",
-    "with_contents",
+    "with_digests",
 ]

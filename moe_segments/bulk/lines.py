@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moe_segments.bulk.manifest import Entry, Manifest
     from moe_segments.core.state.jobs import JobRecord, Jobs
 
-__all__ = ["is_done", "is_void", "says", "standing", "undone_by", "with_contents"]
+__all__ = ["is_done", "is_void", "says", "standing", "undone_by", "with_digests"]
 
 RECENT_DAYS: Final = 7  # after that much silence a run of another manifest is no earlier version of this one
 _RECENT_US: Final = RECENT_DAYS * 86_400 * 1_000_000
@@ -47,21 +47,22 @@ _MAY_HAVE_WORKED: Final = (JobState.RESERVED, JobState.ACCEPTED, JobState.UNKNOW
 _KEPT: Final = ("op", "name", "cs_id", "attribute_name", "attribute_type", "expiry_time", "file_url", "file")
 
 
-async def with_contents(manifest: Manifest) -> Manifest:
-    """Return the manifest with the SHA-256 of each local file, read in threads; those that are known stay.
+async def with_digests(manifest: Manifest) -> Manifest:
+    """Return the manifest with what each line says; local files are read in threads, each once.
 
     Raises:
         ManifestError: Files cannot be read: all of them.
     """
     room = asyncio.Semaphore(_AT_ONCE)
+    plain = [entry for entry in manifest.entries if getattr(entry.operation, "file", None) is None]
+    known = dict(zip(map(id, plain), await asyncio.to_thread(lambda: [says(entry) for entry in plain]), strict=True))
 
-    async def read(entry: Entry) -> Entry | Mistake:
-        path = _unread_file(entry)
-        if path is None:
-            return entry
+    async def read(entry: Entry) -> str | Mistake:
+        if id(entry) in known:
+            return known[id(entry)]
         async with room:
             try:
-                return attrs.evolve(entry, content=await asyncio.to_thread(_content_of, path))
+                return await asyncio.to_thread(says, entry)
             except OSError as error:
                 return Mistake(entry.line, "file", f"cannot be read: {error.strerror}")
 
@@ -69,24 +70,22 @@ async def with_contents(manifest: Manifest) -> Manifest:
     mistakes = tuple(result for result in results if isinstance(result, Mistake))
     if mistakes:
         raise ManifestError(manifest.name, mistakes)
-    return attrs.evolve(manifest, entries=tuple(entry for entry in results if not isinstance(entry, Mistake)))
+    pairs = zip(manifest.entries, results, strict=True)
+    return attrs.evolve(manifest, entries=tuple(attrs.evolve(entry, says=str(said)) for entry, said in pairs))
 
 
 def says(entry: Entry) -> str:
-    """Return what a line says, as a digest. Reads its file unless `with_contents` has."""
+    """Return what a line says, as a digest. Read its file unless `with_digests` has."""
+    if entry.says is not None:
+        return entry.says
     operation = entry.operation
     source: object = None
     if isinstance(operation, FileOperation):
-        path = _unread_file(entry)
-        content = entry.content if path is None else _content_of(path)
-        source = ["url", unsigned(operation.file_url)] if operation.file_url else ["sha256", content]
+        path = operation.file
+        source = ["url", unsigned(str(operation.file_url))] if path is None else ["sha256", _content_of(path)]
     fields = ("name", "cs_id", "attribute_name", "attribute_type", "expiry_time")
     said = [operation.op, *(getattr(operation, field, None) for field in fields), source]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:_SAYS_CHARS]
-
-
-def _unread_file(entry: Entry) -> Path | None:
-    return None if entry.content is not None else getattr(entry.operation, "file", None)
 
 
 def _content_of(path: Path) -> str:

@@ -91,12 +91,12 @@ class Entry:
     Attributes:
         line: Its physical line, from 1.
         operation: What is to be done.
-        content: SHA-256 of its local file, hex; None for none, and until it has been read.
+        says: What it says, its file's content included, as a digest; None until `with_digests` has read the file.
     """
 
     line: int
     operation: Operation
-    content: str | None = None
+    says: str | None = None
 
 
 @attrs.frozen(kw_only=True)

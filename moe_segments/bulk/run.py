@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
-from moe_segments.bulk.lines import is_done, is_void, says, standing, undone_by, with_contents
+from moe_segments.bulk.lines import is_done, is_void, says, standing, undone_by, with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of
 from moe_segments.client.client import replica_of
@@ -101,7 +101,7 @@ async def run_bulk(
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
-    manifest = await with_contents(manifest)
+    manifest = await with_digests(manifest)
     await replica_of(client).refresh()
     running = _Running(client, manifest, again=again)
     running.refuse_used_names()
@@ -138,7 +138,7 @@ def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = Fals
 
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> bool:
-    """Return whether an earlier call began lines of the manifest and did not end them."""
+    """Return whether `run_bulk` would go on with what an earlier call began."""
     return _Running(client, manifest, again=again).is_under_way()
 
 
@@ -181,6 +181,7 @@ class _Running:
     def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
         self._client, self._manifest = client, manifest
         self._errors: dict[str, Exception] = {}
+        self._is_repeat = False  # all of it, on purpose
         base = manifest.digest[:16]
         generations = {number: run for run in self._jobs.runs if (number := _generation(run, base))}
         latest = max(generations, default=0)
@@ -189,7 +190,7 @@ class _Running:
         forgotten = self._forgotten(own_runs)
         if again and (not latest or not any(record is not None and self._goes_on(record) for record in found)):
             kept: list[JobRecord | None] = [None] * len(found)
-            forgotten = {}
+            forgotten, self._is_repeat = {}, True
         else:
             kept = self._kept(found, self._jobs.runs.get(generations.get(latest, "")))
         new = {
@@ -294,8 +295,9 @@ class _Running:
         return not self._is_open(record) or self.name_taken(line) is not None
 
     def is_under_way(self) -> bool:
-        """Return whether a line has a job that has not ended."""
-        return any(not line.is_new and not self._has_ended(line) for line in self.lines)
+        """Return whether it goes on with what an earlier call began, and has something left."""
+        goes_on = any(not line.is_new or (line.replaces and not self._is_repeat) for line in self.lines)
+        return goes_on and not self.is_finished()
 
     def to_send(self) -> Iterator[_Line]:
         """Return the lines that are still to be sent, in order."""

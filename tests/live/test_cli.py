@@ -352,6 +352,17 @@ async def test_a_sandbox_run_on_a_named_journal_is_known_the_next_time(shell: Sh
     assert "was finished before" in second.err
 
 
+async def test_an_edited_manifest_does_not_go_on_on_another_sandbox(shell: Shell) -> None:
+    """The segments of what was done before ended with the sandbox that had them."""
+    arguments = ("--sandbox", "--speed", "3600", "--journal", "./demo.db")
+    manifest = ("create,a,ID,string,URL,30", "create,b,ID,string,URL,30")
+    first = await shell.run("bulk", shell.manifest(*manifest), "--preflight", "off", *arguments)
+    assert "a" in first.out, first.err
+    edited = await shell.run("bulk", shell.manifest(*manifest, "add,a,ID,string,URL,"), *arguments)
+    assert (edited.code, edited.out) == (2, "")
+    assert "the sandbox that had its segments ended with its command" in edited.err
+
+
 # Interruptions
 
 

@@ -25,7 +25,7 @@ from moe_segments.bulk import (
     remaining_entries,
     run_bulk,
     run_id_for,
-    with_contents,
+    with_digests,
 )
 from moe_segments.cli import output
 from moe_segments.cli.commands.progress import watching
@@ -57,7 +57,7 @@ _NOT_PUBLISHED: Final = (
 )
 _TO_GO_ON: Final = "runs that can go on need 'moe-segments sandbox', in another terminal"
 _SANDBOX_GONE: Final = (
-    "run {run} was not finished, and the sandbox that had its segments ended with its command: name another journal "
+    "run {run} is not finished, and the sandbox that had its segments ended with its command: name another journal "
     f"to begin anew; {_TO_GO_ON}"
 )
 
@@ -102,7 +102,7 @@ async def _bulk(
 
     async with open_session(common, receiving, sending, check=check) as session:
         client = session.client
-        manifest = await unless_stopped(with_contents(manifest), stop)
+        manifest = await unless_stopped(with_digests(manifest), stop)
         run_id = run_id_for(client, manifest, again=options.again)
         if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
@@ -252,7 +252,7 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 
 
 async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
-    manifest = await with_contents(read_manifest(path))
+    manifest = await with_digests(read_manifest(path))
     async with open_session(common) as session:
         client = session.client
         refuse_used_names(client, manifest)
