@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
-from moe_segments.bulk.lines import is_done, is_void, says, standing, undone_by, with_digests
+from moe_segments.bulk.assignment import Line, assign, is_open
+from moe_segments.bulk.lines import says, with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of
 from moe_segments.client.client import replica_of
@@ -29,13 +30,12 @@ from moe_segments.models import CreateFileSegment, FileOperation, JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from moe_segments.bulk.manifest import Entry, Manifest
     from moe_segments.client.client import SegmentsClient
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.events import Event
-    from moe_segments.core.state.jobs import JobRecord, Jobs, Run
+    from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
     from moe_segments.models import Operation
@@ -156,58 +156,17 @@ def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool
     return tuple(line.entry for line in _Running(client, manifest, again=again).to_send())
 
 
-@attrs.frozen
-class _Line:
-    """A line of the manifest and its job.
-
-    Attributes:
-        entry: The line.
-        job_id: Its job, of this run or of an earlier one.
-        is_new: The job is yet to be planned.
-        replaces: The earlier job that a new one stands in for.
-        is_done: It was done before this call.
-    """
-
-    entry: Entry
-    job_id: str
-    is_new: bool = False
-    replaces: str | None = None
-    is_done: bool = False
-
-
 class _Running:
     """One run of a manifest on a client, from what the journal says when it begins."""
 
     def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
         self._client, self._manifest = client, manifest
         self._errors: dict[str, Exception] = {}
-        self._is_repeat = False  # all of it, on purpose
-        base = manifest.digest[:16]
-        generations = {number: run for run in self._jobs.runs if (number := _generation(run, base))}
-        latest = max(generations, default=0)
-        own_runs = frozenset(generations.values())
-        found = standing(self._jobs, manifest.entries, own_runs, self._now_us())
-        forgotten = self._forgotten(own_runs)
-        if again and (not latest or not any(record is not None and self._goes_on(record) for record in found)):
-            kept: list[JobRecord | None] = [None] * len(found)
-            forgotten, self._is_repeat = {}, True
-        else:
-            kept = self._kept(found, self._jobs.runs.get(generations.get(latest, "")))
-        new = {
-            entry.line
-            for entry, record in zip(manifest.entries, kept, strict=True)
-            if record is None and entry.line not in forgotten
-        }
-        self.run = _run_id(base, self._generation_for(base, latest, new))
-        if not new and not latest:  # all of it is an earlier run's
-            self.run = next((record.run for record in kept if record is not None and record.run), self.run)
-        self.lines = tuple(
-            self._line(entry, before, record, forgotten.get(entry.line))
-            for entry, before, record in zip(manifest.entries, found, kept, strict=True)
-        )
-        self._operations = {line.job_id: self._operation_of(line) for line in self.lines if not line.is_done}
-        by_job = {line.job_id: line for line in self.lines}
-        self._line_of = {id(operation): by_job[job] for job, operation in self._operations.items()}
+        assignment = assign(self._jobs, manifest, again=again, now_us=self._now_us())
+        self.run, self.lines, self._is_repeat = assignment.run, assignment.lines, assignment.is_repeat
+        left = [(line, self._operation_of(line)) for line in self.lines if not line.is_done]
+        self._operations = {line.job_id: operation for line, operation in left}
+        self._line_of = {id(operation): line for line, operation in left}
 
     @property
     def _jobs(self) -> Jobs:
@@ -216,65 +175,7 @@ class _Running:
     def _now_us(self) -> int:
         return replica_of(self._client).now_us()
 
-    # Which job each line has
-
-    def _kept(self, found: Sequence[JobRecord | None], latest: Run | None) -> list[JobRecord | None]:
-        """Return the jobs that lines keep; None for a line that needs a new one, in the order of the manifest."""
-        is_repeat = latest is not None and len(latest.jobs) < latest.total == len(found)  # its plan is not complete
-        sent: dict[str, set[str]] = {}  # by segment, what is still to be sent to it
-        kept: list[JobRecord | None] = []
-        for entry, record in zip(self._manifest.entries, found, strict=True):
-            operation = entry.operation
-            before = sent.setdefault(operation.name, set())
-            keeps = record is not None and not self._needs_another(entry, record)
-            if record is not None and keeps:
-                keeps = not (is_repeat and latest is not None and record.run != latest.id)
-                keeps = keeps and not (is_done(record) and before & undone_by(operation.op))
-            if record is None or not keeps or not is_done(record):
-                before.add(operation.op)
-            kept.append(record if keeps else None)
-        return kept
-
-    def _needs_another(self, entry: Entry, record: JobRecord) -> bool:
-        """Return whether a job cannot be sent (again), and its line can be."""
-        if record.state in (JobState.PLANNED, JobState.NOT_SENT):
-            return remembered(entry.operation).get("file") != record.operation.get("file")  # the file has moved
-        if not is_void(record) or self._jobs.may_send(record.id, retry_unknown=False, now_us=self._now_us()):
-            return False
-        return not (isinstance(entry.operation, CreateFileSegment) and entry.operation.name in self._jobs.names)
-
-    def _is_open(self, record: JobRecord) -> bool:
-        """Return whether a job has not ended, or has not been sent."""
-        return not record.settled or self._jobs.may_send(record.id, retry_unknown=False, now_us=self._now_us())
-
-    def _goes_on(self, record: JobRecord) -> bool:
-        """Return whether a job that is open can end, which a create of a name that is used up cannot."""
-        used_by = self._jobs.name_used_by(record.operation.get("op"), record.operation.get("name"), record.id)
-        return self._is_open(record) and (used_by is None or record.state not in (JobState.PLANNED, JobState.NOT_SENT))
-
-    def _forgotten(self, own_runs: frozenset[str]) -> dict[int, str]:
-        """Return by line the jobs of this manifest that ended so long ago that the journal dropped them."""
-        records, runs = self._jobs.records, self._jobs.runs
-        planned = {job for run in own_runs for job in runs[run].jobs if job not in records}
-        lines = {entry.line for entry in self._manifest.entries}
-        return {line: job for job in planned if (line := int(job.rpartition(".")[2])) in lines}
-
-    def _generation_for(self, base: str, latest: int, new: AbstractSet[int]) -> int:
-        """Return which run of the manifest takes new lines: one whose plan is not complete, else the next."""
-        run = self._jobs.runs.get(_run_id(base, latest)) if latest else None
-        if run is None or not new:
-            return max(1, latest)
-        goes_on = len(run.jobs) < run.total and not any(f"{run.id}.{line}" in self._jobs.records for line in new)
-        return latest if goes_on else latest + 1
-
-    def _line(self, entry: Entry, before: JobRecord | None, kept: JobRecord | None, forgotten: str | None) -> _Line:
-        if kept is not None:
-            return _Line(entry, kept.id, is_done=is_done(kept))
-        if forgotten is not None:
-            return _Line(entry, forgotten, is_done=True)
-        return _Line(entry, f"{self.run}.{entry.line}", is_new=True, replaces=None if before is None else before.id)
-
-    def _operation_of(self, line: _Line) -> Operation:
+    def _operation_of(self, line: Line) -> Operation:
         """Return what is submitted: a job that was sent keeps the path that its file had."""
         operation, record = line.entry.operation, self._jobs.records.get(line.job_id)
         path = None if record is None else record.operation.get("file")
@@ -288,18 +189,18 @@ class _Running:
         """Return whether every line is done, or can never be."""
         return all(self._has_ended(line) for line in self.lines)
 
-    def _has_ended(self, line: _Line) -> bool:
+    def _has_ended(self, line: Line) -> bool:
         record = self._jobs.records.get(line.job_id)
         if line.is_done or record is None:
             return line.is_done
-        return not self._is_open(record) or self.name_taken(line) is not None
+        return not is_open(self._jobs, record, self._now_us()) or self.name_taken(line) is not None
 
     def is_under_way(self) -> bool:
         """Return whether it goes on with what an earlier call began, and has something left."""
         goes_on = any(not line.is_new or (line.replaces and not self._is_repeat) for line in self.lines)
         return goes_on and not self.is_finished()
 
-    def to_send(self) -> Iterator[_Line]:
+    def to_send(self) -> Iterator[Line]:
         """Return the lines that are still to be sent, in order."""
         for line in self.lines:
             may_send = self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us())
@@ -310,7 +211,7 @@ class _Running:
         """Return what there is to submit or to wait for, by job, in order."""
         return self._operations
 
-    def name_taken(self, line: _Line) -> NameTaken | None:
+    def name_taken(self, line: Line) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
         operation = line.entry.operation
         if line.is_done or not self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us()):
@@ -413,7 +314,7 @@ class _Running:
         """Return every line as it stands."""
         return (self._row(line) for line in self.lines)
 
-    def _row(self, line: _Line) -> BulkRow:
+    def _row(self, line: Line) -> BulkRow:
         entry, record = line.entry, self._jobs.records.get(line.job_id)
         if record is None:
             return BulkRow(
@@ -427,18 +328,6 @@ class _Running:
         error = self._errors.get(line.job_id) or self.name_taken(line)
         row = row_of(self._client.job(line.job_id).info, error)
         return attrs.evolve(row, line=entry.line, done_before=line.is_done)
-
-
-def _run_id(base: str, generation: int) -> str:
-    return base if generation == 1 else f"{base}-{generation}"
-
-
-def _generation(run: str, base: str) -> int:
-    """Return which run of the manifest this is, from 1; 0 when it is none of it."""
-    if run == base:
-        return 1
-    suffix = run.removeprefix(f"{base}-")
-    return int(suffix) if suffix != run and suffix.isdecimal() else 0
 
 
 def _is_off_its_way(record: JobRecord) -> bool:
