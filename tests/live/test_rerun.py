@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from moe_segments import AddUsers, CallbackReceiver, CreateFileSegment, SegmentsClient
 from moe_segments.bulk.checks import check_files
+from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import Manifest, ManifestError, read_manifest
 from moe_segments.bulk.run import BulkReport, remaining_entries, run_bulk
 from moe_segments.client.client import replica_of
@@ -21,6 +22,7 @@ from moe_segments.core.state.jobs import remembered
 from moe_segments.core.wire.presigned_url import unsigned
 from moe_segments.errors import OutcomeUnknown
 from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import FaultKind, Sandbox
 
 if TYPE_CHECKING:
@@ -408,6 +410,73 @@ async def test_an_interrupted_run_is_taken_over_by_an_edited_manifest(
     assert (states(report), report.exit_code) == (["processed"] * 3, 0)
     assert [row.job_id for row in report.rows[1:]] == [first.rows[0].job_id, first.rows[2].job_id]
     assert sent(sandbox) == {"create a": 1, "create c": 1, "create d": 1}
+
+
+async def test_a_planned_line_whose_file_has_moved_is_sent_from_where_it_is(
+    client: SegmentsClient, sandbox: Sandbox, work: Work
+) -> None:
+    """By another job: the one that was planned names a file that is gone."""
+    work.write("one.csv", "u-1")
+    stop = asyncio.Event()
+    stop.set()
+    first = await run_bulk(client, work.manifest("create a one.csv"), stop=stop)
+    (work.directory / "one.csv").rename(work.directory / "two.csv")
+    report = await run_bulk(client, work.manifest("create a two.csv"))
+    assert (states(report), report.exit_code) == (["processed"], 0)
+    assert report.rows[0].job_id != first.rows[0].job_id
+    assert sent(sandbox) == {"create a": 1}
+
+
+async def test_an_unknown_line_whose_file_has_moved_keeps_its_job(sandbox: Sandbox, work: Work) -> None:
+    work.write("one.csv", "u-1")
+    async with client_on(sandbox, MemoryJournal(), receives=False) as client:
+        await run_bulk(client, work.manifest("create a"))
+        sandbox.fail_next(FaultKind.SLOW)  # for the read that checks the key
+        sandbox.fail_next(FaultKind.LOSE_ANSWER)
+        first = await run_bulk(client, work.manifest("add a one.csv"))
+        (work.directory / "one.csv").rename(work.directory / "two.csv")
+        second = await run_bulk(client, work.manifest("add a two.csv"))
+    assert [report.rows[0].job_id for report in (first, second)] == [first.rows[0].job_id] * 2
+    assert (states(second), second.exit_code) == (["unknown"], 4)
+    assert sent(sandbox)["add a"] == 1
+
+
+async def test_a_repeat_that_was_killed_while_it_was_planned_repeats_the_rest_as_well(
+    sandbox: Sandbox, work: Work
+) -> None:
+    """What was planned of it says how many lines there are to be."""
+    async with client_on(sandbox, MemoryJournal()) as client:
+        await run_bulk(client, work.manifest("create a"))
+        manifest = work.manifest("add a", "replace a")
+        first = await run_bulk(client, manifest)
+        digested = await with_digests(manifest)
+        entry, run = digested.entries[0], f"{first.run}-2"
+        planned = Planned(f"{run}.2", remembered(entry.operation), run, 2, entry.says, first.rows[0].job_id)
+        await replica_of(client).record(RunStarted(run, manifest.name, 2), planned)
+        report = await run_bulk(client, manifest)
+    assert (states(report), report.run) == (["processed", "processed"], run)
+    assert sent(sandbox) == {"create a": 1, "add a": 2, "replace a": 2}
+
+
+async def test_a_run_of_long_ago_is_no_earlier_version_but_its_creates_are_done(sandbox: Sandbox, work: Work) -> None:
+    """An add of last month in another manifest is meant anew; the very same manifest stays finished."""
+    days = 0.0
+
+    def clock() -> int:
+        return round((1_800_000_000 + days * 86_400) * 1_000_000)
+
+    def journal() -> SqliteJournal:
+        return SqliteJournal(work.directory / "old.db", sandbox.credentials.scope, clock=clock)
+
+    old = work.manifest("create a", "add a")
+    async with client_on(sandbox, journal()) as client:
+        await run_bulk(client, old)
+    days = 8.0
+    async with client_on(sandbox, journal()) as client:
+        assert (await run_bulk(client, old)).already_finished
+        report = await run_bulk(client, work.manifest("create a", "add a", "create b"))
+    assert states(report) == ["done before", "processed", "processed"]
+    assert sent(sandbox) == {"create a": 1, "add a": 2, "create b": 1}
 
 
 # Exit codes, and what follows a refused create
