@@ -56,6 +56,7 @@ from moe_segments import (
     JournalMoved,
     JournalReplaced,
     JournalUnavailable,
+    LimitForecast,
     LimitUsage,
     MoeSegmentsError,
     NameTaken,
@@ -64,6 +65,7 @@ from moe_segments import (
     NoUsersMatched,
     Outcome,
     OutcomeUnknown,
+    Plan,
     PlannedStart,
     PreflightError,
     PreflightReport,
@@ -435,7 +437,11 @@ async def asked(governor: Governor) -> None:
 
 async def planned(governor: Governor) -> None:
     plan = await governor.plan([create(), ArchiveSegment(name="old")])
-    assert_type(plan, list[PlannedStart])
+    assert_type(plan, Plan)
+    assert_type(list(plan), list[PlannedStart])
+    assert_type(plan.all_sent_by, datetime | None)
+    assert_type(plan.limits[0], LimitForecast)
+    assert_type(plan.to_svg(), str)
     assert_type(plan[0].start, datetime | None)
     assert_type(plan[0].limit, str | None)
     assert_type(plan[0].wait_s, float)
