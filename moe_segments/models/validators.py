@@ -58,6 +58,7 @@ _MAX_DAYS: Final = 2**31 - 1  # documented as int32
 _EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # marks and letters without a shape
 _NAMED_MOST: Final = 3
+_BOM: Final = "\ufeff"  # at an edge it is left over from a file, and a blank to many
 _DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 _ATTRIBUTE_TYPES: Final = ("string", "double")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
@@ -76,8 +77,8 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
         return f"must not contain {' '.join(sorted(NAME_FORBIDDEN.intersection(name)))}"
     if controls := [one for one in name if _is_control(one)]:
         return f"must not contain control characters or line breaks: there is {_named(controls)}"
-    if name != name.strip():
-        return "must not begin or end with a blank"
+    if name != name.strip() or name != name.strip(_BOM):
+        return "must not begin or end with a blank, nor with a byte order mark"
     if name.startswith("."):
         return "must not begin with a dot"
     if name.lower() in NAME_RESERVED:

@@ -42,7 +42,7 @@ def test_a_fitting_name_is_taken(name: str) -> None:
         ("a\u202eb", "U+202E RIGHT-TO-LEFT OVERRIDE"),
         ("a\u2066b\u2069", "U+2066 LEFT-TO-RIGHT ISOLATE"),
         ("a\u00adb", "U+00AD SOFT HYPHEN"),
-        ("\ufeffa", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ("a\ufeffb", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
         ("a\u2003b", "U+2003 EM SPACE"),
         ("a\u3164b", "U+3164 HANGUL FILLER"),
         ("a\ue000b", "U+E000"),
@@ -109,7 +109,24 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "x" * 201, ".a", " a", "a ", "All Users", "all users", "a\nb", "a\x00", "a\ud800", None, 5]
+    [
+        "",
+        " ",
+        "x" * 201,
+        ".a",
+        " a",
+        "a ",
+        "\u00a0a",
+        "\ufeffa",
+        "a\ufeff",
+        "All Users",
+        "all users",
+        "a\nb",
+        "a\x00",
+        "a\ud800",
+        None,
+        5,
+    ]
     + [f"a{char}b" for char in ':|*?\\<>=$"'],
 )
 def test_a_name_that_shows_zero_users_later_is_refused_now(name: object) -> None:
