@@ -51,7 +51,7 @@ class Assignment:
     Attributes:
         run: The run that takes the new jobs; without any the one that goes on.
         lines: The lines.
-        is_repeat: All of them are repeated on purpose.
+        is_repeat: All that can be are repeated on purpose.
     """
 
     run: str
@@ -65,7 +65,7 @@ def assign(jobs: Jobs, manifest: Manifest, *, again: bool, now_us: int) -> Assig
     Args:
         jobs: What the journal knows.
         manifest: The lines.
-        again: All lines get new jobs, unless some are under way.
+        again: All lines get new jobs, unless some are under way; creates that are done cannot be repeated.
         now_us: The journal's time.
     """
     base = manifest.digest[:16]
@@ -76,10 +76,9 @@ def assign(jobs: Jobs, manifest: Manifest, *, again: bool, now_us: int) -> Assig
     forgotten = _forgotten(jobs, own_runs)
     is_repeat = again and (latest is None or not any(record and _can_end(jobs, record, now_us) for record in found))
     if is_repeat:
-        kept: list[JobRecord | None] = [None] * len(found)
-        forgotten = {}
+        kept, forgotten = _final(jobs, manifest.entries, found), {}
     else:
-        kept = list(_without_undone(manifest.entries, _kept(jobs, manifest.entries, found, latest, now_us)))
+        kept = _without_undone(manifest.entries, _kept(jobs, manifest.entries, found, latest, now_us))
     new = [
         entry.line
         for entry, record in zip(manifest.entries, kept, strict=True)
@@ -106,15 +105,30 @@ def _can_end(jobs: Jobs, record: JobRecord, now_us: int) -> bool:
     return is_open(jobs, record, now_us) and (used_by is None or record.state not in _NEVER_SENT)
 
 
+def _final(jobs: Jobs, entries: Sequence[Entry], found: Sequence[JobRecord | None]) -> list[JobRecord | None]:
+    """Return the jobs that cannot be repeated: creates that have used up their names."""
+    return [
+        record if record is not None and (is_done(record) or is_void(record)) and _names_are_used(jobs, entry) else None
+        for entry, record in zip(entries, found, strict=True)
+    ]
+
+
+def _names_are_used(jobs: Jobs, entry: Entry) -> bool:
+    return isinstance(entry.operation, CreateFileSegment) and entry.operation.name in jobs.names
+
+
 def _kept(
     jobs: Jobs, entries: Sequence[Entry], found: Sequence[JobRecord | None], latest: Run | None, now_us: int
 ) -> list[JobRecord | None]:
     """Return the jobs that lines keep; None for a line that needs a new one."""
     # A run that repeats all lines was stopped before all were planned: what is left of it is to be repeated, too.
-    repeating = latest.id if latest is not None and len(latest.jobs) < latest.total == len(found) else None
+    total = _final(jobs, entries, found).count(None)
+    repeating = latest.id if latest is not None and len(latest.jobs) < latest.total == total else None
     return [
         None
-        if record is None or _needs_another(jobs, entry, record, now_us) or repeating not in (None, record.run)
+        if record is None
+        or _needs_another(jobs, entry, record, now_us)
+        or (repeating not in (None, record.run) and not _names_are_used(jobs, entry))
         else record
         for entry, record in zip(entries, found, strict=True)
     ]
@@ -126,7 +140,7 @@ def _needs_another(jobs: Jobs, entry: Entry, record: JobRecord, now_us: int) -> 
         return remembered(entry.operation).get("file") != record.operation.get("file")  # the file has moved
     if not is_void(record) or jobs.may_send(record.id, retry_unknown=False, now_us=now_us):
         return False
-    return not (isinstance(entry.operation, CreateFileSegment) and entry.operation.name in jobs.names)
+    return not _names_are_used(jobs, entry)
 
 
 def _without_undone(entries: Sequence[Entry], kept: Sequence[JobRecord | None]) -> list[JobRecord | None]:

@@ -82,7 +82,7 @@ async def run_bulk(
         client: Open; its journal is the run's memory.
         manifest: What is to be done.
         concurrency: Operations under way at a time, waiting ones included.
-        again: Repeat lines that were done before, when none of the manifest is under way; else that run goes on.
+        again: Repeat lines that were done before, but for creates, when none is under way; else that run goes on.
         on_unknown: "retry" sends operations of unknown outcome again, where nothing later was sent to their segment.
         preflight: "error", "warn" or "off": each file is checked when its turn comes; None: as the client says. All of
             them are checked before by `moe_segments.checking.check_files`.

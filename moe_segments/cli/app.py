@@ -274,7 +274,7 @@ def bulk(
     Args:
         manifest: CSV with a header row, or JSON Lines: op, name, attribute_name, attribute_type, file_url or file,
             expiry_time, rows, cs_id, emails, callback_url.
-        again: Repeat lines that were done before, once none of the manifest is under way.
+        again: Repeat lines that were done before, but for creates, once none of the manifest is under way.
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.

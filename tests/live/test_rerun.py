@@ -309,10 +309,24 @@ async def test_a_repeat_on_purpose_sends_all_of_it_again_and_can_be_resumed(
     assert (states(after), after.already_finished) == (["done before", "done before"], True)
 
 
-async def test_a_repeat_on_purpose_of_a_create_is_a_mistake(client: SegmentsClient, work: Work) -> None:
+async def test_a_repeat_on_purpose_leaves_creates_done(client: SegmentsClient, sandbox: Sandbox, work: Work) -> None:
+    """A name is used up for ever, so the create cannot be what is meant."""
+    manifest = work.manifest("create a", "replace a")
+    await run_bulk(client, manifest)
+    report = await run_bulk(client, manifest, again=True)
+    assert (states(report), report.exit_code) == (["done before", "processed"], 0)
+    assert sent(sandbox) == {"create a": 1, "replace a": 2}
+    only = await run_bulk(client, work.manifest("create a"), again=True)
+    assert (states(only), only.already_finished) == (["done before"], True)
+
+
+async def test_a_repeat_on_purpose_of_a_create_that_another_did_is_a_mistake(
+    client: SegmentsClient, work: Work
+) -> None:
     await run_bulk(client, work.manifest("create a"))
+    work.write("other.csv", "u-9")
     with pytest.raises(ManifestError, match="line 2, name: 'a' is used up for ever"):
-        await run_bulk(client, work.manifest("create a"), again=True)
+        await run_bulk(client, work.manifest("create a other.csv"), again=True)
 
 
 # What did not go well
@@ -447,14 +461,14 @@ async def test_a_repeat_that_was_killed_while_it_was_planned_repeats_the_rest_as
     """What was planned of it says how many lines there are to be."""
     async with client_on(sandbox, MemoryJournal()) as client:
         await run_bulk(client, work.manifest("create a"))
-        manifest = work.manifest("add a", "replace a")
+        manifest = work.manifest("create a", "add a", "replace a")
         first = await run_bulk(client, manifest)
         digested = await with_digests(manifest)
-        entry, run = digested.entries[0], f"{first.run}-2"
-        planned = Planned(f"{run}.2", remembered(entry.operation), run, 2, entry.says, first.rows[0].job_id)
+        entry, run = digested.entries[1], f"{first.run}-2"
+        planned = Planned(f"{run}.3", remembered(entry.operation), run, 3, entry.says, first.rows[1].job_id)
         await replica_of(client).record(RunStarted(run, manifest.name, 2), planned)
         report = await run_bulk(client, manifest)
-    assert (states(report), report.run) == (["processed", "processed"], run)
+    assert (states(report), report.run) == (["done before", "processed", "processed"], run)
     assert sent(sandbox) == {"create a": 1, "add a": 2, "replace a": 2}
 
 

@@ -221,7 +221,7 @@ def _instead(report: BulkReport) -> str:
     """Return what can be done about a run in which nothing is left to send."""
     if any(not row.done_before for row in report.rows):
         return "lines with a problem cannot be done as they stand: edit them, the others are not sent again"
-    return "--again repeats all of it"
+    return "--again repeats it, but for creates: their names are used up"
 
 
 def _hints(report: BulkReport, session: Session) -> Iterator[str]:
