@@ -18,7 +18,8 @@ import attrs
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.models.validators import journal_url_of, problem_of_url
+from moe_segments.models.urls import journal_url_of, masked_url
+from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,6 +121,8 @@ def _journal(_: object, attribute: _Attribute, value: object) -> None:
 
 def problem_of_journal_url(url: str) -> str | None:
     """Return why *url* names no journal although it looks as if it did; None for one that may name one."""
+    if re.match(r"[A-Za-z]:[\\/]", url):
+        return "must be a path such as ./quota.db: Windows and its drives are not supported"
     if url.lower().startswith("memory:"):
         return None if url == "memory:" else "must be memory: for a journal in memory, and nothing behind it"
     scheme, _, rest = url.partition(":")
@@ -172,15 +175,6 @@ def _proxy(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError("must be a URL, such as http://proxy.example.com:3128", attribute.name)
 
 
-def _masked(url: str | None) -> str:
-    """Return a URL as it may be shown: without user name, password and query."""
-    if url is None:
-        return "None"
-    scheme, separator, rest = url.partition("://")
-    _, at, public = rest.rpartition("@")  # the last one: a password may hold any character
-    return repr(f"{scheme}{separator}{'***' if at else ''}{at}{public.partition('?')[0]}")
-
-
 @attrs.frozen(kw_only=True)
 class Settings:
     """Settings of a client.
@@ -206,7 +200,7 @@ class Settings:
     """
 
     base_url: str = attrs.field(converter=_origin)
-    journal: str = attrs.field(converter=journal_url_of, validator=_journal, repr=_masked)
+    journal: str = attrs.field(converter=journal_url_of, validator=_journal, repr=masked_url)
     callback_url: str | None = attrs.field(default=None, validator=_callback_url)
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)
@@ -217,8 +211,8 @@ class Settings:
     max_attempts: int = attrs.field(default=5, validator=_from_one)
     content_type: str = attrs.field(default="application/json", validator=_content_type)
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
-    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
-    publish: str | None = attrs.field(default=None, validator=_publish, repr=_masked)
+    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=masked_url)
+    publish: str | None = attrs.field(default=None, validator=_publish, repr=masked_url)
 
     @property
     def send_by_s(self) -> float:

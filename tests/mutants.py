@@ -811,7 +811,7 @@ MUTANTS: Final = (
     Mutant(
         "format-characters-pass",
         129,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         ' or unicodedata.category(one) == "Cf"',
         "",
         (_TWIN,),
@@ -819,7 +819,7 @@ MUTANTS: Final = (
     Mutant(
         "blanks-behind-invisible-characters-stay",
         0,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         "        left = left[len(_leading_blanks(left)) :]\n",
         "",
         (_COPY,),
@@ -1220,9 +1220,9 @@ MUTANTS: Final = (
     Mutant(
         "redis-may-go-back-unseen",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if seen.version > found.version:",
-        "        if False:",
+        "moe_segments/journal/local/witness.py",
+        "    if seen.version > found.version:",
+        "    if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
     ),
@@ -1454,8 +1454,8 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if self._witness is None or self._is_doubted or self._is_elsewhere:\n            return None\n",
+        "moe_segments/journal/local/witness.py",
+        "        if self._is_doubted:  # which is said already\n            return None\n",
         "        return None\n",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[redis]",),
         _NEEDS_REDIS,
@@ -1463,9 +1463,9 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory-of-a-file",
         10,
-        "moe_segments/journal/local/witness.py",
-        "            if seen.version > found.version:\n                what",
-        "            if False:\n                what",
+        "moe_segments/journal/sqlite/store.py",
+        "        seen = self._witness.ahead(self._sighting())\n        if seen is not None:",
+        "        seen = self._witness.ahead(self._sighting())\n        if False:",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[sqlite]",),
     ),
     Mutant(

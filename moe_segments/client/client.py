@@ -29,7 +29,8 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
-from moe_segments.models.validators import doubt_of_name, journal_url_of
+from moe_segments.models.urls import journal_url_of
+from moe_segments.models.validators import doubt_of_name
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.operations import SubmissionFactory
@@ -416,7 +417,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
         Operations on one segment keep their order. One is not sent where the create before it did not go through and
         the segment cannot be there, or where it follows an unknown outcome. A 429 puts the operation back in line.
-        Closing the iterator calls off what was not sent.
+        Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.

@@ -443,7 +443,7 @@ class Moved:
 
 @attrs.frozen
 class Stayed:
-    """A move was called off before it was complete: this log goes on here."""
+    """A move was cancelled before it was complete: this log goes on here."""
 
     name: ClassVar[str] = "stayed"
 

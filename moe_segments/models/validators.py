@@ -27,7 +27,6 @@ __all__ = [
     "attribute_type_of",
     "doubt_of_name",
     "expanded",
-    "journal_url_of",
     "optional_group",
     "path_of",
     "problem_of_attribute_type",
@@ -51,7 +50,6 @@ __all__ = [
     "refuse_with",
     "shown_group",
     "tuple_of",
-    "url_without_query",
 ]
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
@@ -59,7 +57,6 @@ _EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # marks and letters without a shape
 _NAMED_MOST: Final = 3
 _BOM: Final = "\ufeff"  # at an edge it is left over from a file, and a blank to many
-_DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 _ATTRIBUTE_TYPES: Final = ("string", "double")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
@@ -155,13 +152,6 @@ def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # n
     return None
 
 
-def url_without_query(url: str) -> str:
-    """Scheme, host and path of a URL: what may be logged or remembered of it."""
-    start, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
 def refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:
     """Return a validator of attrs that raises `InputError` with the field's name."""
 
@@ -201,25 +191,6 @@ def attribute_type_of(value: str) -> str:
         return value.strip().lower()
     except AttributeError:
         return value  # for the validator to judge
-
-
-def journal_url_of(value: Any) -> Any:
-    """Return the URL of the journal that a path names; anything else as it is, for the validator to judge.
-
-    Text is a path when it has a slash, begins with `.` or `~`, or ends as databases do. `quota` might be a host.
-
-    Raises:
-        InputError: It is a path in Windows' spelling.
-    """
-    if isinstance(value, os.PathLike):
-        return f"sqlite:///{os.fspath(value)}"
-    if not isinstance(value, str):
-        return value
-    if re.match(r"[A-Za-z]:[\\/]", value):
-        raise InputError("must be a path such as ./quota.db: Windows and its drives are not supported", "journal")
-    begins_as_path = value.startswith(("/", "./", "../", "~"))
-    is_path = begins_as_path or (":" not in value and ("/" in value or value.lower().endswith(_DATABASES)))
-    return f"sqlite:///{value}" if is_path else value
 
 
 def problem_of_attribute_type(value: object) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
-from moe_segments.journal.redact import file_of
+from moe_segments.journal.opening import file_of
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.settings import (
