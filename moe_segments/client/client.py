@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -29,6 +30,8 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
+from moe_segments.models.urls import journal_url_of
+from moe_segments.models.validators import doubt_of_name
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.operations import SubmissionFactory
@@ -37,6 +40,7 @@ from moe_segments.submission.tasks import CallTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from os import PathLike
     from types import TracebackType
     from typing import Self
 
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentsClient", "replica_of"]
 
 _MOST_ID_CHARS: Final = 200
+_log = logging.getLogger("moe_segments.client")
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
@@ -67,8 +72,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     Args:
         credentials: Who calls.
-        journal: Where quota and jobs are remembered: a journal URL, or an engine; None for a file in the user's state
-            directory. Processes that share it share the quota.
+        journal: Where quota and jobs are remembered: a journal URL, a path, or an engine; None for a file in the user's
+            state directory. Processes that share it share the quota.
         callbacks: A receiver to bind to this client's journal, or the public URL of one that runs elsewhere on the
             same journal; None: jobs end as accepted.
         limits: The quotas; the documented ones by default.
@@ -107,7 +112,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self,
         credentials: Credentials,
         *,
-        journal: str | Journal | None = None,
+        journal: str | PathLike[str] | Journal | None = None,
         callbacks: CallbackReceiver | str | None = None,
         limits: QuotaLimits | None = None,
         base_url: str | None = None,
@@ -130,6 +135,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     ) -> None:
         if on_lost_journal not in ("wait", "trust"):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
+        journal = journal_url_of(journal)
         self._credentials, self._on_lost_journal = credentials, on_lost_journal
         self._raise_on_zero_users = raise_on_zero_users
         self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
@@ -156,7 +162,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
         self._witness_dir = state_dir_or_none() if is_named and not self._local else None
-        engine = self._engine() if journal is None or isinstance(journal, str) else journal
+        engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
@@ -380,6 +386,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         record = self._replica.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
+        elif (doubt := doubt_of_name(operation.name)) is not None:  # of one that is planned its manifest has told
+            _log.warning("segment %r: the name %s", operation.name, doubt)
         retry_unknown = on_unknown == "retry"
         if record is not None and not self._replica.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self._replica.now_us()
@@ -423,8 +431,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
-        Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
-        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator cancels what was not sent.
+        Operations on one segment keep their order. One is not sent where the create before it did not go through and
+        the segment cannot be there, or where it follows an unknown outcome. A 429 puts the operation back in line.
+        Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.

@@ -249,7 +249,20 @@ class _Many:
         if _spent_otherwise(outcome, self._client.limits):
             self._changed.set()
         self._report(line, outcome)
-        return _clears_the_way(outcome)
+        return self._clears_the_way(outcome)
+
+    def _clears_the_way(self, outcome: Outcome) -> bool:
+        """Return whether the segment may be there and its state is known, so that a later operation makes sense.
+
+        After a create that was refused it is there only where the refusal shows that its name is used.
+        """
+        operation = outcome.operation
+        if isinstance(outcome.error, OutcomeUnknown | JournalError):
+            return False
+        if outcome.error is None or not isinstance(operation, CreateFileSegment):
+            return True
+        is_accepted = outcome.job is not None and outcome.job.accepted is not None
+        return is_accepted or operation.name in self._replica.state.jobs.names
 
     def _report(self, line: Planned, outcome: Outcome) -> None:
         """Tell the outcome of a line; that of a part with the others of its line."""
@@ -355,15 +368,6 @@ def _spent_otherwise(outcome: Outcome, limits: QuotaLimits) -> bool:
 
 
 _ON_ITS_WAY: Final = (JobState.PLANNED, JobState.RESERVED)
-
-
-def _clears_the_way(outcome: Outcome) -> bool:
-    """Return whether the segment is there and its state known, so that a later operation makes sense."""
-    if isinstance(outcome.error, OutcomeUnknown | JournalError):
-        return False
-    if outcome.error is None or not isinstance(outcome.operation, CreateFileSegment):
-        return True
-    return outcome.job is not None and outcome.job.accepted is not None
 
 
 def _sum_of(line: Planned, parts: Sequence[Outcome]) -> Outcome:
