@@ -378,8 +378,8 @@ MUTANTS: Final = (
         "forecast-without-those-who-wait",
         16,
         _ADMISSION,
-        "            schedule.place(claim.demand, job)\n    return list",
-        "            pass\n    return list",
+        "            schedule.place(claim.demand, job)\n    return schedule",
+        "            pass\n    return schedule",
         (f"{_WAITERS}what_a_governor_says_is_what_it_does",),
     ),
     Mutant(

@@ -25,6 +25,7 @@ from moe_segments.errors import (
 from moe_segments.models import Accepted, CreateFileSegment, FileOperation, FileProcessed, JobState
 from moe_segments.models.arguments import check_operation
 from moe_segments.submission.job_info import unknown_of
+from moe_segments.types import with_older_pickles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -71,6 +72,7 @@ class _Client(Protocol):
         """Return the job of an identifier."""
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class Outcome:
     """The outcome of one operation of many.

@@ -440,6 +440,7 @@ async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_j
             await job.result()
         with pytest.raises(CallbackUnreadable):
             await job.result()
+        await sandbox.idle()
         assert (caught.value.job_id, caught.value.reason) == (job.id, "not JSON @ $")
         assert (job.state, client.job(job.id).state) == (JobState.UNREADABLE, JobState.UNREADABLE)
         assert job.record.unread == {"reason": "not JSON @ $", "raw": sandbox.workspace.deliveries[-1].body.decode()}
