@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from tests.random_mutants import MODULES, TREE, equivalents, is_enough
+from tests.copies import TREE
+from tests.random_mutants import MODULES, equivalents, is_enough
 
 KNOWN: Final = equivalents()
 
