@@ -86,9 +86,7 @@ class Copy:
         """
         context = multiprocessing.get_context("forkserver")
         arguments = (*_OPTIONS, "--timeout", str(each_s), *tests)
-        process = context.Process(
-            target=_run, args=(str(self.tree), arguments, str(self._said), cpu_s, memory)
-        )
+        process = context.Process(target=_run, args=(str(self.tree), arguments, str(self._said), cpu_s, memory))
         process.start()
         process.join(longest_s)
         status = process.exitcode

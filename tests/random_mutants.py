@@ -65,19 +65,21 @@ MODULES: Final = {
     "moe_segments/core/state/row_counts.py": ("tests/pure/test_row_counts.py",),
     "moe_segments/core/state/workspace.py": _GOVERNED,
 }
-_IN_LINE: Final = frozenset(module for module, tests in MODULES.items() if tests == _CLAIMS)
 # What is tried next, a stage at a time: the cheapest first.
-_NEXT: Final = (
+_OF_QUOTAS: Final = (
     ("tests/proofs/test_window_oracle.py", "tests/proofs/test_cases.py"),
     ("tests/proofs/test_service_models.py",),
+)
+_OF_THE_LINE: Final = (("tests/proofs/test_waiters.py",),)
+_OF_ALL: Final = (
     ("tests/live/test_every_answer.py", "tests/live/test_filter_segments.py", "tests/live/test_used_names.py"),
 )
 
 
 def stages_of(module: str) -> tuple[tuple[str, ...], ...]:
     """The tests that are tried on a module, those of one stage after those of the other."""
-    waiters = (("tests/proofs/test_waiters.py",),) if module in _IN_LINE else ()
-    return (MODULES[module], *waiters, *_NEXT)
+    in_line = _OF_THE_LINE if MODULES[module] == _CLAIMS else ()
+    return (MODULES[module], *in_line, *(_OF_QUOTAS if "/quota/" in module else ()), *_OF_ALL)
 
 
 # `is` where `==` stands, and the other way round, nearly always changes nothing.
