@@ -63,7 +63,7 @@ MODULES: Final = {
     "moe_segments/core/state/pacing.py": ("tests/live/test_pace.py",),
     "moe_segments/core/state/retry.py": ("tests/pure/test_retry.py",),
     "moe_segments/core/state/row_counts.py": ("tests/pure/test_row_counts.py",),
-    "moe_segments/core/state/workspace.py": _GOVERNED,
+    "moe_segments/core/state/workspace.py": ("tests/pure/test_workspace.py", *_GOVERNED),
 }
 # What is tried next, a stage at a time: the cheapest first.
 _OF_QUOTAS: Final = (
