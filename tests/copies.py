@@ -57,11 +57,14 @@ class Copy:
     @contextmanager
     def changed(self, file: str, text: str) -> Iterator[None]:
         """Let *text* stand in a file, given from the tree's root."""
-        (self.tree / file).write_text(text, encoding="utf-8")
+        path = self.tree / file
+        original = path.with_suffix(".original")
+        shutil.copy2(path, original)
+        path.write_text(text, encoding="utf-8")
         try:
             yield
         finally:
-            shutil.copy2(TREE / file, self.tree / file)
+            original.replace(path)
 
     def run(
         self,
