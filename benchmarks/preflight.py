@@ -100,7 +100,7 @@ ALL: Final[dict[str, Callable[[Path], None]]] = {
 }
 
 
-def _memory_mb(field: str) -> float:
+def memory_mb(field: str) -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         return 0.0
@@ -111,11 +111,11 @@ def _memory_mb(field: str) -> float:
 def one_run(side: str, path: Path) -> None:
     """In a process of its own: print seconds and MB."""
     importlib.import_module(NEEDS.get(side, "moe_segments.files.check"))
-    before = _memory_mb("VmRSS")
+    before = memory_mb("VmRSS")
     began_s = time.perf_counter()
     ALL[side](path)
     taken_s = time.perf_counter() - began_s
-    print(json.dumps([taken_s, _memory_mb("VmHWM") - before]))
+    print(json.dumps([taken_s, memory_mb("VmHWM") - before]))
 
 
 def measured(side: str, path: Path) -> tuple[float, float]:

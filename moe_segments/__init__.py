@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor as Governor
     from moe_segments.governor.governor import LimitUsage as LimitUsage
     from moe_segments.governor.governor import PlannedStart as PlannedStart
+    from moe_segments.governor.plan import LimitForecast as LimitForecast
+    from moe_segments.governor.plan import Plan as Plan
     from moe_segments.limits import QuotaLimits as QuotaLimits
     from moe_segments.models import Accepted as Accepted
     from moe_segments.models import AddUsers as AddUsers
@@ -155,6 +157,7 @@ else:
             "raw_filter",
         ),
         "moe_segments.governor.governor": ("Governor", "LimitUsage", "PlannedStart"),
+        "moe_segments.governor.plan": ("LimitForecast", "Plan"),
         "moe_segments.client.job": ("Job",),
         "moe_segments.submission.job_info": ("Evidence", "JobInfo", "RunInfo"),
         "moe_segments.limits": ("QuotaLimits",),

@@ -1,11 +1,16 @@
-"""`UNSET`: the value of an argument that was not given, where `None` means something else."""
+"""Types of arguments that several packages share: `UNSET`, which is not `None`, and `Values`."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Callable, Iterable
 from enum import Enum
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-__all__ = ["UNSET", "Unset"]
+__all__ = ["UNSET", "Unset", "Values"]
+
+# Users' values: text and ints, or rows of one column. A list, a cursor, a column of a data frame, an Arrow array or
+# stream, a generator, an async generator; or a function that returns one of them.
+Values: TypeAlias = Iterable[Any] | AsyncIterable[Any] | Callable[[], Any]
 
 
 class Unset(Enum):

@@ -1486,6 +1486,46 @@ MUTANTS: Final = (
         (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),
         _NEEDS_REDIS,
     ),
+    Mutant(
+        "values-sent-twice",
+        0,
+        "moe_segments/files/value_file.py",
+        "if DUPLICATE in report.counts and LONG_ROW not in report.counts:",
+        "if False:",
+        ("tests/live/test_values.py::test_duplicates_are_dropped_and_counted",),
+    ),
+    Mutant(
+        "values-left-behind",
+        0,
+        _FILE_PREPARER,
+        "            if not kept.users and not kept.for_later:",
+        "            if False:",
+        ("tests/live/test_values.py::test_the_file_is_private_and_gone_after_a_refusal",),
+    ),
+    Mutant(
+        "values-of-a-killed-process-left-behind",
+        0,
+        "moe_segments/files/private_file.py",
+        "        if _is_locked_by_us(descriptor):\n            _removed(path)",
+        "        if False:\n            _removed(path)",
+        ("tests/live/test_values.py::test_what_a_killed_process_left_is_removed_at_the_next_start",),
+    ),
+    Mutant(
+        "values-of-a-living-process-removed",
+        0,
+        "moe_segments/files/private_file.py",
+        "        if _is_locked_by_us(descriptor):\n            _removed(path)",
+        "        if True:\n            _removed(path)",
+        ("tests/live/test_values.py::test_what_a_killed_process_left_is_removed_at_the_next_start",),
+    ),
+    Mutant(
+        "a-value-becomes-two-lines",
+        0,
+        "moe_segments/files/values.py",
+        'if lines.count(b"\\n") != len(block) or b"\\r" in lines:',
+        'if b"\\r" in lines:',
+        ("tests/live/test_values.py::test_a_bad_value_is_named_by_position_and_type",),
+    ),
 )
 
 

@@ -250,6 +250,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
                 self._callbacks.bind(self.scope, self._replica, secrets=self._secrets())
                 stack.callback(self._callbacks.unbind, self.scope)
             await self._call_tasks.mark_orphaned_jobs()
+            await self._file_preparer.open()
             self._open = stack.pop_all()
         return self
 
@@ -374,12 +375,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         prepared = None
-        if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
-            prepared = await self._file_preparer.prepare(operation, preflight)
-            if operation.rows != prepared.rows:
-                operation = attrs.evolve(operation, rows=prepared.rows)
-        submission = self._submissions.make(operation, job.id, deadline_s, prepared, retry_unknown=retry_unknown)
-        await self._call_tasks.carry_out(submission)
+        async with self._file_preparer.values_written(operation):
+            if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
+                prepared = await self._file_preparer.prepare(operation, preflight)
+                if operation.rows != prepared.rows:
+                    operation = attrs.evolve(operation, rows=prepared.rows)
+            submission = self._submissions.make(operation, job.id, deadline_s, prepared, retry_unknown=retry_unknown)
+            await self._call_tasks.carry_out(submission)
         job.segment = submission.segment
         return job
 
@@ -436,6 +438,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             self,
             operations,
             replica=self._replica,
+            values_written=self._file_preparer.values_written,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moe_segments.client.job import Job
     from moe_segments.models import Accepted, FilterOperation, Operation
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.types import Values
 
 __all__ = ["FileSegmentCalls"]
 
@@ -42,6 +43,7 @@ class FileSegmentCalls:
         expiry_time: int,
         file_url: str | None = None,
         file: Path | str | None = None,
+        values: Values | None = None,
         emails: Iterable[str] = (),
         callback_url: str | None = None,
         rows: int | None = None,
@@ -57,6 +59,8 @@ class FileSegmentCalls:
             expiry_time: Days until the service archives the segment, from 1.
             file_url: A public CSV, one value a line, at most 150 MB.
             file: A local file instead; it is published first.
+            values: The values instead: a list, a cursor, a column, a generator, an async generator, or a function that
+                returns one; text or ints. Each is sent once.
             emails: Who is told of the result by e-mail.
             callback_url: An address of your own for the result; then `Job.result` hears nothing.
             rows: How many values the file has, an upper bound; None: as many as are counted.
@@ -88,6 +92,7 @@ class FileSegmentCalls:
                 expiry_time=expiry_time,
                 file_url=file_url,
                 file=file,
+                values=values,
                 emails=emails,
                 callback_url=callback_url,
                 rows=rows,
@@ -104,6 +109,7 @@ class FileSegmentCalls:
         attribute_type: Literal["string", "double"],
         file_url: str | None = None,
         file: Path | str | None = None,
+        values: Values | None = None,
         cs_id: str | None = None,
         emails: Iterable[str] = (),
         callback_url: str | None = None,
@@ -119,6 +125,8 @@ class FileSegmentCalls:
             attribute_type: "string" or "double".
             file_url: A public CSV, one value a line, at most 150 MB.
             file: A local file instead; it is published first.
+            values: The values instead: a list, a cursor, a column, a generator, an async generator, or a function that
+                returns one; text or ints. Each is sent once.
             cs_id: The segment's identifier; it wins over *name*.
             emails: Who is told of the result by e-mail.
             callback_url: An address of your own for the result.
@@ -141,6 +149,7 @@ class FileSegmentCalls:
             attribute_type=attribute_type,
             file_url=file_url,
             file=file,
+            values=values,
             cs_id=cs_id,
             emails=emails,
             callback_url=callback_url,
@@ -156,6 +165,7 @@ class FileSegmentCalls:
         attribute_type: Literal["string", "double"],
         file_url: str | None = None,
         file: Path | str | None = None,
+        values: Values | None = None,
         cs_id: str | None = None,
         emails: Iterable[str] = (),
         callback_url: str | None = None,
@@ -173,6 +183,7 @@ class FileSegmentCalls:
             attribute_type=attribute_type,
             file_url=file_url,
             file=file,
+            values=values,
             cs_id=cs_id,
             emails=emails,
             callback_url=callback_url,
@@ -188,6 +199,7 @@ class FileSegmentCalls:
         attribute_type: Literal["string", "double"],
         file_url: str | None = None,
         file: Path | str | None = None,
+        values: Values | None = None,
         cs_id: str | None = None,
         emails: Iterable[str] = (),
         callback_url: str | None = None,
@@ -205,6 +217,7 @@ class FileSegmentCalls:
             attribute_type=attribute_type,
             file_url=file_url,
             file=file,
+            values=values,
             cs_id=cs_id,
             emails=emails,
             callback_url=callback_url,

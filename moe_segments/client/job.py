@@ -244,7 +244,7 @@ def refuse_other(record: JobRecord, operation: Operation | FilterOperation, filt
     asked = remembered(operation)
     differing = [
         field
-        for field in ("op", "name", "cs_id", "file_url", "file")
+        for field in ("op", "name", "cs_id", "file_url", "file", "values")
         if record.operation.get(field) != asked.get(field)
     ]
     if are_other_filters(record.operation.get("filters"), filters):

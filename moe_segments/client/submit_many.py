@@ -24,7 +24,8 @@ from moe_segments.models.arguments import check_operation
 from moe_segments.submission.job_info import unknown_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from moe_segments.client.job import Job
     from moe_segments.core.state.jobs import JobRecord
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "outcomes"]
 
 Source: TypeAlias = "Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation]"
+ValuesWritten: TypeAlias = "Callable[[Operation], AbstractAsyncContextManager[None]]"
 _END: Final = object()
 
 
@@ -83,6 +85,7 @@ async def outcomes(
     source: Source,
     *,
     replica: Replica,
+    values_written: ValuesWritten,
     concurrency: int,
     max_wait_s: float,
     result_timeout_s: float | None,
@@ -90,7 +93,7 @@ async def outcomes(
     preflight: Preflight | None,
 ) -> AsyncIterator[Outcome]:
     """Submit all of *source* and yield each outcome as it comes. See `SegmentsClient.submit_many`."""
-    many = _Many(client, replica, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
+    many = _Many(client, replica, values_written, max_wait_s, result_timeout_s, on_unknown, preflight, concurrency)
     feeding = asyncio.get_running_loop().create_task(many.feed(source))
     try:
         while (outcome := await many.done.get()) is not _END:
@@ -108,13 +111,14 @@ class _Many:
         self,
         client: _Client,
         replica: Replica,
+        values_written: ValuesWritten,
         max_wait_s: float,
         result_timeout_s: float | None,
         on_unknown: Literal["raise", "retry"],
         preflight: Preflight | None,
         concurrency: int,
     ) -> None:
-        self._replica = replica
+        self._replica, self._values_written = replica, values_written
         self._client, self._on_unknown, self._preflight = client, on_unknown, preflight
         self._max_wait_s, self._result_timeout_s = max_wait_s, result_timeout_s
         self._room = asyncio.Semaphore(concurrency)
@@ -170,7 +174,8 @@ class _Many:
     async def _outcome(self, job_id: str | None, operation: Operation) -> Outcome:
         job: Job | None = None
         try:
-            job = await self._submit(job_id, operation)
+            async with self._values_written(operation):  # once, however often it is submitted
+                job = await self._submit(job_id, operation)
             return await self._result(operation, job)
         except OutcomeUnknown as error:
             return await self._evidence(operation, self._client.job(error.job_id), error)

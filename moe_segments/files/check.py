@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.types import Values
+
 __all__ = [
     "CleanReport",
     "Finding",
@@ -40,8 +42,9 @@ _LEAST_LIFE_S: Final = 86_400.0  # the service fetches when it gets round to it
 
 
 async def check_file(
-    source: Source,
+    source: Source | None = None,
     *,
+    values: Values | None = None,
     attribute_name: str | None = None,
     attribute_type: Literal["string", "double"] = "string",
     strict: bool = False,
@@ -58,6 +61,7 @@ async def check_file(
 
     Args:
         source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
+        values: The values themselves instead, see `moe_segments.types.Values`.
         attribute_name: The attribute the values are matched against: a row equal to it is a header.
         attribute_type: "double" wants numbers.
         strict: Special characters are errors.
@@ -81,7 +85,7 @@ async def check_file(
         raise InputError(f'must be "string" or "double", not {attribute_type!r}', "attribute_type")
     if not is_whole(findings_per_rule, 1):
         raise InputError(f"must be a whole number from 1, not {findings_per_rule!r}", "findings_per_rule")
-    limits, source = limits or QuotaLimits(), given_source(source)
+    limits, source = limits or QuotaLimits(), given_source(source, values, attribute_type)
     whole = tuple(_findings_of_url(source, clock())) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from moe_segments.files.stream import Origin, Source
+    from moe_segments.types import Values
 
 __all__ = ["CleanReport", "clean_file"]
 
@@ -72,9 +73,10 @@ class CleanReport:
 
 
 async def clean_file(
-    source: Source,
-    to: Path | str,
+    source: Source | None = None,
+    to: Path | str | None = None,
     *,
+    values: Values | None = None,
     attribute_name: str | None = None,
     replace: bool = True,
     limits: QuotaLimits | None = None,
@@ -91,6 +93,7 @@ async def clean_file(
 
     Args:
         source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
+        values: The values themselves instead, see `moe_segments.types.Values`.
         to: The copy. It is there whole or not at all, and never in place of the source.
         attribute_name: The attribute the values are matched against.
         replace: Whether a file that exists is replaced by the copy; else that is an error.
@@ -108,7 +111,7 @@ async def clean_file(
             written. There is no copy then.
         InputError: *to* is the source, or exists and *replace* is false.
     """
-    source, target = given_source(source), checked_path(to, "to")
+    source, target = given_source(source, values), checked_path(to, "to")
     refuse_target(source, target, replace=replace)
     web = Web(max_bytes=(limits or QuotaLimits()).file_bytes, session=session, timeouts=timeouts, proxy=proxy)
     return await pour(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from moe_segments.files.stream import Origin, Source
+    from moe_segments.types import Values
 
 __all__ = ["Part", "SplitReport", "split_file"]
 
@@ -104,9 +105,10 @@ class SplitReport:
 
 
 async def split_file(
-    source: Source,
-    directory: Path | str,
+    source: Source | None = None,
+    directory: Path | str | None = None,
     *,
+    values: Values | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
     limits: QuotaLimits | None = None,
@@ -122,6 +124,7 @@ async def split_file(
 
     Args:
         source: A path, as text too; bytes; an async iterator of blocks; or a public URL as text.
+        values: The values themselves instead, see `moe_segments.types.Values`.
         directory: Where the parts go; made when it is not there. It may hold no part of this name from before.
         max_rows: Most rows of a part; by default what a day and a segment take.
         max_bytes: Largest part; by default the largest file.
@@ -146,7 +149,7 @@ async def split_file(
     for field, value in (("max_rows", max_rows), ("max_bytes", max_bytes)):
         if not is_whole(value, 1):
             raise InputError(f"must be a whole number from 1, not {value!r}", field)
-    source = given_source(source)
+    source = given_source(source, values)
     names = _Names(checked_path(directory, "directory"), source)
     names.prepare()
     web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)

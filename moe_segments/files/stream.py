@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.files.sources import BLOCK_BYTES, check_size, opened
+from moe_segments.files.values import ValueReader
 from moe_segments.models.validators import url_without_query
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.types import Values
+
     Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
 
-__all__ = ["Origin", "Source", "Taker", "Web", "given_source", "pour"]
+__all__ = ["Origin", "Source", "Taker", "Web", "given_source", "in_thread", "pour"]
 
 Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"  # text is a URL if it has ://, else a path
 T = TypeVar("T")
@@ -70,12 +73,23 @@ class Web:
     proxy: str | None = None
 
 
-def given_source(source: object) -> Source:
+def given_source(
+    source: object, values: Values | None = None, attribute_type: Literal["string", "double"] = "string"
+) -> Source:
     """Return what a file is to be read from; text that is no URL becomes a path.
 
+    Args:
+        source: A path, bytes, an async iterator of blocks or a URL; None where *values* are given.
+        values: The values themselves.
+        attribute_type: "double" allows floats among the values.
+
     Raises:
-        InputError: It is nothing that can be read; with what to use instead.
+        InputError: It is nothing that can be read; with what to use instead. Both are given, or none.
     """
+    if values is not None:
+        if source is not None:
+            raise InputError("give either a source or values", "values")
+        return ValueReader(values, attribute_type=attribute_type)
     if isinstance(source, str) and "://" in source:
         if source.lower().startswith("file://"):
             raise InputError("must be a path without file:// in front of it", "source")
@@ -95,13 +109,13 @@ def given_source(source: object) -> Source:
 def _instead_of(source: object) -> str:
     kind = type(source).__name__
     if hasattr(source, "to_csv"):
-        return f"not a {kind}: give source.to_csv(index=False, header=False).encode()"
+        return f"not a {kind}: give one of its columns as values="
     if hasattr(source, "read"):
         return "not an open file: give its path, or the bytes that it reads"
     if isinstance(source, dict):
-        return "not a dict: give the values as bytes"
+        return "not a dict: give its values as values="
     if isinstance(source, Iterable):
-        return f'not a {kind}: for several files call once for each; for values give "\\n".join(values).encode()'
+        return f"not a {kind}: for several files call once for each; for values give values="
     return "not None" if source is None else f"not of type {kind}"
 
 
@@ -125,6 +139,7 @@ async def pour(
     web: Web,
     progress: Progress | None = None,
     is_reread: bool = False,
+    name: str = "the stream",
 ) -> T:
     """Read a file once into what *make* gives.
 
@@ -134,6 +149,7 @@ async def pour(
         web: How a URL is read.
         progress: Told how many bytes were taken, and of how many where that is known, in any thread.
         is_reread: Whether bytes may be asked for once more.
+        name: What errors call an async iterator.
 
     Returns:
         The taker's result.
@@ -143,9 +159,10 @@ async def pour(
     """
     if isinstance(source, Path | bytes):
         stop = threading.Event()
-        return await _whole(_pour_here, source, make, progress, stop, cancel=stop.set)
+        return await in_thread(_pour_here, source, make, progress, stop, cancel=stop.set)
     if not isinstance(source, str):
-        return await _pour_stream(source, Origin(name="the stream"), make, web, progress, is_reread=is_reread)
+        name = "the values" if isinstance(source, ValueReader) and name == "the stream" else name
+        return await _pour_stream(source, Origin(name=name), make, web, progress, is_reread=is_reread)
     from moe_segments.files.remote import file_timeouts, serving_of  # only a URL needs aiohttp
 
     async with serving_of(
@@ -230,14 +247,14 @@ async def _pour_stream(
         taken_bytes = 0
         async for block in blocks:
             check_size(taken_bytes + len(block), web.max_bytes, origin.name)
-            await _whole(take, bytes(block))
+            await in_thread(take, bytes(block))
             taken_bytes += len(block)
             if progress is not None:
                 progress(taken_bytes, origin.file_bytes)
-        return await _whole(finish)
+        return await in_thread(finish)
 
 
-async def _whole(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
+async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
     """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
 
     Args:

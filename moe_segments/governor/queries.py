@@ -16,7 +16,7 @@ from moe_segments.core.quota.ledger import life_us
 from moe_segments.core.state.admission import cost_of, forecast, name_used
 from moe_segments.core.state.jobs import segment_keys
 from moe_segments.errors import InputError
-from moe_segments.governor.usage import PlannedStart, moment_of, name_taken, usage_of
+from moe_segments.governor.usage import PlannedStart, at, moment_of, name_taken, usage_of
 from moe_segments.limits import is_whole
 from moe_segments.models import ArchiveSegment, CreateFileSegment, FileOperation
 from moe_segments.models.arguments import listed
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.quota.forecast import Start
     from moe_segments.core.state.workspace import WorkspaceState
+    from moe_segments.governor.plan import Plan
     from moe_segments.governor.usage import LimitUsage
     from moe_segments.journal.replica import Replica
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import AddUsers, FilterOperation, Operation, RemoveUsers, ReplaceUsers
 
+    _Usage: TypeAlias = tuple[str, int, tuple[tuple[int, int], ...]]  # limit, capacity, steps
     AnyFile: TypeAlias = CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers
 
 __all__ = ["QuotaCalls"]
@@ -69,8 +71,8 @@ class QuotaCalls:
         shift_us = self.shift_us()
         return {state.limit: usage_of(state, shift_us) for state in states}
 
-    async def plan(self: _Governor, operations: Iterable[Operation | FilterOperation]) -> list[PlannedStart]:
-        """Forecast when each operation starts if they are submitted now in this order, and which limit binds it.
+    async def plan(self: _Governor, operations: Iterable[Operation | FilterOperation]) -> Plan:
+        """Return when each operation starts if they are submitted now in this order, and which limit binds it.
 
         Those who wait already, in whichever process, are ahead. Operations are taken to end at once, and those in
         flight now, so these are the earliest moments. A segment is taken to expire as it will.
@@ -81,18 +83,24 @@ class QuotaCalls:
             NameTaken: One is a create, and the journal knows that its name is used up.
             JournalError: The journal cannot be read.
         """
+        from moe_segments.governor.plan import Plan  # for those who plan
+
         planned = listed(operations)
         demands = [self._demand_of(_weighed(operation, self._rows_of)) for operation in planned]
 
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[int, list[Start]]]:
+        def question(
+            state: WorkspaceState, now_us: int
+        ) -> tuple[Sequence[Event], tuple[int, list[Start], list[_Usage]]]:
             for operation in planned:
                 if (used := name_used(state, operation.op, operation.name, "")) is not None:
                     raise name_taken(str(operation.name), used)
-            return (), (now_us, forecast(state, demands, now_us))
+            found, schedule = forecast(state, demands, now_us)
+            usage = [(limit, profile.capacity, tuple(profile.steps())) for limit, profile in schedule.usage()]
+            return (), (now_us, found, usage)
 
-        now_us, found = await self._replica.ask(question)
+        now_us, found, usage = await self._replica.ask(question)
         shift_us = self.shift_us()
-        return [
+        starts = (
             PlannedStart(
                 operation=operation,
                 start=moment_of(start.at_us, shift_us),
@@ -100,7 +108,14 @@ class QuotaCalls:
                 wait_s=math.inf if start.at_us is None else (start.at_us - now_us) / _SECOND_US,
             )
             for operation, start in zip(planned, found, strict=True)
-        ]
+        )
+        return Plan(
+            starts=tuple(starts),
+            made_at=at(now_us + shift_us),
+            quotas=self.limits,
+            used=usage,
+            shift_us=shift_us,
+        )
 
     def _demand_of(self: _Governor, operation: Operation | FilterOperation) -> Demand:
         life = None

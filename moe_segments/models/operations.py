@@ -28,6 +28,7 @@ from moe_segments.models.validators import (
     problem_of_optional_rows,
     problem_of_optional_text,
     problem_of_optional_url,
+    problem_of_optional_values,
     problem_of_text,
     problem_of_workspace,
     refuse_with,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.models.filters.values import FilterGroup, RawFilter
+    from moe_segments.types import Values
 
 __all__ = [
     "AddUsers",
@@ -95,6 +97,8 @@ class FileOperation:
         attribute_type: "string" or "double".
         file_url: A public CSV of one value a line, at most 150 MB. Never shown with its query.
         file: A local file instead of *file_url*; it is published first.
+        values: The values themselves instead of a file: see `moe_segments.types.Values`. They are written to a private
+            temporary file, each once. Never shown. Two operations are equal only if they have the same source.
         emails: Who is told of the result by e-mail.
         callback_url: An address of the caller's own for the result; then no receiver of ours hears of it.
         rows: How many values the file has, an upper bound; None: the file is read and counted.
@@ -114,6 +118,12 @@ class FileOperation:
         repr=lambda url: repr(url and url_without_query(url)),
     )
     file: Path | None = attrs.field(default=None, converter=path_of, validator=refuse_with(problem_of_optional_path))
+    values: Values | None = attrs.field(
+        default=None,
+        validator=refuse_with(problem_of_optional_values),
+        eq=id,
+        repr=lambda values: "None" if values is None else f"<{type(values).__name__}>",
+    )
     emails: tuple[str, ...] = attrs.field(
         default=(),
         converter=tuple_of,
@@ -126,8 +136,8 @@ class FileOperation:
     rows: int | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_rows))
 
     def __attrs_post_init__(self) -> None:
-        if (self.file_url is None) == (self.file is None):
-            raise InputError("give exactly one of file_url and file", "file_url")
+        if sum(given is not None for given in (self.file_url, self.file, self.values)) != 1:
+            raise InputError("give exactly one of file_url, file and values", "file_url")
 
 
 @attrs.frozen(kw_only=True)

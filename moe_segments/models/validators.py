@@ -5,7 +5,10 @@ None of them repeats a value that may be a secret: a key, a signed URL, an addre
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
+from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -35,8 +38,10 @@ __all__ = [
     "problem_of_optional_rows",
     "problem_of_optional_text",
     "problem_of_optional_url",
+    "problem_of_optional_values",
     "problem_of_text",
     "problem_of_url",
+    "problem_of_values",
     "problem_of_workspace",
     "refuse_with",
     "shown_group",
@@ -67,6 +72,29 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
     if name.lower() in NAME_RESERVED:
         return f"{name!r} is reserved"
     return None
+
+
+def problem_of_values(values: object) -> str | None:  # noqa: PLR0911 - one return a kind
+    """Return why *values* are no source of users' values, or None. Nothing is read from them."""
+    if isinstance(values, str | bytes | bytearray | memoryview):
+        return "must be several values, such as a list of them; for a file give file="
+    if isinstance(values, os.PathLike) or hasattr(values, "read"):
+        return "must be values, not a file: give its path as file="
+    if isinstance(values, Mapping):
+        return f"must be values, not of type {type(values).__name__}: give its keys or its values"
+    if hasattr(values, "columns") or hasattr(values, "num_columns"):
+        return f"must be one column, not of type {type(values).__name__}: select a column of it"
+    if inspect.iscoroutine(values):
+        return "must be values, not a coroutine: await it first, or give the function without calling it"
+    if not (isinstance(values, Iterable | AsyncIterable) or callable(values)):
+        kind = type(values).__name__
+        return f"must be an iterable or an async iterable of text or ints, or a function that returns one, not {kind}"
+    return None
+
+
+def problem_of_optional_values(values: object) -> str | None:
+    """Return as `problem_of_values`, where None is no source."""
+    return None if values is None else problem_of_values(values)
 
 
 def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule

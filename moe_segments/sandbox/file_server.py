@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -33,10 +35,13 @@ class FileServer:
         self._published: dict[str, Path] = {}
         self._tokens: dict[Path, str] = {}
         self._sent: dict[str, Path] = {}
+        self._kept: dict[str, Path] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     def publish(self, path: Path) -> str:
         """Return the path under which a file, or a directory's files, are served from now on.
+
+        A file that is deleted afterwards is still served, as by a bucket: temporary files are published, too.
 
         Raises:
             InputError: There is no such file or directory.
@@ -46,11 +51,31 @@ class FileServer:
             raise InputError("there is no such file or directory", "path")
         token = self._tokens.setdefault(path, secrets.token_urlsafe(16))
         self._published[token] = path
+        if path.is_file():
+            self._kept[token] = self._keep(path, self._kept.get(token))
         return str(URL.build(path=f"{FILES_PATH}/{token}/{'' if path.is_dir() else path.name}"))
 
+    def _keep(self, path: Path, before: Path | None) -> Path:
+        """Return another name of a file, or a copy where its file system allows no second name."""
+        if before is not None:
+            before.unlink()
+        kept = self._place()
+        try:
+            os.link(path, kept)
+        except OSError:
+            shutil.copyfile(path, kept)
+        return kept
+
+    def _place(self) -> Path:
+        """Return a path in the server's own directory where nothing is yet."""
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="moe-segments-")
+        return Path(self._directory.name) / secrets.token_hex(16)
+
     def close(self) -> None:
-        """Drop the files that were sent."""
+        """Drop the files that were sent, and the other names of those that were published."""
         self._sent.clear()
+        self._kept.clear()
         if self._directory is not None:
             self._directory.cleanup()
             self._directory = None
@@ -67,9 +92,7 @@ class FileServer:
         name = f"{request.match_info['token']}/{request.match_info['name']}"
         if request.match_info["token"] in self._published or len(name) > _NAME_CHARS:
             raise web.HTTPForbidden
-        if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="moe-segments-")
-        path = Path(self._directory.name) / secrets.token_hex(16)
+        path = self._place()
         try:
             await self._write(request, path)
         except BaseException:
@@ -96,5 +119,7 @@ class FileServer:
             return self._sent.get(f"{token}/{name}")
         if "\0" in name:
             return None
+        if token in self._kept and not root.exists():
+            return self._kept[token]
         found = (root / name).resolve() if root.is_dir() else root
         return found if found.is_relative_to(root) and found.is_file() else None

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import aiohttp
 import attrs
@@ -24,10 +25,11 @@ from moe_segments.models.validators import problem_of_url, url_without_query
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sized
     from pathlib import Path
 
     from moe_segments.core.files.report import PreflightReport
+    from moe_segments.files.value_file import WrittenValues
     from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
     from moe_segments.publishing.destination import Destination
     from moe_segments.publishing.http import Glance
@@ -53,10 +55,27 @@ class Checked:
     Attributes:
         report: With its SHA-256, and its entity tag where it was at an address.
         modified: When it was changed last, as its host says; None where the entity tag is known, or nothing is.
+        duplicates: How many values were dropped before because they came twice; None for a file that was given.
     """
 
     report: PreflightReport
     modified: str | None = None
+    duplicates: int | None = None
+
+
+@attrs.define(eq=False)
+class _Kept:
+    """The temporary file of an operation's values.
+
+    Attributes:
+        values: The file.
+        users: How many calls use it now.
+        for_later: Whether it stays for a submit that is to come.
+    """
+
+    values: WrittenValues
+    users: int = 0
+    for_later: bool = False
 
 
 @attrs.define(eq=False)
@@ -85,7 +104,11 @@ class PreparedFile:
         if self.checked is None:
             return None
         # Not its digest: a short file could be guessed from that.
-        return {"rows": self.checked.report.rows, "distinct_rows": self.checked.report.distinct_rows}
+        facts: dict[str, object] = {
+            "rows": self.checked.report.rows,
+            "distinct_rows": self.checked.report.distinct_rows,
+        }
+        return facts if self.checked.duplicates is None else {**facts, "duplicates": self.checked.duplicates}
 
 
 class FilePreparer:
@@ -105,6 +128,8 @@ class FilePreparer:
         self._publish = _destination(publish) if isinstance(publish, str) else publish
         self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
+        self._kept: dict[AnyFile, _Kept] = {}
+        self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
 
@@ -122,10 +147,71 @@ class FilePreparer:
         """
         checked_preflight(preflight)
 
+    @staticmethod
+    async def open() -> None:
+        """Remove temporary files that killed processes left."""
+        from moe_segments.files.private_file import remove_orphaned
+
+        await asyncio.to_thread(remove_orphaned)
+
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections and remove its temporary files."""
+        for kept in self._kept.values():
+            kept.values.remove()
+        self._kept.clear()
         if self._session is not None:
             await self._session.close()
+
+    @asynccontextmanager
+    async def values_written(self, operation: object, *, for_later: bool = False) -> AsyncIterator[None]:
+        """Keep an operation's values in a temporary file while inside. Without values there is nothing to do.
+
+        Args:
+            operation: Any operation.
+            for_later: Keep the file until the next who asks for it has ended, or the client closes.
+
+        Raises:
+            InputError: A value cannot be one, there is none, or their source raised an exception, its cause.
+            PreflightError: They cannot be written.
+        """
+        if getattr(operation, "values", None) is None:
+            yield
+            return
+        key = _key_of(cast("AnyFile", operation))
+        kept = await self._kept_for(key)
+        kept.users += 1
+        kept.for_later = for_later
+        try:
+            yield
+        except BaseException:
+            kept.for_later = False
+            raise
+        finally:
+            kept.users -= 1
+            if not kept.users and not kept.for_later:
+                self._kept.pop(key, None)
+                kept.values.remove()
+
+    async def _kept_for(self, key: AnyFile) -> _Kept:
+        from moe_segments.files.value_file import write_values
+
+        lock = self._writing.setdefault(key, asyncio.Lock())
+        try:
+            async with lock, self._room:
+                if key not in self._kept:
+                    assert key.values is not None  # as the caller saw
+                    written = await write_values(
+                        key.values,
+                        name=f"the values of {key.name!r}",
+                        attribute_name=key.attribute_name,
+                        attribute_type="double" if key.attribute_type == "double" else "string",
+                        limits=self._limits,
+                    )
+                    self._kept[key] = _Kept(written)
+                return self._kept[key]
+        finally:
+            if not lock.locked():
+                self._writing.pop(key, None)
 
     async def check(self, operation: AnyFile) -> PreflightReport:
         """Check an operation's file and remember what was found, until the operation is submitted.
@@ -134,6 +220,9 @@ class FilePreparer:
             InputError: There is no such file.
             PreflightError: It cannot be read.
         """
+        if operation.values is not None:
+            async with self.values_written(operation, for_later=True):
+                return self._kept[_key_of(operation)].values.report
         async with self._room:
             checked = await self._checked(operation)
         self._known[_key_of(operation)] = checked
@@ -142,12 +231,17 @@ class FilePreparer:
         return checked.report
 
     def rows_of(self, operation: AnyFile) -> int | None:
-        """Return the rows that `check` found in the file of an equal operation; None where it was not checked."""
-        known = self._known.get(_key_of(operation))
+        """Return the rows that `check` found for an equal operation; as many as its values; None where unknown."""
+        key = _key_of(operation)
+        if (kept := self._kept.get(key)) is not None:
+            return kept.values.report.rows
+        if hasattr(operation.values, "__len__"):
+            return len(cast("Sized", operation.values))
+        known = self._known.get(key)
         return None if known is None else known.report.rows
 
     async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
-        """Make a file ready: check it, weigh it, publish it where it is a local one.
+        """Make a file ready: check it, weigh it, publish it where it is a local one. Values must have been written.
 
         Raises:
             InputError: There is no such file, or nothing publishes it, or it has more rows than were declared.
@@ -165,8 +259,14 @@ class FilePreparer:
             return await self._prepared(operation, mode)
 
     async def _prepared(self, operation: AnyFile, mode: Preflight) -> PreparedFile:
-        has_told = bool(self._known) and _key_of(operation) in self._known
-        checked = None if mode == "off" else await self._check_of(operation, mode)
+        if operation.values is not None:
+            kept = self._kept[_key_of(operation)]
+            has_told = mode == "off"
+            checked: Checked | None = Checked(kept.values.report, duplicates=kept.values.duplicates)
+            operation = attrs.evolve(operation, values=None, file=kept.values.path)
+        else:
+            has_told = bool(self._known) and _key_of(operation) in self._known
+            checked = None if mode == "off" else await self._check_of(operation, mode)
         report = None if checked is None else checked.report
         rows = await self._weighed(operation, report)
         self._check_weight(operation if rows == operation.rows else attrs.evolve(operation, rows=rows))
@@ -253,6 +353,8 @@ class FilePreparer:
         """
         from moe_segments.files.rowcount import count_rows, file_timeouts
 
+        if operation.values is not None:
+            return (await self.check(operation)).rows
         source = operation.file or operation.file_url
         assert source is not None  # the model sees to it
         return await count_rows(

@@ -633,7 +633,7 @@ async def test_a_path_may_be_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "helps"),
     [
-        (["a", "b"], 'not a list: for several files call once for each; for values give "\\n".join'),
+        (["a", "b"], "not a list: for several files call once for each; for values give values="),
         (("a.csv", "b.csv"), "not a tuple: for several files call once for each"),
         ({"a", "b"}, "not a set"),
         ({"a": 1}, "not a dict"),

@@ -269,7 +269,7 @@ async def test_what_was_checked_is_what_is_sent(sandbox: Sandbox, users: Path, i
 
 @pytest.mark.asyncio
 async def test_a_file_that_is_gone_meanwhile_is_refused(sandbox: Sandbox, users: Path) -> None:
-    operation = create(url=await sandbox.publish(users))
+    operation = create(url=await sandbox.publish(users.parent) + users.name)  # a directory is served as it is
     async with client_on(sandbox) as client:
         await client.preflight(operation)
         await asyncio.to_thread(users.unlink)

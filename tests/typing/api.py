@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 import aiohttp
 from aiohttp import web
@@ -56,6 +56,7 @@ from moe_segments import (
     JournalMoved,
     JournalReplaced,
     JournalUnavailable,
+    LimitForecast,
     LimitUsage,
     MoeSegmentsError,
     NameTaken,
@@ -64,6 +65,7 @@ from moe_segments import (
     NoUsersMatched,
     Outcome,
     OutcomeUnknown,
+    Plan,
     PlannedStart,
     PreflightError,
     PreflightReport,
@@ -301,6 +303,26 @@ def add() -> AddUsers:
     return AddUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file=Path("more.csv"), rows=10)
 
 
+class _Fields(TypedDict):
+    name: str
+    attribute_name: str
+    attribute_type: Literal["string", "double"]
+
+
+async def values() -> AsyncIterator[str]:
+    yield "u1"
+
+
+async def users_as_values(client: SegmentsClient) -> None:
+    fields: _Fields = {"name": "diwali_2026", "attribute_name": "ID", "attribute_type": "string"}
+    await client.add_users(**fields, values=["u1", "u2"])
+    await client.add_users(**fields, values=(str(number) for number in range(3)))
+    await client.add_users(**fields, values=values())
+    await client.replace_users(**fields, values=values)
+    AddUsers(**fields, values=range(3))
+    await check_file(values={"u1"})
+
+
 def remove() -> RemoveUsers:
     return RemoveUsers(name="diwali_2026", attribute_name="ID", attribute_type="string", file_url=FILE_URL, cs_id="65")
 
@@ -415,7 +437,11 @@ async def asked(governor: Governor) -> None:
 
 async def planned(governor: Governor) -> None:
     plan = await governor.plan([create(), ArchiveSegment(name="old")])
-    assert_type(plan, list[PlannedStart])
+    assert_type(plan, Plan)
+    assert_type(list(plan), list[PlannedStart])
+    assert_type(plan.all_sent_by, datetime | None)
+    assert_type(plan.limits[0], LimitForecast)
+    assert_type(plan.to_svg(), str)
     assert_type(plan[0].start, datetime | None)
     assert_type(plan[0].limit, str | None)
     assert_type(plan[0].wait_s, float)

@@ -43,6 +43,7 @@ class Mender:
         *,
         reread: Reread,
         attribute_name: str | None = None,
+        mends: bool = True,
         chunk_bytes: int = CHUNK_BYTES,
         longest_row_bytes: int = LONGEST_ROW_BYTES,
     ) -> None:
@@ -51,12 +52,13 @@ class Mender:
         Args:
             reread: Gives bytes of what was given once more, by offset and size.
             attribute_name: A first row equal to it, in any letter case, is a header and left out.
+            mends: False leaves rows as they are; only duplicates and rows that are too long are left out.
             chunk_bytes: How many bytes are looked at at a time.
             longest_row_bytes: A row that is longer is left out.
         """
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
         self._header = attribute_name.casefold() if attribute_name else None
-        self._reread = reread
+        self._reread, self._mends = reread, mends
         self._duplicates = DuplicateFinder(reread)
         self._given_bytes = 0
         self._ends_in_cr = False
@@ -133,6 +135,9 @@ class Mender:
 
     def _mended(self, text: bytes) -> list[bytes]:
         rows = text[1:-1].split(b"\n")
+        if not self._mends:
+            self.rows += len(rows)
+            return rows
         minded = text.translate(None, _UNMINDED)  # of each row the bytes that may have to be mended
         if len(minded) > len(rows) + 1:
             for index in compress(count(), minded[1:-1].split(b"\n")):

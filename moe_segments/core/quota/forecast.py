@@ -234,6 +234,16 @@ class Schedule:
 
     # What is taken
 
+    def usage(self) -> Iterator[tuple[str, Profile]]:
+        """Yield the limits that what was placed needs, by name, with their usage from now on."""
+        quotas = self._quotas
+        pools = (quotas.pool_at(call, self.now_us).windows for call in quotas.pools)
+        for window in (*quotas.windows, *(one for windows in pools for one in windows)):
+            if (profile := self._profiles.get(id(window))) is not None:
+                yield window.limit, profile
+        if self._active is not None:
+            yield documented.ACTIVE_SEGMENTS, self._active
+
     def _needs(self, demand: Demand) -> Sequence[_Need]:
         operations, rows, segments, call = demand.cost
         late_us = demand.attempt_us + self._late_us

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Profile"]
 
@@ -99,6 +99,15 @@ class Profile:
         """Return what is counted just before a moment."""
         block = max(0, bisect_left(self._firsts, at_us) - 1)
         return sum(self._sums[:block]) + sum(self._deltas[block][: bisect_left(self._times[block], at_us)])
+
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """Yield from which moment how much is counted, where that changes."""
+        level = 0
+        for times, deltas in zip(self._times, self._deltas, strict=True):
+            for at_us, delta in zip(times, deltas, strict=True):
+                level += delta
+                if delta or at_us == self._firsts[0]:
+                    yield at_us, level
 
     def peak(self, from_us: int, until_us: int) -> int:
         """Return the most that is counted at any moment from one on and before another."""

@@ -9,7 +9,7 @@ Times are integer microseconds of the journal's clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 import attrs
 
@@ -25,6 +25,7 @@ from moe_segments.core.events import (
     RunStarted,
     Unknown,
 )
+from moe_segments.errors import InputError
 from moe_segments.models import (
     CreateFileSegment,
     CreateFilterSegment,
@@ -66,6 +67,7 @@ def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
         kept["attribute_type"] = operation.attribute_type
         kept["file_url"] = url_without_query(operation.file_url) if operation.file_url else None
         kept["file"] = str(operation.file) if operation.file else None
+        kept["values"] = True if operation.values is not None else None
         kept["rows"] = operation.rows
         kept["expiry_time"] = getattr(operation, "expiry_time", None)
     kept["cs_id"] = getattr(operation, "cs_id", None)
@@ -75,10 +77,21 @@ def remembered(operation: Operation | FilterOperation) -> dict[str, object]:
 def recalled(kept: Mapping[str, object]) -> Operation | FilterOperation:
     """Return the operation that `remembered` kept; a filter segment's has no filters and cannot be sent."""
     fields = {field: value for field, value in kept.items() if field not in _BESIDE}
+    if "values" in fields:
+        fields["values"] = _values_not_kept
     kind = _KINDS[str(kept["op"])]
     if issubclass(kind, CreateFilterSegment | UpdateFilterSegment):
         fields["included_filters"] = ()
     return kind(**fields)  # type: ignore[arg-type]  # checked by the model's validators
+
+
+def _values_not_kept() -> NoReturn:
+    """Stand for the values of an operation that was read from the journal.
+
+    Raises:
+        InputError: Always, when values are read from it.
+    """
+    raise InputError("the journal does not keep values: give the operation with its values again", "values")
 
 
 def segment_keys(operation: Operation | FilterOperation) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class FileFigures:
     Attributes:
         rows: Rows that the preflight counted.
         distinct_rows: Different values among them.
+        duplicates: Values given as `values` that were dropped before because they came twice; None for a file.
         found: Rows the service found.
         processed: Usable values among those.
         matched: Users of the workspace among those.
@@ -34,6 +35,7 @@ class FileFigures:
 
     rows: int | None = None
     distinct_rows: int | None = None
+    duplicates: int | None = None
     found: int | None = None
     processed: int | None = None
     matched: int | None = None
@@ -75,6 +77,7 @@ def figures_of(record: JobRecord) -> FileFigures:
     return FileFigures(
         rows=_number(before, "rows"),
         distinct_rows=_number(before, "distinct_rows"),
+        duplicates=_number(before, "duplicates"),
         found=_number(told, "values_found"),
         processed=_number(told, "values_processed"),
         matched=_number(told, "user_count"),

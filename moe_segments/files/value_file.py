@@ -1,0 +1,128 @@
+"""Write users' values to a private temporary file, check it, and drop values that came before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+from moe_segments.core.files.chunks import CHUNK_BYTES
+from moe_segments.core.files.cleaner import Mender
+from moe_segments.core.files.rules import DUPLICATE, LONG_ROW
+from moe_segments.files.check import check_file
+from moe_segments.files.private_file import PrivateFile
+from moe_segments.files.stream import Web, in_thread, pour
+from moe_segments.files.values import ValueReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_segments.core.files.report import PreflightReport
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.types import Values
+
+__all__ = ["WrittenValues", "write_values"]
+
+_TIMES_LARGER: Final = 20  # than the largest file: duplicates may have to be dropped first
+
+
+@attrs.define(eq=False)
+class WrittenValues:
+    """A private temporary file of values, one a line.
+
+    Attributes:
+        path: Where it is, until `remove`.
+        report: What its preflight found. Lines are positions in the source, duplicates included.
+        duplicates: How many values were dropped because they came before.
+    """
+
+    path: Path
+    report: PreflightReport
+    duplicates: int
+    _file: PrivateFile = attrs.field(repr=False)
+
+    def remove(self) -> None:
+        """Delete the file. Does nothing the second time."""
+        self._file.remove()
+
+
+async def write_values(
+    values: Values,
+    *,
+    name: str,
+    attribute_name: str,
+    attribute_type: Literal["string", "double"],
+    limits: QuotaLimits,
+) -> WrittenValues:
+    """Write *values* to a temporary file, check it and drop duplicates. The file is gone if anything fails.
+
+    Args:
+        values: Where they come from.
+        name: What reports and errors call the source.
+        attribute_name: The attribute the values are matched against.
+        attribute_type: "double" wants numbers.
+        limits: Largest file and users a day.
+
+    Raises:
+        InputError: A value cannot be one, there is none, or the source raised an exception, which is the cause.
+        PreflightError: There is no room for the file, or it cannot be written.
+    """
+    reader = ValueReader(values, attribute_type=attribute_type)
+    file = PrivateFile(name)
+    try:
+        await pour(
+            aiter(reader),
+            lambda _: _Writing(file),
+            web=Web(max_bytes=limits.file_bytes * _TIMES_LARGER),
+            name=name,
+        )
+
+        async def checked() -> PreflightReport:
+            return await check_file(
+                file.path, attribute_name=attribute_name, attribute_type=attribute_type, limits=limits, name=name
+            )
+
+        report, duplicates = await checked(), 0
+        if DUPLICATE in report.counts and LONG_ROW not in report.counts:
+            duplicates = report.counts[DUPLICATE]
+            await in_thread(_drop_duplicates, file)
+            report = _of_distinct(report, await checked())
+        return WrittenValues(file.path, report, duplicates, file)
+    except BaseException:
+        file.remove()
+        raise
+
+
+def _of_distinct(whole: PreflightReport, distinct: PreflightReport) -> PreflightReport:
+    """Return the report on the file without duplicates, with the places where the values were in their source."""
+    return attrs.evolve(
+        distinct,
+        findings=tuple(finding for finding in whole.findings if finding.code in distinct.counts),
+        counts={code: count for code, count in whole.counts.items() if code in distinct.counts},
+    )
+
+
+class _Writing:
+    """A writer of a file's first form."""
+
+    def __init__(self, file: PrivateFile) -> None:
+        self.feed = file.append
+
+    def finish(self) -> None:
+        """Do nothing: all is written."""
+
+    def close(self) -> None:
+        """Do nothing: the file is closed when it is removed."""
+
+
+def _drop_duplicates(file: PrivateFile) -> None:
+    """Write a file over itself without the rows that came before."""
+    mender, offset = Mender(reread=file.reread, mends=False), 0
+    while block := file.reread(offset, CHUNK_BYTES):
+        offset += len(block)
+        for _ in mender.feed(block):
+            pass
+    for _ in mender.finish():
+        pass
+    if (kept := mender.kept()) is not None:
+        file.rewrite(kept)

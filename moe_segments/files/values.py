@@ -1,0 +1,238 @@
+"""Read users' values from a list, a cursor, a column or a generator as the lines of a file.
+
+No library is imported for it: a column is an iterable. Values are taken in blocks, and the event loop has its turn
+between two blocks. No error repeats a value: it names the position, from 1, and the type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import operator
+import time
+from collections.abc import AsyncIterable, Iterable, Mapping
+from itertools import islice
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from moe_segments.errors import InputError
+from moe_segments.models.validators import problem_of_values
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from moe_segments.types import Values
+
+__all__ = ["ValueReader"]
+
+_LEAST, _MOST = 64, 32_768  # values of one block
+_TURN_S: Final = 0.005  # how long a block may hold the event loop
+_ONLY_ONCE: Final = "an iterator is read once: give a list, or a function that returns a new iterator"
+
+
+class ValueReader:
+    """A reader of values, as blocks of UTF-8 lines. It is an async iterable, to be read once.
+
+    Args:
+        values: See `moe_segments.types.Values`.
+        attribute_type: "double" allows floats.
+
+    Attributes:
+        count: How many values were read so far.
+
+    Raises:
+        InputError: *values* is nothing that gives values. While reading: a value cannot be one of a file, there is
+            none, or the source raised an exception, which is the cause then.
+    """
+
+    def __init__(self, values: Values, *, attribute_type: Literal["string", "double"] = "string") -> None:
+        if problem := problem_of_values(values):
+            raise InputError(problem, "values")
+        self._values, self._floats = values, attribute_type == "double"
+        self.count = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield blocks of lines."""
+        values = await self._opened()
+        blocks = _async_blocks(values) if isinstance(values, AsyncIterable) else _blocks(values)
+        try:
+            while True:
+                try:
+                    block = await anext(blocks, None)
+                except InputError:
+                    raise
+                except Exception as error:
+                    said = f"the source raised {type(error).__name__} after at least {self.count:,} values"
+                    raise InputError(f"{said}; nothing was sent", "values") from error
+                if block is None:
+                    break
+                if block:
+                    yield self._lines(block)
+        finally:
+            await blocks.aclose()
+        if not self.count:
+            raise InputError(f"there is no value; {_ONLY_ONCE}", "values")
+
+    async def _opened(self) -> Iterable[object] | AsyncIterable[object]:
+        """Return what is to be iterated; a function is called for it."""
+        values: Any = self._values
+        if callable(values) and not isinstance(values, Iterable | AsyncIterable):
+            try:
+                values = values()
+                if inspect.isawaitable(values):
+                    values = await values
+            except Exception as error:
+                raise InputError(f"the source raised {type(error).__name__}; nothing was sent", "values") from error
+            if problem := problem_of_values(values):
+                raise InputError(f"the function returned something that {problem}", "values")
+        return values  # type: ignore[no-any-return]
+
+    def _lines(self, block: list[object]) -> bytes:
+        kinds = set(map(type, block))
+        try:
+            if kinds <= {str}:
+                text = "\n".join(block)  # type: ignore[arg-type]
+            elif kinds <= {int}:
+                text = "\n".join(map(str, block))
+            else:
+                text = "\n".join(self._text(value, self.count + index) for index, value in enumerate(block, 1))
+            lines = f"{text}\n".encode()
+        except ValueError:  # a lone surrogate, or an int of thousands of digits
+            raise self._bad_of(block) from None
+        if lines.count(b"\n") != len(block) or b"\r" in lines:
+            raise self._bad_of(block)
+        self.count += len(block)
+        return lines
+
+    def _text(self, value: Any, position: int) -> str:
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, bool):
+            raise _bad(position, "is a bool")
+        if isinstance(value, float):
+            return self._float(value, position)
+        if hasattr(value, "as_py"):  # of Arrow
+            return self._text(value.as_py(), position)
+        try:
+            return str(operator.index(value))
+        except TypeError:
+            return self._text(_only_column(value, position), position)
+
+    def _float(self, value: float, position: int) -> str:
+        if value != value:  # noqa: PLR0124 - NaN
+            raise _bad(position, "is NaN: leave missing values out")
+        if not self._floats:
+            raise _bad(position, 'is a float: give text or an int, or attribute_type="double"')
+        if not isfinite(value):
+            raise _bad(position, "is an infinite float")
+        return float.__repr__(value)
+
+    def _bad_of(self, block: list[object]) -> InputError:
+        """Return the error of the first value of a block that does not make one line."""
+        for position, value in enumerate(block, self.count + 1):
+            try:
+                text = self._text(value, position)
+                text.encode()
+            except UnicodeError:
+                return _bad(position, "holds a lone surrogate, which is no character")
+            except ValueError as error:
+                return error if isinstance(error, InputError) else _bad(position, "has too many digits")
+            if "\n" in text or "\r" in text:
+                return _bad(position, "holds a line break: a value is one line (for an open file give file=)")
+        raise AssertionError("no value of the block is bad")
+
+
+def _only_column(value: Any, position: int) -> object:
+    """Return the value of a row of one column.
+
+    Raises:
+        InputError: It is no such row.
+    """
+    if value is None:
+        raise _bad(position, "is None: leave missing values out")
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise _bad(position, f"is {_kind(value)}: decode it to text")
+    if isinstance(value, Mapping) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
+        raise _bad(position, f"is {_kind(value)}: give text or an int")
+    if len(value) != 1:
+        raise _bad(position, f"is a row of {len(value)} columns: select one column")
+    return value[0]
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__name__}"
+
+
+def _bad(position: int, what: str) -> InputError:
+    return InputError(f"value {position:,} {what}", "values")
+
+
+async def _async_blocks(values: AsyncIterable[object]) -> AsyncGenerator[list[object]]:
+    """Yield the values of an async iterable in blocks; the event loop has its turn after each."""
+    iterator = aiter(values)
+    block: list[object] = []
+    began_s = time.monotonic()
+    try:
+        async for value in iterator:
+            if (batch := _batch(value)) is not None:
+                block += batch
+            else:
+                block.append(value)
+            if len(block) >= _MOST or (len(block) % _LEAST == 0 and time.monotonic() - began_s > _TURN_S):
+                yield block
+                block = []
+                await asyncio.sleep(0)
+                began_s = time.monotonic()
+        yield block
+    finally:
+        if hasattr(iterator, "aclose"):
+            await iterator.aclose()
+
+
+async def _blocks(values: Iterable[object]) -> AsyncGenerator[list[object]]:
+    """Yield the values of an iterable in blocks that take a few milliseconds each."""
+    if hasattr(values, "to_pylist") or (hasattr(values, "tolist") and not hasattr(values, "iloc")):
+        for block in _slices(values):
+            yield block
+            await asyncio.sleep(0)
+        return
+    iterator, size = iter(values), _LEAST
+    try:
+        while True:
+            began_s = time.monotonic()
+            block = list(islice(iterator, size))
+            if not block:
+                return
+            if hasattr(block[0], "num_columns"):  # record batches of Arrow
+                for batch in block:
+                    for part in _slices(_column_of(batch)):
+                        yield part
+                        await asyncio.sleep(0)
+                continue
+            yield block
+            took_s = time.monotonic() - began_s
+            size = max(_LEAST, size // 2) if took_s > _TURN_S else min(_MOST, size * 2)
+            await asyncio.sleep(0)
+    finally:
+        if hasattr(iterator, "close") and inspect.isgenerator(iterator):
+            iterator.close()
+
+
+def _batch(value: object) -> list[object] | None:
+    """Return the values of a record batch of Arrow; None for any other value."""
+    if not hasattr(value, "num_columns"):
+        return None
+    return [one for part in _slices(_column_of(value)) for one in part]
+
+
+def _column_of(batch: Any) -> Any:
+    if batch.num_columns != 1:
+        raise InputError(f"has {batch.num_columns} columns: give one column", "values")
+    return batch.column(0)
+
+
+def _slices(values: Any) -> Iterator[list[object]]:
+    """Yield the values of an array in blocks, as Python values."""
+    for at in range(0, len(values), _MOST):
+        part = values[at : at + _MOST]
+        yield part.to_pylist() if hasattr(part, "to_pylist") else part.tolist()
