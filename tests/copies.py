@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
 
 __all__ = ["FAILED", "NOT_THE_COPY", "TREE", "Copies", "Copy"]
 
@@ -51,8 +52,11 @@ class Copy:
     def __init__(self, directory: Path) -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(_PRELOADED))
         self.tree, self._said = directory / "tree", directory / "said"
-        # With what Python and pytest have compiled: both look whether it is of the file as it is now.
-        shutil.copytree(TREE, self.tree, ignore=shutil.ignore_patterns(".*", "build", "dist"))
+        shutil.copytree(TREE, self.tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist"))
+
+    def compile(self, tests: tuple[str, ...]) -> None:
+        """Compile the package and these tests, once for all runs: each file as it is without a change."""
+        self._start((*_OPTIONS, "--collect-only", *tests), compiles=True).join()
 
     @contextmanager
     def changed(self, file: str, text: str) -> Iterator[None]:
@@ -87,10 +91,7 @@ class Copy:
         Returns:
             The exit status of pytest; `FAILED` when they do not end, `NOT_THE_COPY` when they tried something else.
         """
-        context = multiprocessing.get_context("forkserver")
-        arguments = (*_OPTIONS, "--timeout", str(each_s), *tests)
-        process = context.Process(target=_run, args=(str(self.tree), arguments, str(self._said), cpu_s, memory))
-        process.start()
+        process = self._start((*_OPTIONS, "--timeout", str(each_s), *tests), cpu_s, memory)
         process.join(longest_s)
         status = process.exitcode
         with suppress(ProcessLookupError):
@@ -102,6 +103,22 @@ class Copy:
             return FAILED
         return status
 
+    def _start(
+        self,
+        arguments: tuple[str, ...],
+        cpu_s: int = resource.RLIM_INFINITY,
+        memory: int = resource.RLIM_INFINITY,
+        *,
+        compiles: bool = False,
+    ) -> BaseProcess:
+        process = multiprocessing.get_context("forkserver").Process(
+            target=_run,
+            args=(str(self.tree), arguments, str(self._said), cpu_s, memory),
+            kwargs={"compiles": compiles},
+        )
+        process.start()
+        return process
+
     @property
     def said(self) -> str:
         """What the last run said."""
@@ -111,10 +128,12 @@ class Copy:
 class Copies:
     """Copies that are used side by side, each for one thing at a time."""
 
-    def __init__(self, directory: Path, count: int) -> None:
+    def __init__(self, directory: Path, count: int, tests: tuple[str, ...]) -> None:
         self._free: SimpleQueue[Copy] = SimpleQueue()
         for number in range(count):
-            self._free.put(Copy(directory / str(number)))
+            copy = Copy(directory / str(number))
+            copy.compile(tests)
+            self._free.put(copy)
 
     def lend(self, use: Callable[Concatenate[Copy, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call *use* with a copy, once one is free."""
@@ -125,7 +144,7 @@ class Copies:
             self._free.put(copy)
 
 
-def _run(tree: str, arguments: tuple[str, ...], said: str, cpu_s: int, memory: int) -> None:
+def _run(tree: str, arguments: tuple[str, ...], said: str, cpu_s: int, memory: int, *, compiles: bool) -> None:
     """In a process of its own: run pytest in a copy, and end with its status."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
@@ -140,7 +159,7 @@ def _run(tree: str, arguments: tuple[str, ...], said: str, cpu_s: int, memory: i
     os.environ["PYTHONPATH"], os.environ["PYTHONDONTWRITEBYTECODE"] = tree, "1"
     os.chdir(tree)
     sys.path.insert(0, tree)
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = not compiles
     import pytest
 
     status = int(pytest.main([*arguments]))

@@ -1569,10 +1569,13 @@ def tried(copy: Copy, mutant: Mutant) -> Ended:
     return Ended(mutant, status == FAILED, problem, time.monotonic() - begun, first[:160])
 
 
+def _tests_of(mutants: tuple[Mutant, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(test for mutant in mutants for test in mutant.caught_by))
+
+
 def untouched(copy: Copy, mutants: tuple[Mutant, ...]) -> str:
     """What is wrong with the tests before anything is broken; empty when they pass."""
-    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.caught_by))
-    status = copy.run(tests, longest_s=CONTROL_S, each_s=EACH_S)
+    status = copy.run(_tests_of(mutants), longest_s=CONTROL_S, each_s=EACH_S)
     return "" if status == 0 else f"exit status {status}\n{copy.said[-4_000:]}"
 
 
@@ -1610,7 +1613,7 @@ def main(arguments: list[str]) -> int:
         return 0
     begun, mutants = time.monotonic(), _possible(mutants)
     with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(AT_ONCE) as workers:
-        copies = Copies(Path(place).resolve(), AT_ONCE)
+        copies = Copies(Path(place).resolve(), AT_ONCE, _tests_of(mutants))
         control = workers.submit(copies.lend, untouched, mutants)
         ended = []
         for end in workers.map(copies.lend, itertools.repeat(tried), mutants):

@@ -286,8 +286,9 @@ def tried(sample: list[Mutant], within_s: float) -> Run | None:
     """Try a sample, side by side; None when the tests fail on an untouched copy."""
     run = Run(time.monotonic() + within_s)
     with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(AT_ONCE) as workers:
-        copies = Copies(Path(place).resolve(), AT_ONCE)
         stages = dict.fromkeys(tests for mutant in sample for tests in stages_of(mutant.module))
+        files = tuple(dict.fromkeys(file for tests in stages for file in tests))
+        copies = Copies(Path(place).resolve(), AT_ONCE, files)
         for wrong in workers.map(copies.lend, itertools.repeat(untouched), stages):
             if wrong:
                 say("the tests fail on an untouched copy:", wrong)
