@@ -93,6 +93,33 @@ def test_what_an_event_makes_of_a_send(event: Event | None, state: str, busy: fl
             assert one.holder(("s",), round(until * S) - 1) is record
 
 
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Answered("j", 1, 200, problem="no JSON"), "no JSON"),
+        (Answered("j", 1, 200), "the answer could not be read"),
+        (Unknown("j", 1, "lost", 502), "lost"),
+        (NeverSent("j", 1, "no connection"), "no connection"),
+        (OwnerGone("j", 1), "the process that was sending it is gone"),
+        (Answered("j", 1, 400, error={}), None),
+        (accepted(), None),
+    ],
+)
+def test_a_doubt_has_its_reason(event: Event, reason: str | None) -> None:
+    assert jobs(sent(), event).records["j"].reason == reason
+
+
+def test_a_job_that_ends_gives_back_what_it_holds_itself() -> None:
+    """Another one that was sent to the same segment after it holds it for as long as it runs."""
+    one = jobs(sent("j", keys=("s", "t")), sent("k", name="s"))
+    assert one.holders == {"s": "k", "t": "j"}
+    fold(one, 1, Answered("j", 1, 400, error={}))
+    assert one.holders == {"s": "k"}
+    assert one.holder(("s",), 2 * S) is one.records["k"]
+    fold(one, 2, Answered("k", 1, 400, error={}))
+    assert one.holders == {}
+
+
 def test_silence_is_a_doubt_once_the_attempt_must_be_over() -> None:
     record = jobs(sent()).records["j"]
     assert record.state_at(OVER * S - 1) == JobState.RESERVED

@@ -20,7 +20,7 @@ from moe_segments.core.events import (
     Trusted,
     Unknown,
 )
-from moe_segments.core.quota.decision import Cost, Granted, LimitState, Never, Wait
+from moe_segments.core.quota.decision import Cost, Granted, LimitState, Never, Unit, Wait
 from moe_segments.core.quota.ledger import Ledger
 from moe_segments.core.quota.window import TRIM_AT
 from moe_segments.limits import QuotaLimits
@@ -288,6 +288,18 @@ def test_room_is_for_what_fits_every_limit_that_it_asks(cost: Cost, *, fits: boo
     for job in ("l", "m"):
         fold(one, 0, Reserved(job, 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
     assert one.room(S).takes(cost) is fits
+
+
+def test_a_call_that_waits_asks_for_one() -> None:
+    """And what waits for operations asks for as many as it has."""
+    one = ledger()
+    for job in ("l", "m"):
+        fold(one, 0, Reserved(job, 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
+        fold(one, 0, Answered(job, 1, 200))
+    assert one.decide(Cost(call="list"), S) == Wait(10 * S, "list_per_minute", 2, 1, 2)
+    cost = Cost(3, 20, 2, "list")
+    assert [cost.asks(unit) for unit in Unit] == [3, 20, 2, 1]
+    assert [Cost().asks(unit) for unit in Unit] == [0, 0, 0, 0]
 
 
 def test_a_limit_that_is_full_leaves_room_for_what_does_not_ask_it() -> None:
