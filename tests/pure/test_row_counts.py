@@ -44,6 +44,12 @@ def test_lost_is_what_was_in_the_file_and_not_used(
     assert FileFigures(distinct_rows=distinct_rows, found=found, processed=processed).lost == lost
 
 
+def test_figures_are_told_apart_by_their_names() -> None:
+    """Five numbers in a row are too easily exchanged."""
+    with pytest.raises(TypeError):
+        FileFigures(12, 10)  # type: ignore[call-arg]  # what is to be refused
+
+
 def warnings(
     rows: int | None, distinct_rows: int | None, found: int | None, processed: int | None, matched: int | None
 ) -> list[str]:
