@@ -5,7 +5,9 @@ Times are seconds and say so. Nothing is read behind the caller's back: no proxy
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -18,10 +20,13 @@ import attrs
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
+from moe_segments.models.urls import masked_url
 from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from moe_segments.types import FetchPrivate
 
 __all__ = [
     "ENVIRONMENT",
@@ -29,15 +34,22 @@ __all__ = [
     "default_journal_url",
     "from_environment",
     "is_loopback",
+    "problem_of_http",
     "problem_of_journal_url",
     "state_dir",
+    "state_dir_or_none",
 ]
 
+_LOG: Final = logging.getLogger("moe_segments.journal")
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
+_TRUTH: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 # Variable to the field it fills.
@@ -50,6 +62,8 @@ ENVIRONMENT: Final = {
     "MOE_JOURNAL": "journal",
     "MOE_CALLBACK_URL": "callback_url",
     "MOE_PUBLISH": "publish",
+    "MOE_ALLOW_HTTP": "allow_http",
+    "MOE_FETCH_PRIVATE": "fetch_private",
 }
 # Valid values to try one variable beside, so that each mistake is found and not only the first.
 _BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
@@ -72,13 +86,42 @@ def _origin(value: object) -> str:
     if problem := problem_of_url(value):
         raise InputError(problem, "base_url")
     parts = urlsplit(str(value))
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://; http:// only for this machine", "base_url")
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise InputError("must be an origin, such as https://api-01.moengage.com, without a path", "base_url")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = parts.port in {None, _DEFAULT_PORTS[parts.scheme]}
     return f"{parts.scheme}://{host}" if usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def problem_of_http(url: str, *, allow_http: bool) -> str | None:
+    """Return why a valid *url* may not be used although it is one; None where it may."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or allow_http or is_loopback(parts.hostname):
+        return None
+    return (
+        "must begin with https://: everybody on the way reads http://, which is for this machine alone unless "
+        "allow_http=True or MOE_ALLOW_HTTP=1 says that the network is yours"
+    )
+
+
+def _may_be_http(instance: Settings, attribute: _Attribute, value: object) -> None:
+    if value is not None and (problem := problem_of_http(str(value), allow_http=instance.allow_http)):
+        raise InputError(problem, attribute.name)
+
+
+def _flag(value: object) -> object:
+    """Return the truth that a text of the environment stands for; anything else as it is."""
+    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _true_or_false(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"must be true or false, not {value!r}", attribute.name)
+
+
+def _reach(_: object, attribute: _Attribute, value: object) -> None:
+    if not (value is None or isinstance(value, bool) or value == "loopback"):
+        raise InputError(f"must be true, false or 'loopback', not {value!r}", attribute.name)
 
 
 def _seconds(_: object, attribute: _Attribute, value: object) -> None:
@@ -134,6 +177,7 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
         ":memory:" in path.lower() or path.lower().startswith("memory:"),
         "must be memory: for a journal in memory; one of SQLite's would be lost with its connection",
     )
+    yield _is_homeless(path), "begins with ~, and there is no home directory: write the whole path"
     yield not path, f"names no file; {_FORMS}, or memory: for one that is gone with the process"
     yield (
         scheme != "sqlite" or not rest.startswith("///"),
@@ -141,6 +185,14 @@ def _problems_of_file(scheme: str, rest: str, path: str) -> Iterator[tuple[bool,
     )
     yield "?" in path or "#" in path, f"names a file and takes no options behind ? or #; {_FORMS}"
     yield path.endswith("/"), "names a directory; name a file in it, such as quota.db"
+
+
+def _is_homeless(path: str) -> bool:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
@@ -151,8 +203,6 @@ def _callback_url(_: object, attribute: _Attribute, value: object) -> None:
     parts = urlsplit(str(value))
     if parts.query or parts.fragment:
         raise InputError("must end with its path: a token is appended to it", attribute.name)
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://, since its path is the only proof", attribute.name)
 
 
 def _publish(_: object, attribute: _Attribute, value: object) -> None:
@@ -172,21 +222,12 @@ def _proxy(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError("must be a URL, such as http://proxy.example.com:3128", attribute.name)
 
 
-def _masked(url: str | None) -> str:
-    """Return a URL as it may be shown: without user name, password and query."""
-    if url is None:
-        return "None"
-    scheme, separator, rest = url.partition("://")
-    _, at, public = rest.rpartition("@")  # the last one: a password may hold any character
-    return repr(f"{scheme}{separator}{'***' if at else ''}{at}{public.partition('?')[0]}")
-
-
 @attrs.frozen(kw_only=True)
 class Settings:
     """Settings of a client.
 
     Attributes:
-        base_url: The service's origin; https, or http on this machine.
+        base_url: The service's origin; https, or http on this machine, or anywhere with *allow_http*.
         journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
         callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
         limits: The quotas and how they are counted.
@@ -200,14 +241,18 @@ class Settings:
         poll_s: Longest time between two looks at a journal that others write to.
         proxy: An HTTP proxy to reach the service through; never taken from the environment. Masked.
         publish: Where local files are put, see `moe_segments.publish`; None for nowhere. Shown without its query.
+        allow_http: Accept http:// beyond this machine, for a sandbox and a receiver on a network of yours. The key and
+            the callbacks' addresses cross it in plain text.
+        fetch_private: Read files from private addresses too, by default from public ones alone; "loopback" adds this
+            machine, and is the default where the service is a sandbox on it.
 
     Raises:
         InputError: A value cannot be used.
     """
 
-    base_url: str = attrs.field(converter=_origin)
-    journal: str = attrs.field(validator=_journal, repr=_masked)
-    callback_url: str | None = attrs.field(default=None, validator=_callback_url)
+    base_url: str = attrs.field(converter=_origin, validator=_may_be_http)
+    journal: str = attrs.field(validator=_journal, repr=masked_url)
+    callback_url: str | None = attrs.field(default=None, validator=[_callback_url, _may_be_http])
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)
     connect_timeout_s: float = attrs.field(default=10.0, validator=_seconds)
@@ -217,8 +262,17 @@ class Settings:
     max_attempts: int = attrs.field(default=5, validator=_from_one)
     content_type: str = attrs.field(default="application/json", validator=_content_type)
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
-    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
-    publish: str | None = attrs.field(default=None, validator=_publish, repr=_masked)
+    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=masked_url)
+    publish: str | None = attrs.field(default=None, validator=_publish, repr=masked_url)
+    allow_http: bool = attrs.field(default=False, converter=_flag, validator=_true_or_false)
+    fetch_private: FetchPrivate | None = attrs.field(default=None, converter=_flag, validator=_reach)
+
+    @property
+    def fetches_private(self) -> FetchPrivate:
+        """Return which addresses besides public ones files are read from."""
+        if self.fetch_private is not None:
+            return self.fetch_private
+        return "loopback" if is_loopback(urlsplit(self.base_url).hostname) else False
 
     @property
     def send_by_s(self) -> float:
@@ -228,18 +282,23 @@ class Settings:
         return _FENCE_S if self.limits.scale == 1 else _FENCE_SCALED_S
 
 
-def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]:
+def from_environment(environ: Mapping[str, str], *, journal: str | None = None) -> tuple[Credentials, Settings]:
     """Credentials and settings from `MOE_…` variables; an empty one is as good as none.
+
+    Args:
+        environ: The variables.
+        journal: The journal that was named elsewhere, which goes before MOE_JOURNAL and needs no home directory.
 
     Raises:
         InputError: Some are missing or wrong: all of them, by name.
     """
     given = {field: environ.get(variable, "").strip() for variable, field in ENVIRONMENT.items()}
     values = {field: value for field, value in given.items() if value}
+    beside = {**_BESIDE_SETTINGS, "allow_http": _flag(values.get("allow_http", "")) is True}
     problems = [
         f"{variable}: {problem}"
         for variable, field in ENVIRONMENT.items()
-        if (problem := _problem_of(field, values.get(field)))
+        if (problem := _problem_of(field, values.get(field), beside))
     ]
     if problems:
         raise InputError("; ".join(problems))
@@ -251,20 +310,22 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Credentials, Settings]
     )
     return credentials, Settings(
         base_url=values.get("base_url", credentials.base_url),
-        journal=values.get("journal") or default_journal_url(environ),
+        journal=journal or values.get("journal") or default_journal_url(environ),
         callback_url=values.get("callback_url"),
         publish=values.get("publish"),
+        allow_http=values.get("allow_http", False),
+        fetch_private=values.get("fetch_private"),
     )
 
 
-def _problem_of(field: str, value: str | None) -> str | None:
+def _problem_of(field: str, value: str | None, beside: Mapping[str, object]) -> str | None:
     if value is None:
         return "is not set" if field in _BESIDE_CREDENTIALS else None
     try:
         if field in attrs.fields_dict(Credentials):
             Credentials(**{**_BESIDE_CREDENTIALS, field: value})
         else:
-            Settings(**{**_BESIDE_SETTINGS, field: value})  # type: ignore[arg-type]  # fields of text only
+            Settings(**{**beside, field: value})  # type: ignore[arg-type]  # each is checked there
     except InputError as error:
         return error.problem
     return None
@@ -285,6 +346,23 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
     except RuntimeError:
         raise InputError("there is no home directory: name a journal, such as sqlite:///quota.db", "journal") from None
     return home / ".local" / "state" / "moe_segments"
+
+
+def state_dir_or_none() -> Path | None:
+    """Return `state_dir`; None where there is no home directory, which is no trouble for a journal that was named."""
+    try:
+        return state_dir()
+    except InputError:
+        _tell_homeless()
+        return None
+
+
+@functools.cache  # a process makes a client again and again
+def _tell_homeless() -> None:
+    _LOG.warning(
+        "there is no home directory to keep a witness of the journal in, so one that lost history may go unnoticed: "
+        "set XDG_STATE_HOME to a directory that this user can write to and that is kept, such as one on a volume"
+    )
 
 
 def default_journal_url(environ: Mapping[str, str] | None = None) -> str:

@@ -63,6 +63,8 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
+_ADDRESSES = "moe_segments/http/addresses.py"
+_PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 
 _CHUNKS = "moe_segments/core/files/chunks.py"
@@ -803,7 +805,7 @@ MUTANTS: Final = (
     Mutant(
         "format-characters-pass",
         129,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         ' or unicodedata.category(one) == "Cf"',
         "",
         (_TWIN,),
@@ -811,7 +813,7 @@ MUTANTS: Final = (
     Mutant(
         "blanks-behind-invisible-characters-stay",
         0,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         "        left = left[len(_leading_blanks(left)) :]\n",
         "",
         (_COPY,),
@@ -1212,9 +1214,9 @@ MUTANTS: Final = (
     Mutant(
         "redis-may-go-back-unseen",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if seen.version > found.version:",
-        "        if False:",
+        "moe_segments/journal/local/witness.py",
+        "    if seen.version > found.version:",
+        "    if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
     ),
@@ -1367,9 +1369,52 @@ MUTANTS: Final = (
         "control-answers-any-host",
         0,
         _CONTROL,
-        "            _check_host(request)\n",
+        "            _check_host(request, names)\n",
         "",
         (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "a-sandbox-answers-to-any-name",
+        0,
+        "moe_segments/sandbox/app.py",
+        "        if is_asked_for(request, names):\n",
+        "        if True:\n",
+        ("tests/live/test_sandbox_hosts.py::test_beyond_loopback_it_answers_to_listed_names_alone",),
+    ),
+    Mutant(
+        "private-addresses-are-read",
+        0,
+        _ADDRESSES,
+        "        if not _is_allowed(str(address[0]), fetch_private):\n",
+        "        if False:\n",
+        (f"{_PRIVATE}a_name_that_resolves_anew_is_judged_anew",),
+    ),
+    Mutant(
+        "an-address-inside-another-is-not-judged",
+        0,
+        _ADDRESSES,
+        "    if isinstance(ip, ipaddress.IPv6Address) and (ip in _MAPPED or ip in _NAT64):\n",
+        "    if isinstance(ip, ipaddress.IPv6Address) and ip in ():\n",
+        (f"{_PRIVATE}a_private_address_is_not_read_however_it_is_written",),
+    ),
+    Mutant(
+        "a-lent-session-needs-no-leave",
+        0,
+        "moe_segments/files/remote.py",
+        "    if session is not None and fetch_private is not True:\n",
+        "    if False:\n",
+        (f"{_PRIVATE}a_lent_session_needs_leave",),
+    ),
+    Mutant(
+        "a-state-directory-refuses-the-journal",
+        0,
+        "moe_segments/journal/local/state_directory.py",
+        "    is_readable = _is_readable(path)\n",
+        "    is_readable = True\n",
+        (
+            "tests/live/test_state_directory.py::test_a_state_directory_that_cannot_be_used_leaves_the_witness_beside_the_file",
+        ),
+        ("mount",),
     ),
     Mutant(
         "page-obeys-what-it-shows",
@@ -1401,8 +1446,8 @@ MUTANTS: Final = (
         "a-copy-forgets-that-clocks-differ",
         8,
         _MOVING,
-        "        postponed_us = max(0, await _now_us(target, there.version) - source_us)",
-        "        postponed_us = 0 * (await _now_us(target, there.version) - source_us)",
+        "        postponed_us = max(0, await now_us_of(target, there.version) - source_us)",
+        "        postponed_us = 0 * (await now_us_of(target, there.version) - source_us)",
         (f"{_MOVES}no_quota_is_free_early_where_the_new_clock_is_ahead[600]",),
         _NEEDS_REDIS,
     ),
@@ -1446,8 +1491,8 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if self._witness is None or self._is_doubted or self._is_elsewhere:\n            return None\n",
+        "moe_segments/journal/local/witness.py",
+        "        if self._is_doubted:  # which is said already\n            return None\n",
         "        return None\n",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[redis]",),
         _NEEDS_REDIS,
@@ -1455,9 +1500,9 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory-of-a-file",
         10,
-        "moe_segments/journal/local/witness.py",
-        "            if seen.version > found.version:\n                what",
-        "            if False:\n                what",
+        "moe_segments/journal/sqlite/store.py",
+        "        seen = self._witness.ahead(self._sighting())\n        if seen is not None:",
+        "        seen = self._witness.ahead(self._sighting())\n        if False:",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[sqlite]",),
     ),
     Mutant(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
 from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.terminal import guard_streams, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "run"]
 
 FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
+Hosts: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 _COMMON: Final = Common()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
@@ -38,7 +41,12 @@ app = App(
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line on its arguments, the program's name left out. Returns the exit code."""
-    code = app(list(arguments))
+    from rich.console import Console
+
+    guard_streams()
+    # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
+    consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
+    code = app(list(arguments), console=consoles[0], error_console=consoles[1])
     return code if isinstance(code, int) else 0
 
 
@@ -312,6 +320,7 @@ def preflight(
     max_rows: int | None = None,
     findings: int = 20,
     mask: bool = False,
+    fetch_private: bool = False,
     json: bool = False,
 ) -> int:
     """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
@@ -329,6 +338,7 @@ def preflight(
         max_rows: Most rows of a part; by default what a day takes.
         findings: How many findings of each rule are shown; all are counted.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at addresses of this machine and of private networks too; else MOE_FETCH_PRIVATE.
         json: One JSON document on standard output, everything else on standard error.
     """
     from moe_segments.cli.commands.preflight import Wanted, preflight_files
@@ -343,6 +353,7 @@ def preflight(
         max_rows=max_rows,
         findings=findings,
         mask=mask,
+        fetch_private=fetch_private,
         json=json,
     )
     return preflight_files(files, wanted)
@@ -368,6 +379,10 @@ def jobs(
     /,
     *,
     run: Annotated[str | None, Parameter(name="--run")] = None,
+    state: tuple[str, ...] = (),
+    segment: str | None = None,
+    since: str | None = None,
+    limit: int | None = None,
     common: Common = _COMMON,
 ) -> int:
     """List the jobs of the journal, or show one.
@@ -375,11 +390,15 @@ def jobs(
     Args:
         job: Show this job alone, with everything that is known of it.
         run: Only the jobs of this bulk run.
+        state: Only jobs in this state, such as failed; may be given several times.
+        segment: Only jobs of the segment of this name or identifier.
+        since: Only jobs whose state changed since: 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
+        limit: At most so many, the last ones; by default 50 on a terminal, and all elsewhere.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.jobs import show_jobs
+    from moe_segments.cli.commands.jobs import Listed, show_jobs
 
-    return show_jobs(job, run, common)
+    return show_jobs(job, Listed(run=run, state=state, segment=segment, since=since, limit=limit), common)
 
 
 @app.command
@@ -404,23 +423,34 @@ def receive(
 
 
 @app.command
-def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, json: bool = False) -> int:
+def sandbox(
+    *,
+    port: int = 0,
+    listen: str | None = None,
+    allow_host: Hosts = (),
+    speed: float = 1.0,
+    users: Path | None = None,
+    json: bool = False,
+) -> int:
     """Run the stand-in for the service alone on this machine, until Ctrl-C.
 
     Args:
-        port: Port to listen on; 0 for a free one.
+        port: Port to listen on, on this machine; 0 for a free one.
+        listen: ADDRESS:PORT to listen on instead, such as 0.0.0.0:8765 to be reached from other containers.
+        allow_host: Name or address besides this machine's that it answers to, fetches files from and calls back; may be
+            given several times. The first is the sandbox's own, as others know it.
         speed: Windows this many times shorter; give the same --speed to the other commands.
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
     """
     from moe_segments.cli.commands.servers import run_sandbox
 
-    return run_sandbox(port, Common(speed=speed, users=users, json=json))
+    return run_sandbox(port, listen, allow_host, Common(speed=speed, users=users, json=json))
 
 
 journal = App(
     name="journal",
-    help="Move a journal to another place, check it, read it.",
+    help="Back up a journal, move it to another place, check it, read it.",
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
     result_action="return_value",
@@ -429,7 +459,7 @@ app.command(journal)
 
 
 @journal.command(name="copy")
-def copy_journal(source: str, target: str, /, *, call_off: bool = False, common: Common = _COMMON) -> int:
+def copy_journal(source: str, target: str, /, *, cancel: bool = False, common: Common = _COMMON) -> int:
     """Carry the workspace's journal over to another place, and close it where it was. Run again, it goes on.
 
     Stop the workers first, or let them find out: the old place refuses whoever uses it, with the new address.
@@ -437,12 +467,29 @@ def copy_journal(source: str, target: str, /, *, call_off: bool = False, common:
     Args:
         source: Journal URL; env:NAME takes it from a variable, since everybody on a machine sees its command lines.
         target: Journal URL of an empty place, likewise.
-        call_off: Let the journal go on where it was, after a copy that was not completed.
+        cancel: Let the journal go on where it was, after a copy that was not completed.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.journal import copy
 
-    return copy(source, target, calls_off=call_off, common=common)
+    return copy(source, target, cancels=cancel, common=common)
+
+
+@journal.command(name="backup")
+def backup_journal(to: str, /, *, force: bool = False, common: Common = _COMMON) -> int:
+    """Write a copy of the journal to a file while others use it: as of one moment, whole or not at all.
+
+    A journal in a file is copied with every workspace in it. Of a journal on a server the workspace's usage, jobs and
+    runs are written to a SQLite file, which can be used as a journal, or moved to a server with journal copy.
+
+    Args:
+        to: Path of the copy, in a directory that is there.
+        force: The copy may replace a file.
+        common: Which journal, and how to say it.
+    """
+    from moe_segments.cli.commands.journal import backup
+
+    return backup(to, replaces=force, common=common)
 
 
 @journal.command(name="check")

@@ -10,9 +10,21 @@ from cyclopts import Group, Parameter
 
 from moe_segments.errors import InputError
 
-__all__ = ["Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting"]
+__all__ = ["Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting", "address_of"]
 
 _LAST_PORT = 65_535
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Return host and port of what `--listen` was given.
+
+    Raises:
+        InputError: It is not HOST:PORT.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise InputError(f"must be HOST:PORT, such as 127.0.0.1:8080, not {listen!r}", "--listen")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @Parameter(name="*", group=Group("Common options", sort_key=9))
@@ -79,10 +91,7 @@ class Receiving:
         """
         if self.listen is None:
             return None
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isascii() or not port.isdecimal() or int(port) > _LAST_PORT:
-            raise InputError(f"must be HOST:PORT, such as 127.0.0.1:8080, not {self.listen!r}", "--listen")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return address_of(self.listen)
 
 
 @Parameter(name="*", group=Group("Files", sort_key=7))
@@ -94,10 +103,13 @@ class Sending:
         publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
             az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
         preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look.
+        fetch_private: Read files at URLs from addresses of this machine and of private networks too; else
+            MOE_FETCH_PRIVATE.
     """
 
     publish: str | None = None
     preflight: Literal["error", "warn", "off"] = "error"
+    fetch_private: bool = False
 
 
 @Parameter(name="*", group=Group("Waiting", sort_key=7))

@@ -20,13 +20,13 @@ from moe_segments.journal.tools import origin_of
 from moe_segments.settings import Settings, from_environment, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from moe_segments import Credentials
     from moe_segments.cli.options import Common
     from moe_segments.sandbox import Sandbox
 
-__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings"]
+__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings", "temporary_directory"]
 
 _REQUESTS_PER_S: Final = 5.0
 _MOST_REQUESTS_PER_S: Final = 200.0
@@ -92,11 +92,9 @@ def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credential
     environ = dict(os.environ)
     if not needs_key:
         environ["MOE_API_KEY"] = environ.get("MOE_API_KEY") or "unused"
-    credentials, settings = from_environment(environ)
+    credentials, settings = from_environment(environ, journal=common.journal)
     if common.users is not None:
         raise InputError("goes with --sandbox: the real service knows its users", "--users")
-    if common.journal is not None:
-        settings = attrs.evolve(settings, journal=common.journal)
     return credentials, attrs.evolve(settings, limits=limits_of(common, settings.base_url))
 
 
@@ -106,7 +104,8 @@ def limits_of(common: Common, base_url: str) -> QuotaLimits:
     Raises:
         InputError: Another speed than the real service's was asked for, and this is it.
     """
-    if common.speed != 1 and not is_loopback(urlsplit(base_url).hostname):
+    parts = urlsplit(base_url)
+    if common.speed != 1 and not (is_loopback(parts.hostname) or parts.scheme == "http"):  # the real one has https
         raise InputError("goes with --sandbox: the real service has its own speed", "--speed")
     try:
         return QuotaLimits().scaled(common.speed)
@@ -114,7 +113,15 @@ def limits_of(common: Common, base_url: str) -> QuotaLimits:
         raise InputError(error.problem, "--speed") from None
 
 
-async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, option: str) -> Sandbox:
+async def open_sandbox(
+    stack: AsyncExitStack,
+    common: Common,
+    port: int,
+    *,
+    option: str,
+    host: str = "127.0.0.1",
+    allowed_hosts: Sequence[str] = (),
+) -> Sandbox:
     """Start the sandbox; *stack* stops it.
 
     Args:
@@ -122,14 +129,16 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
         common: Its speed and users.
         port: 0 for a free one.
         option: The option that the port comes from.
+        host: The address to listen on.
+        allowed_hosts: As for `Sandbox`.
 
     Raises:
-        InputError: The port is taken, or the file of users cannot be read.
+        InputError: The address cannot be listened on, the port is taken, or the file of users cannot be read.
     """
     from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
 
     limits_of(common, "http://localhost")
-    sandbox = Sandbox(speed=common.speed, users=common.users, port=port)
+    sandbox = Sandbox(speed=common.speed, users=common.users, host=host, port=port, allowed_hosts=allowed_hosts)
     try:
         return await stack.enter_async_context(sandbox)
     except OverflowError:
@@ -137,6 +146,21 @@ async def open_sandbox(stack: AsyncExitStack, common: Common, port: int, *, opti
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
+
+
+def temporary_directory(stack: AsyncExitStack) -> Path:
+    """Make a directory; *stack* removes it.
+
+    Raises:
+        InputError: There is no place for one.
+    """
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InputError(
+            f"no temporary directory can be made ({why}): set it to a directory that this user can write to", "TMPDIR"
+        ) from None
 
 
 def requests_per_s(speed: float) -> float:
@@ -148,7 +172,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
     receiving = receiving or Receiving()
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-")))
+    directory = temporary_directory(stack)
     journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
     sandbox = await open_sandbox(stack, common, await _port_of(journal), option="--journal")
     receiver = await stack.enter_async_context(CallbackReceiver().serve())
@@ -162,6 +186,7 @@ async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving
         publish=sending.publish or sandbox.publish,
         preflight=sending.preflight,
         raise_on_zero_users=not receiving.allow_zero_users,
+        fetch_private=sending.fetch_private or None,
     )
     return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
@@ -187,6 +212,8 @@ async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | No
         publish=sending.publish or settings.publish,
         preflight=sending.preflight,
         raise_on_zero_users=receiving is None or not receiving.allow_zero_users,
+        allow_http=settings.allow_http,
+        fetch_private=sending.fetch_private or settings.fetch_private,
     )
     return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))
 
@@ -197,7 +224,7 @@ async def _receiver(
     public_url, address = receiving.callback_url or settings.callback_url, receiving.address
     if public_url is None and address is None:
         return None
-    receiver = CallbackReceiver(public_url)
+    receiver = CallbackReceiver(public_url, allow_http=settings.allow_http)
     if address is not None:
         await stack.enter_async_context(receiver.serve(*address))
     if public_url is not None and not receiving.unchecked:

@@ -28,7 +28,7 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
-from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
+from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.types import FetchPrivate
 
 __all__ = ["SegmentsClient", "replica_of"]
 
@@ -85,6 +86,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         max_attempts: Sends of one operation at most, where repeating is safe.
         content_type: Content type of file-segment requests.
         poll_s: Longest time between two looks at what other processes wrote.
+        allow_http: Accept http:// beyond this machine, for a sandbox, its files and a receiver on a network of yours.
+        fetch_private: Read files at URLs from private addresses too; False: public ones alone; "loopback": and this
+            machine's. None: "loopback" where *base_url* is a sandbox on this machine, else False.
         clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
             time as people's clocks.
 
@@ -118,13 +122,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         max_attempts: int = 5,
         content_type: str = "application/json",
         poll_s: float = 0.25,
+        allow_http: bool = False,
+        fetch_private: FetchPrivate | None = None,
         clock: Callable[[], float] = boot_time_s,
     ) -> None:
         if on_lost_journal not in ("wait", "trust"):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
         self._credentials, self._on_lost_journal = credentials, on_lost_journal
         self._raise_on_zero_users = raise_on_zero_users
-        self._callbacks = _receiver_at(callbacks) if isinstance(callbacks, str) else callbacks
+        self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
@@ -137,6 +143,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             content_type=content_type,
             poll_s=poll_s,
             proxy=proxy,
+            allow_http=allow_http,
+            fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
@@ -145,7 +153,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
-        self._witness_dir = state_dir() if is_named and not self._local else None
+        self._witness_dir = state_dir_or_none() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
@@ -213,7 +221,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         Raises:
             InputError: Variables are missing or wrong; it names them all.
         """
-        credentials, settings = from_environment(os.environ if environ is None else environ)
+        named = journal if isinstance(journal, str) or journal is None else "engine:"
+        credentials, settings = from_environment(os.environ if environ is None else environ, journal=named)
         return cls(
             credentials,
             journal=journal or settings.journal,
@@ -224,6 +233,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             preflight=preflight,
             raise_on_zero_users=raise_on_zero_users,
             on_lost_journal=on_lost_journal,
+            allow_http=settings.allow_http,
+            fetch_private=settings.fetch_private,
         )
 
     def __repr__(self) -> str:
@@ -408,7 +419,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         """Submit many operations and yield how each ended, in order of completion.
 
         Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
-        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator calls off what was not sent.
+        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.
@@ -488,10 +499,10 @@ def _with_file(operation: FileOperation) -> AnyFile:
     return operation
 
 
-def _receiver_at(url: str) -> CallbackReceiver:
+def _receiver_at(url: str, *, allow_http: bool) -> CallbackReceiver:
     from moe_segments.callbacks.receiver import CallbackReceiver  # most clients are given one, or none
 
-    return CallbackReceiver(url)
+    return CallbackReceiver(url, allow_http=allow_http)
 
 
 def _check_on_unknown(on_unknown: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from moe_segments.types import Values
+    from moe_segments.types import FetchPrivate, Values
 
 __all__ = [
     "CleanReport",
@@ -53,6 +53,7 @@ async def check_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    fetch_private: FetchPrivate = False,
     name: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     clock: Callable[[], float] = time.time,
@@ -67,9 +68,11 @@ async def check_file(
         strict: Special characters are errors.
         limits: Largest file and users a day; the documented ones by default. From a URL or an iterator no more is read.
         findings_per_rule: How many findings of each rule the report keeps, from 1; all are counted.
-        session: For a URL: lends its connector, and nothing else.
+        session: For a URL: lends its connector, and nothing else. It connects as it likes, so it needs *fetch_private*.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        fetch_private: For a URL: also read it from private addresses; "loopback": from this machine's alone. See
+            docs/preflight.md.
         name: What the report calls the file; by default the path, or the URL without its query.
         progress: Told how many bytes were read, and of how many where that is known, in whichever thread reads.
         clock: Epoch seconds now; for the expiry of a presigned URL.
@@ -101,7 +104,7 @@ async def check_file(
         )
         return _Checking(check, origin, whole)
 
-    web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy, fetch_private=fetch_private)
     return await pour(source, make, web=web, progress=progress, is_reread=True)
 
 

@@ -200,7 +200,7 @@ class Bucket:
 
         def go_on() -> None:
             if called_off.is_set():
-                raise PreflightError(str(path), "its upload was called off")
+                raise PreflightError(str(path), "its upload was cancelled")
 
         sending: Future[object] = asyncio.ensure_future(
             obstore.put_async(
@@ -218,7 +218,7 @@ class Bucket:
         except asyncio.CancelledError:
             called_off.set()
             if not (await asyncio.wait([sending], timeout=_TAKE_BACK_S))[0]:
-                _log.warning("%s: an upload that was called off may have left parts behind", self._destination)
+                _log.warning("%s: an upload that was cancelled may have left parts behind", self._destination)
             raise
 
     def _refusal(self, source: str, error: Exception) -> PreflightError:
@@ -261,7 +261,7 @@ def _s3(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
     endpoint = settings.get("endpoint") or next((url for name in _S3_ENDPOINTS if (url := os.environ.get(name))), None)
     config: dict[str, Any] = {}
     if endpoint is not None:
-        at = _with_bucket(checked_endpoint(endpoint), destination)
+        at = _with_bucket(checked_endpoint(endpoint, allow_http=destination.allow_http), destination)
         config |= {"endpoint": at, "aws_endpoint_url_s3": at}  # the second one would win from the environment
     if "region" in settings:
         config["region"] = settings["region"]
@@ -284,13 +284,13 @@ def _with_bucket(endpoint: str, destination: Destination) -> str:
 
 def _gs(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None) -> Any:
     endpoint = destination.settings.get("endpoint")
-    config = {} if endpoint is None else {"base_url": checked_endpoint(endpoint)}
+    config = {} if endpoint is None else {"base_url": checked_endpoint(endpoint, allow_http=destination.allow_http)}
     return stores.GCSStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
 
 
 def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None) -> Any:
     endpoint = destination.settings.get("endpoint")
-    config = {} if endpoint is None else {"endpoint": checked_endpoint(endpoint)}
+    config = {} if endpoint is None else {"endpoint": checked_endpoint(endpoint, allow_http=destination.allow_http)}
     if "account" in destination.settings:
         config["account_name"] = destination.settings["account"]
     return stores.AzureStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
@@ -309,7 +309,7 @@ async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _client(endpoint: str | None, proxy: str | None) -> dict[str, Any]:
     options: dict[str, Any] = dict(_CLIENT)
     if endpoint is not None and endpoint.startswith("http://"):
-        options["allow_http"] = True  # on this machine only: the endpoint was checked
+        options["allow_http"] = True  # the endpoint was checked
     if proxy is not None:
         options["proxy_url"] = proxy
     return {

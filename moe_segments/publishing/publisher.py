@@ -16,7 +16,8 @@ import attrs
 
 from moe_segments.errors import PreflightError
 from moe_segments.limits import QuotaLimits
-from moe_segments.models.validators import checked_path, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import checked_path
 from moe_segments.publishing.destination import MOST_EXPIRY_S, Destination, checked_expiry_s
 from moe_segments.publishing.http import fetch_once, put_file
 from moe_segments.publishing.local_file import examine
@@ -60,6 +61,7 @@ async def publish(
     options: Mapping[str, str] | None = None,
     max_bytes: int | None = None,
     proxy: str | None = None,
+    allow_http: bool = False,
 ) -> PublishedFile:
     """Publish a local file, and prove that the service will be able to fetch it.
 
@@ -75,6 +77,7 @@ async def publish(
         options: Credentials and further settings by the names of obstore's store, such as `access_key_id`; never shown.
         max_bytes: Largest file, bytes; None: the documented 150 MB.
         proxy: An HTTP proxy to reach the store through.
+        allow_http: Take a sandbox or an endpoint at http:// beyond this machine.
 
     Returns:
         The file's address and what is known of it.
@@ -84,7 +87,7 @@ async def publish(
         PreflightError: The file cannot be read or changed, the store refuses it, or it cannot be fetched.
     """
     path, options = checked_path(path, "path"), Secrets(options or {})
-    destination = to if isinstance(to, Destination) else Destination.parse(to)
+    destination = to if isinstance(to, Destination) else Destination.parse(to, allow_http=allow_http)
     wanted_s = checked_expiry_s(next((s for s in (expires_s, destination.expires_s) if s is not None), MOST_EXPIRY_S))
     most = QuotaLimits().file_bytes if max_bytes is None else max_bytes
     digest, file_bytes = await asyncio.to_thread(examine, path, most)

@@ -21,7 +21,8 @@ import attrs
 from moe_segments.core.state.admission import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import problem_of_url
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
@@ -125,13 +126,12 @@ class FilePreparer:
 
     def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
         self._settings, self._limits = settings, settings.limits
-        self._publish = _destination(publish) if isinstance(publish, str) else publish
+        self._publish = _destination(publish, allow_http=settings.allow_http) if isinstance(publish, str) else publish
         self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
 
     @property
     def publishes(self) -> bool:
@@ -155,12 +155,10 @@ class FilePreparer:
         await asyncio.to_thread(remove_orphaned)
 
     async def close(self) -> None:
-        """Close its connections and remove its temporary files."""
+        """Remove its temporary files."""
         for kept in self._kept.values():
             kept.values.remove()
         self._kept.clear()
-        if self._session is not None:
-            await self._session.close()
 
     @asynccontextmanager
     async def values_written(self, operation: object, *, for_later: bool = False) -> AsyncIterator[None]:
@@ -312,7 +310,7 @@ class FilePreparer:
 
     async def _checked(self, operation: AnyFile) -> Checked:
         from moe_segments.files.check import check_file
-        from moe_segments.files.rowcount import file_timeouts
+        from moe_segments.files.remote import file_timeouts
 
         _check_there(operation)
         source = operation.file or operation.file_url
@@ -322,9 +320,9 @@ class FilePreparer:
             attribute_name=operation.attribute_name,
             attribute_type="double" if operation.attribute_type == "double" else "string",
             limits=self._limits,
-            session=self._connections(),
             timeouts=file_timeouts(self._settings),
             proxy=self._settings.proxy,
+            fetch_private=self._settings.fetches_private,
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
@@ -351,7 +349,8 @@ class FilePreparer:
         Raises:
             PreflightError: It cannot be read, is empty, or is not what the service would take.
         """
-        from moe_segments.files.rowcount import count_rows, file_timeouts
+        from moe_segments.files.remote import file_timeouts
+        from moe_segments.files.stream import count_rows
 
         if operation.values is not None:
             return (await self.check(operation)).rows
@@ -359,16 +358,11 @@ class FilePreparer:
         assert source is not None  # the model sees to it
         return await count_rows(
             source,
-            session=self._connections(),
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
             proxy=self._settings.proxy,
+            fetch_private=self._settings.fetches_private,
         )
-
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        return self._session
 
     # Publishing
 
@@ -457,17 +451,19 @@ class FilePreparer:
         from moe_segments.publishing.http import glance
 
         try:
-            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+            return await glance(
+                url, proxy=self._settings.proxy, total_s=_LOOK_S, fetch_private=self._settings.fetches_private
+            )
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
 
 
-def _destination(publish: str) -> Destination:
+def _destination(publish: str, *, allow_http: bool) -> Destination:
     from moe_segments.publishing.destination import Destination
     from moe_segments.publishing.object_store import require_library
 
-    destination = Destination.parse(publish)
+    destination = Destination.parse(publish, allow_http=allow_http)
     require_library(destination)
     return destination
 

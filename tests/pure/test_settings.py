@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -184,12 +185,53 @@ def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
                 "MOE_JOURNAL": "quota.db",
                 "MOE_CALLBACK_URL": "hooks",
                 "MOE_PUBLISH": "bucket/prefix",
+                "MOE_ALLOW_HTTP": "perhaps",
+                "MOE_FETCH_PRIVATE": "some",
             }
         )
 
     assert [variable for variable in ENVIRONMENT if variable not in str(caught.value)] == []
     assert "MOE_WORKSPACE_ID: is not set" in str(caught.value)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["base_url", "callback_url"])
+def test_http_beyond_this_machine_needs_leave(field: str) -> None:
+    """The key and the callbacks' addresses cross the network in plain text; the network must be one's own."""
+    fields: dict[str, Any] = {"base_url": "https://api-03.moengage.com", "journal": "memory:"}
+    fields[field] = "http://sandbox:8765"
+    with pytest.raises(InputError, match="allow_http=True or MOE_ALLOW_HTTP=1") as caught:
+        Settings(**fields)
+    assert caught.value.field == field
+
+    assert getattr(Settings(**fields, allow_http=True), field) == "http://sandbox:8765"
+
+
+@pytest.mark.parametrize(("text", "allowed"), [("1", True), ("Yes", True), ("true", True), ("0", False), ("", False)])
+def test_http_is_allowed_by_a_variable(text: str, *, allowed: bool) -> None:
+    """In the words that people write."""
+    environ = ENVIRON | {"MOE_BASE_URL": "http://sandbox:8765", "MOE_ALLOW_HTTP": text}
+    if allowed:
+        assert from_environment(environ)[1].allow_http is True
+        return
+    with pytest.raises(InputError, match="MOE_BASE_URL: must begin with https://"):
+        from_environment(environ)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "text", "fetches"),
+    [
+        ("https://api-03.moengage.com", "", False),
+        ("http://127.0.0.1:8765", "", "loopback"),
+        ("http://127.0.0.1:8765", "0", False),
+        ("https://api-03.moengage.com", "1", True),
+        ("https://api-03.moengage.com", "loopback", "loopback"),
+    ],
+)
+def test_private_addresses_are_read_when_that_is_said(base_url: str, text: str, fetches: object) -> None:
+    """Of this machine also where the service is a sandbox on it."""
+    settings = from_environment(ENVIRON | {"MOE_BASE_URL": base_url, "MOE_FETCH_PRIVATE": text})[1]
+    assert settings.fetches_private == fetches
 
 
 def test_state_is_kept_where_the_user_keeps_state() -> None:

@@ -598,6 +598,8 @@ async def files() -> None:
     assert_type(finding.row, str | None)
     await check_file(b"a\n")
     await check_file(FILE_URL)
+    await check_file(FILE_URL, fetch_private=True)
+    await check_file(FILE_URL, fetch_private="loopback")
     await check_file(blocks())
     cleaned = await clean_file(FILE_URL, "clean.csv", attribute_name="ID")
     assert_type(cleaned, CleanReport)

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -26,27 +26,26 @@ from moe_segments.bulk import (
     run_id_for,
 )
 from moe_segments.cli import output
+from moe_segments.cli.commands.jobs import FIGURES, figures_of
 from moe_segments.cli.commands.progress import watching
 from moe_segments.cli.commands.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
+from moe_segments.cli.table import STATE_STYLES, Column, Table, terminal_width
 from moe_segments.errors import InputError, JournalError, JournalReplaced
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rich.text import Text
-
-    from moe_segments import PlannedStart, SegmentsClient
+    from moe_segments import Plan, PlannedStart, SegmentsClient
     from moe_segments.bulk import BulkReport, BulkRow, Entry, Manifest
     from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.cli.session import Session
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
 
-_FIGURES: Final = ("rows", "found", "processed", "matched")
 _QUIET_S: Final = 1.0
 _NOT_PUBLISHED: Final = (
     "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
@@ -107,7 +106,8 @@ async def _bulk(
         except Stopped:
             output.note("stopped before anything was sent")
             raise
-        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
+        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}", folds=True)
+        await _forecast(client, manifest, again=options.again)
         async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
                 client,
@@ -123,7 +123,7 @@ async def _bulk(
         quotas = await _quotas(client)
     _show_report(report, common)
     _explain(report, session)
-    output.note(quotas)
+    output.note(quotas, folds=True)
     return report.exit_code
 
 
@@ -175,7 +175,7 @@ def _show_outcome(row: BulkRow) -> None:
 
 def _show_report(report: BulkReport, common: Common) -> None:
     if not common.json:
-        output.show(output.table(*_summary(report.rows), numbers=("line", *_FIGURES)))
+        _show_rows(report.rows)
         return
     if report.already_finished:
         for row in report.rows:
@@ -184,15 +184,24 @@ def _show_report(report: BulkReport, common: Common) -> None:
     output.line({"type": "report", **summary})
 
 
-def _summary(rows: Sequence[BulkRow]) -> tuple[Sequence[str], Iterable[Sequence[Text | str]]]:
+def _show_rows(rows: Sequence[BulkRow]) -> None:
     has_problem = any(row.error or row.warning for row in rows)
-    columns = ("line", "op", "segment", "state", *_FIGURES, *(("problem",) if has_problem else ()))
-    return columns, (_cells(row, has_problem=has_problem) for row in rows)
+    columns = (
+        Column(name="line", is_number=True),
+        Column(name="op"),
+        Column(name="segment", least=8),
+        Column(name="state", styles=STATE_STYLES),
+        *FIGURES,
+        *((Column(name="problem", least=16),) if has_problem else ()),
+    )
+    left_out = (*(column.name for column in FIGURES), "op", "problem", "segment")
+    table = Table(columns, left_out=left_out, room=terminal_width())
+    if all(table.add(_cells(row, has_problem=has_problem)) for row in rows):
+        table.end()
 
 
-def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[Text | str]:
-    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
-    cells: list[Text | str] = [str(row.line), row.op, row.name, output.styled_state(row.state), *figures]
+def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[str]:
+    cells = [str(row.line), row.op, row.name, row.state, *figures_of(row)]
     return [*cells, row.error or row.warning or ""] if has_problem else cells
 
 
@@ -201,7 +210,7 @@ def _explain(report: BulkReport, session: Session) -> None:
     if report.already_finished:
         output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
         return
-    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}")
+    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}", folds=True)
     for sentence in _hints(report, session):
         output.note(sentence)
 
@@ -243,7 +252,8 @@ async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
         starts = await client.governor.plan(left.operations)
     if common.json:
         planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
-        output.document({"manifest": manifest.name, "total": len(manifest.entries), "operations": planned})
+        told = {"manifest": manifest.name, "total": len(manifest.entries), "all_sent_by": starts.all_sent_by}
+        output.document({**told, "operations": planned})
     else:
         _show_plan(manifest, left.entries, starts)
     return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
@@ -260,18 +270,50 @@ def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
     }
 
 
-def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[PlannedStart]) -> None:
-    rows = [
-        (str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start))
-        for entry, start in zip(entries, starts, strict=True)
-    ]
-    output.show(output.table(("line", "op", "segment", "start", "wait", "waits for"), rows, numbers=("line", "wait")))
+def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Plan) -> None:
+    columns = (
+        Column(name="line", is_number=True),
+        Column(name="op"),
+        Column(name="segment", least=8),
+        Column(name="start"),
+        *(() if output.is_utc() else (Column(name="UTC"),)),
+        Column(name="wait", is_number=True),
+        Column(name="waits for"),
+    )
+    table = Table(columns, left_out=("UTC", "op", "waits for", "segment", "wait"), room=terminal_width())
+    rows = zip(entries, starts, strict=True)
+    if all(
+        table.add((str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start)))
+        for entry, start in rows
+    ):
+        table.end()
     done = len(manifest.entries) - len(entries)
     output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
-    output.note("these are the earliest moments: answers and processing take their time, too")
+    if starts:
+        output.note(_all_sent(starts), folds=True)
 
 
-def _start_cells(start: PlannedStart) -> tuple[str, str, str]:
+def _start_cells(start: PlannedStart) -> tuple[str, ...]:
     if start.start is None:
-        return "never", "", start.limit or ""
-    return output.clock_time(start.start), output.span(start.wait_s), start.limit or ""
+        return "never", *(() if output.is_utc() else ("",)), "", start.limit or ""
+    utc = () if output.is_utc() else (output.utc_time(start.start),)
+    return output.local_time(start.start), *utc, output.span(start.wait_s), start.limit or ""
+
+
+async def _forecast(client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
+    """Say by when all that is left of a run is sent, where that can be known."""
+    left = [entry.operation for entry in remaining_entries(client, manifest, again=again)]
+    with suppress(InputError, JournalError):  # rows that nobody has counted; and the run says what is wrong itself
+        if left:
+            output.note(_all_sent(await client.governor.plan(left)), folds=True)
+
+
+def _all_sent(plan: Plan) -> str:
+    """Return by when all of a plan is sent, in a sentence."""
+    never, last = len(plan.never), plan.all_sent_by
+    if last is None:
+        return f"none of {never:,} can ever be sent, as things are"
+    others = f", but for {never:,} that can never be sent, as things are" if never else ""
+    return (
+        f"all sent by {output.clock_time(last)}{others}, at the earliest: answers and processing take their time, too"
+    )

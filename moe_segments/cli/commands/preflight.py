@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
+from moe_segments.limits import DATA_CENTERS
+from moe_segments.settings import Settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,6 +53,7 @@ class Wanted:
         max_rows: Most rows of a part.
         findings: How many findings of each rule are shown.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at private addresses too.
         json: One JSON document.
     """
 
@@ -61,6 +66,7 @@ class Wanted:
     max_rows: int | None
     findings: int
     mask: bool
+    fetch_private: bool
     json: bool
 
 
@@ -187,11 +193,17 @@ def _is_manifest(path: Path) -> bool:
 
 async def _result(target: _Target, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
+    fetch_private = wanted.fetch_private or _fetch_private()
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
             work = clean_file(
-                source, wanted.fix, attribute_name=wanted.attribute_name, replace=wanted.force, progress=told
+                source,
+                wanted.fix,
+                attribute_name=wanted.attribute_name,
+                replace=wanted.force,
+                fetch_private=fetch_private,
+                progress=told,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -203,6 +215,7 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 attribute_type=wanted.attribute_type,
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
+                fetch_private=fetch_private,
                 progress=told,
             ),
             stop,
@@ -210,12 +223,25 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
+            work_of_parts = split_file(
+                source, wanted.split, max_rows=wanted.max_rows, fetch_private=fetch_private, progress=told
+            )
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
         output.note(f"moe-segments: not split: every part would have these errors; mend them first, {how}")
     return _Result(report=report, cleaned=cleaned, parts=parts)
+
+
+def _fetch_private() -> bool | Literal["loopback"]:
+    """Return what the environment says of private addresses, as for the commands that send."""
+    variables = {name: os.environ.get(name, "").strip() or None for name in ("MOE_BASE_URL", "MOE_FETCH_PRIVATE")}
+    return Settings(
+        base_url=variables["MOE_BASE_URL"] or DATA_CENTERS["01"],
+        journal="memory:",
+        allow_http=True,
+        fetch_private=variables["MOE_FETCH_PRIVATE"],
+    ).fetches_private
 
 
 def _place_of(target: _Target) -> dict[str, object]:
@@ -228,10 +254,10 @@ def _show(target: _Target, result: _Result) -> None:
     if target.manifest is not None:
         output.say(f"{target.manifest[0]}, line {target.manifest[1]}, segment {target.segment}:")
     if result.cleaned is not None:
-        output.say(result.cleaned.as_text())
-    output.say(result.report.as_text(mask=target.wanted.mask))
+        output.say(*result.cleaned.as_text().splitlines())
+    output.say(*result.report.as_text(mask=target.wanted.mask).splitlines())
     if result.parts is not None:
-        output.say(result.parts.as_text())
+        output.say(*result.parts.as_text().splitlines())
     elif isinstance(target.source, Path) and target.wanted.fix is None:
         command = result.report.fix_command(str(target.source))
         if command is not None:
@@ -277,12 +303,13 @@ class _Bar:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=unguarded(sys.stderr), highlight=False),
             redirect_stdout=False,  # results stay where they belong
+            redirect_stderr=False,  # and messages guarded
         )
         progress.start()
         return progress, progress.add_task(self._what, total=total_bytes)

@@ -17,6 +17,7 @@ from rich.table import Column
 from moe_segments import JobState
 from moe_segments.cli import output
 from moe_segments.cli.commands.quota import wait_s, waiting_sentence, what_it_waits_for
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import JournalError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
         face: _Face = _Lines()
         if sys.stderr.isatty():
             bar = _progress()
-            stack.enter_context(bar)
+            stack.enter_context(output.drawn(bar))
             face = _Bar(bar, total)
         looking = asyncio.create_task(_look(client, run, face))
         try:
@@ -100,8 +101,8 @@ def _progress() -> Progress:
     return Progress(
         BarColumn(bar_width=_BAR_CELLS),
         MofNCompleteColumn(),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        console=Console(stderr=True, highlight=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        console=Console(file=unguarded(sys.stderr), highlight=False),
         redirect_stdout=False,  # results stay where they belong
     )
 

@@ -1,10 +1,12 @@
-"""Tools for a whole journal: copy it to another place, check it, read it."""
+"""Tools for a whole journal: back it up, move it to another place, check it, read it."""
 
 from moe_segments.journal.tools.commands import (
+    BackupReport,
     CheckReport,
     CopyReport,
     LogEntry,
-    call_off,
+    backup_journal,
+    cancel_copy,
     check,
     copy_journal,
     origin_of,
@@ -13,10 +15,12 @@ from moe_segments.journal.tools.commands import (
 )
 
 __all__ = [
+    "BackupReport",
     "CheckReport",
     "CopyReport",
     "LogEntry",
-    "call_off",
+    "backup_journal",
+    "cancel_copy",
     "check",
     "copy_journal",
     "origin_of",

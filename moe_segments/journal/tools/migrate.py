@@ -13,8 +13,9 @@ Each step is durable before the next. A migration that was interrupted starts ag
 5. Read the target back and compare.
 
 Run again after that, it appends what was written to the source since then, under the target's own, later, times.
-`call_off` undoes 2 as long as 4 has not happened. Each run of either bars the target anew, and writes there only if no
-other did meanwhile: of a migration and a call-off at the same time one gives up. The log itself stays at the source.
+`cancel_copy` undoes 2 as long as 4 has not happened. Each run of either bars the target anew, and writes there only if
+no other did meanwhile: of a migration and a cancellation at the same time one gives up. The log itself stays at the
+source.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ import attrs
 from moe_segments.core.events import Checkpoint, Copied, Copying, Moved, Stayed, encode
 from moe_segments.core.state import checkpoint as snapshot
 from moe_segments.errors import InputError, JournalError, JournalMoved
-from moe_segments.journal.opening import open_journal
-from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
+from moe_segments.models.urls import place_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,12 +43,21 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.protocol import Journal
 
-__all__ = ["CopyReport", "call_off", "copy_journal", "existing_journal"]
+__all__ = [
+    "CopyReport",
+    "cancel_copy",
+    "copy_journal",
+    "existing_journal",
+    "now_us_of",
+    "opened",
+    "stand_in",
+    "transact",
+]
 
 _OF_MOVES: Final = (Moved, Stayed, Copying, Copied)  # of one place only, never carried over
 _LOOK_S: Final = 1.0
 _SECOND_US: Final = 1_000_000
-_CALLED_OFF: Final = "the copy was called off, or another one runs beside it; look which, and run this again"
+_CANCELLED: Final = "the copy was cancelled, or another one runs beside it; look which, and run this again"
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +104,7 @@ async def copy_journal(
     """
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(existing_journal(source_url, scope, state_dir=state_dir))
-        target = await stack.enter_async_context(_opened(_target(target_url, scope)))
+        target = await stack.enter_async_context(opened(_target(target_url, scope)))
         found, there = folded(await source.read(0)), folded(await target.read(0))
         _refuse(source, found, target, there, source_url, target_url)
         if source.journal_id in there.origins:
@@ -103,36 +113,36 @@ async def copy_journal(
         await _fence(source, found, Moved(place_of(target_url), target.journal_id))
         await _wait_for_sends(source, found, tell)
         # In this order, each on its own server: what passes between the two only makes it more.
-        source_us = await _now_us(source, found.version)
-        postponed_us = max(0, await _now_us(target, there.version) - source_us)
+        source_us = await now_us_of(source, found.version)
+        postponed_us = max(0, await now_us_of(target, there.version) - source_us)
         await _write(source, found, target, there, postponed_us)
         left = len(await source.read(found.version))
         jobs = len(found.jobs.records)
         return CopyReport(to=place_of(target_url), jobs=jobs, postponed_us=postponed_us, left=left)
 
 
-async def call_off(source_url: str, target_url: str, scope: str) -> None:
+async def cancel_copy(source_url: str, target_url: str, scope: str) -> None:
     """Let the source go on where it is, after a migration that was not completed.
 
     Raises:
-        InputError: There is nothing to call off, or the copy is complete.
+        InputError: There is nothing to cancel, or the copy is complete.
         JournalError: One of them cannot be used.
     """
-    async with existing_journal(source_url, scope) as source, _opened(_target(target_url, scope)) as target:
+    async with existing_journal(source_url, scope) as source, opened(_target(target_url, scope)) as target:
         found, there = folded(await source.read(0)), folded(await target.read(0))
         if found.moved is None:
-            raise InputError("this journal goes on here: there is nothing to call off", "FROM")
+            raise InputError("this journal goes on here: there is nothing to cancel", "FROM")
         is_there = found.moved.journal_id == target.journal_id
         if not is_there and (there.version or found.moved.to != place_of(target_url)):
             raise InputError(f"it is on its way to {found.moved.to}: name that one", "TO")
 
         def stay(missed: Sequence[Batch], _: int) -> Sequence[Event]:
             if any(isinstance(batch.events[0], Moved) for batch in missed):
-                raise JournalError("another copy has begun meanwhile; nothing was called off: end that one first")
+                raise JournalError("another copy has begun meanwhile; nothing was cancelled: end that one first")
             return [Stayed()]
 
         await _bar(target, there, there.copying or Copying(place_of(source_url), source.journal_id))
-        await _transact(source, found.version, stay)
+        await transact(source, found.version, stay)
 
 
 @asynccontextmanager
@@ -149,7 +159,7 @@ async def existing_journal(url: str, scope: str, *, state_dir: Path | None = Non
     path, found = file_of(url), open_journal(url, scope, state_dir=state_dir)
     if path is not None and not path.is_file():  # opening it would make one
         raise InputError(missing, "journal")
-    async with _opened(found) as journal:
+    async with opened(found) as journal:
         if journal.is_new or await _is_empty(journal):
             raise InputError(missing, "journal")
         yield journal
@@ -169,7 +179,8 @@ def _target(url: str, scope: str) -> Journal:
 
 
 @asynccontextmanager
-async def _opened(journal: Journal) -> AsyncIterator[Journal]:
+async def opened(journal: Journal) -> AsyncIterator[Journal]:
+    """Open a journal; close it at the end."""
     await journal.open()
     try:
         yield journal
@@ -205,7 +216,7 @@ def _refuse(
 
 
 async def _bar(target: Journal, there: WorkspaceState, marker: Copying) -> None:
-    """Bar the target. Each run says so anew, so that one that runs beside it, or calls it off, is noticed."""
+    """Bar the target. Each run says so anew, so that one that runs beside it, or cancels it, is noticed."""
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         _fold(there, missed)
@@ -215,7 +226,7 @@ async def _bar(target: Journal, there: WorkspaceState, marker: Copying) -> None:
             raise InputError("somebody else has begun to use it: name an empty place", "TO")
         return [marker]
 
-    batch = await _transact(target, there.version, decide)
+    batch = await transact(target, there.version, decide)
     _fold(there, [batch] if batch is not None else [])
 
 
@@ -228,7 +239,7 @@ async def _fence(source: Journal, found: WorkspaceState, moved: Moved) -> None:
             raise JournalMoved(found.moved.to)
         return [moved]
 
-    batch = await _transact(source, found.version, decide)
+    batch = await transact(source, found.version, decide)
     _fold(found, [batch] if batch is not None else [])
 
 
@@ -237,7 +248,7 @@ async def _wait_for_sends(source: Journal, found: WorkspaceState, tell: Callable
     is_told = False
     while True:
         _fold(found, await source.read(found.version))
-        now_us = await _now_us(source, found.version)
+        now_us = await now_us_of(source, found.version)
         sending = [job for job in found.jobs.records.values() if job.state_at(now_us) == JobState.RESERVED]
         if not sending:
             return
@@ -254,23 +265,34 @@ async def _write(
     """Write the source's state to the barred target, all of it in one batch, and read it back.
 
     Raises:
-        JournalError: The copy was called off, or somebody wrote to the target meanwhile.
+        JournalError: The copy was cancelled, or somebody wrote to the target meanwhile.
     """
     if found.moved is None:
-        raise JournalError(_CALLED_OFF)
-    made = snapshot.postponed(found.snapshot(), postponed_us)
-    origins = {**found.origins, source.journal_id: found.version}
-    events = (attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins}),)
+        raise JournalError(_CANCELLED)
+    events = (stand_in(source, found, postponed_us),)
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         if missed:
-            raise JournalError(_CALLED_OFF)
+            raise JournalError(_CANCELLED)
         return events
 
-    await _transact(target, there.version, decide)
+    await transact(target, there.version, decide)
     written = await target.read(there.version)
     if not written or encode(written[0].events) != encode(events):
         raise JournalError("the target does not hold what was written to it: it must not be used; name another place")
+
+
+def stand_in(source: Journal, found: WorkspaceState, postponed_us: int) -> Checkpoint:
+    """Return a checkpoint of what was *found* in *source*, for a log that names the one that it stands for.
+
+    Args:
+        source: The log.
+        found: All of it, folded.
+        postponed_us: How much later everything ends, for the clocks' sake.
+    """
+    made = snapshot.postponed(found.snapshot(), postponed_us)
+    origins = {**found.origins, source.journal_id: found.version}
+    return attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins})
 
 
 async def _append_late(source: Journal, target: Journal, there: WorkspaceState, place: str) -> CopyReport:
@@ -294,14 +316,15 @@ async def _append(target: Journal, events: Sequence[Event], batch_id: str) -> No
     await retry_ambiguous(lambda: target.append(events, batch_id=batch_id))
 
 
-async def _transact(
+async def transact(
     journal: Journal, after: int, decide: Callable[[Sequence[Batch], int], Sequence[Event]]
 ) -> Batch | None:
+    """Decide and append, asked again where the answer was lost. See `Journal.transact`."""
     batch_id = secrets.token_hex(12)
     return await retry_ambiguous(lambda: journal.transact(after, decide, batch_id=batch_id))
 
 
-async def _now_us(journal: Journal, after: int) -> int:
+async def now_us_of(journal: Journal, after: int) -> int:
     """Return the time of the journal's own clock."""
     seen: list[int] = []
 
@@ -309,5 +332,5 @@ async def _now_us(journal: Journal, after: int) -> int:
         seen.append(now_us)
         return ()
 
-    await _transact(journal, after, look)
+    await transact(journal, after, look)
     return seen[-1]
