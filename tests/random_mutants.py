@@ -66,7 +66,7 @@ MODULES: Final = {
     "moe_segments/core/quota/decision.py": _LEDGER,
     "moe_segments/core/quota/claims.py": _CLAIMS,
     "moe_segments/core/quota/forecast.py": _CLAIMS,
-    "moe_segments/core/quota/profile.py": _CLAIMS,
+    "moe_segments/core/quota/profile.py": ("tests/pure/test_profile.py", *_CLAIMS),
     "moe_segments/core/state/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
     "moe_segments/core/state/pacing.py": ("tests/live/test_pace.py",),
     "moe_segments/core/state/retry.py": ("tests/pure/test_retry.py",),
@@ -86,7 +86,7 @@ _OF_ALL: Final = (
 
 def stages_of(module: str) -> tuple[tuple[str, ...], ...]:
     """The tests that are tried on a module, those of one stage after those of the other."""
-    in_line = _OF_THE_LINE if MODULES[module] == _CLAIMS else ()
+    in_line = _OF_THE_LINE if _CLAIMS[0] in MODULES[module] else ()
     return (MODULES[module], *in_line, *(_OF_QUOTAS if "/quota/" in module else ()), *_OF_ALL)
 
 
