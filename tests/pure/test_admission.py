@@ -339,7 +339,7 @@ def test_an_outlook_that_knows_nothing_has_to_look() -> None:
     outlook.wake_us = 100
     assert [outlook.wakes(5, at_us) for at_us in (99, 100, 101)] == [False, True, True]
     assert outlook.wakes(6, 99)
-    outlook.schedule = Schedule(WorkspaceState(LIMITS).ledger, 0)
+    outlook = Outlook(5, schedule=Schedule(WorkspaceState(LIMITS).ledger, 0))
     outlook.forget()
     assert outlook.schedule is None
     assert outlook.wakes(5, 99)

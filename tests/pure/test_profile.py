@@ -79,7 +79,8 @@ def test_whatever_is_placed_the_profile_is_that_of_the_list(seed: int, count: in
         assert found_us == levels.first_fit(from_us, length_us, weight)
         step = chance.random()
         if step < 0.6 and found_us is not None and found_us < NOW + SPAN // 2 and length_us is not None:
-            at_us, until_us, change = found_us, found_us + length_us, weight
+            until_us: int | None = found_us + length_us
+            at_us, change = found_us, weight
         elif step < 0.7:
             at_us, until_us, change = from_us, from_us + chance.randrange(1, 30), chance.choice((1, 2, CAPACITY))
         elif step < 0.8:
