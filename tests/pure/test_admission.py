@@ -7,7 +7,17 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from moe_segments.core.events import Answered, Batch, Claimed, Event, KeyRejected, NeverSent, Reserved, Unknown
+from moe_segments.core.events import (
+    Answered,
+    Batch,
+    Claimed,
+    Event,
+    KeyRejected,
+    NeverSent,
+    Reserved,
+    Throttled,
+    Unknown,
+)
 from moe_segments.core.quota.decision import Cost, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
 from moe_segments.core.state.admission import Round, admit, forecast, readmit
@@ -33,6 +43,7 @@ from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
     CreateFileSegment,
+    CreateFilterSegment,
     RemoveUsers,
     ReplaceUsers,
     UnarchiveSegment,
@@ -128,6 +139,7 @@ COUNTED: Final = dict.fromkeys(UNCOUNTED, True)
         (ReplaceUsers(name="s", rows=7, **FILE), Cost(1, 7), Cost()),
         (ReplaceUsers(name="s", **FILE), Cost(1), Cost()),
         (ArchiveSegment(name="s"), Cost(), Cost()),
+        (CreateFilterSegment(name="s", included_filters=()), *(Cost(0, 0, 1, "create_filter"),) * 2),
         (UnarchiveSegment(name="s"), Cost(0, 0, 1), Cost(0, 0, 1)),
         (UpdateFilterSegment(cs_id="7", included_filters=()), Cost(), Cost()),
     ],
@@ -153,7 +165,15 @@ def test_a_demand_is_what_was_asked_under_every_name_that_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("start_us", "patience_us", "is_it"),
-    [(150, 50, True), (151, 50, False), (100, 0, False), (100, 1, True), (None, 50, False), (90, 5, True)],
+    [
+        (150, 50, True),
+        (151, 50, False),
+        (100, 0, False),
+        (100, 1, True),
+        (None, 50, False),
+        (90, 5, True),
+        (90, -1, False),
+    ],
 )
 def test_a_start_is_in_time_within_the_wait_that_is_allowed(
     start_us: int | None, patience_us: int, *, is_it: bool
@@ -456,3 +476,191 @@ def test_archives_are_placed_before_those_whom_they_make_room_for() -> None:
     archive = Demand(Cost(), ("n0",), archives=("n0", None))
     found = list(starts(schedule, [Demand(Cost(0, 0, 1)), archive, Demand(Cost(0, 0, 1)), archive]))
     assert [start.at_us for start in found] == [2 * S, 2 * S, None, 2 * S]
+
+
+def test_a_limit_that_is_closed_takes_nobody_until_it_opens() -> None:
+    """By a 429 about the active segments as about a window. A limit that is open begins with what is counted."""
+    line = Line()
+    line.spent(1, "a")
+    one, segment = Demand(Cost(1)), Demand(Cost(0, 0, 1))
+    schedule = Schedule(line.state.ledger, 2 * S)
+    assert [schedule.place(demand).at_us for demand in (one, segment)] == [2 * S, 2 * S]
+    levels = {limit: next(iter(profile.steps())) for limit, profile in schedule.usage()}
+    assert levels == {
+        "operations_per_hour": (2 * S, 2),
+        "operations_per_day": (2 * S, 2),
+        "active_segments": (2 * S, 1),
+    }
+    line.tell(2, Throttled("operations_per_hour", 40 * S), Throttled("active_segments", 30 * S))
+    assert line.starts(3, one, segment) == [40, 30]
+    assert line.starts(40, one, segment) == [40, 40]
+    found, _ = forecast(line.state, [one, segment], 3 * S)
+    assert found == [
+        Start(40 * S, "operations_per_hour", 1, 1, 3),
+        Start(30 * S, "active_segments", 0, 1, 4),
+    ]
+
+
+def test_the_later_of_two_that_wait_for_a_segment_is_the_one_to_wait_for() -> None:
+    line = Line()
+    for keys in (("s", "t"), ("t", "s")):
+        schedule = Schedule(line.state.ledger, 2 * S)
+        schedule.take(Demand(Cost(), ("s",)), Start(50 * S), "early")
+        schedule.take(Demand(Cost(), ("t",)), Start(60 * S), "late")
+        found = schedule.find(Demand(Cost(), keys))
+        assert (found.at_us, found.behind) == (60 * S, "late")
+
+
+@pytest.mark.parametrize(
+    ("unit", "first", "quick", "passer"),
+    [
+        ("operations_per_hour", Cost(1), Cost(1), Cost(1)),
+        ("users_per_day", Cost(0, 30), Cost(0, 30), Cost(0, 40)),
+        ("list_per_minute", Cost(call="list"), Cost(call="list"), Cost(call="create_filter")),
+    ],
+)
+def test_those_who_passed_before_are_taken_to_end_as_late_as_can_be(
+    unit: str, first: Cost, quick: Cost, passer: Cost
+) -> None:
+    """Rows in flight that passed somebody count beside whoever would pass next; those that ended do not."""
+    capacity = {"list_per_minute": 2, "users_per_day": 100}.get(unit, 3)
+    span = {"list_per_minute": MINUTE, "users_per_day": DAY}.get(unit, HOUR)
+    one = Demand(quick, attempt_us=10 * S)
+    line = Line()
+    for passers, ends, is_held in (((), False, False), (("p",), False, True), (("p", "gone"), True, False)):
+        line = Line()
+        operation = {"op": "add", "name": "p"}
+        spends = (passer.operations, passer.rows, 0)
+        row = Reserved("p", 1, operation, *spends, (), 3 * S, 7 * S, token_sha256="t" * 64, call=passer.call)
+        line.tell(1, row)
+        if ends:
+            line.tell(1.5, NeverSent("p", 1, "no connection"))
+        schedule = Schedule(line.state.ledger, 2 * S, passers)
+        amount = first if unit != "operations_per_hour" else Cost(2)
+        if unit == "users_per_day":
+            amount = Cost(0, 70)
+        schedule.take(Demand(amount), Start((2 + span + 5) * S))
+        held = schedule.held(one)
+        assert (held is not None) is is_held
+        if held is not None:
+            assert (held.limit, held.capacity) == (unit, capacity)
+    schedule = Schedule(line.state.ledger, 2 * S)
+    schedule.passed(one)
+    schedule.take(Demand(first if unit != "users_per_day" else Cost(0, 41)), Start((2 + span + 5) * S))
+    assert (schedule.held(one) is not None) is (unit != "operations_per_hour")
+
+
+def test_newcomers_for_whom_there_is_no_room_are_told_without_a_look_at_the_others() -> None:
+    line, outlook = Line(), Outlook()
+    line.spent(1, "a", "b", "c")
+    first, second, third = ask("j"), ask("k"), ask("l", Cost(4))
+    options: dict[str, Any] = {"outlook": outlook, "for_us": EVER, "waiter": "me"}
+    step = admit(line.state, [first], 2 * S, **options)
+    assert step.claimed == [0]
+    line.tell(2, *step.events)
+    outlook.revision = line.state.revision
+    step = admit(line.state, [first, second, third], 3 * S, fresh_from=1, **options)
+    assert step.verdicts == {1: NOT_NOW, 2: TooLarge(Never("operations_per_hour", 4, 3))}
+    assert ([event.job for event in step.events], step.claimed) == (["k"], [1])
+    assert step.wake_us == (1 + HOUR) * S
+    line.tell(3, *step.events)
+    outlook.revision = line.state.revision
+    fourth = ask("m", Cost(call="list"))
+    step = admit(line.state, [first, second, fourth], 4 * S, fresh_from=2, **options)
+    assert [event.job for event in step.events] == ["m"]
+
+
+def test_what_is_asked_can_stand_in_a_set() -> None:
+    """By its values, apart from the operation's, which have no order to be compared in."""
+    assert len({ask("j"), ask("j"), ask("k")}) == 2
+
+
+@pytest.mark.parametrize(("ahead_s", "is_held"), [(HOUR + 29.999_999, True), (HOUR + 30, False)])
+def test_one_is_held_for_as_long_as_it_may_count_and_no_longer(ahead_s: float, *, is_held: bool) -> None:
+    """Its attempt, then as late as the service may count it, then the window."""
+    line = Line()
+    schedule = Schedule(line.state.ledger, 2 * S)
+    schedule.take(Demand(Cost(3)), Start(round((2 + ahead_s) * S)))
+    held = schedule.held(Demand(Cost(1), attempt_us=10 * S))
+    assert (held is not None) is is_held
+    if held is not None:
+        assert held == Start((2 + 2 * HOUR) * S + 29_999_999, "operations_per_hour", 3, 1, 3)
+
+
+def test_what_bars_one_behind_a_waiter_is_told_all_the_same() -> None:
+    line = Line()
+    line.spent(1, "a", rows=60)
+    line.tell(2, Reserved("sent", 1, {"op": "add", "name": "t"}, 0, 0, 0, ("t",), 3 * S, 7 * S))
+    asks = ask("h", Cost(1, 50)), ask("sent", Cost(1)), ask("b", Cost(1), keys=("t",)), ask("l", Cost(1))
+    verdicts = line.said(3, *asks)
+    assert isinstance(verdicts[0], Deferred)
+    assert verdicts[1:3] == [Known(), Busy("sent", (2 + 10 + LATE) * S, in_line=False)]
+    assert isinstance(verdicts[3], Admitted)
+
+
+def test_a_start_is_forecast_anew_when_something_has_changed() -> None:
+    """With what the step before knew as without it, although nobody has a claim."""
+    line, outlook = Line(), Outlook()
+    line.spent(1, "a", "b", "c")
+    one, patience = ask("j"), {0: EVER}
+    first = admit(line.state, [one], 2 * S, patience_us=patience, outlook=outlook).verdicts[0]
+    assert isinstance(first, Deferred)
+    assert first.start_us == (1 + HOUR) * S
+    line.tell(3, Throttled("operations_per_hour", 150 * S))
+    second = admit(line.state, [one], 4 * S, patience_us=patience, outlook=outlook).verdicts[0]
+    assert isinstance(second, Deferred)
+    assert second.start_us == 150 * S
+
+
+def test_who_will_not_wait_so_long_takes_no_place() -> None:
+    """Whoever is behind starts as if it were not there; whoever waits long enough is ahead."""
+    line = Line()
+    line.spent(1, "a", rows=60)
+    asks = ask("j", Cost(1, 60)), ask("k", Cost(1, 60))
+    freed_us = (1 + ALLOWANCE + DAY) * S
+    for patience_us, start_us in ((S, freed_us), (EVER, freed_us), (10**10 * S, freed_us + DAY * S)):
+        step = line.decided(2, *asks, patience_us={0: patience_us, 1: 10**10 * S})
+        verdicts = step.verdicts
+        assert isinstance(verdicts[0], Deferred)
+        assert isinstance(verdicts[1], Deferred)
+        assert verdicts[0].start_us == freed_us
+        if patience_us != EVER:
+            assert verdicts[1].start_us == start_us
+
+
+def test_a_newcomer_s_start_is_behind_all_claims_that_stand_and_are_not_held_up() -> None:
+    """One that has lapsed, one whose segment is busy and one that is granted are in nobody's way."""
+    line, outlook = Line(), Outlook()
+    line.spent(1, "a", "b")
+    line.tell(1, Reserved("busy", 1, {"op": "add", "name": "t"}, 1, 0, 0, ("t",), 3 * S, 7 * S))
+    line.tell(
+        2,
+        Claimed("stands", 1, 0, 0, EVER, keys=("u",)),
+        Claimed("lapses", 3, 0, 0, 2 * S, keys=("v",)),
+        Claimed("held-up", 3, 0, 0, EVER, keys=("t",)),
+        Claimed("mine", 1, 0, 0, EVER, keys=("s-mine",), waiter="me"),
+    )
+    mine, new = ask("mine", Cost(1)), ask("new", Cost(2))
+    options: dict[str, Any] = {"outlook": outlook, "waiter": "me", "for_us": EVER}
+    step = admit(line.state, [mine], 5 * S, **options)
+    assert step.verdicts == {0: NOT_NOW}
+    step = admit(line.state, [mine, new], 6 * S, patience_us={0: EVER, 1: EVER}, fresh_from=1, **options)
+    verdicts = [step.verdicts[position] for position in (0, 1)]
+    starts_us = [verdict.start_us for verdict in verdicts if isinstance(verdict, Deferred)]
+    assert starts_us == [(1 + HOUR) * S, (1 + DAY) * S]
+
+
+@pytest.mark.parametrize("patience_us", [0, S, EVER])
+def test_what_is_not_in_line_is_not_forecast(patience_us: int) -> None:
+    line = Line()
+    line.spent(1, "a", "b", "c")
+    line.tell(2, Reserved("sent", 1, {"op": "add", "name": "t"}, 0, 0, 0, ("t",), 3 * S, 7 * S))
+    asks = ask("sent"), ask("w", keys=("t",)), ask("large", Cost(4)), ask("j")
+    verdicts = line.said(3, *asks, patience_us=dict.fromkeys(range(4), patience_us))
+    assert verdicts[:3] == [
+        Known(),
+        Busy("sent", (2 + 10 + LATE) * S, in_line=False),
+        TooLarge(Never("operations_per_hour", 4, 3)),
+    ]
+    assert isinstance(verdicts[3], Deferred)
+    assert verdicts[3].start_us == (1 + HOUR) * S
