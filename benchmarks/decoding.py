@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.verdict import state_figure
 from moe_segments.core.wire import file_segments as wire
+from moe_segments.core.wire.callbacks import decode_callback
 from moe_segments.core.wire.file_segments import Answer
 from moe_segments.core.wire.filter_segments import decode_got, decode_made
 from moe_segments.models import AddUsers
@@ -62,7 +63,7 @@ def kinds() -> dict[str, tuple[Callable[[], object], bytes]]:
                 ("gateway", answer("gateway/502.html")),
             )
         },
-        "callback": (partial(wire.decode_callback, callback), callback),
+        "callback": (partial(decode_callback, callback), callback),
     }
 
 

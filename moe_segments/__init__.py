@@ -98,8 +98,11 @@ if TYPE_CHECKING:
     from moe_segments.submission.job_info import RunInfo as RunInfo
     from moe_segments.types import UNSET as UNSET
 else:
-    # What runs. A type checker that saw `__getattr__` would take any misspelt name for a public one.
+    # What runs. A type checker that saw `__getattr__` would take any misspelt name for a public one, so the names stand
+    # here twice: `tests/test_package.py` holds both lists equal, name by name and module by module.
     from importlib import import_module as _import_module
+
+    import moe_segments.moved  # noqa: F401 - pickles name modules that moved
 
     # Where each public name lives. It is imported when first used: `--help`, a sandbox or a value needs no HTTP client.
     _HOMES = {

@@ -194,7 +194,7 @@ class SegmentBusy(QuotaError):
 
 
 class NotSent(MoeSegmentsError):
-    """Provably never sent: no connection was obtained, or it was called off. Repeat freely.
+    """Provably never sent: no connection was obtained, or it was cancelled. Repeat freely.
 
     Attributes:
         reason: Why, one sentence.

@@ -18,6 +18,7 @@ import attrs
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
+from moe_segments.models.urls import masked_url
 from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
@@ -172,15 +173,6 @@ def _proxy(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError("must be a URL, such as http://proxy.example.com:3128", attribute.name)
 
 
-def _masked(url: str | None) -> str:
-    """Return a URL as it may be shown: without user name, password and query."""
-    if url is None:
-        return "None"
-    scheme, separator, rest = url.partition("://")
-    _, at, public = rest.rpartition("@")  # the last one: a password may hold any character
-    return repr(f"{scheme}{separator}{'***' if at else ''}{at}{public.partition('?')[0]}")
-
-
 @attrs.frozen(kw_only=True)
 class Settings:
     """Settings of a client.
@@ -206,7 +198,7 @@ class Settings:
     """
 
     base_url: str = attrs.field(converter=_origin)
-    journal: str = attrs.field(validator=_journal, repr=_masked)
+    journal: str = attrs.field(validator=_journal, repr=masked_url)
     callback_url: str | None = attrs.field(default=None, validator=_callback_url)
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)
@@ -217,8 +209,8 @@ class Settings:
     max_attempts: int = attrs.field(default=5, validator=_from_one)
     content_type: str = attrs.field(default="application/json", validator=_content_type)
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
-    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=_masked)
-    publish: str | None = attrs.field(default=None, validator=_publish, repr=_masked)
+    proxy: str | None = attrs.field(default=None, validator=_proxy, repr=masked_url)
+    publish: str | None = attrs.field(default=None, validator=_publish, repr=masked_url)
 
     @property
     def send_by_s(self) -> float:

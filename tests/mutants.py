@@ -34,7 +34,7 @@ _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
 _WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
-_STEP = "moe_segments/core/state/step.py"
+_STEP = "moe_segments/core/state/line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
@@ -620,7 +620,7 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/core/state/pacing.py",
+        "moe_segments/governor/pacing.py",
         "islice(callers.items(), room, None)",
         "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
@@ -644,7 +644,7 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/core/state/pacing.py",
+        "moe_segments/governor/pacing.py",
         "spare = int(has_spare and not callers)",
         "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
@@ -804,7 +804,7 @@ MUTANTS: Final = (
     Mutant(
         "format-characters-pass",
         129,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         ' or unicodedata.category(one) == "Cf"',
         "",
         (_TWIN,),
@@ -812,7 +812,7 @@ MUTANTS: Final = (
     Mutant(
         "blanks-behind-invisible-characters-stay",
         0,
-        "moe_segments/core/files/invisible.py",
+        "moe_segments/core/files/row_scanner.py",
         "        left = left[len(_leading_blanks(left)) :]\n",
         "",
         (_COPY,),
@@ -1214,9 +1214,9 @@ MUTANTS: Final = (
     Mutant(
         "redis-may-go-back-unseen",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if seen.version > found.version:",
-        "        if False:",
+        "moe_segments/journal/local/witness.py",
+        "    if seen.version > found.version:",
+        "    if False:",
         (f"{_FLEET}loss.py::test_a_fail_over_to_a_replica_that_lagged_closes_every_window",),
         _NEEDS_REDIS,
     ),
@@ -1448,8 +1448,8 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory",
         10,
-        "moe_segments/journal/local/host_witness.py",
-        "        if self._witness is None or self._is_doubted or self._is_elsewhere:\n            return None\n",
+        "moe_segments/journal/local/witness.py",
+        "        if self._is_doubted:  # which is said already\n            return None\n",
         "        return None\n",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[redis]",),
         _NEEDS_REDIS,
@@ -1457,9 +1457,9 @@ MUTANTS: Final = (
     Mutant(
         "an-idle-process-trusts-its-own-memory-of-a-file",
         10,
-        "moe_segments/journal/local/witness.py",
-        "            if seen.version > found.version:\n                what",
-        "            if False:\n                what",
+        "moe_segments/journal/sqlite/store.py",
+        "        seen = self._witness.ahead(self._sighting())\n        if seen is not None:",
+        "        seen = self._witness.ahead(self._sighting())\n        if False:",
         (f"{_BACK}who_was_idle_is_stopped_by_what_the_host_s_other_processes_saw[sqlite]",),
     ),
     Mutant(

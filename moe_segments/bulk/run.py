@@ -484,7 +484,7 @@ async def _until(outcomes: AsyncIterator[Outcome], stop: asyncio.Event | None) -
 
 
 async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T | None:
-    """Return the result of *work*; None when *stop* is set before, and then it is called off."""
+    """Return the result of *work*; None when *stop* is set before, and then it is cancelled."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.events import CallbackReceived
-from moe_segments.core.wire.file_segments import Unparsed, decode_callback, unsigned
+from moe_segments.core.wire.callbacks import Unparsed, decode_callback, unsigned
 from moe_segments.core.wire.redaction import MASK
 from moe_segments.models import FileFailed, FileProcessed
 
@@ -69,10 +69,7 @@ class Inbox:
             return
         is_readable = event.outcome != _UNPARSED
         if is_readable and record.digest is None and record.id not in self._first:
-            if replica.answers_now:
-                replica.record_now((event,))
-            else:
-                await self._take_first(replica, event)
+            await self._take_first(replica, event)
         else:
             surplus = self._surplus.setdefault(token_sha256, _Surplus())
             await self._take_surplus(replica, event, surplus, record.conflicts)

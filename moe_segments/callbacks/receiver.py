@@ -43,7 +43,8 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
-from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import problem_of_url
 from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:

@@ -429,7 +429,7 @@ app.command(journal)
 
 
 @journal.command(name="copy")
-def copy_journal(source: str, target: str, /, *, call_off: bool = False, common: Common = _COMMON) -> int:
+def copy_journal(source: str, target: str, /, *, cancel: bool = False, common: Common = _COMMON) -> int:
     """Carry the workspace's journal over to another place, and close it where it was. Run again, it goes on.
 
     Stop the workers first, or let them find out: the old place refuses whoever uses it, with the new address.
@@ -437,12 +437,12 @@ def copy_journal(source: str, target: str, /, *, call_off: bool = False, common:
     Args:
         source: Journal URL; env:NAME takes it from a variable, since everybody on a machine sees its command lines.
         target: Journal URL of an empty place, likewise.
-        call_off: Let the journal go on where it was, after a copy that was not completed.
+        cancel: Let the journal go on where it was, after a copy that was not completed.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.journal import copy
 
-    return copy(source, target, calls_off=call_off, common=common)
+    return copy(source, target, cancels=cancel, common=common)
 
 
 @journal.command(name="check")

@@ -102,7 +102,7 @@ def _hint(error: MoeSegmentsError) -> str:
 
 
 async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T:
-    """Return the result of *work*, unless *stop* is set before: then it is called off.
+    """Return the result of *work*, unless *stop* is set before: then it is cancelled.
 
     Raises:
         Stopped: It was set.

@@ -408,7 +408,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         """Submit many operations and yield how each ended, in order of completion.
 
         Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
-        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator calls off what was not sent.
+        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.

@@ -102,7 +102,7 @@ async def outcomes(
         await feeding
     finally:
         feeding.cancel()
-        await many.call_off()
+        await many.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
 
 
@@ -153,7 +153,7 @@ class _Many:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
 
-    async def call_off(self) -> None:
+    async def cancel(self) -> None:
         """Stop what has not been sent; what has been goes on in the client."""
         for task in tuple(self._tasks):
             task.cancel()

@@ -439,7 +439,7 @@ class Moved:
 
 @attrs.frozen
 class Stayed:
-    """A move was called off before it was complete: this log goes on here."""
+    """A move was cancelled before it was complete: this log goes on here."""
 
     name: ClassVar[str] = "stayed"
 

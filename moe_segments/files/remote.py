@@ -19,7 +19,8 @@ from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.files.sources import BLOCK_BYTES, check_size
 from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

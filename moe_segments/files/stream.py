@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ca
 
 import attrs
 
-from moe_segments.errors import InputError
+from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.sources import BLOCK_BYTES, check_size, opened
 from moe_segments.files.values import ValueReader
-from moe_segments.models.validators import url_without_query
+from moe_segments.models.urls import url_without_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
 
-__all__ = ["Origin", "Source", "Taker", "Web", "given_source", "in_thread", "pour"]
+__all__ = ["Origin", "Source", "Taker", "Web", "count_rows", "given_source", "in_thread", "pour"]
 
 Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"  # text is a URL if it has ://, else a path
 T = TypeVar("T")
@@ -271,3 +271,57 @@ async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[]
         if not working.cancelled():
             working.exception()  # nobody is there to hear of it
         raise
+
+
+async def count_rows(
+    source: Path | str,
+    *,
+    session: aiohttp.ClientSession,
+    max_bytes: int,
+    timeouts: aiohttp.ClientTimeout,
+    proxy: str | None = None,
+) -> int:
+    """Read a file once and count its lines: an upper bound of its values, since an empty line counts too.
+
+    Only a line feed ends a line; what follows the last one counts when it is not empty.
+
+    Args:
+        source: A path, or a public URL as text.
+        session: Lends its connector, and nothing else.
+        max_bytes: Largest file, bytes.
+        timeouts: For a URL, see `moe_segments.files.remote.file_timeouts`.
+        proxy: An HTTP proxy to reach the URL through.
+
+    Returns:
+        The number of lines, at least 1.
+
+    Raises:
+        PreflightError: It cannot be read, is empty, too large, or not what the service would take.
+    """
+    web = Web(max_bytes=max_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    return await pour(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
+
+
+class _LineCounter:
+    """A counter of the lines of what is poured in."""
+
+    def __init__(self, source: str, max_bytes: int) -> None:
+        self._source, self._max_bytes = source, max_bytes
+        self._bytes = self._feeds = 0
+        self._last = b""
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes."""
+        self._bytes += len(block)
+        check_size(self._bytes, self._max_bytes, self._source)
+        self._feeds += block.count(b"\n")
+        self._last = block[-1:]
+
+    def finish(self) -> int:
+        """Return the number of lines."""
+        if not self._bytes:
+            raise PreflightError(self._source, "is empty: there is nothing to upload")
+        return self._feeds + (self._last != b"\n")
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

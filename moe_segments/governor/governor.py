@@ -16,12 +16,12 @@ from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
-from moe_segments.core.events import NeverSent, Opened, Quarantined, Reserved, Trusted
+from moe_segments.core.events import Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.state.admission import Round, admit, readmit
 from moe_segments.core.state.line import Outlook
-from moe_segments.core.state.pacing import grant_within
 from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
+from moe_segments.governor.pacing import grant_within
 from moe_segments.governor.queries import QuotaCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
@@ -182,15 +182,6 @@ class Governor(QuotaCalls):
         self._replica.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        is_alone = not self._queue and self._passing is None and self._replica.answers_now
-        if is_alone and (place is None or place.pace.room(in_background=place.in_background)):
-            outcome = self._decided_at_once(ask, deadline_s)
-            if isinstance(outcome, MoeSegmentsError):
-                raise outcome
-            if outcome is not _Pending.WAITS:
-                if place is not None and outcome is not None:
-                    place.hold()
-                return outcome
         waiter = Waiter(ask, deadline_s, loop.create_future(), place)
         self._queue.add(waiter)
         self._kick()
@@ -199,27 +190,6 @@ class Governor(QuotaCalls):
         except asyncio.CancelledError:
             self._abandon(waiter)
             raise
-
-    def _decided_at_once(self, ask: Ask, deadline_s: float) -> _Outcome:
-        """Decide in this step of the loop, when nobody is ahead and the journal need not be waited for."""
-        started_s = self._clock()
-        asks = (ask,)
-        patience_us = _patience_us(deadline_s)
-
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Round, int]]:
-            step = admit(state, asks, now_us, patience_us=patience_us, outlook=self._outlook)
-            return step.events, (step, now_us)
-
-        try:
-            step, now_us = self._replica.ask_now(question)
-        except BaseException:
-            self._outlook.forget()
-            raise
-        return self._outcome(step.verdicts.get(0), now_us, started_s, ask, deadline_s)
-
-    async def give_back(self, grant: Grant, reason: str) -> None:
-        """Release a reservation that was provably never sent."""
-        await self._replica.record(NeverSent(grant.job, grant.attempt, reason))
 
     def may_start(self, grant: Grant) -> bool:
         """Return whether the request may still start; past its fence the reservation's end would not cover it."""
@@ -476,13 +446,6 @@ def _noting(question: Question[T]) -> tuple[Question[T], Collection[str]]:
         return events, answer
 
     return noting, reserved
-
-
-def _patience_us(deadline_s: float) -> dict[int, int]:
-    """Return how long one who asks alone would wait; nothing when for ever."""
-    if deadline_s == math.inf:
-        return {}
-    return {0: max(0, round((deadline_s - asyncio.get_running_loop().time()) * _SECOND_US))}
 
 
 def _refuse_other(opened: Opened | None, origin: str, scale: float) -> None:

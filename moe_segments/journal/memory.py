@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from moe_segments.core.events import Batch
 from moe_segments.errors import JournalError, JournalReplaced
 from moe_segments.journal.local.clock import BootClock
-from moe_segments.journal.notifier import Bell
+from moe_segments.journal.notifier import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +34,10 @@ class MemoryJournal:
         journal_id: Random, made with it.
         doubt: Always None: there is nothing it could have lost.
         is_new: The last `open` was the first.
-        immediate: Always True: nothing here waits.
         spans_hosts: Always False.
     """
 
     doubt: str | None = None
-    immediate = True
     spans_hosts = False
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -52,7 +50,7 @@ class MemoryJournal:
         self._by_id: dict[str, Batch] = {}
         self._dropped = 0  # versions 1 to this one are gone; the checkpoint stands for them
         self._checkpoint: Batch | None = None
-        self._bell = Bell()
+        self._notifier = Notifier()
 
     async def open(self) -> None:
         """Note whether this is the first opening."""
@@ -104,7 +102,7 @@ class MemoryJournal:
 
     async def changed(self, after: int, timeout_s: float) -> bool:
         """Wait until a version above *after* exists, at most *timeout_s* seconds; the append wakes it."""
-        return self._last_version() > after or (await self._bell.heard(timeout_s) and self._last_version() > after)
+        return self._last_version() > after or (await self._notifier.wait(timeout_s) and self._last_version() > after)
 
     def _last_version(self) -> int:
         return self._dropped + len(self._batches)
@@ -132,7 +130,7 @@ class MemoryJournal:
         batch = Batch(self._last_version() + 1, batch_id, at_us, tuple(events))
         self._batches.append(batch)
         self._by_id[batch_id] = batch
-        self._bell.ring()
+        self._notifier.notify()
         return batch
 
     def _gone_at_us(self) -> int:

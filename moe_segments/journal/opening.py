@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import InputError
 from moe_segments.settings import default_journal_url, problem_of_journal_url
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from moe_segments.journal.protocol import Clock, Journal
 
-__all__ = ["open_journal"]
+__all__ = ["file_of", "open_journal"]
 
-# Each engine over a driver that is an extra of its own, by the scheme of its URL.
-_EXTRAS: Final = {
-    "redis": "redis",
-    "rediss": "redis",
-    "redis+unix": "redis",
-    "unix": "redis",
-    "postgresql": "postgres",
-    "postgres": "postgres",
+_REDIS: Final = ("redis", "RedisJournal")
+_POSTGRES: Final = ("postgres", "PostgresJournal")
+# Each engine over a driver that is an extra of its own, and its class, by the scheme of its URL.
+_ENGINES: Final = {
+    **dict.fromkeys(("redis", "rediss", "redis+unix", "unix"), _REDIS),
+    **dict.fromkeys(("postgresql", "postgres"), _POSTGRES),
 }
 
 
@@ -48,24 +47,28 @@ def open_journal(
         from moe_segments.journal.memory import MemoryJournal
 
         return MemoryJournal(clock=clock)
-    if url.startswith("sqlite:///"):
-        from pathlib import Path
-
+    path = file_of(url)
+    if path is not None:
         from moe_segments.journal.sqlite.engine import SqliteJournal
 
-        path = Path(url.removeprefix("sqlite:///")).expanduser()
         ours = _is_default(url)  # the user's state directory may be missing; any other path may be mistyped
         return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s, makes_directories=ours)
     scheme, found, _ = url.partition("://")
-    extra = _EXTRAS.get(scheme.lower()) if found else None
-    if extra is not None:
-        return _over_driver(extra, url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
+    engine = _ENGINES.get(scheme.lower()) if found else None
+    if engine is not None:
+        return _over_driver(*engine)(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
     raise InputError(
         f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, "
         "sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
         "postgresql://host/database",
         "journal",
     )
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file that a `sqlite:///` URL names; None for any other."""
+    path = url.removeprefix("sqlite:///")
+    return None if path == url else Path(path).expanduser()
 
 
 def _is_default(url: str) -> bool:
@@ -75,10 +78,8 @@ def _is_default(url: str) -> bool:
         return False
 
 
-def _over_driver(
-    extra: str, url: str, scope: str, *, clock: Clock | None, state_dir: Path | None, poll_s: float
-) -> Journal:
-    """Return an engine whose module, named like its extra, imports a driver and offers `from_url`."""
+def _over_driver(extra: str, name: str) -> Callable[..., Journal]:
+    """Return the class of an engine whose package, named like its extra, imports a driver."""
     from importlib import import_module
 
     try:
@@ -88,5 +89,5 @@ def _over_driver(
             f"this journal needs a driver that is not installed ({missing.name}): pip install 'moe-segments[{extra}]'",
             "journal",
         ) from None
-    made: Journal = engine.from_url(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
-    return made
+    kind: Callable[..., Journal] = getattr(engine, name)
+    return kind

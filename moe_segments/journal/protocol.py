@@ -34,11 +34,9 @@ class Journal(Protocol):
         journal_id: The log's identity, random, made with it; a copied or new log has another history.
         doubt: Why this log may have lost history, as its witness saw it; None when there is no doubt.
         is_new: This log was made by this `open`.
-        immediate: Its calls never wait, so that they can be made within one step of the event loop.
         spans_hosts: Processes of several hosts may use it.
     """
 
-    immediate: bool
     spans_hosts: bool
     journal_id: str
     doubt: str | None

@@ -34,7 +34,7 @@ from moe_segments.journal.local.outage import AWAY, Outage
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal.protocol import Decide, Journal
@@ -67,7 +67,7 @@ class _FarBehindError(Exception):
 class _Asked(Generic[T]):
     __slots__ = ("answer", "answered", "events", "failure", "future", "question")
 
-    def __init__(self, question: Question[T], future: asyncio.Future[T] | None) -> None:
+    def __init__(self, question: Question[T], future: asyncio.Future[T]) -> None:
         self.question, self.future = question, future
         self.events: Sequence[Event] = ()
         self.answer: T | None = None
@@ -169,66 +169,26 @@ class Replica:
                 cannot tell; then it counts until its lease.
         """
         self._refuse_replaced()
-        if self._is_free:
-            return self.ask_now(question)
         self.check_place()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
         self._begin()
         return await future
 
-    def ask_now(self, question: Question[T]) -> T:
-        """Ask within this step of the loop. Only where the journal is immediate and nothing is under way."""
-        self.check_place()
-        one: _Asked[T] = _Asked(question, None)
-        self._loop = asyncio.get_running_loop()
-
-        def decide(missed: Sequence[Batch], now_us: int) -> Sequence[Event]:
-            self._hear(missed, now_us)
-            _answer(one, self.state, now_us)
-            return one.events
-
-        try:
-            self._decided(_made_now(self.journal.transact(self.state.version, decide, batch_id=self._new_id())))
-        finally:
-            self.state.take_back()
-        self._completed()
-        if one.failure is not None:
-            raise one.failure
-        return one.answer  # type: ignore[return-value]  # there is one where there is no failure
-
-    @property
-    def answers_now(self) -> bool:
-        """Return whether `ask_now` and `record_now` may be used."""
-        return self._is_free
-
     async def record(self, *events: Event) -> int:
         """Write down what happened. Returns the journal's time of it, microseconds.
 
-        The events are on their way when this first waits: a caller that is cancelled then has still told them.
+        The events are on their way when this first waits: a caller that is cancelled then has still reported them.
 
         Raises:
             JournalError: It may or may not be written.
         """
         self._refuse_replaced()
-        if self._is_free:
-            return self.record_now(events)
         self.check_place()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
         self._begin()
         return await future
-
-    def record_now(self, events: Sequence[Event]) -> int:
-        """Record within this step of the loop. Only where `answers_now`."""
-        self.check_place()
-        batch = _made_now(self.journal.append(events, batch_id=self._new_id()))
-        self._fold(
-            [batch] if batch.version == self.state.version + 1 else _made_now(self.journal.read(self.state.version))
-        )
-        self._completed()
-        self._refuse_if_moved(events)
-        return batch.at_us
 
     async def refresh(self) -> None:
         """Read what other processes have written meanwhile. Callers at the same time share one read.
@@ -296,7 +256,7 @@ class Replica:
         _log.error("this process cannot go on with its journal: %s", error)
         for waiters in (*self._waiters.values(), self._ends):
             _fail(waiters, error)
-        self._tell_listeners()
+        self._notify_listeners()
 
     # Waking
 
@@ -402,45 +362,34 @@ class Replica:
         asked, self._asked = self._asked, []
         refreshing, self._refreshing = self._refreshing, []
         _fail([future for _, future in facts], error)
-        _fail([one.future for one in asked if one.future], error)
+        _fail([one.future for one in asked], error)
         _fail(refreshing, error)
-
-    @property
-    def _is_free(self) -> bool:
-        """Return whether a call can be made here and now, in one step of the loop."""
-        return self.journal.immediate and self._flush is None
-
-    def _completed(self) -> None:
-        """Notify waiters after a call that was made within this step."""
-        self._notify()
-        if self._checkpoint_is_due:
-            self._begin()
 
     async def _flush_facts(self) -> None:
         facts, self._facts = self._facts, []
         if not facts:
             return
-        events = [event for told, _ in facts for event in told]
+        events = [event for reported, _ in facts for event in reported]
         batch_id = self._new_id()
         try:
             batch = await retry_ambiguous(lambda: self.journal.append(events, batch_id=batch_id), self._warn_of_doubt)
             await self._catch_up(batch)
-        except Exception as error:  # noqa: BLE001 - handed to each who told
+        except Exception as error:  # noqa: BLE001 - handed to each who reported
             self._failed(error)
             _fail([future for _, future in facts], error)
             return
         self.outage.over()
-        for told, future in facts:
+        for reported, future in facts:
             try:
-                self._refuse_if_moved(told)
+                self._refuse_if_moved(reported)
             except JournalError as error:
                 _fail([future], error)
             if not future.done():
                 future.set_result(batch.at_us)
 
-    def _refuse_if_moved(self, told: Sequence[Event]) -> None:
+    def _refuse_if_moved(self, reported: Sequence[Event]) -> None:
         """Say so when what was written down here is not heard of where the log goes on."""
-        if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in told):
+        if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in reported):
             raise self.state.barred
 
     async def _catch_up(self, batch: Batch) -> None:
@@ -461,7 +410,7 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - handed to each who asked
             self._failed(error)
             self.state.take_back()
-            _fail([one.future for one in asked if one.future], error)
+            _fail([one.future for one in asked], error)
             return
         self.outage.over()
         self._asked[:0] = [one for one in asked if not one.answered]
@@ -574,9 +523,9 @@ class Replica:
         self._jumped = False
         if self._stirred:
             self._stirred = False
-            self._tell_listeners()
+            self._notify_listeners()
 
-    def _tell_listeners(self) -> None:
+    def _notify_listeners(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 
@@ -621,17 +570,6 @@ def _is_long(batch: Batch) -> bool:
     return isinstance(batch.events[0], Checkpoint)
 
 
-def _made_now(call: Coroutine[object, object, T]) -> T:
-    """Return the result of a call that never waits."""
-    try:
-        call.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    call.close()
-    raise AssertionError("an immediate journal waited")
-
-
 def _answer(one: _Asked[T], state: WorkspaceState, now_us: int) -> None:
     if state.barred is not None:
         one.events, one.failure = (), state.barred
@@ -654,7 +592,7 @@ def _put_back(asked: Sequence[_Asked[object]], lost: Sequence[Sequence[_Run]], b
 
 
 def _deliver(one: _Asked[object]) -> None:
-    if one.future is None or one.future.done():
+    if one.future.done():
         return
     if one.failure is not None:
         one.future.set_exception(one.failure)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable
-from moe_segments.journal.notifier import Bell
+from moe_segments.journal.notifier import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,20 +28,20 @@ _log = logging.getLogger("moe_segments.journal")
 class Notifications(ABC):
     """Notifications of other handles' appends, over a second connection. A hint, never proof.
 
-    The connection is made when somebody first waits, and made again with a growing pause when it breaks. Whatever was
-    told meanwhile is found by the look that every ring of the bell leads to.
+    The connection is made when somebody first waits, and made again with a growing pause when it breaks. What was
+    missed meanwhile is found by the look that every notification leads to.
 
     Args:
-        bell: Rung for each append.
+        notifier: Notified of each append.
 
     Attributes:
-        told: The last version that was told; what was read since corrects it.
+        notified: The last version that a notification named; what was read since corrects it.
         are_heard: The connection listens, and nothing was missed since something was heard.
     """
 
-    def __init__(self, bell: Bell) -> None:
-        self.told, self.are_heard = 0, False
-        self._bell = bell
+    def __init__(self, notifier: Notifier) -> None:
+        self.notified, self.are_heard = 0, False
+        self._notifier = notifier
         self._failures = 0
         self._listening: asyncio.Task[None] | None = None
 
@@ -51,7 +51,7 @@ class Notifications(ABC):
             self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     def missed(self) -> None:
-        """Rely on looking again: an append was found that was not told of."""
+        """Rely on looking again: an append was found without a notification."""
         self.are_heard = False
 
     async def close(self) -> None:
@@ -67,11 +67,11 @@ class Notifications(ABC):
 
     def _connected(self) -> None:
         self._failures, self.are_heard = 0, True
-        self._bell.ring()  # something may have been missed
+        self._notifier.notify()  # something may have been missed
 
     def _heard(self, version: int) -> None:
-        self.told, self.are_heard = max(self.told, version), True
-        self._bell.ring()
+        self.notified, self.are_heard = max(self.notified, version), True
+        self._notifier.notify()
 
     async def _listen(self) -> None:
         while True:
@@ -82,7 +82,7 @@ class Notifications(ABC):
                 _log.debug("no news of the journal for a moment, looking for them: %s", type(error).__name__)
             if self.are_heard:  # who waits looks, now and more often
                 self.are_heard = False
-                self._bell.ring()
+                self._notifier.notify()
             pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
             self._failures += 1
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
@@ -100,18 +100,16 @@ class ServerJournal(ABC):
         journal_id: The log's identity; empty before `open`.
         doubt: Why the log may have lost history, as this host's witness saw it when it was opened; None without one.
         is_new: This `open` made the log.
-        immediate: Always False: a network lies between.
         spans_hosts: Always True.
     """
 
-    immediate = False
     spans_hosts = True
 
     def __init__(self, scope: str, state_dir: Path | None, poll_s: float) -> None:
         self.journal_id, self.is_new = "", False
         self.doubt: str | None = None
         self._scope, self._state_dir, self._poll_s = scope, state_dir, poll_s
-        self._bell = Bell()
+        self._notifier = Notifier()
         self._is_open, self._pid = False, 0
 
     def __repr__(self) -> str:
@@ -151,7 +149,7 @@ class ServerJournal(ABC):
             news.begin()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
-        while max(self._last_seen, news.told if news is not None else 0) <= after:
+        while max(self._last_seen, news.notified if news is not None else 0) <= after:
             if await self._is_changed(after):
                 if news is not None:
                     news.missed()
@@ -161,7 +159,7 @@ class ServerJournal(ABC):
                 return False
             are_heard = news is not None and news.are_heard
             poll_s = max(self._poll_s, _LISTENING_POLL_S) if are_heard else self._poll_s
-            await self._bell.heard(min(rest_s, poll_s * random.uniform(0.75, 1.25)))  # noqa: S311 - spreads the polls
+            await self._notifier.wait(min(rest_s, poll_s * random.uniform(0.75, 1.25)))  # noqa: S311 - spreads the polls
         return True
 
     @abstractmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import JournalError
-from moe_segments.journal.local.witness import Sighting, Witness, in_state_directory, record_of
+from moe_segments.journal.local.witness_file import Sighting, WitnessFile, in_state_directory, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ def recalled(state_dir: Path, scope: str) -> Sighting | None:
         JournalError: The witness is there and cannot be read.
     """
     try:
-        return Witness(in_state_directory(state_dir, scope)).recall()
+        return WitnessFile(in_state_directory(state_dir, scope)).recall()
     except OSError as error:
         raise JournalError(f"the journal's witness in {state_dir} cannot be read: {error.strerror}") from error
 
@@ -59,7 +59,7 @@ def succeed(state_dir: Path, scope: str, journal_id: str) -> None:
     Raises:
         JournalError: It cannot be written.
     """
-    witness = Witness(in_state_directory(state_dir, scope))
+    witness = WitnessFile(in_state_directory(state_dir, scope))
     try:
         witness.write(record_of(Sighting(journal_id, 0, "")))
     except OSError as error:

@@ -12,6 +12,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS
+from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import (
     optional_group,
     path_of,
@@ -34,9 +35,8 @@ from moe_segments.models.validators import (
     refuse_with,
     shown_group,
     tuple_of,
-    url_without_query,
 )
-from moe_segments.types import UNSET, Unset
+from moe_segments.types import UNSET, Unset, with_older_pickles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +140,7 @@ class FileOperation:
             raise InputError("give exactly one of file_url, file and values", "file_url")
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class CreateFileSegment(FileOperation):
     """Create a file segment from a CSV. Its name is used up for ever, also when processing fails.
@@ -158,6 +159,7 @@ class _Update(FileOperation):
     cs_id: str | None = attrs.field(default=None, validator=refuse_with(problem_of_optional_text))
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class AddUsers(_Update):
     """Add the file's users to a file segment.
@@ -169,6 +171,7 @@ class AddUsers(_Update):
     op: ClassVar[str] = "add"
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class RemoveUsers(_Update):
     """Remove the file's users from a file segment.
@@ -180,6 +183,7 @@ class RemoveUsers(_Update):
     op: ClassVar[str] = "remove"
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class ReplaceUsers(_Update):
     """Make the file's users the whole membership of a file segment.

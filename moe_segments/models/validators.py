@@ -46,7 +46,6 @@ __all__ = [
     "refuse_with",
     "shown_group",
     "tuple_of",
-    "url_without_query",
 ]
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
@@ -116,13 +115,6 @@ def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # n
     if parts.username is not None or parts.password is not None:
         return "must not carry a user name or a password"
     return None
-
-
-def url_without_query(url: str) -> str:
-    """Scheme, host and path of a URL: what may be logged or remembered of it."""
-    start, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def refuse_with(problem_of: Callable[[object], str | None]) -> Callable[[object, _Attribute, object], None]:

@@ -16,7 +16,7 @@ from yarl import URL
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import PreflightError
 from moe_segments.limits import FILE_CONTENT_TYPES
-from moe_segments.models.validators import url_without_query
+from moe_segments.models.urls import url_without_query
 from moe_segments.publishing.local_file import blocks_of
 
 if TYPE_CHECKING:

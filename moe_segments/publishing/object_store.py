@@ -200,7 +200,7 @@ class Bucket:
 
         def go_on() -> None:
             if called_off.is_set():
-                raise PreflightError(str(path), "its upload was called off")
+                raise PreflightError(str(path), "its upload was cancelled")
 
         sending: Future[object] = asyncio.ensure_future(
             obstore.put_async(
@@ -218,7 +218,7 @@ class Bucket:
         except asyncio.CancelledError:
             called_off.set()
             if not (await asyncio.wait([sending], timeout=_TAKE_BACK_S))[0]:
-                _log.warning("%s: an upload that was called off may have left parts behind", self._destination)
+                _log.warning("%s: an upload that was cancelled may have left parts behind", self._destination)
             raise
 
     def _refusal(self, source: str, error: Exception) -> PreflightError:

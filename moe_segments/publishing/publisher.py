@@ -16,7 +16,8 @@ import attrs
 
 from moe_segments.errors import PreflightError
 from moe_segments.limits import QuotaLimits
-from moe_segments.models.validators import checked_path, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import checked_path
 from moe_segments.publishing.destination import MOST_EXPIRY_S, Destination, checked_expiry_s
 from moe_segments.publishing.http import fetch_once, put_file
 from moe_segments.publishing.local_file import examine

@@ -318,9 +318,9 @@ class Sandbox:
     async def _follow_up(self, reply: Reply) -> None:
         if reply.submission is None or self._processor is None:
             return
-        told = self._processor.start(reply.submission)
-        if told is not None:
-            await told.wait()
+        reported = self._processor.start(reply.submission)
+        if reported is not None:
+            await reported.wait()
 
     def _remember(self, request: web.Request, reply: Reply, fault: Fault | None) -> None:
         self.workspace.remember(

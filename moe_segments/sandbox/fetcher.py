@@ -33,6 +33,7 @@ __all__ = ["Fetcher", "FileProblem", "Gate"]
 _BLOCK_BYTES: Final = 1 << 16
 _OK: Final = 200
 _SERVER_ERRORS: Final = 500
+_CALLBACK_TIMEOUT_S: Final = 10.0
 _TEXT_OF_REFUSAL: Final = "the address is neither loopback nor that of a listed host"
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -143,7 +144,6 @@ class Fetcher:
         gate: What is admitted.
         max_bytes: Largest file, bytes.
         timeout_s: Longest download, seconds.
-        callback_timeout_s: Longest wait for a callback's receiver, seconds.
         resolver: Resolves names; None: as the system does.
     """
 
@@ -153,11 +153,10 @@ class Fetcher:
         *,
         max_bytes: int,
         timeout_s: float = 300.0,
-        callback_timeout_s: float = 10.0,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._max_bytes = max_bytes
-        self._timeout_s, self._callback_timeout_s = timeout_s, callback_timeout_s
+        self._timeout_s = timeout_s
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=_GatedResolver(gate, resolver or aiohttp.ThreadedResolver()),
@@ -200,7 +199,7 @@ class Fetcher:
         """Deliver a callback: the receiver's status, or why there is none."""
         try:
             async with (
-                asyncio.timeout(self._callback_timeout_s),
+                asyncio.timeout(_CALLBACK_TIMEOUT_S),
                 self._session.post(
                     _checked(url),
                     data=body,

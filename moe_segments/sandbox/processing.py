@@ -51,7 +51,7 @@ class Pauses:
 class _Work:
     submission: Submission
     fault: Fault | None
-    told: asyncio.Event = attrs.field(factory=asyncio.Event)
+    reported: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     @property
     def kind(self) -> FaultKind | None:
@@ -90,7 +90,7 @@ class Processor:
         else:
             self._queues[submission.segment.id] = deque([work])
             self._spawn(self._work_off(submission.segment.id))
-        return work.told if work.kind is FaultKind.EARLY_CALLBACK else None
+        return work.reported if work.kind is FaultKind.EARLY_CALLBACK else None
 
     async def idle(self) -> None:
         """Wait until nothing is left to process or to deliver."""
@@ -119,11 +119,11 @@ class Processor:
         try:
             while queue:
                 await self._process(queue[0])
-                self._spawn(self._tell(queue.popleft()))
+                self._spawn(self._report(queue.popleft()))
         finally:
             del self._queues[segment_id]
             for dropped in queue:
-                dropped.told.set()
+                dropped.reported.set()
 
     async def _process(self, work: _Work) -> None:
         await asyncio.sleep(self._plan.seconds(self._pauses.processing_s))
@@ -150,12 +150,12 @@ class Processor:
         async with self._slots:
             return await self._fetcher.rows(ask.file_url, ask.attribute_type)
 
-    async def _tell(self, work: _Work) -> None:
+    async def _report(self, work: _Work) -> None:
         try:
             if work.submission.ask.callback_url is not None:
                 await self._call_back(work)
         finally:
-            work.told.set()
+            work.reported.set()
 
     async def _call_back(self, work: _Work) -> None:
         match work.kind:
@@ -178,7 +178,7 @@ class Processor:
         for attempt, pause_s in enumerate((*self._pauses.callback_s, 0.0), start=1):
             status, problem = await self._fetcher.post(url, body)
             self._remember(work, body, attempt=attempt, status=status, problem=problem)
-            work.told.set()
+            work.reported.set()
             if status == _OK:
                 return
             await asyncio.sleep(pause_s)

@@ -21,7 +21,8 @@ import attrs
 from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models.validators import problem_of_url, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import problem_of_url
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ class FilePreparer:
 
     async def _checked(self, operation: AnyFile) -> Checked:
         from moe_segments.files.check import check_file
-        from moe_segments.files.rowcount import file_timeouts
+        from moe_segments.files.remote import file_timeouts
 
         _check_there(operation)
         source = operation.file or operation.file_url
@@ -351,7 +352,8 @@ class FilePreparer:
         Raises:
             PreflightError: It cannot be read, is empty, or is not what the service would take.
         """
-        from moe_segments.files.rowcount import count_rows, file_timeouts
+        from moe_segments.files.remote import file_timeouts
+        from moe_segments.files.stream import count_rows
 
         if operation.values is not None:
             return (await self.check(operation)).rows

@@ -197,10 +197,7 @@ class OutcomeRecorder:
             JournalError: It could not be written. The reservation goes on counting until its lease.
         """
         try:
-            if self._replica.answers_now:
-                self._replica.record_now(events)
-            else:
-                await self._replica.record(*events)
+            await self._replica.record(*events)
         except (JournalMoved, JournalReplaced):  # for good
             raise
         except JournalError as error:

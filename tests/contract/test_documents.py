@@ -17,6 +17,7 @@ import yaml
 from openapi_schema_validator import OAS30Validator
 
 from moe_segments.core.wire import file_segments as wire
+from moe_segments.core.wire.callbacks import decode_callback
 from moe_segments.core.wire.file_segments import Answer, Request
 from moe_segments.core.wire.filter_segments import decode_got, decode_made, encode_filter
 from moe_segments.limits import CALL_LIMITS, DOCUMENTED, QuotaLimits
@@ -309,7 +310,7 @@ def test_the_documents_own_answers_are_read(op: str, status: int) -> None:
     for name, body in examples_of(op, status):
         raw = json.dumps(body).encode()
         if name.startswith("callback"):
-            assert isinstance(wire.decode_callback(raw), FileProcessed if status < 300 else FileFailed)
+            assert isinstance(decode_callback(raw), FileProcessed if status < 300 else FileFailed)
         elif status < 300:
             check_success(op, Answer(status, {}, raw), body)
         else:

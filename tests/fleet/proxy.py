@@ -101,7 +101,7 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
-        # An end that is called off would be reported as a mistake of the program's by the stream that began it.
+        # An end that is cancelled would be reported as a mistake of the program's by the stream that began it.
         with suppress(OSError, asyncio.CancelledError):
             await self._relay(reader, writer)
         writer.transport.abort()

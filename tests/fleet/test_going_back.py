@@ -23,7 +23,7 @@ from moe_segments.core.state.verdicts import Ask
 from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailable, QuotaExceeded
 from moe_segments.governor.governor import Governor
 from moe_segments.journal import open_journal
-from moe_segments.journal.local.witness import Witness, in_state_directory
+from moe_segments.journal.local.witness_file import WitnessFile, in_state_directory
 from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
 from tests.fleet.postgres_server import PostgresServer
@@ -67,7 +67,7 @@ async def following(
 
 
 def witnessed(state_dir: Path) -> int:
-    seen = Witness(in_state_directory(state_dir, SCOPE)).recall()
+    seen = WitnessFile(in_state_directory(state_dir, SCOPE)).recall()
     assert seen is not None
     return seen.version
 

@@ -28,12 +28,12 @@ from moe_segments.callbacks.receiver import token_digest
 from moe_segments.core.events import Answered, ExternalUsage, Reserved
 from moe_segments.journal import open_journal
 from moe_segments.journal.checksum import checksum
-from moe_segments.journal.redact import place_of
 from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.schema import MIGRATIONS
-from moe_segments.journal.tools.migrate import call_off, copy_journal
+from moe_segments.journal.tools.migrate import cancel_copy, copy_journal
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
+from moe_segments.models.urls import place_of
 from moe_segments.sandbox import Sandbox
 from tests.fleet.moves import EVERYTHING, TOKEN, empty_place, facts, filled, log_of, opened, reserved
 
@@ -324,7 +324,7 @@ async def test_a_copy_that_was_not_completed_is_called_off(scope: str, tmp_path:
     with pytest.raises(asyncio.CancelledError):
         await copying
 
-    await call_off(old, new, scope)
+    await cancel_copy(old, new, scope)
 
     assert folded(await log_of(old, scope)).barred is None
     assert folded(await log_of(new, scope)).barred is not None
@@ -336,7 +336,7 @@ async def test_a_copy_that_was_not_completed_is_called_off(scope: str, tmp_path:
 
 
 @pytest.mark.parametrize("outcome", ["comes", "is lost"])
-async def test_of_a_copy_and_a_call_off_at_the_same_time_one_gives_up(outcome: str, scope: str, tmp_path: Path) -> None:
+async def test_of_a_copy_and_its_cancellation_at_once_one_gives_up(outcome: str, scope: str, tmp_path: Path) -> None:
     """Never are both places open, nor both closed for good."""
     old, new = empty_place("sqlite", tmp_path), empty_place("redis", tmp_path)
     await filled(old, scope)
@@ -346,11 +346,11 @@ async def test_of_a_copy_and_a_call_off_at_the_same_time_one_gives_up(outcome: s
         copying = asyncio.create_task(copy_journal(old, new, scope, tell=told.append))
         while not told and not copying.done():
             await asyncio.sleep(0.01)
-        await call_off(old, new, scope)
+        await cancel_copy(old, new, scope)
         if outcome == "comes":  # so that there is something to carry over, else only the end is left
             await journal.append([Answered("sending", 1, 202, accepted={})], batch_id="later")
 
-        with pytest.raises(JournalError, match="called off"):
+        with pytest.raises(JournalError, match="cancelled"):
             await copying
 
     assert folded(await log_of(old, scope)).barred is None
@@ -375,7 +375,7 @@ async def test_a_complete_copy_cannot_be_called_off(scope: str, tmp_path: Path) 
     await filled(old, scope)
     await copy_journal(old, new, scope)
     with pytest.raises(InputError, match="complete"):
-        await call_off(old, new, scope)
+        await cancel_copy(old, new, scope)
     assert folded(await log_of(old, scope)).barred is not None
 
 

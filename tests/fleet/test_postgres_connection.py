@@ -1,4 +1,4 @@
-"""How a PostgreSQL journal uses its connection: large statements, time-outs, what is called off, what comes unasked."""
+"""How a PostgreSQL journal uses its connection: large statements, time-outs, what is cancelled, what comes unasked."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_the_call_after_one_that_was_called_off_is_answered_at_once(place:
         await fill(journal, 1)
         connections = proxy.connections
         async with held(place):
-            calling = asyncio.ensure_future(journal.append([FACT], batch_id="called off"))
+            calling = asyncio.ensure_future(journal.append([FACT], batch_id="cancelled"))
             await waiting(place, calling)
             calling.cancel()
             await asyncio.wait([calling])

@@ -32,8 +32,6 @@ class LossyJournal(MemoryJournal):
             two are known not to have been written.
     """
 
-    immediate = False
-
     def __init__(self) -> None:
         super().__init__()
         self.lost: list[str] = []

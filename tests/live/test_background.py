@@ -34,8 +34,6 @@ class FailingJournal(MemoryJournal):
         appends: What the next appends of an event of a kind raise.
     """
 
-    immediate = False
-
     def __init__(self) -> None:
         super().__init__()
         self.changes: list[Exception] = []

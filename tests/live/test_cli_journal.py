@@ -136,11 +136,11 @@ async def test_a_journal_that_is_not_there_is_bad_input_and_is_not_made(command:
 async def test_what_cannot_be_called_off_is_bad_input(tmp_path: Path) -> None:
     old, new = f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/new.db"
     await filled(old, SCOPE)
-    nothing = await run("copy", old, new, "--call-off", home=tmp_path)
+    nothing = await run("copy", old, new, "--cancel", home=tmp_path)
     await run("copy", old, new, home=tmp_path)
-    complete = await run("copy", old, new, "--call-off", home=tmp_path)
+    complete = await run("copy", old, new, "--cancel", home=tmp_path)
     assert (nothing[0], complete[0]) == (2, 2)
-    assert "nothing to call off" in nothing[2]
+    assert "nothing to cancel" in nothing[2]
     assert "complete" in complete[2]
 
 
@@ -155,8 +155,8 @@ async def test_a_copy_that_was_stopped_is_called_off_and_the_journal_goes_on(tmp
         process.kill()
     barred = await run("check", old, home=tmp_path)
 
-    code, out, _ = await run("copy", old, new, "--call-off", home=tmp_path)
+    code, out, _ = await run("copy", old, new, "--cancel", home=tmp_path)
 
-    assert (code, "called off" in out) == (0, True)
+    assert (code, "cancelled" in out) == (0, True)
     assert "it has moved to" in barred[1]
     assert "it has moved to" not in (await run("check", old, home=tmp_path))[1]

@@ -579,7 +579,7 @@ async def test_closing_lets_the_answer_arrive(sandbox: Sandbox, url: str, tmp_pa
 
 
 async def test_closing_lets_go_of_who_had_not_begun(sandbox: Sandbox, url: str) -> None:
-    """Its task is called off before its first step, and cannot say so itself."""
+    """Its task is cancelled before its first step, and cannot say so itself."""
     async with client_on(sandbox) as client:
         task = asyncio.ensure_future(client.submit(create(url, rows=3), preflight="off"))
         await asyncio.sleep(0)
@@ -619,7 +619,7 @@ async def test_operations_on_one_segment_keep_their_order(sandbox: Sandbox, url:
     assert all(outcome.error is None for outcome in done)
 
 
-async def test_leaving_the_iterator_calls_off_what_was_not_sent(sandbox: Sandbox, url: str) -> None:
+async def test_leaving_the_iterator_cancels_what_was_not_sent(sandbox: Sandbox, url: str) -> None:
     """What has left goes on; nothing else does."""
     async with client_on(sandbox) as client:
         many = client.submit_many(create(url, f"s{n}") for n in range(100))

@@ -56,6 +56,19 @@ async def turns_during(work: Awaitable[object]) -> int:
 
 
 @pytest.mark.asyncio
+async def test_a_journal_in_memory_groups_concurrent_records_as_every_engine_does() -> None:
+    """Tests that run on `memory:` run the way that users run: one queue, one batch for those who come together."""
+    replica = Replica(MemoryJournal(), QuotaLimits())
+    await replica.open()
+
+    moments = await asyncio.gather(*(replica.record(ExternalUsage()) for _ in range(3)))
+
+    assert replica.state.version == 1
+    assert len(set(moments)) == 1
+    await replica.close()
+
+
+@pytest.mark.asyncio
 async def test_opening_a_long_journal_lets_the_loop_go_on() -> None:
     """A part of its checkpoint, or two hundred batches, at a stretch."""
     journal = MemoryJournal()
@@ -82,7 +95,7 @@ async def test_a_checkpoint_is_written_while_the_loop_goes_on() -> None:
     replica = Replica(journal, QuotaLimits())
     await replica.open()
     await replica.record(*(reserved(number) for number in range(JOBS)))
-    for _ in range(JOBS):
+    for _ in range(JOBS - 1):  # the last one makes a checkpoint due
         await replica.record(ExternalUsage())
     version, turns = replica.state.version, 0
     late = asyncio.create_task(replica.record(reserved(JOBS)))

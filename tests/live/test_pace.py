@@ -88,8 +88,6 @@ class Service:
 class SlowJournal(MemoryJournal):
     """A journal on a far server, which may fail."""
 
-    immediate = False
-
     def __init__(self, latency_s: float) -> None:
         super().__init__(clock=journal_clock)
         self.latency_s, self.failures = latency_s, 0

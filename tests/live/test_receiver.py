@@ -63,8 +63,6 @@ FAILED: Final[dict[str, object]] = {
 class WatchedJournal(MemoryJournal):
     """A memory journal that can be broken or held, and counts its reads."""
 
-    immediate = False
-
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from moe_segments.errors import PreflightError
-from moe_segments.files.rowcount import count_rows, file_timeouts
+from moe_segments.files.remote import file_timeouts
+from moe_segments.files.stream import count_rows
 from moe_segments.settings import Settings
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_segments.core.events import Answered, CallbackReceived, Event, OwnerGone, Unknown
+from moe_segments.core.events import Answered, CallbackReceived, Event, NeverSent, OwnerGone, Unknown
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.state.verdicts import Ask
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
@@ -204,7 +204,7 @@ async def test_a_process_that_slept_past_its_fence_does_not_send() -> None:
         grant = await process.reserve("job")
         await asyncio.sleep(LEASE_S + 5 * HOUR)
         assert not process.governor.may_start(grant)
-        await process.governor.give_back(grant, "too late to leave")
+        await process.tell(NeverSent(grant.job, grant.attempt, "too late to leave"))
         assert await process.used() == 0
 
 
@@ -336,7 +336,6 @@ async def test_a_limit_lowered_while_rows_live_is_kept_from_the_next_start_on() 
 class FailingAtTheLast(MemoryJournal):
     """A journal that takes its time, and whose commit fails after everything was decided."""
 
-    immediate = False
     fails = True
 
     async def transact(self, after: int, decide: Decide, *, batch_id: str) -> Batch | None:

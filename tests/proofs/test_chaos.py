@@ -178,7 +178,6 @@ class Line:
 
     doubt: str | None = None
     is_new = False
-    immediate = False
     spans_hosts = False
 
     def __init__(self, journal: MemoryJournal, weather: Weather, number: int) -> None:

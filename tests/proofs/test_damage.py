@@ -18,7 +18,7 @@ import pytest
 
 from moe_segments.core.events import Event, Reserved, encode
 from moe_segments.errors import JournalError
-from moe_segments.journal.local.witness import Witness, beside, record_of
+from moe_segments.journal.local.witness_file import WitnessFile, beside, record_of
 from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.journal.sqlite.schema import MIGRATIONS
@@ -194,7 +194,7 @@ async def use(path: Path, sound: Sequence[Batch], *, damage: Callable[[], None],
 def damaged(path: Path, to: Path, chance: random.Random) -> Callable[[], None]:
     """Copy a sound file; returns what damages the copy in place."""
     shutil.copyfile(path, to)
-    seen = Witness(beside(path, SCOPE)).recall()
+    seen = WitnessFile(beside(path, SCOPE)).recall()
     if seen is not None:
         beside(to, SCOPE).write_bytes(record_of(attrs.evolve(seen, path=str(to))))
     data = bytearray(to.read_bytes())

@@ -627,7 +627,7 @@ def test_two_heavy_ones_in_two_processes_do_not_wait_for_each_other() -> None:
     assert second_s == pytest.approx(2 * 86_400, abs=0.1)
 
 
-@pytest.mark.parametrize("how", ["its process died", "it was called off"])
+@pytest.mark.parametrize("how", ["its process died", "it was cancelled"])
 def test_a_claim_that_nobody_stands_behind_holds_up_nobody_for_long(how: str) -> None:
     """A claim ends with its waiter; one whose process died lapses."""
 

@@ -21,8 +21,7 @@ from moe_segments.core.events import (
 from moe_segments.core.quota.decision import Cost, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
 from moe_segments.core.state.admission import Round, admit, forecast, readmit
-from moe_segments.core.state.line import Outlook
-from moe_segments.core.state.step import is_in_time
+from moe_segments.core.state.line import Outlook, is_in_time
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
     Admitted,

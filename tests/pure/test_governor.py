@@ -17,6 +17,7 @@ from moe_segments.core.events import (
     Event,
     KeyAccepted,
     KeyRejected,
+    NeverSent,
     Unknown,
 )
 from moe_segments.core.quota.decision import Cost
@@ -206,7 +207,7 @@ async def test_what_was_provably_never_sent_is_given_back_at_once() -> None:
     async with a_desk() as desk:
         cost = Cost(1, 2_000_000, 1)
         grant = await desk.reserve(cost, op="create")
-        await desk.governor.give_back(grant, "no connection")
+        await desk.tell(NeverSent(grant.job, grant.attempt, "no connection"))
         assert all(usage.used == 0 for usage in (await desk.governor.usage()).values())
         await desk.reserve(cost, op="create")
 
@@ -656,7 +657,7 @@ async def test_repeated_429s_are_not_hammered_however_soon_the_service_invites_b
             await desk.tell(await desk.replica.ask(lambda state, now: ((), state.ledger.throttle_for(10, 0, now))))
             probe = await desk.reserve(max_wait_s=math.inf)
             pauses.append(now_s() - before)
-            await desk.governor.give_back(probe, "only to measure")
+            await desk.tell(NeverSent(probe.job, probe.attempt, "only to measure"))
         assert pauses[0] < 1
         assert pauses == sorted(pauses)
         assert pauses[-1] >= HOUR - 1
@@ -681,7 +682,7 @@ async def test_two_governors_on_one_journal_share_the_quota() -> None:
         await asyncio.sleep(10)
         with pytest.raises(QuotaExceeded):
             await one.reserve()
-        await one.governor.give_back(grants[0], "no connection")
+        await one.tell(NeverSent(grants[0].job, grants[0].attempt, "no connection"))
         await waiting
         assert now_s() < 12
 

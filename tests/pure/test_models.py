@@ -18,7 +18,8 @@ from moe_segments.models import (
     ReplaceUsers,
     UnarchiveSegment,
 )
-from moe_segments.models.validators import problem_of_name, problem_of_url, url_without_query
+from moe_segments.models.urls import url_without_query
+from moe_segments.models.validators import problem_of_name, problem_of_url
 
 URL = "https://files.example.com/users.csv"
 CANARY = "CANARY-5c1e"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from moe_segments import errors
 from moe_segments.core.wire import file_segments as wire
-from moe_segments.core.wire.file_segments import Answer, Request, ThrottleFacts, Unparsed
+from moe_segments.core.wire.callbacks import Unparsed, decode_callback
+from moe_segments.core.wire.file_segments import Answer, Request, ThrottleFacts
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.models import (
     Accepted,
@@ -492,7 +493,7 @@ def callback(**changes: object) -> bytes:
 
 def test_a_processed_file_is_read() -> None:
     """Found, then usable, then known."""
-    processed = wire.decode_callback(sample("callback/201.json"))
+    processed = decode_callback(sample("callback/201.json"))
 
     assert isinstance(processed, FileProcessed)
     assert (processed.values_found, processed.values_processed, processed.user_count) == (80, 70, 60)
@@ -501,7 +502,7 @@ def test_a_processed_file_is_read() -> None:
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_failed_file_is_read(status: int) -> None:
     """With the service's own text."""
-    failed = wire.decode_callback(sample(f"callback/{status}.json"))
+    failed = decode_callback(sample(f"callback/{status}.json"))
 
     assert isinstance(failed, FileFailed)
     assert failed.status == status
@@ -512,7 +513,7 @@ def test_a_callback_may_lack_its_database_and_have_more_fields() -> None:
     """Unknown fields are kept."""
     body = json.loads(callback(shard=7))
     del body["db_name"]
-    processed = wire.decode_callback(json.dumps(body).encode())
+    processed = decode_callback(json.dumps(body).encode())
 
     assert isinstance(processed, FileProcessed)
     assert (processed.db_name, processed.extra) == (None, {"shard": 7})
@@ -561,14 +562,14 @@ def test_a_callback_may_lack_its_database_and_have_more_fields() -> None:
 )
 def test_a_callback_that_does_not_fit_says_why(body: bytes, reason: str) -> None:
     """Strict, without raising, and without repeating what it got."""
-    assert wire.decode_callback(body) == Unparsed(reason)
+    assert decode_callback(body) == Unparsed(reason)
 
 
 @pytest.mark.parametrize("count", [70, 70.0, "70", "70.0", "70.000", " 70 ", "0070"])
 @pytest.mark.parametrize("field", ["values_processed", "user_count"])
 def test_a_count_is_read_however_it_is_written(field: str, count: object) -> None:
     """There is no second meaning, and the callback does not come again."""
-    read = wire.decode_callback(callback(**{field: count}))
+    read = decode_callback(callback(**{field: count}))
 
     assert getattr(read, field, read) == 70
     assert type(getattr(read, field)) is int
@@ -576,7 +577,7 @@ def test_a_count_is_read_however_it_is_written(field: str, count: object) -> Non
 
 @pytest.mark.parametrize("status", ["201", 201.0, "201.0", " 201"])
 def test_a_status_is_read_however_it_is_written(status: object) -> None:
-    assert getattr(wire.decode_callback(callback(status=status)), "status", None) == 201
+    assert getattr(decode_callback(callback(status=status)), "status", None) == 201
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 499, 500, 503, 599, "400", 500.0])
@@ -587,7 +588,7 @@ def test_a_failure_without_a_message_is_a_failure(status: object, message: objec
         callback(status=status, error_message=message),
         json.dumps({"status": status, "segment_name": NAME}).encode(),
     ):
-        failed = wire.decode_callback(body)
+        failed = decode_callback(body)
 
         assert isinstance(failed, FileFailed)
         assert failed.status == int(float(status))  # type: ignore[arg-type]  # a number or its text
@@ -599,7 +600,7 @@ def test_a_failure_without_a_message_is_a_failure(status: object, message: objec
     [("a\x00b\n", "a b"), (5, "5"), ({"code": "E1"}, '{"code": "E1"}'), (None, "the service gave no reason")],
 )
 def test_a_failure_says_what_there_is(message: object, read: str) -> None:
-    assert getattr(wire.decode_callback(callback(status=400, error_message=message)), "error_message", None) == read
+    assert getattr(decode_callback(callback(status=400, error_message=message)), "error_message", None) == read
 
 
 @pytest.mark.parametrize(
@@ -622,7 +623,7 @@ def test_a_failure_says_what_there_is(message: object, read: str) -> None:
 @pytest.mark.parametrize("status", [201, 400])
 def test_a_label_decides_nothing(status: int, field: str, label: object, read: str | None, extra: object) -> None:
     """What is no label stays readable as it came."""
-    verdict = wire.decode_callback(callback(**{"status": status, field: label}))
+    verdict = decode_callback(callback(**{"status": status, field: label}))
 
     assert not isinstance(verdict, Unparsed)
     assert getattr(verdict, field) == read
@@ -633,29 +634,29 @@ def test_a_callback_may_lack_its_request_id() -> None:
     body = json.loads(callback())
     del body["request_id"]
 
-    assert getattr(wire.decode_callback(json.dumps(body).encode()), "request_id", "unread") is None
+    assert getattr(decode_callback(json.dumps(body).encode()), "request_id", "unread") is None
 
 
 @pytest.mark.parametrize(("name", "read"), [(NAME, NAME), (f" {NAME} ", f" {NAME} "), (None, NAME), ("", NAME)])
 @pytest.mark.parametrize("status", [201, 400])
 def test_a_callback_is_of_the_segment_that_its_token_is_for(status: int, name: object, read: str) -> None:
     """Where it has no name, the token says which."""
-    verdict = wire.decode_callback(callback(status=status, segment_name=name), (NAME, "its name at the service"))
+    verdict = decode_callback(callback(status=status, segment_name=name), (NAME, "its name at the service"))
 
     assert getattr(verdict, "segment_name", verdict) == read
 
 
 def test_a_name_is_the_same_in_another_form_and_as_a_number() -> None:
     """An é is one character or two; a segment may be called 2026."""
-    assert isinstance(wire.decode_callback(callback(segment_name="cafe\u0301"), ("café",)), FileProcessed)
-    assert isinstance(wire.decode_callback(callback(segment_name=2026), ("2026",)), FileProcessed)
+    assert isinstance(decode_callback(callback(segment_name="cafe\u0301"), ("café",)), FileProcessed)
+    assert isinstance(decode_callback(callback(segment_name=2026), ("2026",)), FileProcessed)
 
 
 @pytest.mark.parametrize("name", ["another", NAME.upper(), 5, f"{NAME}2"])
 @pytest.mark.parametrize("status", [201, 400])
 def test_a_callback_of_another_segment_ends_nothing(status: int, name: object) -> None:
     """Neither as a success nor as a failure."""
-    verdict = wire.decode_callback(callback(status=status, segment_name=name), (NAME,))
+    verdict = decode_callback(callback(status=status, segment_name=name), (NAME,))
 
     assert verdict == Unparsed("another segment's name @ $.segment_name")
 
@@ -688,8 +689,8 @@ def test_nesting_is_taken_up_to_its_bound(depth: int) -> None:
     """32 levels, the outermost object included."""
     body = b'{"status":201,"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
-    assert isinstance(wire.decode_callback(body), Unparsed)
-    assert "nested" not in str(wire.decode_callback(body))
+    assert isinstance(decode_callback(body), Unparsed)
+    assert "nested" not in str(decode_callback(body))
 
 
 @FUZZ
@@ -697,7 +698,7 @@ def test_nesting_is_taken_up_to_its_bound(depth: int) -> None:
 @example(b'{"status":')
 def test_no_bytes_make_a_callback_raise(body: bytes) -> None:
     """Whoever knows a token can send anything."""
-    assert isinstance(wire.decode_callback(body), FileProcessed | FileFailed | Unparsed)
+    assert isinstance(decode_callback(body), FileProcessed | FileFailed | Unparsed)
 
 
 FIELDS = sorted(
@@ -721,7 +722,7 @@ _BODIES = (
 @given(_BODIES)
 def test_no_json_makes_a_callback_raise(body: bytes) -> None:
     """Nor any object with the right names and the wrong values."""
-    assert isinstance(wire.decode_callback(body), FileProcessed | FileFailed | Unparsed)
+    assert isinstance(decode_callback(body), FileProcessed | FileFailed | Unparsed)
 
 
 @FUZZ

@@ -33,9 +33,9 @@ _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def copy(source: str, target: str, *, calls_off: bool, common: Common) -> int:
+def copy(source: str, target: str, *, cancels: bool, common: Common) -> int:
     """Carry a journal over, or call that off. Returns the exit code."""
-    return run(lambda stop: _copy(source, target, calls_off, common, stop))
+    return run(lambda stop: _copy(source, target, cancels, common, stop))
 
 
 def check(url: str | None, common: Common) -> int:
@@ -48,11 +48,11 @@ def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> 
     return run(lambda stop: _log(url, follow, since, common, stop))
 
 
-async def _copy(source: str, target: str, calls_off: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--call-off`
+async def _copy(source: str, target: str, cancels: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--cancel`
     scope, source, witness_dir = _whose(common, source)
     target = _url(target, "TO")
-    if calls_off:
-        await tools.call_off(source, target, scope)
+    if cancels:
+        await tools.cancel_copy(source, target, scope)
         _tell_called_off(source, common)
         return EXIT_OK
     report = await tools.copy_journal(source, target, scope, state_dir=witness_dir, tell=output.note)
@@ -67,9 +67,9 @@ async def _copy(source: str, target: str, calls_off: bool, common: Common, _: as
 
 def _tell_called_off(source: str, common: Common) -> None:
     if common.json:
-        output.document({"called_off": True, "journal": tools.place_of(source)})
+        output.document({"cancelled": True, "journal": tools.place_of(source)})
     else:
-        output.say(f"called off: the journal goes on at {tools.place_of(source)}")
+        output.say(f"cancelled: the journal goes on at {tools.place_of(source)}")
 
 
 def _of_copy(report: CopyReport, scope: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core.files import rules
 from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.files.duplicates import DuplicateFinder
-from moe_segments.core.files.invisible import edge_blanks, invisible_characters, without_invisible
+from moe_segments.core.files.row_scanner import edge_blanks, invisible_characters, without_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

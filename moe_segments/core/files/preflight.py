@@ -18,8 +18,7 @@ from moe_segments.core.files import rules
 from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.files.duplicates import DuplicateFinder
 from moe_segments.core.files.file_format import HEAD_BYTES, foreign_format
-from moe_segments.core.files.findings import Tally
-from moe_segments.core.files.report import Finding, PreflightReport
+from moe_segments.core.files.report import Finding, PreflightReport, Tally
 from moe_segments.core.files.row_scanner import RowScanner
 from moe_segments.core.files.shape import FileShape
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits

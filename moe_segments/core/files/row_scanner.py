@@ -2,6 +2,9 @@
 
 Most chunks hold plain rows alone, which a few searches over the whole chunk prove. Rows that they cannot clear are
 examined one by one, by all rules.
+
+Invisible characters are those of Unicode category Cf (format), and a few of other categories. Blanks are those of the
+categories Zs, Zl and Zp, and the tab.
 """
 
 from __future__ import annotations
@@ -13,15 +16,14 @@ from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.files import rules
-from moe_segments.core.files.invisible import code_points, edge_blanks, invisible_characters
 from moe_segments.core.files.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from moe_segments.core.files.findings import Tally
+    from moe_segments.core.files.report import Tally
 
-__all__ = ["RowScanner"]
+__all__ = ["RowScanner", "code_points", "edge_blanks", "invisible_characters", "without_invisible"]
 
 _PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@.+-_"
 _SHORT_INTEGER: Final = re.compile(rb"[0-9]{1,15}")
@@ -40,6 +42,11 @@ _INTEGER: Final = re.compile(rb"[+-]?0*+([0-9]++)(?:\.0*+)?")
 _NAMED: Final = frozenset({rules.INVISIBLE, rules.EDGE_BLANKS})
 _LARGEST_EXACT: Final = 2**53
 _LARGEST_EXACT_DIGITS: Final = 16
+# Fillers, the grapheme joiner and the braille blank: shown as nothing, and letters, marks or symbols by category.
+_OTHERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_JOINERS: Final = frozenset("\u200c\u200d")
+_MARKS: Final = frozenset(("Mn", "Mc", "Lo", "Lm", "So", "Sk"))
+_NAMED_MOST: Final = 3
 
 
 class RowScanner:
@@ -147,3 +154,57 @@ def _is_inexact(row: bytes) -> bool:
     if integer is None:
         return False
     return len(integer[1]) > _LARGEST_EXACT_DIGITS or int(integer[1]) > _LARGEST_EXACT
+
+
+def invisible_characters(text: str) -> str:
+    """Return the invisible characters of a value, in their order.
+
+    A joiner (U+200C, U+200D) between two characters of a script or an emoji that needs it is part of the value.
+    """
+    return "".join(one for at, one in enumerate(text) if _is_invisible(text, at))
+
+
+def without_invisible(text: str) -> str:
+    """Return a value without its invisible characters, and without the blanks that are then at its edges."""
+    while True:
+        left = "".join(one for at, one in enumerate(text) if not _is_invisible(text, at))
+        left = left[len(_leading_blanks(left)) :]
+        left = left[: len(left) - len(_leading_blanks(left[::-1]))]
+        if left == text:
+            return text
+        text = left  # a joiner may have lost its neighbour
+
+
+def edge_blanks(text: str) -> str:
+    """Return the blanks at the beginning and at the end of a value."""
+    leading = _leading_blanks(text)
+    return leading if len(leading) == len(text) else leading + _leading_blanks(text[::-1])[::-1]
+
+
+def code_points(characters: str) -> str:
+    """Return the different characters by code point and name, the first three of them."""
+    different = list(dict.fromkeys(characters))
+    named = ", ".join(f"U+{ord(one):04X} {unicodedata.name(one, '')}".rstrip() for one in different[:_NAMED_MOST])
+    return named if len(different) <= _NAMED_MOST else f"{named} and {len(different) - _NAMED_MOST} more"
+
+
+def _is_invisible(text: str, at: int) -> bool:
+    one = text[at]
+    if one in _JOINERS:
+        return not (0 < at < len(text) - 1 and _is_joined(text[at - 1]) and _is_joined(text[at + 1]))
+    return one in _OTHERS or unicodedata.category(one) == "Cf"
+
+
+def _is_joined(one: str) -> bool:
+    return not one.isascii() and unicodedata.category(one) in _MARKS
+
+
+def _leading_blanks(text: str) -> str:
+    return "".join(_taken_while_blank(text))
+
+
+def _taken_while_blank(text: str) -> Iterator[str]:
+    for one in text:
+        if one != "\t" and unicodedata.category(one) not in ("Zs", "Zl", "Zp"):
+            return
+        yield one

@@ -35,7 +35,7 @@ from moe_segments.models import (
     Operation,
     UpdateFilterSegment,
 )
-from moe_segments.models.validators import url_without_query
+from moe_segments.models.urls import url_without_query
 from moe_segments.types import Unset
 
 if TYPE_CHECKING:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.quota.forecast import Schedule
-from moe_segments.core.state.line import Waiting
-from moe_segments.core.state.step import is_in_time
+from moe_segments.core.state.line import Waiting, is_in_time
 from moe_segments.core.state.verdicts import Busy, Deferred, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from moe_segments.core.quota.forecast import Start
-    from moe_segments.core.state.step import Step
+    from moe_segments.core.state.line import Step
 
 __all__ = ["look_ahead"]
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from moe_segments.types import with_older_pickles
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -20,6 +22,7 @@ __all__ = ["FileFigures", "figures_of"]
 _FEW = 2  # fewer users than one value in this many is worth a warning
 
 
+@with_older_pickles
 @attrs.frozen(kw_only=True)
 class FileFigures:
     """One file's rows, step by step. A number is None where that step was not taken, or is not known yet.

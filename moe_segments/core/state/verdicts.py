@@ -163,7 +163,7 @@ class Known:
 
 @attrs.frozen
 class Paced:
-    """A decision to wait for the pace without a reservation; the quotas have room. See `core.state.pacing`."""
+    """A decision to wait for the pace without a reservation; the quotas have room. See `governor.pacing`."""
 
 
 Verdict: TypeAlias = Admitted | Deferred | Busy | TooLarge | KeyBad | NameUsed | Known | Paced

@@ -1,9 +1,8 @@
-"""Encode requests; decode answers and callbacks to values or errors. Pure: no clock, no I/O.
+"""Encode requests; decode answers to values or errors. Pure: no clock, no I/O.
 
 Rules of this file. What we send holds documented fields only. What we read is strict in type ("201" is not
 201, null is not "None", true is not 1) and gentle in content: unknown fields go to `extra`, unknown text
 passes through, and nothing is decided by matching on text. Whatever the bytes, each raises only what it says.
-A callback comes once and cannot be asked for again, so more of it is read: there a "201" is 201.
 
 Source: https://moengage.com/docs/api/file-segments/create-file-segment and its neighbours, read 2026-08-01.
 """
@@ -12,11 +11,9 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import unicodedata
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus, urlsplit
 
 import attrs
@@ -31,7 +28,6 @@ from moe_segments.core.wire.strict_json import (
     number,
     object_at,
     structured,
-    whole_number,
 )
 from moe_segments.errors import (
     AnswerShapeError,
@@ -49,29 +45,25 @@ from moe_segments.models import (
     Accepted,
     AddUsers,
     CreateFileSegment,
-    FileFailed,
     FileOperation,
-    FileProcessed,
     RemoveUsers,
     ReplaceUsers,
     Segment,
 )
+from moe_segments.models.urls import server_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from moe_segments.models import Credentials, Operation
 
 __all__ = [
     "Answer",
-    "CallbackVerdict",
     "Request",
     "ThrottleFacts",
-    "Unparsed",
     "authorization",
     "check_id",
     "decode_acceptance",
-    "decode_callback",
     "decode_segments",
     "encode",
     "encode_get",
@@ -81,7 +73,6 @@ __all__ = [
     "headers_for",
     "segment_at",
     "throttle_facts",
-    "unsigned",
     "value_of",
 ]
 
@@ -123,13 +114,10 @@ _KEPT_HEADERS: Final = frozenset(
         "x-ratelimit-reset",
     }
 )
-_COUNTS: Final = ("values_found", "values_processed", "user_count")
 _TIMES: Final = ("created_time", "updated_time")
 _REDIRECTS: Final = range(300, 400)
 _ELSEWHERE: Final = "another address"
 _MAX_DETAILS: Final = 32
-# As text and as JSON, in which a slash and an ampersand may be escaped; bounded, so that no body takes long.
-_QUERIES: Final = rb"""(?i)(https?:(?:\\?/){2}[^\s?"'<>]{1,2048})\?(?:[^\s"'<>\\]|\\u[0-9a-f]{4}|\\/)+"""
 _SECRET_MIN_CHARS: Final = 16  # shorter parts of a URL are words, and words occur in honest answers
 _MAX_WAIT_S: Final = 32 * 86_400.0  # a longer wait is a misread header
 
@@ -163,18 +151,8 @@ def _kept(headers: Mapping[str, str]) -> Mapping[str, str]:
     lowered = ((name.lower(), value) for name, value in headers.items())
     kept = {name: value for name, value in lowered if name in _KEPT_HEADERS}
     if "location" in kept:
-        kept["location"] = _origin(kept["location"])
+        kept["location"] = cleaned(server_of(kept["location"]) or _ELSEWHERE)
     return kept
-
-
-def _origin(location: str) -> str:
-    """Scheme, host and port of an address; what else it holds may be secret."""
-    try:
-        parts = urlsplit(location)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return _ELSEWHERE
-    return cleaned(f"{parts.scheme}://{parts.hostname}{port}") if parts.hostname else _ELSEWHERE
 
 
 @attrs.frozen
@@ -213,20 +191,6 @@ class ThrottleFacts:
     named_limit_capacity: int | None = None
     actual_count: int | None = None
     limit: int | None = None
-
-
-@attrs.frozen
-class Unparsed:
-    """A callback that is not as documented.
-
-    Attributes:
-        reason: What did not fit, with its path; never a value of the body.
-    """
-
-    reason: str
-
-
-CallbackVerdict: TypeAlias = FileProcessed | FileFailed | Unparsed
 
 
 def encode(
@@ -462,92 +426,6 @@ def segment_at(value: object, path: str) -> Segment:
 
 def _is_unreadable(time: object) -> bool:
     return isinstance(time, str) and moment(time) is None
-
-
-def decode_callback(body: bytes, names: Sequence[str] = ()) -> CallbackVerdict:
-    """Return what a callback says: processed, failed, or unparsed and why. Never raises, whatever the bytes.
-
-    Read is what is beyond doubt. The status alone makes a failure; a success needs all its counts. Where a field that
-    decides nothing has another type, it goes to `extra` as it is.
-
-    Args:
-        body: The bytes as they came.
-        names: What the segment may be called, the usual name first; empty: anything.
-    """
-    try:
-        return _callback(object_at(json_value(unsigned(body)), "$"), names)
-    except Mismatch as mismatch:
-        return Unparsed(cleaned(str(mismatch)))
-
-
-def unsigned(body: bytes) -> bytes:
-    """Return a callback's bytes without the query of any URL: it may name a presigned file."""
-    return re.sub(_QUERIES, rb"\1?***", body) if b"?" in body else body
-
-
-def _callback(fields: Mapping[str, object], names: Sequence[str]) -> FileProcessed | FileFailed:
-    if "status" not in fields:
-        raise Mismatch("required field missing @ $.status")
-    status = whole_number(fields["status"], "$.status")
-    is_failure = HTTPStatus.BAD_REQUEST <= status <= 599  # noqa: PLR2004 - the last of the error statuses
-    if not is_failure and status != HTTPStatus.CREATED:
-        raise Mismatch("expected 201 or an error status @ $.status")
-    told, odd = _labels(fields)
-    told["status"] = status
-    told["segment_name"] = _segment_name(fields.get("segment_name"), names)
-    if is_failure:
-        told["error_message"] = _error_message(fields.get("error_message"))
-        made: FileProcessed | FileFailed = structured(FileFailed, told)
-    else:
-        told.update((name, whole_number(fields[name], f"$.{name}")) for name in _COUNTS if name in fields)
-        made = _counted(structured(FileProcessed, told))
-    return attrs.evolve(made, extra={**made.extra, **odd}) if odd else made
-
-
-def _labels(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the fields with labels as text, and those labels that are no text; a label decides nothing."""
-    told, odd = dict(fields), dict[str, object]()
-    for name in ("request_id", "db_name"):
-        label = told.pop(name, None)
-        if isinstance(label, str) or (text := _number_text(label)) is None:
-            (told if isinstance(label, str) else odd)[name] = label
-        else:
-            told[name] = text
-    return told, {name: label for name, label in odd.items() if label is not None}
-
-
-def _number_text(value: object) -> str | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return cleaned(str(value)) if type(value) in (int, float) else None
-
-
-def _segment_name(value: object, names: Sequence[str]) -> object:
-    """Return the segment's name; that of the job where the callback has none: its token names the job already."""
-    name = _number_text(value) or value
-    if names and (name is None or (isinstance(name, str) and not name.strip())):
-        return names[0]
-    if names and isinstance(name, str) and name not in names and _same(name) not in {_same(known) for known in names}:
-        raise Mismatch("another segment's name @ $.segment_name")
-    return name
-
-
-def _same(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip()
-
-
-def _error_message(value: object) -> str:
-    text = cleaned(value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False))
-    return text or "the service gave no reason"
-
-
-def _counted(processed: FileProcessed) -> FileProcessed:
-    for name in _COUNTS:
-        if getattr(processed, name) < 0:
-            raise Mismatch(f"expected a count from 0 @ $.{name}")
-    if processed.values_processed > processed.values_found:
-        raise Mismatch("more values processed than found @ $.values_processed")
-    return processed
 
 
 def _first_text(*candidates: object) -> str | None:

@@ -33,7 +33,7 @@ class Outage:
 
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("moe_segments.journal"))
     clock: Callable[[], float] = time.monotonic
-    _told_s: dict[str, float] = attrs.field(factory=dict, init=False)  # when each kind was warned of
+    _warned_s: dict[str, float] = attrs.field(factory=dict, init=False)  # when each kind was warned of
     _over: set[str] = attrs.field(factory=set, init=False)  # kinds of an outage that has ended since
 
     def warn(
@@ -54,16 +54,16 @@ class Outage:
             log: Another logger than the journal's.
         """
         now_s = self.clock()
-        told_s = self._told_s.get(kind)
+        warned_s = self._warned_s.get(kind)
         pause_s = _FLAPPING_S if kind in self._over else _AGAIN_S
-        if told_s is not None and now_s < told_s + pause_s:
+        if warned_s is not None and now_s < warned_s + pause_s:
             (log or self.log).debug(text, *arguments, exc_info=error)
             return
-        self._told_s[kind] = now_s
+        self._warned_s[kind] = now_s
         self._over.discard(kind)
         (log or self.log).log(logging.WARNING if error is None else logging.ERROR, text, *arguments, exc_info=error)
 
     def over(self) -> None:
         """Note that the journal answers: the next outage is warned of at once."""
-        if len(self._over) != len(self._told_s):
-            self._over.update(self._told_s)
+        if len(self._over) != len(self._warned_s):
+            self._over.update(self._warned_s)

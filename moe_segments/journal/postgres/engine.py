@@ -23,7 +23,7 @@ logged ones; every append is committed with `synchronous_commit` on, whatever th
 was lost raises `JournalAmbiguous`: ask again with the same batch id. Only the ids that this handle has asked for before
 are looked up before `decide` runs; another handle's id is found by the append, and what `decide` returned is dropped.
 
-Calls of one handle are made one after another over one connection. A call whose task is cancelled is called off at the
+Calls of one handle are made one after another over one connection. A call whose task is cancelled is ended at the
 server, or comes to its end there; only then does the cancellation go on, so the next call finds the log as it is. A
 second connection listens for other clients' appends while somebody waits for them.
 """
@@ -51,20 +51,13 @@ if TYPE_CHECKING:
     from moe_segments.journal.postgres.schema import Migration
     from moe_segments.journal.protocol import Clock, Decide
 
-__all__ = ["PostgresJournal", "from_url"]
+__all__ = ["PostgresJournal"]
 
 T = TypeVar("T")
 
 _UNLOCKED_TRIES: Final = 2
 _LOCKED_TRIES: Final = 5
 _IDS_REMEMBERED: Final = 10_000
-
-
-def from_url(
-    url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
-) -> PostgresJournal:
-    """Return the engine for `open_journal`; see `PostgresJournal`."""
-    return PostgresJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
 class PostgresJournal(ServerJournal):
@@ -114,7 +107,7 @@ class PostgresJournal(ServerJournal):
     @property
     def _notifications(self) -> Listener | None:
         if self._listener is None and self._log.session.is_direct:  # a pooler lends a session to whoever comes next
-            self._listener = Listener(self._target, self._log.channel, self._bell)
+            self._listener = Listener(self._target, self._log.channel, self._notifier)
         return self._listener
 
     async def open(self) -> None:
@@ -172,7 +165,7 @@ class PostgresJournal(ServerJournal):
         """
         view = await self._run(lambda: self._log.look(after))
         if self._listener is not None:  # anybody may notify anything
-            self._listener.told = min(self._listener.told, view.end)
+            self._listener.notified = min(self._listener.notified, view.end)
         return view.missed
 
     async def checkpoint(self, version: int, state: Event, *, keep_since_us: int) -> None:
@@ -190,7 +183,7 @@ class PostgresJournal(ServerJournal):
     # Calls, one at a time
 
     async def _run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first calls off what goes on."""
+        """Do *work* in its turn. Where the task is cancelled meanwhile, the driver first cancels what goes on."""
         self._check_usable()
         until_s = self._log.session.hold()  # the wait for the turn included
         async with self._turn:
@@ -214,7 +207,7 @@ class PostgresJournal(ServerJournal):
                 return None
             answer = await self._log.append(events, batch_id, after=after, view=view)
             if isinstance(answer, Batch):
-                return self._told_others(answer)
+                return self._notified_others(answer)
             view, is_read = answer, True
         return await self._transact_locked(after, decide, batch_id)
 
@@ -230,22 +223,22 @@ class PostgresJournal(ServerJournal):
                     return None
                 answer = await self._log.append(events, batch_id, after=after, view=answer, is_locked=True)
                 if isinstance(answer, Batch):
-                    return self._told_others(answer)
+                    return self._notified_others(answer)
             finally:
                 await self._log.unlock()
         raise JournalError(f"the server's clock goes back and forth: see to its time source ({self._log.place})")
 
     async def _record(self, events: tuple[Event, ...], batch_id: str) -> Batch:
         self._remember(batch_id)
-        return self._told_others(await self._log.record(events, batch_id))
+        return self._notified_others(await self._log.record(events, batch_id))
 
     def _remember(self, batch_id: str) -> None:
         self._ids[batch_id] = None
         if len(self._ids) > _IDS_REMEMBERED:
             del self._ids[next(iter(self._ids))]
 
-    def _told_others(self, batch: Batch) -> Batch:
-        self._bell.ring()
+    def _notified_others(self, batch: Batch) -> Batch:
+        self._notifier.notify()
         return batch
 
 

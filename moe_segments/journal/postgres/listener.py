@@ -15,7 +15,7 @@ from moe_segments.journal.server import Notifications
 if TYPE_CHECKING:
     import psycopg
 
-    from moe_segments.journal.notifier import Bell
+    from moe_segments.journal.notifier import Notifier
     from moe_segments.journal.postgres.url import Target
 
 __all__ = ["Listener"]
@@ -29,11 +29,11 @@ class Listener(Notifications):
     Args:
         target: Of the server.
         channel: What is listened to, a name without quotation marks.
-        bell: Rung for each notification.
+        notifier: Wakes who waits, for each notification.
     """
 
-    def __init__(self, target: Target, channel: str, bell: Bell) -> None:
-        super().__init__(bell)
+    def __init__(self, target: Target, channel: str, notifier: Notifier) -> None:
+        super().__init__(notifier)
         self._target, self._channel = target, channel
         self._connection: psycopg.AsyncConnection | None = None
 
@@ -52,7 +52,7 @@ class Listener(Notifications):
                 finally:
                     timer.cancel()
                 self._connected()
-                async for told in self._connection.notifies():
-                    self._heard(int(told.payload) if _VERSION.fullmatch(told.payload) else 0)
+                async for news in self._connection.notifies():
+                    self._heard(int(news.payload) if _VERSION.fullmatch(news.payload) else 0)
         finally:
             self._connection = None

@@ -16,8 +16,8 @@ import attrs
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, joined
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.checksum import DIGITS, checksum
-from moe_segments.journal.local.host_witness import HostWitness
-from moe_segments.journal.local.witness import Sighting
+from moe_segments.journal.local.witness import Witness
+from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.postgres import schema as sql
 from moe_segments.journal.postgres.connection import Lost, Session
 
@@ -101,7 +101,7 @@ class PostgresLog:
         self._wait_ms = max(round(target.timeout_s * _LOCK_SHARE * 1_000), 1)
         self._tip = _Tip()
         self._read_at_us = 0, 0  # the server's clock, and the boot clock when that arrived
-        self._witness = HostWitness(None, scope)
+        self._witness = Witness(None, scope)
         self._statements: dict[str, bytes] = {}
 
     @property
@@ -141,7 +141,7 @@ class PostgresLog:
         """
         self.journal_id, self._tip = "", _Tip()
         try:
-            self._witness = HostWitness(state_dir, self._scope)
+            self._witness = Witness(state_dir, self._scope)
         except OSError as error:
             raise JournalError(
                 f"the journal's witness in {state_dir} cannot be read or made ({error.strerror}): give this user "
@@ -150,7 +150,8 @@ class PostgresLog:
         self._tip = await self._end()
         seen = self._witness.seen
         kept = await self._read(sql.ID_AT, seen.version) if seen is not None else None
-        return self._witness.examine(self._sighting(), is_new=self.is_new, batch_id=kept[0] if kept else None)
+        held = kept[0] if kept else None
+        return self._witness.examine(self._sighting(), is_new=self.is_new, id_at=lambda _: held)
 
     async def close(self) -> None:
         """Let go of everything. Idempotent."""

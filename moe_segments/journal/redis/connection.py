@@ -211,11 +211,11 @@ class Link:
         """Check what the server promises, and load the scripts."""
         known = {name: str(value) for name, value in (await client.info()).items()}
         check_server(known, self.place)
-        told: dict[str, str] = {}
-        settings: dict[str, str] | None = told
+        found: dict[str, str] = {}
+        settings: dict[str, str] | None = found
         try:
             for name in WANTED:
-                told |= {str(key): str(value) for key, value in (await client.config_get(name)).items()}
+                found |= {str(key): str(value) for key, value in (await client.config_get(name)).items()}
         except exceptions.ResponseError:  # it does not tell
             settings = None
         warning = refuse_or_warn(settings, known, self.place, accepts_risk=self._address.accepts_risk)

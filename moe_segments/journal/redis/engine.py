@@ -25,7 +25,7 @@ An append whose answer was lost raises `JournalAmbiguous`: ask again with the sa
 
 A log that does not go on where this handle left it (fail-over to a replica that lagged, restore, flush, eviction) is
 noticed by its identity and by the batch at the last version seen, in every call; the call fails, and so does every
-later one. On opening, the witness in this host's state directory is compared in the same way, see `host_witness`.
+later one. On opening, the witness in this host's state directory is compared in the same way, see `witness`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, j
 from moe_segments.errors import JournalError
 from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.local.clock import BootClock
-from moe_segments.journal.local.host_witness import HostWitness
-from moe_segments.journal.local.witness import Sighting
+from moe_segments.journal.local.witness import Witness
+from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.redis.connection import Link
 from moe_segments.journal.redis.errors import refusal
 from moe_segments.journal.redis.pubsub import News
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.protocol import Clock, Decide
     from moe_segments.journal.redis.scripts import Migration
 
-__all__ = ["RedisJournal", "from_url"]
+__all__ = ["RedisJournal"]
 
 _LAG_US: Final = 1_000_000  # how old a decision may be that was not made on an answer of the server
 _ANY_LAG_US: Final = 3_600_000_000
@@ -99,8 +99,8 @@ class RedisJournal(ServerJournal):
         self._keys, self._schema = Keys(scope), len(migrations)
         self._opening = opening(migrations)
         self._link = Link(address_of(url), (self._opening, STEP, LEAVE, CHECKPOINT))
-        self._news = News(self._link, self._keys.news, self._bell)
-        self._witness = HostWitness(None, scope)
+        self._news = News(self._link, self._keys.news, self._notifier)
+        self._witness = Witness(None, scope)
         self._tip = 0, ""  # the last version seen, and its batch id
         self._server_us, self._read_us = 0, 0  # the journal's time at the server's last answer, and this host's then
         self._unsealed = 0  # the last version without a checksum
@@ -127,7 +127,7 @@ class RedisJournal(ServerJournal):
         if self._is_open:
             return
         try:
-            self._witness = HostWitness(self._state_dir, self._scope)
+            self._witness = Witness(self._state_dir, self._scope)
             await self._look_and_make()
         except OSError as error:
             raise JournalError(
@@ -155,7 +155,7 @@ class RedisJournal(ServerJournal):
         self._tip = int(version), batch_id.decode()
         self._note_time(max(int(time_us), int(at_us)))
         held = witnessed.decode() if witnessed else None
-        self.doubt = self._witness.examine(self._sighting(), is_new=self.is_new, batch_id=held)
+        self.doubt = self._witness.examine(self._sighting(), is_new=self.is_new, id_at=lambda _: held)
 
     async def close(self) -> None:
         """Let go of the server. Idempotent."""
@@ -219,9 +219,9 @@ class RedisJournal(ServerJournal):
             JournalError: Nothing was recorded.
         """
         self._check_usable()
-        told = tuple(events)
-        answer = await self._step(batch_id, "", after=0, events=told)
-        return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, told)
+        facts = tuple(events)
+        answer = await self._step(batch_id, "", after=0, events=facts)
+        return self._stored(answer, batch_id) if answer[0] == b"stored" else self._appended(answer, batch_id, facts)
 
     async def read(self, after: int) -> Sequence[Batch]:
         """Return the batches after version *after*. See `Journal.read`.
@@ -263,7 +263,7 @@ class RedisJournal(ServerJournal):
 
     async def _its_turn(self, ahead: int) -> None:
         """Wait until it may be its turn: the next append, or a moment for each who stands before it."""
-        await self._bell.heard(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+        await self._notifier.wait(_HELD_S * (1 + ahead) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
 
     def _foreseen(self, decide: Decide) -> tuple[tuple[Event, ...], int]:
         """Return what is decided on the known tip at the estimated time; nothing where that fails."""
@@ -330,7 +330,7 @@ class RedisJournal(ServerJournal):
         self._tip = batch.version, batch_id
         counts = any(isinstance(event, Reserved | Trusted) for event in events)
         self._witness.note(self._sighting(), counts=counts)
-        self._bell.ring()
+        self._notifier.notify()
         return batch
 
     def _stored(self, answer: list[Any], batch_id: str) -> Batch:
@@ -369,7 +369,7 @@ class RedisJournal(ServerJournal):
         if tip > self._tip:
             self._tip = tip
             self._witness.note(self._sighting(), {_version(one): one[1][1].decode() for one in entries}, is_ours=False)
-        self._news.told = version
+        self._news.notified = version
         return batches
 
     def _batch(self, entry: Any) -> Batch:
@@ -406,13 +406,6 @@ class RedisJournal(ServerJournal):
 
     def _refusal(self, answer: Sequence[Any], *, reached: int = 0) -> JournalError:
         return refusal(answer, self._link.place, self._keys, seen=max(self._tip[0], reached), schema=self._schema)
-
-
-def from_url(
-    url: str, scope: str, *, clock: Clock | None = None, state_dir: Path | None = None, poll_s: float = 0.25
-) -> RedisJournal:
-    """Return the engine for `journal.open_journal`."""
-    return RedisJournal(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
 
 
 def _version(entry: Sequence[Any]) -> int:

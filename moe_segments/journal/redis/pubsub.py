@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.journal.server import Notifications
 
 if TYPE_CHECKING:
-    from moe_segments.journal.notifier import Bell
+    from moe_segments.journal.notifier import Notifier
     from moe_segments.journal.redis.connection import Link
 
 __all__ = ["News"]
@@ -21,15 +21,15 @@ class News(Notifications):
     Args:
         link: The way to the server.
         channel: What is published there: versions.
-        bell: Rung for each.
+        notifier: Wakes who waits, for each.
     """
 
-    def __init__(self, link: Link, channel: bytes, bell: Bell) -> None:
-        super().__init__(bell)
+    def __init__(self, link: Link, channel: bytes, notifier: Notifier) -> None:
+        super().__init__(notifier)
         self._link, self._channel = link, channel
 
     async def _hear(self) -> None:
-        """Ring for each version, until the connection ends or two silences follow one another."""
+        """Notify of each version, until the connection ends or two silences follow one another."""
         async with self._link.subscription(self._channel) as subscription:
             self._connected()
             asked = False

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.local.clock import BootClock
 from moe_segments.journal.local.files import holder
-from moe_segments.journal.notifier import Bell
+from moe_segments.journal.notifier import Notifier
 from moe_segments.journal.sqlite.schema import MIGRATIONS
 from moe_segments.journal.sqlite.store import Options, SqliteStore, lock_path
 from moe_segments.journal.sqlite.worker import Turn, WorkerThread
@@ -59,14 +59,13 @@ class SqliteJournal:
 
     Attributes:
         journal_id: The log's identity; empty before `open`. doubt: Why the log may have lost history, as its
-        witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log. immediate: Always
-        False: a worker thread waits for the disk. spans_hosts: Always False.
+        witnesses saw it when it was opened; None without a doubt. is_new: This `open` made the log.
+        spans_hosts: Always False.
 
     Raises:
         InputError: *path* is `:memory:`.
     """
 
-    immediate = False
     spans_hosts = False
 
     def __init__(
@@ -102,7 +101,7 @@ class SqliteJournal:
             makes_directories=makes_directories,
         )
         self._poll_s = poll_s
-        self._bell = Bell()
+        self._notifier = Notifier()
         self._pid = 0
         self._worker: WorkerThread | None = None
         self._store = SqliteStore(self._path, self._options)
@@ -193,7 +192,7 @@ class SqliteJournal:
             if rest_s <= 0:
                 return False
             jitter = random.uniform(0.75, 1.25)  # noqa: S311 - spreads the polls of many processes
-            await self._bell.heard(min(rest_s, self._poll_s * jitter))
+            await self._notifier.wait(min(rest_s, self._poll_s * jitter))
         return True
 
     async def _run(self, work: Callable[[Turn], T]) -> T:
@@ -210,7 +209,7 @@ class SqliteJournal:
         """Wake whoever waits for a change, and take what failed for told: whoever asked may be gone."""
         if not running.cancelled():
             running.exception()
-        self._bell.ring()
+        self._notifier.notify()
 
     def _usable(self) -> WorkerThread:
         if self._worker is None:

@@ -26,7 +26,8 @@ from moe_segments.journal.checksum import checksum
 from moe_segments.journal.local.clock import Anchor, BootClock
 from moe_segments.journal.local.file_errors import DAMAGE, damaged, explain, is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
-from moe_segments.journal.local.witness import Sighting, Witnesses
+from moe_segments.journal.local.witness import Witness
+from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.sqlite.schema import MIGRATIONS, migrate, refuse_foreign
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class SqliteStore:
         with self._queue.turn():
             self._until_free("BEGIN")
             try:
+                self._take_up_what_the_host_has_seen()
                 return self._since(after)
             finally:
                 self._end()
@@ -202,13 +204,13 @@ class SqliteStore:
     def last_version(self, _turn: Turn) -> int:
         """Return the last version in the file. The cheapest look there is; writes nothing."""
         self._refuse_exchanged()
-        reached = self._witnesses.reached(self._sighting())  # before the file is read, which may go on meanwhile
+        self._take_up_what_the_host_has_seen()  # before the file is read, which may go on meanwhile
         rows: list[tuple[int, str, int]] = self._all(_TIP, self._scope)
         last = _Tip(*rows[0]) if rows else _Tip()
         if not isinstance(last.version, int):
             raise damaged(self._path, "a version is no number")
-        if last.version < max(reached, self._tip.version) or (last.version == self._tip.version and last != self._tip):
-            raise self._went_back(last, reached)
+        if last.version < self._tip.version or (last.version == self._tip.version and last.id != self._tip.id):
+            raise self._went_back(last, 0)
         return last.version
 
     def checkpoint(self, turn: Turn, version: int, state: Event, keep_since_us: int) -> None:
@@ -252,9 +254,9 @@ class SqliteStore:
                 self._end()
             self._set_journal_mode()
             self._place = self._identity()
-            self._witnesses = Witnesses(self._path, self._scope, self._options.state_dir)
-            self._held.callback(self._witnesses.close)
-            doubt = self._witnesses.examine(self._sighting(), is_new=is_new, id_at=self._id_at)
+            self._witness = Witness(self._options.state_dir, self._scope, self._path)
+            self._held.callback(self._witness.close)
+            doubt = self._witness.examine(self._sighting(), is_new=is_new, id_at=self._id_at)
         return Found(self._journal_id, is_new, doubt)
 
     def _find_directory(self) -> None:
@@ -361,6 +363,7 @@ class SqliteStore:
             self._until_free("BEGIN IMMEDIATE", turn.until_s)
             try:
                 _begin(turn)
+                self._take_up_what_the_host_has_seen()
                 yield
             finally:
                 self._end()
@@ -385,10 +388,15 @@ class SqliteStore:
         self._all(_ADD, self._scope, *row, checksum(self._journal_id, *row))
         self._until_free("COMMIT")
         self._tip = _Tip(batch.version, batch.id, batch.at_us)
-        self._witnesses.note(
-            self._sighting(), counts=any(isinstance(event, Reserved | Trusted) for event in batch.events)
-        )
+        counts = any(isinstance(event, Reserved | Trusted) for event in batch.events)
+        self._witness.note(self._sighting(), {batch.version: batch.id}, counts=counts)
         return batch
+
+    def _take_up_what_the_host_has_seen(self) -> None:
+        """Expect the log to hold what another process of this host has seen of it."""
+        seen = self._witness.ahead(self._sighting())
+        if seen is not None:
+            self._tip = _Tip(seen.version, seen.batch_id)
 
     def _sighting(self) -> Sighting:
         return Sighting(self._journal_id, self._tip.version, str(self._path), self._tip.id)
@@ -449,11 +457,9 @@ class SqliteStore:
                 raise damaged(self._path, f"between version {earlier} and version {later} something is missing")
         last = _Tip(*rows[-1][:3]) if rows else _Tip()
         place = self._tip.version - rows[0][0] if rows else -1
-        is_other = place >= 0 and rows[place : place + 1] and _Tip(*rows[place][:3]) != self._tip
+        is_other = 0 <= place < len(rows) and rows[place][1] != self._tip.id
         if is_other or last.version < max(self._tip.version, reached):
             raise self._went_back(last, reached)
-        found = Sighting(self._journal_id, last.version, str(self._path), last.id)
-        self._witnesses.confirm(found, {row[0]: row[1] for row in rows})
         self._tip = last
 
     def _went_back(self, last: _Tip, reached: int) -> JournalReplaced:

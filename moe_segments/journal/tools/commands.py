@@ -5,18 +5,18 @@ Every function takes the URLs of journals and the scope: workspace and data cent
 
 from __future__ import annotations
 
-from moe_segments.journal.opening import open_journal
-from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.journal.tools.log import LogEntry, read_log
-from moe_segments.journal.tools.migrate import CopyReport, call_off, copy_journal, existing_journal
+from moe_segments.journal.tools.migrate import CopyReport, cancel_copy, copy_journal, existing_journal
 from moe_segments.journal.tools.replay import folded
 from moe_segments.journal.tools.verify import CheckReport, check_journal
+from moe_segments.models.urls import place_of
 
 __all__ = [
     "CheckReport",
     "CopyReport",
     "LogEntry",
-    "call_off",
+    "cancel_copy",
     "check",
     "copy_journal",
     "origin_of",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from moe_segments.core import events as told
+from moe_segments.core import events as facts
 from moe_segments.journal.tools.migrate import existing_journal
 from moe_segments.journal.tools.replay import whole_log
 from moe_segments.models import JobState
@@ -85,7 +85,7 @@ def _entries(batches: Iterable[Batch]) -> Iterator[LogEntry]:
                 batch=batch.id,
                 event=event.name,
                 text=_SAY[type(event)](event),
-                fields={} if isinstance(event, told.Checkpoint) else attrs.asdict(event),
+                fields={} if isinstance(event, facts.Checkpoint) else attrs.asdict(event),
             )
 
 
@@ -101,7 +101,7 @@ def _operation(fields: Mapping[str, object]) -> str:
     return f"{fields.get('op')} {fields.get('name')!r}"
 
 
-def _spends(event: told.Reserved | told.Claimed) -> str:
+def _spends(event: facts.Reserved | facts.Claimed) -> str:
     parts = [
         f"{amount:,} {unit}"
         for amount, unit in ((event.operations, "operation"), (event.rows, "users"), (event.segments, "segment"))
@@ -110,12 +110,12 @@ def _spends(event: told.Reserved | told.Claimed) -> str:
     return ", ".join(parts) or "no quota"
 
 
-def _reserved(event: told.Reserved) -> str:
+def _reserved(event: facts.Reserved) -> str:
     doubled = "; an earlier send of it may have worked" if event.duplicate_possible else ""
     return f"{_send(event)}: {_operation(event.operation)}, {_spends(event)}{doubled}"
 
 
-def _answered(event: told.Answered) -> str:
+def _answered(event: facts.Answered) -> str:
     if event.accepted is not None:
         cs_id = event.accepted.get("cs_id")
         what = f"accepted as {cs_id}" if cs_id else "accepted"
@@ -124,57 +124,57 @@ def _answered(event: told.Answered) -> str:
     return f"{_send(event)}: {event.status}, {what}{'' if event.spends else ', its operation is given back'}"
 
 
-def _callback(event: told.CallbackReceived) -> str:
+def _callback(event: facts.CallbackReceived) -> str:
     found = "" if event.values_found is None else f", {event.values_found:,} values found"
     reason = event.body.get("error_message") or event.body.get("reason")
     outcome = JobState.UNREADABLE if event.outcome == "unparsed" else event.outcome
     return f"{_send(event)}: {outcome}{found}{f': {reason}' if reason else ''}"
 
 
-def _unknown(event: told.Unknown) -> str:
+def _unknown(event: facts.Unknown) -> str:
     return f"{_send(event)}: {f'{event.status}, ' if event.status else ''}{event.reason}"
 
 
-def _planned(event: told.Planned) -> str:
+def _planned(event: facts.Planned) -> str:
     where = f", line {event.line} of run {event.run}" if event.run else ""
     return f"{event.job}: {_operation(event.operation)}{where}"
 
 
-def _throttled(event: told.Throttled) -> str:
+def _throttled(event: facts.Throttled) -> str:
     probe = ", then one at a time" if event.probe else ""
     job = f" (job {event.job})" if event.job else ""
     return f"{event.limit} is full until {_moment_of(event.until_us):%Y-%m-%d %H:%M:%S} UTC{probe}{job}"
 
 
-def _checkpoint(event: told.Checkpoint) -> str:
+def _checkpoint(event: facts.Checkpoint) -> str:
     jobs: Any = event.state.get("jobs", {})  # JSON
     remembers = event.state.get("remembers", len(jobs.get("records", ())))
     return f"stands for everything before, {remembers} jobs"
 
 
 _SAY: Final[Mapping[type[Event], Callable[[Any], str]]] = {
-    told.Opened: lambda event: f"{event.origin}, speed {event.scale:g}",
-    told.Quarantined: lambda event: f"every window is taken for full: {event.reason}",
-    told.Trusted: lambda event: f"what is known is all there was: {event.reason}",
-    told.RunStarted: lambda event: f"{event.run}: {event.manifest}, {event.total} operations",
-    told.Planned: _planned,
-    told.Reserved: _reserved,
-    told.NeverSent: lambda event: f"{_send(event)}: {event.reason}; everything is given back",
-    told.Answered: _answered,
-    told.Unknown: _unknown,
-    told.OwnerGone: lambda event: f"{_send(event)}: the process that was sending it is gone",
-    told.Adopted: lambda event: f"{_send(event)}: found in the service's list as {event.cs_id}",
-    told.CallbackReceived: _callback,
-    told.Throttled: _throttled,
-    told.ExternalUsage: lambda event: f"{event.operations:,} operations and {event.rows:,} users of others",
-    told.ActiveObserved: lambda event: f"{event.count:,} active segments, says the {event.source}",
-    told.KeyRejected: lambda event: f"key {event.fingerprint[:8]} was answered {event.status}",
-    told.KeyAccepted: lambda event: f"key {event.fingerprint[:8]} works again",
-    told.Claimed: lambda event: f"{event.job} waits for {_spends(event)}",
-    told.Unclaimed: lambda event: f"{event.job} waits no more",
-    told.Moved: lambda event: f"goes on at {event.to}",
-    told.Stayed: lambda _: "goes on here after all",
-    told.Copying: lambda event: f"from {event.place}",
-    told.Copied: lambda event: f"all of it; ends are postponed by {event.postponed_us / _SECOND_US:g} s",
-    told.Checkpoint: _checkpoint,
+    facts.Opened: lambda event: f"{event.origin}, speed {event.scale:g}",
+    facts.Quarantined: lambda event: f"every window is taken for full: {event.reason}",
+    facts.Trusted: lambda event: f"what is known is all there was: {event.reason}",
+    facts.RunStarted: lambda event: f"{event.run}: {event.manifest}, {event.total} operations",
+    facts.Planned: _planned,
+    facts.Reserved: _reserved,
+    facts.NeverSent: lambda event: f"{_send(event)}: {event.reason}; everything is given back",
+    facts.Answered: _answered,
+    facts.Unknown: _unknown,
+    facts.OwnerGone: lambda event: f"{_send(event)}: the process that was sending it is gone",
+    facts.Adopted: lambda event: f"{_send(event)}: found in the service's list as {event.cs_id}",
+    facts.CallbackReceived: _callback,
+    facts.Throttled: _throttled,
+    facts.ExternalUsage: lambda event: f"{event.operations:,} operations and {event.rows:,} users of others",
+    facts.ActiveObserved: lambda event: f"{event.count:,} active segments, says the {event.source}",
+    facts.KeyRejected: lambda event: f"key {event.fingerprint[:8]} was answered {event.status}",
+    facts.KeyAccepted: lambda event: f"key {event.fingerprint[:8]} works again",
+    facts.Claimed: lambda event: f"{event.job} waits for {_spends(event)}",
+    facts.Unclaimed: lambda event: f"{event.job} waits no more",
+    facts.Moved: lambda event: f"goes on at {event.to}",
+    facts.Stayed: lambda _: "goes on here after all",
+    facts.Copying: lambda event: f"from {event.place}",
+    facts.Copied: lambda event: f"all of it; ends are postponed by {event.postponed_us / _SECOND_US:g} s",
+    facts.Checkpoint: _checkpoint,
 }

@@ -13,8 +13,9 @@ Each step is durable before the next. A migration that was interrupted starts ag
 5. Read the target back and compare.
 
 Run again after that, it appends what was written to the source since then, under the target's own, later, times.
-`call_off` undoes 2 as long as 4 has not happened. Each run of either bars the target anew, and writes there only if no
-other did meanwhile: of a migration and a call-off at the same time one gives up. The log itself stays at the source.
+`cancel_copy` undoes 2 as long as 4 has not happened. Each run of either bars the target anew, and writes there only if
+no other did meanwhile: of a migration and a cancellation at the same time one gives up. The log itself stays at the
+source.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ import attrs
 from moe_segments.core.events import Checkpoint, Copied, Copying, Moved, Stayed, encode
 from moe_segments.core.state import checkpoint as snapshot
 from moe_segments.errors import InputError, JournalError, JournalMoved
-from moe_segments.journal.opening import open_journal
-from moe_segments.journal.redact import file_of, place_of
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
 from moe_segments.journal.tools.replay import folded
 from moe_segments.models import JobState
+from moe_segments.models.urls import place_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.protocol import Journal
 
-__all__ = ["CopyReport", "call_off", "copy_journal", "existing_journal"]
+__all__ = ["CopyReport", "cancel_copy", "copy_journal", "existing_journal"]
 
 _OF_MOVES: Final = (Moved, Stayed, Copying, Copied)  # of one place only, never carried over
 _LOOK_S: Final = 1.0
 _SECOND_US: Final = 1_000_000
-_CALLED_OFF: Final = "the copy was called off, or another one runs beside it; look which, and run this again"
+_CANCELLED: Final = "the copy was cancelled, or another one runs beside it; look which, and run this again"
 
 
 @attrs.frozen(kw_only=True)
@@ -111,24 +112,24 @@ async def copy_journal(
         return CopyReport(to=place_of(target_url), jobs=jobs, postponed_us=postponed_us, left=left)
 
 
-async def call_off(source_url: str, target_url: str, scope: str) -> None:
+async def cancel_copy(source_url: str, target_url: str, scope: str) -> None:
     """Let the source go on where it is, after a migration that was not completed.
 
     Raises:
-        InputError: There is nothing to call off, or the copy is complete.
+        InputError: There is nothing to cancel, or the copy is complete.
         JournalError: One of them cannot be used.
     """
     async with existing_journal(source_url, scope) as source, _opened(_target(target_url, scope)) as target:
         found, there = folded(await source.read(0)), folded(await target.read(0))
         if found.moved is None:
-            raise InputError("this journal goes on here: there is nothing to call off", "FROM")
+            raise InputError("this journal goes on here: there is nothing to cancel", "FROM")
         is_there = found.moved.journal_id == target.journal_id
         if not is_there and (there.version or found.moved.to != place_of(target_url)):
             raise InputError(f"it is on its way to {found.moved.to}: name that one", "TO")
 
         def stay(missed: Sequence[Batch], _: int) -> Sequence[Event]:
             if any(isinstance(batch.events[0], Moved) for batch in missed):
-                raise JournalError("another copy has begun meanwhile; nothing was called off: end that one first")
+                raise JournalError("another copy has begun meanwhile; nothing was cancelled: end that one first")
             return [Stayed()]
 
         await _bar(target, there, there.copying or Copying(place_of(source_url), source.journal_id))
@@ -205,7 +206,7 @@ def _refuse(
 
 
 async def _bar(target: Journal, there: WorkspaceState, marker: Copying) -> None:
-    """Bar the target. Each run says so anew, so that one that runs beside it, or calls it off, is noticed."""
+    """Bar the target. Each run says so anew, so that one that runs beside it, or cancels it, is noticed."""
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         _fold(there, missed)
@@ -254,17 +255,17 @@ async def _write(
     """Write the source's state to the barred target, all of it in one batch, and read it back.
 
     Raises:
-        JournalError: The copy was called off, or somebody wrote to the target meanwhile.
+        JournalError: The copy was cancelled, or somebody wrote to the target meanwhile.
     """
     if found.moved is None:
-        raise JournalError(_CALLED_OFF)
+        raise JournalError(_CANCELLED)
     made = snapshot.postponed(found.snapshot(), postponed_us)
     origins = {**found.origins, source.journal_id: found.version}
     events = (attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins}),)
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         if missed:
-            raise JournalError(_CALLED_OFF)
+            raise JournalError(_CANCELLED)
         return events
 
     await _transact(target, there.version, decide)

@@ -37,15 +37,15 @@ _ALWAYS_SHOWN: Final = 4  # quotas, the other ones once they are used
 _NEARLY_FULL: Final = 0.8
 
 
-def render_page(told: Json, nonce: str) -> str:
+def render_page(data: Json, nonce: str) -> str:
     """Return the whole page.
 
     Args:
-        told: As `overview` tells it.
+        data: What `overview` returns.
         nonce: What the page's policy names its style and script by.
     """
     sections = "".join(
-        f'<section id="{name}" aria-label="{name}">{inner}</section>' for name, inner in render_sections(told).items()
+        f'<section id="{name}" aria-label="{name}">{inner}</section>' for name, inner in render_sections(data).items()
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -57,20 +57,20 @@ def render_page(told: Json, nonce: str) -> str:
     )
 
 
-def render_sections(told: Json) -> dict[str, str]:
+def render_sections(data: Json) -> dict[str, str]:
     """Return the inside of each section, by its name."""
-    totals = _object(told["totals"])
-    time = _object(told["time"])
+    totals = _object(data["totals"])
+    time = _object(data["time"])
     return {
         "clock": f"{_text(_clock(time['now']))} UTC, {_number(time['speed']):g} times as fast",
         "totals": _totals(totals),
         "controls": _controls(time),
-        "quotas": "<h2>Quotas</h2>" + _quotas(_rows(told["quotas"])),
-        "segments": _table("Segments", totals["segments"], _SEGMENT_COLUMNS, _rows(told["segments"])),
-        "operations": _table("Operations", totals["operations"], _OPERATION_COLUMNS, _rows(told["operations"])),
-        "callbacks": _table("Callbacks", totals["callback_tries"], _CALLBACK_COLUMNS, _rows(told["callbacks"])),
-        "requests": _table("Requests", totals["requests"], _REQUEST_COLUMNS, _rows(told["requests"])),
-        "faults": "<h2>Faults</h2>" + _faults(_rows(told["faults"])),
+        "quotas": "<h2>Quotas</h2>" + _quotas(_rows(data["quotas"])),
+        "segments": _table("Segments", totals["segments"], _SEGMENT_COLUMNS, _rows(data["segments"])),
+        "operations": _table("Operations", totals["operations"], _OPERATION_COLUMNS, _rows(data["operations"])),
+        "callbacks": _table("Callbacks", totals["callback_tries"], _CALLBACK_COLUMNS, _rows(data["callbacks"])),
+        "requests": _table("Requests", totals["requests"], _REQUEST_COLUMNS, _rows(data["requests"])),
+        "faults": "<h2>Faults</h2>" + _faults(_rows(data["faults"])),
     }
 
 

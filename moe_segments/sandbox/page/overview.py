@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LAST", "Json", "Observed", "faults_of", "overview", "time_of"]
 
 Json: TypeAlias = "dict[str, object]"
-LAST: Final = 100  # so many of each kind of record are told unless more are asked for
+LAST: Final = 100  # so many of each kind of record are shown unless more are asked for
 
 
 class Observed(Protocol):
@@ -53,7 +53,7 @@ def overview(sandbox: Observed, last: int = LAST) -> Json:
 
     Args:
         sandbox: Of which.
-        last: How many segments, operations, callbacks and requests are told of; the totals count all.
+        last: How many segments, operations, callbacks and requests are shown; the totals count all.
     """
     workspace, history = sandbox.workspace, sandbox.workspace.history
     now = workspace.now()
@@ -131,15 +131,15 @@ def _segment(segment: SandboxSegment, now: float) -> Json:
 
 def _operation(submission: Submission) -> Json:
     result = submission.result
-    told: Mapping[str, object] = {}
+    outcome: Mapping[str, object] = {}
     if isinstance(result, FileProcessed):
-        told = {
+        outcome = {
             "values_found": result.values_found,
             "values_processed": result.values_processed,
             "user_count": result.user_count,
         }
     elif result is not None:
-        told = {"status": result.status, "error_message": result.error_message}
+        outcome = {"status": result.status, "error_message": result.error_message}
     return {
         "request_id": submission.request_id,
         "op": submission.ask.op.value,
@@ -147,7 +147,7 @@ def _operation(submission: Submission) -> Json:
         "state": "waiting" if result is None else "processed" if isinstance(result, FileProcessed) else "failed",
         "accepted_at": _moment(submission.accepted_at),
         "finished_at": None if submission.finished_at is None else _moment(submission.finished_at),
-        **told,
+        **outcome,
     }
 
 
