@@ -32,8 +32,9 @@ CONTROL_S: Final = 1_800.0  # those of all, on an untouched copy
 
 _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
-_TAPE = "moe_segments/core/quota/window.py"
+_WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
+_STEP = "moe_segments/core/state/line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
@@ -166,7 +167,7 @@ MUTANTS: Final = (
     Mutant(
         "lease-ends-in-nothing",
         7,
-        _TAPE,
+        _WINDOW,
         "                self.settle(hold, hold.bound_us)",
         "                self.release(hold)",
         (f"{_PURE}an_abandoned_reservation_counts_as_spent_after_its_lease",),
@@ -279,7 +280,7 @@ MUTANTS: Final = (
         "checkpoint-forgets-what-is-held",
         4,
         "moe_segments/core/state/checkpoint.py",
-        "    if u_us is None:\n        tape.hold(hold)",
+        "    if u_us is None:\n        history.hold(hold)",
         "    if u_us is None:\n        pass",
         (f"{_ORACLE}",),
     ),
@@ -287,8 +288,8 @@ MUTANTS: Final = (
         "backfilling-unchecked",
         16,
         _ADMISSION,
-        "            if isinstance(decision, Granted) and held is None:\n",
-        "            if isinstance(decision, Granted):\n",
+        "        if isinstance(decision, Granted) and held is None:\n",
+        "        if isinstance(decision, Granted):\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -319,8 +320,8 @@ MUTANTS: Final = (
         "claims-of-others-unheard",
         16,
         _ADMISSION,
-        "        if state.claims.live:\n            ours = {",
-        "        if False:\n            ours = {",
+        "    if state.claims.live:\n        ours = {",
+        "    if False:\n        ours = {",
         (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
     ),
     Mutant(
@@ -343,15 +344,15 @@ MUTANTS: Final = (
         "claims-of-the-refused-stand",
         16,
         _GOVERNOR,
-        "            self._queue.remove(ticket)\n            self._claims.end(ticket)\n            ticket.fail(error)",
-        "            self._queue.remove(ticket)\n            ticket.fail(error)",
+        "            self._queue.remove(waiter)\n            self._claims.end(waiter)\n            waiter.fail(error)",
+        "            self._queue.remove(waiter)\n            waiter.fail(error)",
         (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
     ),
     Mutant(
         "passers-judged-one-by-one",
         16,
-        _ADMISSION,
-        "            self._schedule.passed(one.demand)\n",
+        "moe_segments/core/state/line.py",
+        "            self._schedule.passed(one.demand(self._state))\n",
         "            pass\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
@@ -399,23 +400,23 @@ MUTANTS: Final = (
         "last-come-first-served",
         16,
         "moe_segments/governor/queue.py",
-        "        self.asks[ticket] = ticket.ask\n",
-        "        self.asks = {ticket: ticket.ask, **self.asks}\n",
+        "        self.asks[waiter] = waiter.ask\n",
+        "        self.asks = {waiter: waiter.ask, **self.asks}\n",
         (f"{_WAITERS}two_hundred_wait_with_one_timer_and_leave_in_order",),
     ),
     Mutant(
         "no-look-ahead",
         16,
         _ADMISSION,
-        "        if self._patience_us and self._outlook.walk is None:\n",
-        "        if False:\n",
+        "    if step.patience_us and step.outlook.walk is None:\n",
+        "    if False:\n",
         (f"{_PURE}a_wait_longer_than_allowed_is_refused_at_once",),
     ),
     Mutant(
         "cancelled-waiter-keeps-its-grant",
         16,
         _GOVERNOR,
-        "            self._claims.release(ticket.future.result())",
+        "            self._claims.release(waiter.future.result())",
         "            pass",
         (f"{_WAITERS}a_waiter_that_is_cancelled_at_any_step_leaves_no_trace",),
     ),
@@ -423,8 +424,8 @@ MUTANTS: Final = (
         "nobody-waits-and-all-is-watched",
         16,
         _GOVERNOR,
-        "            self._claims.end(ticket)\n            self._rest_if_nobody_waits()\n",
-        "            self._claims.end(ticket)\n",
+        "            self._claims.end(waiter)\n            self._rest_if_nobody_waits()\n",
+        "            self._claims.end(waiter)\n",
         (f"{_WAITERS}the_last_waiter_to_leave_takes_the_timer_along",),
     ),
     Mutant(
@@ -532,7 +533,7 @@ MUTANTS: Final = (
         _GOVERNOR,
         "            renewal = claims.renewal(now_us)\n",
         "            for place, verdict in step.verdicts.items():\n"
-        "                self._deliver(tickets[place], verdict, now_us, self._clock(), is_forecast=True)\n"
+        "                self._deliver(waiters[place], verdict, now_us, self._clock(), is_forecast=True)\n"
         "            renewal = claims.renewal(now_us)\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
     ),
@@ -563,9 +564,9 @@ MUTANTS: Final = (
     Mutant(
         "rejected-key-goes-on",
         13,
-        _ADMISSION,
-        "        if status is not None:\n",
-        "        if status == 0:\n",
+        _STEP,
+        "            if status is not None:\n",
+        "            if status == 0:\n",
         (f"{_PURE}a_rejected_key_sends_nothing_more_until_it_works_again",),
     ),
     Mutant(
@@ -621,9 +622,9 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/core/state/pacing.py",
-        "for event in (*callers[room:], *background",
-        "for event in (*callers[:0], *background",
+        "moe_segments/governor/pacing.py",
+        "islice(callers.items(), room, None)",
+        "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
     ),
     Mutant(
@@ -645,9 +646,9 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/core/state/pacing.py",
-        "background[int(has_spare and not callers) :]",
-        "background[room:]",
+        "moe_segments/governor/pacing.py",
+        "spare = int(has_spare and not callers)",
+        "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
     ),
     Mutant(
@@ -1050,24 +1051,24 @@ MUTANTS: Final = (
         "call-in-flight-not-counted",
         2,
         _LEDGER,
-        "        self._tape_of(row).hold(row.called)",
-        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        "        self._history_of(row).hold(row.called)",
+        "        self._history_of(row).hold(Hold(0, lease_us, self._late_us))",
         (_CALLS,),
     ),
     Mutant(
         "call-stamped-at-send",
         3,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, at_us)",
-        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, row.reserved_us)",
         (_CALLS,),
     ),
     Mutant(
         "lost-call-stamped-at-once",
         6,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, counted_us)",
-        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, counted_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
         (_ORACLE,),
     ),
     Mutant(
@@ -1113,16 +1114,17 @@ MUTANTS: Final = (
     Mutant(
         "used-name-is-not-asked-in-the-journal",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n",
         "",
         (f"{_NAMES}another_process_hears_of_it_when_it_asks",),
     ),
     Mutant(
         "used-name-waits-its-turn",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n        if state.jobs.holders:",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n"
+        "        if state.jobs.holders:",
         "        if state.jobs.holders:",
         (f"{_NAMES}who_waits_for_quota_hears_of_it_at_once",),
     ),
@@ -1145,7 +1147,7 @@ MUTANTS: Final = (
     Mutant(
         "read-sent-without-leave",
         2,
-        "moe_segments/core/state/admission.py",
+        _STEP,
         "        call=ask.cost.call,",
         '        call="",',
         ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
@@ -1526,8 +1528,8 @@ MUTANTS: Final = (
         "an-outage-ends-every-wait",
         11,
         "moe_segments/governor/governor.py",
-        "            if not is_away or ticket",
-        "            if True or ticket",
+        "            if not is_away or waiter",
+        "            if True or waiter",
         (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),
         _NEEDS_REDIS,
     ),

@@ -45,26 +45,29 @@ BY_LUCK: Final = 1e-3  # how often a sample may look worse than it is
 AT_ONCE: Final = 2
 LONGEST_S: Final = 180.0  # of one mutant's tests at one stage; nearly all take a second
 EACH_S: Final = 30.0  # one of these tests
-MOST_CPU_S: Final = 30  # of the processor at one stage, which a busy machine does not lengthen
+MOST_CPU_S: Final = 90  # of the processor at one stage, which a busy machine does not lengthen
 MOST_BYTES: Final = 4 * 2**30
 
 _GOVERNED: Final = ("tests/pure/test_governor.py", "tests/pure/test_ledger_oracle.py", "tests/pure/test_snapshot.py")
 _LEDGER: Final = ("tests/pure/test_ledger.py", *_GOVERNED)
-_CLAIMS: Final = ("tests/pure/test_claims.py", *_GOVERNED)
+_CLAIMS: Final = ("tests/pure/test_claims.py", "tests/pure/test_admission.py", *_GOVERNED)
 # The decision modules, each with the tests that are tried on it first.
 MODULES: Final = {
     "moe_segments/core/quota/ledger.py": _LEDGER,
     "moe_segments/core/quota/usage.py": _LEDGER,
-    "moe_segments/core/quota/window.py": ("tests/pure/test_tape.py", *_LEDGER),
+    "moe_segments/core/quota/window.py": ("tests/pure/test_usage_history.py", *_LEDGER),
+    "moe_segments/core/state/admission.py": _CLAIMS,
+    "moe_segments/core/state/line.py": _CLAIMS,
+    "moe_segments/core/state/lookahead.py": _CLAIMS,
+    "moe_segments/core/state/verdicts.py": _CLAIMS,
     "moe_segments/core/quota/active_segments.py": ("tests/pure/test_gauge.py", *_LEDGER),
     "moe_segments/core/quota/call_limits.py": _LEDGER,
     "moe_segments/core/quota/decision.py": _LEDGER,
     "moe_segments/core/quota/claims.py": _CLAIMS,
     "moe_segments/core/quota/forecast.py": _CLAIMS,
-    "moe_segments/core/quota/profile.py": _CLAIMS,
-    "moe_segments/core/state/admission.py": _CLAIMS,
+    "moe_segments/core/quota/profile.py": ("tests/pure/test_profile.py", *_CLAIMS),
     "moe_segments/core/state/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
-    "moe_segments/core/state/pacing.py": ("tests/live/test_pace.py",),
+    "moe_segments/governor/pacing.py": ("tests/live/test_pace.py",),
     "moe_segments/core/state/retry.py": ("tests/pure/test_retry.py",),
     "moe_segments/core/state/row_counts.py": ("tests/pure/test_row_counts.py",),
     "moe_segments/core/state/workspace.py": ("tests/pure/test_workspace.py", *_GOVERNED),
@@ -82,7 +85,7 @@ _OF_ALL: Final = (
 
 def stages_of(module: str) -> tuple[tuple[str, ...], ...]:
     """The tests that are tried on a module, those of one stage after those of the other."""
-    in_line = _OF_THE_LINE if MODULES[module] == _CLAIMS else ()
+    in_line = _OF_THE_LINE if _CLAIMS[0] in MODULES[module] else ()
     return (MODULES[module], *in_line, *(_OF_QUOTAS if "/quota/" in module else ()), *_OF_ALL)
 
 
@@ -303,13 +306,15 @@ def tried(sample: list[Mutant], within_s: float) -> Run | None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.random_mutants", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as tape; default: all decision modules")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as window; default: all decision modules")
     parser.add_argument("--count", type=int, default=MEASURED_AT, help="how many at most (%(default)s)")
     parser.add_argument("--within", type=float, default=inf, metavar="SECONDS", help="begin no further one after that")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat a sample; default: a new one"
     )
-    parser.add_argument("--function", default="", help="instead of a sample: all of one function, as Tape.settle")
+    parser.add_argument(
+        "--function", default="", help="instead of a sample: all of one function, as UsageHistory.settle"
+    )
     parser.add_argument("--list", action="store_true", help="only name them")
     return parser.parse_args(arguments)
 

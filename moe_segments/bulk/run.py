@@ -18,8 +18,8 @@ import attrs
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import Planned, RunStarted
-from moe_segments.core.state.admission import name_used
 from moe_segments.core.state.jobs import remembered
+from moe_segments.core.state.verdicts import name_used
 from moe_segments.errors import (
     ApiError,
     AuthenticationFailed,

@@ -16,7 +16,7 @@ from moe_segments.client.file_segments import FileSegmentCalls
 from moe_segments.client.filter_segments import FilterSegmentCalls, check_wait
 from moe_segments.client.job import Job, refuse_other
 from moe_segments.client.job_lists import JobCalls
-from moe_segments.core.state.admission import name_used
+from moe_segments.core.state.verdicts import name_used
 from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.governor.usage import at
 from moe_segments.types import Unset
 

@@ -13,8 +13,9 @@ import attrs
 from moe_segments.core.events import ActiveObserved, ExternalUsage, Trusted
 from moe_segments.core.quota.forecast import Demand
 from moe_segments.core.quota.ledger import life_us
-from moe_segments.core.state.admission import cost_of, forecast, name_used
+from moe_segments.core.state.admission import forecast
 from moe_segments.core.state.jobs import segment_keys
+from moe_segments.core.state.verdicts import cost_of, name_used
 from moe_segments.errors import InputError
 from moe_segments.governor.usage import PlannedStart, at, moment_of, name_taken, usage_of
 from moe_segments.limits import is_whole

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import aiohttp
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.urls import url_without_query

@@ -70,7 +70,7 @@ import pytest
 
 from moe_segments.core.events import Answered, CallbackReceived, Event, NeverSent, OwnerGone, Unknown
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.errors import JournalError, NotSent, OutcomeUnknown, QuotaExceeded
 from moe_segments.governor.governor import Governor, Grant
 from moe_segments.governor.pace import Pace

@@ -409,9 +409,9 @@ def test_entries_that_no_window_counts_are_dropped_once_they_are_many(entries: i
     one = ledger()
     for u_us in range(entries):
         one.operations.add(u_us, 1)
-        one.pools["get"].tape.add(u_us, 1)
+        one.pools["get"].history.add(u_us, 1)
     one.advance_for_good(DAY * S + entries)
-    assert (len(one.operations.us), len(one.pools["get"].tape.us)) == (left, left)
+    assert (len(one.operations.us), len(one.pools["get"].history.us)) == (left, left)
     assert used(one, DAY + 1)[:2] == (0, 0)
 
 
