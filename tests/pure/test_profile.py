@@ -61,7 +61,7 @@ def agree(chance: random.Random, profile: Profile, levels: Levels) -> None:
         step for step, before in zip(steps, [None, *steps], strict=False) if not before or step[1] != before[1]
     ] == (levels.steps())
     for _ in range(4):
-        from_us, length_us = NOW + chance.randrange(200), chance.randrange(1, 60)
+        from_us, length_us = NOW + chance.randrange(200), chance.choice((1, 7, 60, 150, 400))
         assert profile.peak(from_us, from_us + length_us) == levels.peak(from_us, from_us + length_us)
         assert profile.level_before(from_us) == levels.level_before(from_us)
 
