@@ -140,3 +140,16 @@ def test_time_that_has_passed_takes_nobody() -> None:
     profile.add(NOW, NOW + 5, 1)
     profile.now_us = NOW + 30
     assert profile.first_fit(NOW, 10, 1) == NOW + 30
+
+
+def test_a_peak_far_ahead_is_found_behind_many_steps() -> None:
+    """A thousand steps up and down, and one that stays; the highest is among the last."""
+    profile, levels = Profile(CAPACITY, NOW, 0), Levels(0, [])
+    for one in (profile, levels):
+        for at_us in range(NOW + 1, NOW + 1_001, 2):
+            one.add(at_us, at_us + 1, 1)
+        one.add(NOW + 3, None, 2)
+        one.add(NOW + 900, NOW + 905, 3)
+    for from_us, until_us in ((0, 899), (0, 901), (100, 1_000), (10, 500), (904, 1_000), (905, 1_000)):
+        assert profile.peak(NOW + from_us, NOW + until_us) == levels.peak(NOW + from_us, NOW + until_us)
+    assert profile.peak(NOW, NOW + 1_000) == 6
