@@ -663,3 +663,19 @@ def test_what_is_not_in_line_is_not_forecast(patience_us: int) -> None:
     ]
     assert isinstance(verdicts[3], Deferred)
     assert verdicts[3].start_us == (1 + HOUR) * S
+
+
+def test_a_step_grants_a_part_of_very_many_and_says_that_it_is_not_done() -> None:
+    """The next ones go on where it stopped, until everybody has left."""
+    state = WorkspaceState(attrs.evolve(LIMITS, operations_per_hour=2_000, operations_per_day=2_000))
+    asks, outlook, left = [ask(str(number), Cost(1)) for number in range(1_300)], Outlook(), 0
+    while asks:
+        step = admit(state, asks, 5 * S, outlook=outlook)
+        granted = [position for position, verdict in step.verdicts.items() if isinstance(verdict, Admitted)]
+        assert 0 < len(granted) <= 512
+        assert granted == list(range(len(granted)))
+        assert step.is_done is (len(granted) == len(asks))
+        state.keep(Batch(state.version + 1, "b", 5 * S, tuple(step.events)))
+        left += len(granted)
+        asks = asks[len(granted) :]
+    assert left == 1_300
