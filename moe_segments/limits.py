@@ -6,7 +6,7 @@ leave open is a setting with a safe default. Units are in the names: `_s` second
 
 from __future__ import annotations
 
-import math
+import sys
 from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
@@ -189,7 +189,7 @@ def is_whole(value: object, least: int = 0) -> TypeGuard[int]:
 
 def is_finite(value: object) -> bool:
     """Return whether *value* is a number, and no bool, that is neither infinite nor NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _positive_int(_: object, attribute: _Attribute, value: object) -> None:

@@ -20,7 +20,7 @@ import attrs
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
-from moe_segments.models.urls import masked_url
+from moe_segments.models.urls import journal_url_of, masked_url
 from moe_segments.models.validators import problem_of_url
 
 if TYPE_CHECKING:
@@ -156,13 +156,15 @@ def _limits(_: object, attribute: _Attribute, value: object) -> None:
 
 def _journal(_: object, attribute: _Attribute, value: object) -> None:
     if not isinstance(value, str) or ":" not in value or not value.isprintable():
-        raise InputError("must be a URL, such as memory: or sqlite:///quota.db", attribute.name)
+        raise InputError("must be a URL or a path, such as ./quota.db, redis://host:6379/0 or memory:", attribute.name)
     if problem := problem_of_journal_url(value):
         raise InputError(problem, attribute.name)
 
 
 def problem_of_journal_url(url: str) -> str | None:
     """Return why *url* names no journal although it looks as if it did; None for one that may name one."""
+    if re.match(r"[A-Za-z]:[\\/]", url):
+        return "must be a path such as ./quota.db: Windows and its drives are not supported"
     if url.lower().startswith("memory:"):
         return None if url == "memory:" else "must be memory: for a journal in memory, and nothing behind it"
     scheme, _, rest = url.partition(":")
@@ -228,7 +230,7 @@ class Settings:
 
     Attributes:
         base_url: The service's origin; https, or http on this machine, or anywhere with *allow_http*.
-        journal: Where quota and jobs are remembered, a journal URL. Shown without a password.
+        journal: Where quota and jobs are remembered, a journal URL or a path. Shown without a password.
         callback_url: The public address of the receiver, to which a token is appended; None for no receiver.
         limits: The quotas and how they are counted.
         requests_per_s: Pace of requests, all kinds together.
@@ -251,7 +253,7 @@ class Settings:
     """
 
     base_url: str = attrs.field(converter=_origin, validator=_may_be_http)
-    journal: str = attrs.field(validator=_journal, repr=masked_url)
+    journal: str = attrs.field(converter=journal_url_of, validator=_journal, repr=masked_url)
     callback_url: str | None = attrs.field(default=None, validator=[_callback_url, _may_be_http])
     limits: QuotaLimits = attrs.field(factory=QuotaLimits, validator=_limits)
     requests_per_s: float = attrs.field(default=5.0, validator=_rate)

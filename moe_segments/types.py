@@ -38,7 +38,7 @@ UNSET: Final = Unset.UNSET
 def with_older_pickles(kind: type[T]) -> type[T]:
     """Let a pickle that was made before *kind* had a field load, with the default of that field."""
     fields: Any = attrs.fields_dict(kind)  # type: ignore[arg-type]  # an attrs class, which no type can say
-    later = {name: field.default for name, field in fields.items() if field.default is None}
+    later = {name: field.default for name, field in fields.items() if field.default in (None, ())}
     restore: Any = kind.__setstate__  # type: ignore[attr-defined]  # attrs makes it, for a class with slots
     kind.__setstate__ = lambda self, state: restore(self, later | state)  # type: ignore[attr-defined]
     return kind

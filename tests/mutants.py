@@ -34,6 +34,7 @@ _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
 _WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
+_ORDER = "moe_segments/core/planning/order.py"
 _STEP = "moe_segments/core/state/line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
@@ -77,6 +78,7 @@ _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_ser
 _CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
+_PLANNING = "tests/pure/test_planning.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
@@ -368,8 +370,8 @@ MUTANTS: Final = (
         "forecast-without-those-who-wait",
         16,
         _ADMISSION,
-        "            schedule.place(claim.demand, job)\n    return list",
-        "            pass\n    return list",
+        "            schedule.place(claim.demand, job)\n    return schedule",
+        "            pass\n    return schedule",
         (f"{_WAITERS}what_a_governor_says_is_what_it_does",),
     ),
     Mutant(
@@ -379,6 +381,38 @@ MUTANTS: Final = (
         "segments, demand.life_us, demand.life_us))",
         "segments, None, None))",
         (f"{_PURE}planned_segments_expire_like_any_other",),
+    ),
+    Mutant(
+        "urgency-not-inherited",
+        16,
+        _ORDER,
+        "max(own, urgency.get(number, own))",
+        "own",
+        (f"{_PLANNING}what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent",),
+    ),
+    Mutant(
+        "lower-priorities-planned-as-if-alone",
+        16,
+        _ORDER,
+        "            board.take(tasks[group[at]], at_us)",
+        "            pass",
+        (f"{_PLANNING}what_is_less_urgent_fills_the_room_that_is_left",),
+    ),
+    Mutant(
+        "planned-order-not-by-starts",
+        16,
+        "moe_segments/core/planning/search.py",
+        "sorted(found.order, key=lambda at: (found.starts[at] is None, found.starts[at] or 0))",
+        "found.order",
+        (f"{_PLANNING}large_ones_are_packed_as_if_each_counted_no_longer_than_it_does",),
+    ),
+    Mutant(
+        "part-larger-than-a-file",
+        0,
+        "moe_segments/core/planning/parts.py",
+        "rows * limits.file_bytes // file_bytes",
+        "rows * limits.file_bytes // file_bytes + 1",
+        ("tests/pure/test_parts.py::test_a_file_that_is_too_large_is_split_by_its_bytes",),
     ),
     Mutant(
         "headroom-of-calls-added",
@@ -1572,6 +1606,54 @@ MUTANTS: Final = (
         'if lines.count(b"\\n") != len(block) or b"\\r" in lines:',
         'if b"\\r" in lines:',
         ("tests/live/test_values.py::test_a_bad_value_is_named_by_position_and_type",),
+    ),
+    Mutant(
+        "failed-line-not-sent-again",
+        0,
+        "moe_segments/bulk/lines.py",
+        "return record.state in (JobState.FAILED, JobState.REFUSED)",
+        "return record.state == JobState.REFUSED",
+        ("tests/live/test_rerun.py::test_a_line_that_failed_is_sent_again_by_the_same_command",),
+    ),
+    Mutant(
+        "file-known-by-its-path",
+        0,
+        "moe_segments/bulk/lines.py",
+        '["sha256", _content_of(path)]',
+        '["sha256", str(path)]',
+        ("tests/live/test_rerun.py::test_a_local_file_is_known_by_its_content",),
+    ),
+    Mutant(
+        "later-line-not-sent-after-what-undoes-it",
+        0,
+        "moe_segments/bulk/assignment.py",
+        "is_done(record) and before & undone_by(entry.operation.op)",
+        "False",
+        ("tests/live/test_rerun.py::test_a_later_line_that_the_new_one_would_undo_is_sent_again_after_it",),
+    ),
+    Mutant(
+        "undone-by-others-taken-for-done",
+        0,
+        "moe_segments/bulk/lines.py",
+        "if is_done(record) and any(_undoes(other, record) for other in later):",
+        "if False:",
+        ("tests/live/test_rerun.py::test_what_others_have_undone_since_is_done_again",),
+    ),
+    Mutant(
+        "replaced-job-still-stands",
+        0,
+        "moe_segments/bulk/lines.py",
+        "if counts and record.id not in replaced:",
+        "if counts:",
+        ("tests/live/test_rerun.py::test_one_of_two_lines_that_say_the_same_and_failed_is_sent_again_alone",),
+    ),
+    Mutant(
+        "held-back-after-a-409",
+        0,
+        "moe_segments/client/submit_many.py",
+        "return is_accepted or operation.name in self._replica.state.jobs.names",
+        "return is_accepted",
+        ("tests/live/test_rerun.py::test_lines_after_a_409_that_says_the_segment_exists_are_sent",),
     ),
 )
 

@@ -42,6 +42,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("journal.local",),
     ("journal.protocol",),
     ("settings",),
+    ("core.planning",),
     ("core.state", "core.files", "core.wire"),
     ("core.quota",),
     ("core",),

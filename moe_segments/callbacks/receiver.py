@@ -43,7 +43,7 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
-from moe_segments.models.urls import url_without_query
+from moe_segments.models.urls import journal_url_of, url_without_query
 from moe_segments.models.validators import problem_of_url
 from moe_segments.settings import is_loopback, problem_of_http
 
@@ -118,7 +118,7 @@ class CallbackReceiver:
     ) -> None:
         self.public_url = None if public_url is None else _checked(public_url, allow_http=allow_http)
         self.port: int | None = None
-        self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
+        self._journal, self._scopes = journal_url_of(journal), _checked_scopes(journal, scopes)
         self._limits = limits or QuotaLimits()
         self._replicas: dict[str, Replica] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}

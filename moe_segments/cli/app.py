@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.options import AttributeType, Common, FileOptions, Receiving, Sending, Telling, Waiting
 from moe_segments.cli.terminal import guard_streams, unguarded
 
 if TYPE_CHECKING:
@@ -276,12 +276,13 @@ def bulk(
 ) -> int:
     """Carry out a manifest of operations; the same command goes on after an interruption.
 
-    A run is known by the hash of its manifest: unfinished it is resumed, finished it exits 0 and says so.
+    A line is known by what it says: what an earlier run did is not sent again, also after the manifest was edited; the
+    rest is. Exit code 0 says that every line is processed or accepted, now or before.
 
     Args:
         manifest: CSV with a header row, or JSON Lines: op, name, attribute_name, attribute_type, file_url or file,
             expiry_time, rows, cs_id, emails, callback_url.
-        again: Begin a new run of a manifest whose last run has ended.
+        again: Repeat lines that were done before, but for creates, once none of the manifest is under way.
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
@@ -312,7 +313,7 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 def preflight(
     *files: str,
     attribute_name: str | None = None,
-    attribute_type: Literal["string", "double"] = "string",
+    attribute_type: AttributeType = "string",
     strict: bool = False,
     fix: Path | None = None,
     force: bool = False,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
-from typing import Annotated, Literal
+from collections.abc import Sequence  # noqa: TC003 - cyclopts reads the annotations when it runs
+from pathlib import Path  # noqa: TC003 - likewise
+from typing import Annotated, Final, Literal, TypeAlias
 
 import attrs
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from moe_segments.errors import InputError
 
-__all__ = ["Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting", "address_of"]
+__all__ = ["AttributeType", "Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting", "address_of"]
 
 _LAST_PORT = 65_535
 
@@ -27,13 +28,25 @@ def address_of(listen: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def _in_any_case(_: object, tokens: Sequence[Token]) -> str:
+    """Return a type of attributes as the service writes it, for `String` and `STRING`, too."""
+    value = tokens[0].value.strip().lower()
+    if value not in _ATTRIBUTE_TYPES:
+        raise ValueError(f"must be string or double, not {tokens[0].value!r}")
+    return value
+
+
+_ATTRIBUTE_TYPES: Final = ("string", "double")
+AttributeType: TypeAlias = Annotated[Literal["string", "double"], Parameter(converter=_in_any_case)]
+
+
 @Parameter(name="*", group=Group("Common options", sort_key=9))
 @attrs.frozen(kw_only=True)
 class Common:
     """Options shared by all commands: service, journal, output.
 
     Attributes:
-        journal: Journal URL, such as sqlite:///quota.db; else MOE_JOURNAL, else a file in the user's state directory.
+        journal: Path or URL of the journal, such as ./quota.db; else MOE_JOURNAL, else a file in the state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
         sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named.
         speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.
@@ -141,7 +154,7 @@ class FileOptions:
     """
 
     attribute_name: str
-    attribute_type: Literal["string", "double"] = "string"
+    attribute_type: AttributeType = "string"
     file_url: str | None = None
     file: Path | None = None
     rows: int | None = None

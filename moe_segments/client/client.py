@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -21,6 +22,7 @@ from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.governor.pace import Pace
+from moe_segments.governor.planning import checked_order
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
@@ -28,6 +30,8 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
+from moe_segments.models.urls import journal_url_of
+from moe_segments.models.validators import doubt_of_name
 from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.operations import SubmissionFactory
@@ -36,6 +40,7 @@ from moe_segments.submission.tasks import CallTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from os import PathLike
     from types import TracebackType
     from typing import Self
 
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
+    from moe_segments.governor.planning import Order
     from moe_segments.journal.protocol import Journal
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.submission.file_preparer import AnyFile, Publish
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentsClient", "replica_of"]
 
 _MOST_ID_CHARS: Final = 200
+_log = logging.getLogger("moe_segments.client")
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
@@ -65,8 +72,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
 
     Args:
         credentials: Who calls.
-        journal: Where quota and jobs are remembered: a journal URL, or an engine; None for a file in the user's state
-            directory. Processes that share it share the quota.
+        journal: Where quota and jobs are remembered: a journal URL, a path, or an engine; None for a file in the user's
+            state directory. Processes that share it share the quota.
         callbacks: A receiver to bind to this client's journal, or the public URL of one that runs elsewhere on the
             same journal; None: jobs end as accepted.
         limits: The quotas; the documented ones by default.
@@ -105,7 +112,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         self,
         credentials: Credentials,
         *,
-        journal: str | Journal | None = None,
+        journal: str | PathLike[str] | Journal | None = None,
         callbacks: CallbackReceiver | str | None = None,
         limits: QuotaLimits | None = None,
         base_url: str | None = None,
@@ -128,6 +135,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     ) -> None:
         if on_lost_journal not in ("wait", "trust"):
             raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
+        journal = journal_url_of(journal)
         self._credentials, self._on_lost_journal = credentials, on_lost_journal
         self._raise_on_zero_users = raise_on_zero_users
         self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
@@ -154,7 +162,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
         self._witness_dir = state_dir_or_none() if is_named and not self._local else None
-        engine = self._engine() if journal is None or isinstance(journal, str) else journal
+        engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
@@ -378,6 +386,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         record = self._replica.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
+        elif (doubt := doubt_of_name(operation.name)) is not None:  # of one that is planned its manifest has told
+            _log.warning("segment %r: the name %s", operation.name, doubt)
         retry_unknown = on_unknown == "retry"
         if record is not None and not self._replica.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self._replica.now_us()
@@ -415,11 +425,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         result_timeout_s: float | None = None,
         on_unknown: Literal["raise", "retry"] = "raise",
         preflight: Preflight | None = None,
+        order: Order = "given",
+        priority: Callable[[Operation], float] | None = None,
+        dry_run: bool = False,
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
-        Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
-        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator cancels what was not sent.
+        Operations on one segment keep their order. One is not sent where the create before it did not go through and
+        the segment cannot be there, or where it follows an unknown outcome. A 429 puts the operation back in line.
+        Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.
@@ -427,7 +441,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             max_wait_s: Longest wait of each for quota and segment, seconds.
             result_timeout_s: Longest wait for each callback, seconds; None: the processing allowance of the limits.
             on_unknown: As for `submit`.
-            preflight: As for `submit`; each file is checked when it is its operation's turn.
+            preflight: As for `submit`; each file is checked when it is its operation's turn, with "best" at the start.
+            order: "given" keeps the order. "best" takes all operations, checks their files, and sends them so that the
+                last one starts as early as was found; the rest is planned anew when somebody else spends quota. An
+                operation with a local file or values that is too large for a day is sent in parts.
+            priority: Says for each operation how urgent it is, any finite number: a higher one is never delayed by a
+                lower one. Only with "best".
+            dry_run: Do what a run does before its first send, and yield for each operation when it would start
+                (`Outcome.planned`) or why it would be refused, in the order they would be sent. Nothing is sent,
+                uploaded or spent, but one list call where its quota allows it at once.
 
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
@@ -441,21 +463,41 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
+        if checked_order(order) == "given" and priority is not None:
+            raise InputError('needs order="best"', "priority")
         if preflight is not None:
             self._file_preparer.check_mode(preflight)
+        if dry_run:
+            return self._dry_outcomes(operations, preflight or self._file_preparer.preflight, order, priority)
         from moe_segments.client.submit_many import outcomes  # for those who submit many
 
         return outcomes(
             self,
             operations,
             replica=self._replica,
-            values_written=self._file_preparer.values_written,
+            files=self._file_preparer,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
+            order=order,
+            priority=priority,
         )
+
+    async def _dry_outcomes(
+        self,
+        operations: Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation],
+        mode: Preflight,
+        order: Order,
+        priority: Callable[[Operation], float] | None,
+    ) -> AsyncIterator[Outcome]:
+        from moe_segments.client.dry_run import dry_outcomes  # for those who make one
+        from moe_segments.client.submit_many import each_line
+
+        lines = [line async for line in each_line(operations, priority)]
+        async for outcome in dry_outcomes(self, self._file_preparer, lines, mode=mode, order=order):
+            yield outcome
 
     def job(self, job_id: str) -> Job:
         """Return the job of this identifier, from this process or another that uses the journal.

@@ -123,6 +123,8 @@ class Planned:
         operation: Its fields as remembered, see `core.jobs.remembered`.
         run: The bulk run it belongs to.
         line: Its line in the manifest, from 1.
+        says: What the line says, as a digest, see `bulk.lines`; None in journals of earlier versions.
+        replaces: The job of an earlier run that it stands in for: one that failed, or that is repeated on purpose.
     """
 
     name: ClassVar[str] = "planned"
@@ -130,6 +132,8 @@ class Planned:
     operation: Mapping[str, object] = attrs.field(hash=False)
     run: str | None = None
     line: int | None = None
+    says: str | None = None
+    replaces: str | None = None
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from moe_segments.files.clean import CleanReport, clean_file
 from moe_segments.files.split import Part, SplitReport, split_file
 from moe_segments.files.stream import Origin, Source, Web, given_source, pour
 from moe_segments.limits import QuotaLimits, is_whole
+from moe_segments.models.validators import attribute_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,11 +85,12 @@ async def check_file(
         PreflightError: It cannot be read to its end, changed while it was read, or is not served as MoEngage takes it.
         InputError: An argument is out of range.
     """
-    if attribute_type not in {"string", "double"}:
+    if attribute_type_of(attribute_type) not in {"string", "double"}:
         raise InputError(f'must be "string" or "double", not {attribute_type!r}', "attribute_type")
+    kind: Literal["string", "double"] = "double" if attribute_type_of(attribute_type) == "double" else "string"
     if not is_whole(findings_per_rule, 1):
         raise InputError(f"must be a whole number from 1, not {findings_per_rule!r}", "findings_per_rule")
-    limits, source = limits or QuotaLimits(), given_source(source, values, attribute_type)
+    limits, source = limits or QuotaLimits(), given_source(source, values, kind)
     whole = tuple(_findings_of_url(source, clock())) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:
@@ -96,7 +98,7 @@ async def check_file(
         check = Preflight(
             source=name or origin.name,
             attribute_name=attribute_name,
-            attribute_type=attribute_type,
+            attribute_type=kind,
             strict=strict,
             limits=limits,
             findings_per_rule=findings_per_rule,

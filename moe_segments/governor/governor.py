@@ -22,6 +22,7 @@ from moe_segments.core.state.line import Outlook
 from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
 from moe_segments.governor.pacing import grant_within
+from moe_segments.governor.planning import PlanCalls
 from moe_segments.governor.queries import QuotaCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.governor.pace import Pace, Place
-    from moe_segments.governor.queries import AnyFile
+    from moe_segments.governor.planning import AnyFile
     from moe_segments.journal.replica import Question, Replica
     from moe_segments.limits import QuotaLimits
 
@@ -64,7 +65,7 @@ class _Pending(Enum):
 _Outcome: TypeAlias = "Grant | MoeSegmentsError | _Pending | None"
 
 
-class Governor(QuotaCalls):
+class Governor(QuotaCalls, PlanCalls):
     """The quotas of one workspace, decided in its journal.
 
     Args:
@@ -202,10 +203,13 @@ class Governor(QuotaCalls):
         ahead_us = self._wall() * _SECOND_US - self._replica.now_us()
         return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
 
+    def now_s(self) -> float:
+        """Return the present moment as the governor tells moments, epoch seconds."""
+        return (self._replica.now_us() + self.shift_us()) / _SECOND_US
+
     def seconds_until(self, moment: datetime) -> float:
         """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
-        now_us = self._replica.now_us() + self.shift_us()
-        return moment.timestamp() - now_us / _SECOND_US
+        return moment.timestamp() - self.now_s()
 
     def report_if_late(self, grant: Grant) -> None:
         """Say so when an outcome became known after its lease: until now the row counted as ended too early."""

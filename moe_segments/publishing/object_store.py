@@ -148,6 +148,21 @@ class Bucket:
         except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts hold signatures
             raise self._refusal(str(path), error) from None
 
+    async def check_writing(self, key: str) -> None:
+        """Prove that an object may be made, without making one: an upload in parts is begun and taken back.
+
+        Raises:
+            PreflightError: It may not, or the store cannot be reached.
+        """
+        import obstore
+
+        try:
+            await obstore.put_async(self._store, key, _taken_back(), chunk_size=_PART_BYTES)
+        except _TakenBackError:
+            return
+        except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts hold signatures
+            raise self._refusal(key, error) from None
+
     async def check_signing(self, key: str, expires_s: float) -> None:
         """Before an upload: whether an address that lasts could be signed after it.
 
@@ -294,6 +309,18 @@ def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
     if "account" in destination.settings:
         config["account_name"] = destination.settings["account"]
     return stores.AzureStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
+
+
+class _TakenBackError(Exception):
+    """The upload was begun, which is all that was asked."""
+
+
+async def _taken_back() -> AsyncIterator[bytes]:
+    """Give no block of a file, and end the upload without an object."""
+    for block in (b"",):
+        if not block:
+            raise _TakenBackError
+        yield block
 
 
 async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

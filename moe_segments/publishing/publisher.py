@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishedFile", "publish"]
 
+_PROBE: Final = "moe-segments-rights"  # the key of an object that is never made
 _STEM_CHARS: Final = 80
 _NOT_IN_KEYS: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -107,6 +108,25 @@ async def publish(
         url = await bucket.signed(key, wanted_s)
     await fetch_once(url, file_bytes, proxy=None if destination.kind == "http" else proxy)
     return PublishedFile(url=url, expires_at=expires_at, key=key, sha256=digest, uploaded=uploaded)
+
+
+async def check_rights(to: Destination, *, proxy: str | None = None) -> None:
+    """Prove that files may be published, without leaving anything behind.
+
+    Args:
+        to: Where to. A sandbox takes everything, so it is not asked.
+        proxy: An HTTP proxy to reach the store through.
+
+    Raises:
+        InputError: The credentials are temporary, so that an address would end with them.
+        PreflightError: They may not, or the store cannot be reached.
+    """
+    if to.kind == "http":
+        return
+    bucket = open_bucket(to, Secrets({}), proxy)
+    key = f"{to.prefix}/{_PROBE}" if to.prefix else _PROBE
+    await bucket.check_writing(key)
+    await bucket.check_signing(key, checked_expiry_s(to.expires_s or MOST_EXPIRY_S))
 
 
 def _key_of(prefix: str, path: Path, sha256: str) -> str:

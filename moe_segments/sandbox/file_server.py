@@ -124,8 +124,9 @@ class FileServer:
             return self._sent.get(f"{token}/{name}")
         if "\0" in name:
             return None
-        if token in self._kept and not root.exists():
-            return self._kept[token]
+        kept = self._kept.get(token)
+        if kept is not None and not _is_another(root, kept):  # which may be deleted at any moment
+            return kept
         found = (root / name).resolve() if root.is_dir() else root
         return found if found.is_relative_to(root) and found.is_file() else None
 
@@ -133,3 +134,11 @@ class FileServer:
 def _no_room(error: OSError) -> web.HTTPInsufficientStorage:
     why = error.strerror or type(error).__name__
     return web.HTTPInsufficientStorage(text=f"the sandbox's temporary directory cannot take the file: {why}")
+
+
+def _is_another(path: Path, kept: Path) -> bool:
+    """Return whether another file has the name of one that was kept."""
+    try:
+        return not path.samefile(kept)
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
@@ -12,7 +13,6 @@ from moe_segments.sandbox.model.rows import RowReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from pathlib import Path
 
 __all__ = ["connected_host", "known_dialects", "known_users", "listening_host", "own_names"]
 
@@ -29,7 +29,7 @@ def known_users(users: Path | Iterable[str] | None) -> Iterable[str] | None:
         return users
     reader = RowReader()
     try:
-        reader.feed(users.read_bytes())
+        reader.feed(Path(users).expanduser().read_bytes())
     except OSError as error:
         raise InputError(f"the file cannot be read: {error.strerror}", "users") from None
     return reader.finish().values

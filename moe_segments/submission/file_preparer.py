@@ -138,6 +138,20 @@ class FilePreparer:
         """Return whether local files can be prepared."""
         return self._publish is not None
 
+    async def check_rights(self) -> None:
+        """Prove that local files may be published, without leaving anything behind. A caller's own function is trusted.
+
+        Raises:
+            InputError: Nothing publishes them, or the credentials are temporary.
+            PreflightError: They may not be published, or the store cannot be reached.
+        """
+        if self._publish is None:
+            raise _no_publisher()
+        if not callable(self._publish):
+            from moe_segments.publishing.publisher import check_rights
+
+            await check_rights(self._publish, proxy=self._settings.proxy)
+
     @staticmethod
     def check_mode(preflight: Preflight) -> None:
         """Check what a call gives as *preflight*.
@@ -237,6 +251,11 @@ class FilePreparer:
             return len(cast("Sized", operation.values))
         known = self._known.get(key)
         return None if known is None else known.report.rows
+
+    def path_of(self, operation: AnyFile) -> Path | None:
+        """Return where an operation's rows are on this machine; None for a file at a URL, and for unwritten values."""
+        kept = self._kept.get(_key_of(operation))
+        return operation.file if kept is None else kept.values.path
 
     async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
         """Make a file ready: check it, weigh it, publish it where it is a local one. Values must have been written.
@@ -368,11 +387,7 @@ class FilePreparer:
 
     async def _published(self, file: Path, report: PreflightReport | None) -> PublishedFile:
         if self._publish is None:
-            raise InputError(
-                "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
-                "service; or upload it and give file_url",
-                "file",
-            )
+            raise _no_publisher()
         sha256 = None if report is None else report.sha256
         if callable(self._publish):
             return await self._handed_on(self._publish, file, sha256)
@@ -457,6 +472,14 @@ class FilePreparer:
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
+
+
+def _no_publisher() -> InputError:
+    return InputError(
+        "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
+        "service; or upload it and give file_url",
+        "file",
+    )
 
 
 def _destination(publish: str, *, allow_http: bool) -> Destination:

@@ -187,7 +187,7 @@ def test_whoever_passes_makes_nobody_ahead_start_later(history: list[tuple[int, 
         waiting = [ask for ask, one in zip(asks[: place + 1], verdicts, strict=False) if isinstance(one, Deferred)]
         state = past.after(before)
         demands = [ask.demand(state) for ask in waiting]
-        starts = [start.at_us for start in forecast(state, demands, past.now_us)[0]]
+        starts = [start.at_us for start in forecast(state, demands, past.now_us)]
         past.fold(state, past.now_us, *behind)
         known = [(at_us, number) for number, at_us in enumerate(starts) if at_us is not None]
         for at_us, number in sorted(known):
@@ -326,8 +326,7 @@ def test_the_forecast_is_what_happens(
     asks = [asked(number, cost) for number, cost in enumerate(line) if _fits_a_limit(cost)]
     demands = [ask.demand(service.state) for ask in asks]
     planned = {
-        ask.job: start.at_us
-        for ask, start in zip(asks, forecast(service.state, demands, service.now_us)[0], strict=True)
+        ask.job: start.at_us for ask, start in zip(asks, forecast(service.state, demands, service.now_us), strict=True)
     }
     lines: list[list[Ask]] = [[] for _ in range(processes)]
     for ask in asks:
@@ -358,7 +357,7 @@ def test_whoever_comes_later_changes_nothing_for_those_before(
         if not _fits_a_limit(cost):
             continue
         ask = asked(number, cost)
-        (start,), _ = forecast(service.state, [ask.demand(service.state)], service.now_us)
+        (start,) = forecast(service.state, [ask.demand(service.state)], service.now_us)
         promised[ask.job] = start.at_us
         process = chance.randrange(processes)
         lines[process].append(ask)

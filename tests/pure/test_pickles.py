@@ -23,7 +23,13 @@ CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getat
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
 NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
 NEWER: Final = {"LimitForecast", "Plan"}  # than the packages
-ADDED: Final = (", values=None", ", duplicates=None")  # fields that came since, at their defaults
+ADDED: Final = (
+    ", values=None",
+    ", duplicates=None",
+    ", planned=None",
+    ", doubts=()",
+    ", parts=()",
+)  # fields since, at their defaults
 
 
 def loaded(name: str) -> object:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 
 from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
+from moe_segments.journal.opening import file_of
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
 from moe_segments.settings import (
@@ -20,6 +22,9 @@ from moe_segments.settings import (
     is_loopback,
     state_dir,
 )
+
+if TYPE_CHECKING:
+    from moe_segments.journal import Journal
 
 CANARY = "CANARY-77b0"
 SETTINGS = Settings(base_url="https://api-03.moengage.com", journal="memory:")
@@ -83,7 +88,7 @@ def test_a_base_url_that_could_leak_the_key_is_refused(url: object) -> None:
         ("max_attempts", True),
         ("content_type", "application/xml"),
         ("journal", ""),
-        ("journal", "quota.db"),
+        ("journal", "quota"),
         ("journal", None),
         ("limits", None),
         ("callback_url", "hooks"),
@@ -182,7 +187,7 @@ def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
                 "MOE_DATA_CENTER": "07",
                 "MOE_DB_NAME": "ü",
                 "MOE_BASE_URL": "http://api-03.moengage.com",
-                "MOE_JOURNAL": "quota.db",
+                "MOE_JOURNAL": "quota",
                 "MOE_CALLBACK_URL": "hooks",
                 "MOE_PUBLISH": "bucket/prefix",
                 "MOE_ALLOW_HTTP": "perhaps",
@@ -289,6 +294,64 @@ def test_a_journal_url_that_names_no_file_is_refused(url: str, problem: str) -> 
     for use in (lambda: attrs.evolve(SETTINGS, journal=url), lambda: open_journal(url, "W1")):
         with pytest.raises(InputError, match=problem):
             use()
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("./q.db", "sqlite:///./q.db"),
+        ("q.db", "sqlite:///q.db"),
+        ("state/q", "sqlite:///state/q"),
+        ("../q.sqlite", "sqlite:///../q.sqlite"),
+        ("/var/lib/q.db", "sqlite:////var/lib/q.db"),
+        ("./a:b.db", "sqlite:///./a:b.db"),
+        ("Q.SQLITE3", "sqlite:///Q.SQLITE3"),
+        (Path("quota"), "sqlite:///quota"),
+        ("sqlite:///q.db", "sqlite:///q.db"),
+        ("redis://h:1/0", "redis://h:1/0"),
+    ],
+)
+def test_a_path_names_a_journal(given: Any, url: str) -> None:
+    assert attrs.evolve(SETTINGS, journal=given).journal == url
+
+
+@pytest.mark.parametrize("given", ["~/q.db", "sqlite:///~/q.db"])
+def test_a_journal_may_be_at_home(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    journal = open_journal(given, "W1")
+    asyncio.run(_opened_and_closed(journal))
+    assert (tmp_path / "q.db").is_file()
+    assert file_of(given) == tmp_path / "q.db"
+
+
+async def _opened_and_closed(journal: Journal) -> None:
+    await journal.open()
+    await journal.close()
+
+
+@pytest.mark.parametrize("given", ["C:\\quota.db", "C:/quota.db", "d:\\data\\q.db"])
+def test_a_path_in_the_spelling_of_windows_is_named(given: str) -> None:
+    for use in (lambda: attrs.evolve(SETTINGS, journal=given), lambda: open_journal(given, "W1")):
+        with pytest.raises(InputError, match="Windows"):
+            use()
+
+
+@pytest.mark.parametrize("given", ["quota", "localhost", "memory", "redis.example.com"])
+def test_a_word_that_may_be_a_host_is_no_path(given: str) -> None:
+    with pytest.raises(InputError, match=r"must be a URL or a path, such as \./quota\.db"):
+        attrs.evolve(SETTINGS, journal=given)
+
+
+@pytest.mark.parametrize("given", ["sqlite:///{0}/q.db", "{0}/q.db"])
+def test_a_slash_that_was_lost_is_named(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes begin a relative path: there is no such directory here, and one at the root."""
+    monkeypatch.chdir(tmp_path)
+    directory = str(tmp_path).lstrip("/")
+    with pytest.raises(InputError) as caught:
+        open_journal(given.format(directory), "W1")
+    assert f"an absolute path has four slashes, sqlite:////{directory}/q.db" in str(caught.value)
+    (tmp_path / directory).mkdir(parents=True)
+    open_journal(given.format(directory), "W1")
 
 
 def test_the_engine_makes_no_file_of_that_name() -> None:

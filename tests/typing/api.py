@@ -435,6 +435,14 @@ async def asked(governor: Governor) -> None:
     assert_type(hour.closed_until, datetime | None)
 
 
+async def in_the_best_order(client: SegmentsClient) -> None:
+    async for outcome in client.submit_many([create()], order="best", priority=lambda operation: len(operation.name)):
+        assert_type(outcome.parts, tuple[Outcome, ...])
+    async for outcome in client.submit_many([create()], dry_run=True):
+        assert_type(outcome.planned, PlannedStart | None)
+        assert_type(outcome.doubts, tuple[str, ...])
+
+
 async def planned(governor: Governor) -> None:
     plan = await governor.plan([create(), ArchiveSegment(name="old")])
     assert_type(plan, Plan)
@@ -442,6 +450,8 @@ async def planned(governor: Governor) -> None:
     assert_type(plan.all_sent_by, datetime | None)
     assert_type(plan.limits[0], LimitForecast)
     assert_type(plan.to_svg(), str)
+    best = await governor.plan([create()], order="best", priorities=[2])
+    assert_type(best.order, tuple[int, ...])
     assert_type(plan[0].start, datetime | None)
     assert_type(plan[0].limit, str | None)
     assert_type(plan[0].wait_s, float)

@@ -13,6 +13,7 @@ import attrs
 
 from moe_segments import JobState
 from moe_segments.bulk import (
+    DONE_BEFORE,
     EXIT_OK,
     EXIT_QUOTA,
     check_files,
@@ -24,6 +25,7 @@ from moe_segments.bulk import (
     remaining_entries,
     run_bulk,
     run_id_for,
+    with_digests,
 )
 from moe_segments.cli import output
 from moe_segments.cli.commands.jobs import FIGURES, figures_of
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
 
+_TRIED_AGAIN: Final = (JobState.PLANNED, JobState.NOT_SENT, JobState.REFUSED, JobState.FAILED)
 _QUIET_S: Final = 1.0
 _NOT_PUBLISHED: Final = (
     "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
@@ -53,7 +56,7 @@ _NOT_PUBLISHED: Final = (
 )
 _TO_GO_ON: Final = "runs that can go on need 'moe-segments sandbox', in another terminal"
 _SANDBOX_GONE: Final = (
-    "run {run} was not finished, and the sandbox that had its segments ended with its command: name another journal "
+    "run {run} is not finished, and the sandbox that had its segments ended with its command: name another journal "
     f"to begin anew; {_TO_GO_ON}"
 )
 
@@ -98,15 +101,16 @@ async def _bulk(
 
     async with open_session(common, receiving, sending, check=check) as session:
         client = session.client
+        manifest = await unless_stopped(with_digests(manifest), stop)
         run_id = run_id_for(client, manifest, again=options.again)
-        if session.embedded and is_under_way(client, manifest, run_id):
+        if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
             manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
-        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}", folds=True)
+        _announce(run_id, manifest, len(remaining_entries(client, manifest, again=options.again)))
         await _forecast(client, manifest, again=options.again)
         async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
@@ -125,6 +129,12 @@ async def _bulk(
     _explain(report, session)
     output.note(quotas, folds=True)
     return report.exit_code
+
+
+def _announce(run_id: str, manifest: Manifest, left: int) -> None:
+    total = len(manifest.entries)
+    of_these = "" if left == total else f", {left} of them still to be sent"
+    output.note(f"run {run_id}: {total} operations of {manifest.name}{of_these}")
 
 
 async def _quotas(client: SegmentsClient) -> str:
@@ -201,18 +211,25 @@ def _show_rows(rows: Sequence[BulkRow]) -> None:
 
 
 def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[str]:
-    cells = [str(row.line), row.op, row.name, row.state, *figures_of(row)]
+    cells = [str(row.line), row.op, row.name, DONE_BEFORE if row.done_before else row.state, *figures_of(row)]
     return [*cells, row.error or row.warning or ""] if has_problem else cells
 
 
 def _explain(report: BulkReport, session: Session) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
     if report.already_finished:
-        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
+        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; {_instead(report)}")
         return
     output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}", folds=True)
     for sentence in _hints(report, session):
         output.note(sentence)
+
+
+def _instead(report: BulkReport) -> str:
+    """Return what can be done about a run in which nothing is left to send."""
+    if any(not row.done_before for row in report.rows):
+        return "lines with a problem cannot be done as they stand: edit them, the others are not sent again"
+    return "--again repeats it, but for creates: their names are used up"
 
 
 def _hints(report: BulkReport, session: Session) -> Iterator[str]:
@@ -224,8 +241,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
         yield "interrupted; its journal was a throwaway one: name one with --journal to be able to go on"
     elif session.embedded:
         pass  # nothing of it can be tried again
-    elif report.counts.get(JobState.PLANNED) or report.counts.get(JobState.NOT_SENT):
-        yield "some operations were not sent: the same command tries them again"
+    elif any(report.counts.get(state) for state in _TRIED_AGAIN):
+        yield "some operations failed or were not sent: the same command sends what can be sent, nothing that is done"
     if report.counts.get(JobState.UNKNOWN):
         yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
     if report.counts.get(JobState.UNREADABLE):
@@ -243,7 +260,7 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 
 
 async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
-    manifest = read_manifest(path)
+    manifest = await with_digests(read_manifest(path))
     async with open_session(common) as session:
         client = session.client
         refuse_used_names(client, manifest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
-from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
+from moe_segments.bulk import EXIT_FAILED, EXIT_OK, looks_like_manifest, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
 from moe_segments.cli.terminal import unguarded
@@ -39,6 +38,11 @@ _MANIFEST_COLUMNS: Final = frozenset({"op", "name"})
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
+def _at_home(path: Path | None) -> Path | None:
+    """Return a path with `~` as the home directory, which a shell leaves as it is behind an equals sign."""
+    return path and path.expanduser()
+
+
 @attrs.frozen(kw_only=True)
 class Wanted:
     """Options of `preflight`.
@@ -60,9 +64,9 @@ class Wanted:
     attribute_name: str | None
     attribute_type: Literal["string", "double"]
     strict: bool
-    fix: Path | None
+    fix: Path | None = attrs.field(converter=_at_home)
     force: bool
-    split: Path | None
+    split: Path | None = attrs.field(converter=_at_home)
     max_rows: int | None
     findings: int
     mask: bool
@@ -160,10 +164,11 @@ def _check_options(files: Sequence[str], wanted: Wanted) -> None:
 
 def _targets(file: str, wanted: Wanted) -> Iterator[_Target]:
     """Yield a file, or those that a manifest names."""
-    if "://" in file or not _is_manifest(Path(file)):
-        yield _Target(source=file if "://" in file else Path(file), wanted=wanted)
+    path = Path(file).expanduser()  # which a shell leaves behind an equals sign
+    if "://" in file or not _is_manifest(path):
+        yield _Target(source=file if "://" in file else path, wanted=wanted)
         return
-    manifest = read_manifest(Path(file))
+    manifest = read_manifest(path)
     for entry in manifest.entries:
         operation = entry.operation
         if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
@@ -184,11 +189,7 @@ def _is_manifest(path: Path) -> bool:
             head = file.read(_HEADER_BYTES) if path.is_file() else b""
     except (OSError, ValueError):
         return False
-    first = head.decode("utf-8-sig", "replace").partition("\n")[0]
-    if path.suffix.lower() in _JSON_LINES:
-        return first.lstrip().startswith("{")
-    columns = next(csv.reader([first]), [])
-    return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
+    return looks_like_manifest(head, path.suffix.lower())
 
 
 async def _result(target: _Target, stop: asyncio.Event) -> _Result:

@@ -51,7 +51,7 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
     Args:
         client: Whose journal has the run.
         run: The run's identifier.
-        total: How many operations it has.
+        total: How many operations it has, until the journal says so.
     """
     with contextlib.ExitStack() as stack:
         face: _Face = _Lines()
@@ -116,7 +116,7 @@ class _Bar:
     def update(self, run: RunInfo, full: LimitUsage | None) -> None:
         wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
         ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
-        self._progress.update(self._task, completed=ended, description=", ".join(_words(run)) + wait)
+        self._progress.update(self._task, total=run.total, completed=ended, description=", ".join(_words(run)) + wait)
 
 
 class _Lines:

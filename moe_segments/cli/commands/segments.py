@@ -122,7 +122,7 @@ def _payload(source: str) -> dict[str, Any]:
     """
     where = "standard input" if source == _STDIN else source
     try:
-        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == _STDIN else _read(Path(source))
+        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == _STDIN else _read(Path(source).expanduser())
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror or error}", "--filters") from None
     try:

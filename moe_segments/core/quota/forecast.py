@@ -313,13 +313,12 @@ class Schedule:
     def _free(self, demand: Demand, at_us: int) -> None:
         """Let an archive free what its segment counts for."""
         assert demand.archives is not None
-        for key in demand.keys:
-            if key in self._made:
-                from_us, until_us = self._made.pop(key)
-                self._made = {other: made for other, made in self._made.items() if made != (from_us, until_us)}
-                if until_us is None or until_us > at_us:
-                    self._gauge().add(max(at_us, from_us), until_us, -1)
-                return
+        made = [self._made.pop(key) for key in demand.keys if key in self._made]
+        if made:
+            from_us, until_us = made[0]
+            if until_us is None or until_us > at_us:
+                self._gauge().add(max(at_us, from_us), until_us, -1)
+            return
         for lease in self._quotas.active.found(*demand.archives):
             if lease.until_us is None or lease.until_us > at_us:
                 self._gauge().add(at_us, lease.until_us, -1)

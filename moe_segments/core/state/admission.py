@@ -25,12 +25,12 @@ from moe_segments.core.state.lookahead import look_ahead
 from moe_segments.core.state.verdicts import Admitted, Busy, Deferred, TooLarge, Verdict, verdict_of, wait_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from moe_segments.core.state.verdicts import Ask
     from moe_segments.core.state.workspace import WorkspaceState
 
-__all__ = ["Round", "admit", "forecast", "readmit"]
+__all__ = ["Round", "admit", "forecast", "readmit", "schedule_of"]
 
 _MOST_GRANTS: Final = 48  # of one step: the journal is held for so long
 _MOST_FIRST: Final = 512  # of one step, where nobody is ahead, so that there is little to look at
@@ -105,16 +105,18 @@ def readmit(state: WorkspaceState, asks: Sequence[Ask], now_us: int) -> dict[int
     }
 
 
-def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> tuple[list[Start], Schedule]:
-    """Return when each of *demands* can start if all were asked for now in this order, behind all who wait.
+def forecast(state: WorkspaceState, demands: Sequence[Demand], now_us: int) -> list[Start]:
+    """Return when each of *demands* can start if all were asked for now in this order, behind all who wait."""
+    return list(starts(schedule_of(state, now_us), demands))
 
-    Beside it, the schedule in which all of them have their place.
-    """
+
+def schedule_of(state: WorkspaceState, now_us: int, without: Collection[str] = ()) -> Schedule:
+    """Return the schedule in which all who wait have their place, but for the jobs *without*."""
     schedule = Schedule(state.ledger, now_us, state.claims.passers)
     for job, claim in state.claims.standing(now_us):
-        if state.jobs.holder(claim.demand.keys, now_us) is None:
+        if job not in without and state.jobs.holder(claim.demand.keys, now_us) is None:
             schedule.place(claim.demand, job)
-    return list(starts(schedule, demands)), schedule
+    return schedule
 
 
 def _run(step: Step) -> None:
