@@ -20,7 +20,7 @@ from moe_segments.core.events import (
 )
 from moe_segments.core.quota.decision import Cost, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
-from moe_segments.core.state.admission import Round, admit, forecast, readmit
+from moe_segments.core.state.admission import Round, admit, forecast, readmit, schedule_of
 from moe_segments.core.state.line import Outlook, is_in_time
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
@@ -109,7 +109,7 @@ class Line:
         return [step.verdicts.get(position) for position in range(len(asks))]
 
     def starts(self, at: float, *demands: Demand) -> list[float | None]:
-        found, _ = forecast(self.state, demands, round(at * S))
+        found = forecast(self.state, demands, round(at * S))
         return [None if start.at_us is None else start.at_us / S for start in found]
 
 
@@ -379,7 +379,7 @@ def test_operations_are_placed_in_order_and_those_behind_fill_the_gaps() -> None
 def test_a_start_has_the_figures_of_the_limit_that_binds_it() -> None:
     line = Line()
     line.spent(1, "a", "b", "c", rows=20)
-    found, _ = forecast(line.state, [Demand(Cost(1)), Demand(Cost(1, 50)), Demand(Cost(0, 101))], 2 * S)
+    found = forecast(line.state, [Demand(Cost(1)), Demand(Cost(1, 50)), Demand(Cost(0, 101))], 2 * S)
     assert found == [
         Start((1 + HOUR) * S, "operations_per_hour", 3, 1, 3),
         Start((1 + ALLOWANCE + DAY) * S, "users_per_day", 60, 50, 100),
@@ -493,7 +493,7 @@ def test_a_limit_that_is_closed_takes_nobody_until_it_opens() -> None:
     line.tell(2, Throttled("operations_per_hour", 40 * S), Throttled("active_segments", 30 * S))
     assert line.starts(3, one, segment) == [40, 30]
     assert line.starts(40, one, segment) == [40, 40]
-    found, _ = forecast(line.state, [one, segment], 3 * S)
+    found = forecast(line.state, [one, segment], 3 * S)
     assert found == [
         Start(40 * S, "operations_per_hour", 1, 1, 3),
         Start(30 * S, "active_segments", 0, 1, 4),
@@ -679,3 +679,11 @@ def test_a_step_grants_a_part_of_very_many_and_says_that_it_is_not_done() -> Non
         left += len(granted)
         asks = asks[len(granted) :]
     assert left == 1_300
+
+
+def test_a_schedule_has_a_place_for_all_who_wait_but_those_that_are_left_out() -> None:
+    line = Line()
+    line.spent(1, "a", "b")
+    line.tell(2, *(Claimed(job, 1, 0, 0, EVER, keys=(job,)) for job in ("first", "second")))
+    for without, start_s in (((), 1 + HOUR), (("first",), 1 + HOUR), (("first", "second"), 3)):
+        assert schedule_of(line.state, 3 * S, without).find(Demand(Cost(1))).at_us == start_s * S
