@@ -9,8 +9,8 @@ and as the mutant has it. It is drawn, but neither tried nor counted. A survivor
 that list.
 
 A run of 300 fails when fewer than 95 % are caught. A smaller sample, such as the gate's, is no measure of a share: it
-fails only with so many survivors as less than one sample in a thousand has by luck, where 95 % of all are caught. Of
-100 that is fourteen, of 50 nine. Where 98 % are caught, no more than one sample in a million fails.
+fails only with so many survivors as less than one sample in 10,000 has by luck, where 95 % of all are caught. Of 100
+that is sixteen, of 50 eleven. Where 98 % are caught, no more than one sample in a million fails.
 
 Exit status: 0 the share that is caught is high enough, 1 it is not, 2 the tests fail on an untouched copy.
 """
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 EQUIVALENT: Final = TREE / "tests" / "equivalent_mutants.toml"
 WANTED: Final = 0.95  # the share of mutants that is caught
 MEASURED_AT: Final = 300  # with so many tried the share is measured; fewer are a sample of it
-BY_LUCK: Final = 1e-3  # how often a sample may look worse than it is
+BY_LUCK: Final = 1e-4  # how often a sample may look worse than it is
 AT_ONCE: Final = 2
 LONGEST_S: Final = 180.0  # of one mutant's tests at one stage; nearly all take a second
 EACH_S: Final = 30.0  # one of these tests
@@ -257,7 +257,7 @@ def could_be_luck(caught: int, tried: int) -> bool:
     """Whether a sample may catch so few although the wanted share of all mutants is caught.
 
     A sample of twenty is no measure of a share: one survivor is likely, and a gate that fails for it fails by luck. It
-    fails where that many survivors come by luck less than once in a thousand samples.
+    fails where that many survivors come by luck less than once in ten thousand samples.
     """
     chance = sum(comb(tried, n) * WANTED**n * (1 - WANTED) ** (tried - n) for n in range(caught + 1))
     return chance >= BY_LUCK
