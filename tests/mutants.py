@@ -35,13 +35,13 @@ _QUOTAS = "moe_segments/core/quota/usage.py"
 _WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
 _ORDER = "moe_segments/core/planning/order.py"
-_STEP = "moe_segments/core/state/line.py"
+_STEP = "moe_segments/core/state/waiting_line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/replica.py"
 _MOVING = "moe_segments/journal/tools/migrate.py"
-_SUBMISSION = "moe_segments/submission/operations.py"
+_SUBMISSION = "moe_segments/submission/submit_operation.py"
 _DISPATCHER = "moe_segments/submission/dispatcher.py"
 _RECONCILER = "moe_segments/submission/reconciler.py"
 _TASKS = "moe_segments/submission/tasks.py"
@@ -353,7 +353,7 @@ MUTANTS: Final = (
     Mutant(
         "passers-judged-one-by-one",
         16,
-        "moe_segments/core/state/line.py",
+        "moe_segments/core/state/waiting_line.py",
         "            self._schedule.passed(one.demand(self._state))\n",
         "            pass\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
@@ -656,7 +656,7 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/governor/pacing.py",
+        "moe_segments/governor/paced_grants.py",
         "islice(callers.items(), room, None)",
         "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
@@ -680,7 +680,7 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/governor/pacing.py",
+        "moe_segments/governor/paced_grants.py",
         "spare = int(has_spare and not callers)",
         "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
@@ -1544,7 +1544,7 @@ MUTANTS: Final = (
     Mutant(
         "a-commit-is-not-compared-with-what-the-host-saw-meanwhile",
         10,
-        "moe_segments/journal/server.py",
+        "moe_segments/journal/server_engine.py",
         "        if self._last_seen > batch.version:",
         "        if False:",
         (f"{_BACK}a_log_that_moved_under_a_decision_grants_nothing[redis]",),

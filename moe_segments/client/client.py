@@ -22,7 +22,7 @@ from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.governor.pace import Pace
-from moe_segments.governor.planning import checked_order
+from moe_segments.governor.plan_queries import checked_order
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
@@ -34,8 +34,8 @@ from moe_segments.models.urls import journal_url_of
 from moe_segments.models.validators import doubt_of_name
 from moe_segments.settings import Settings, default_journal_url, is_loopback, read_settings, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
-from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
+from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.submission.tasks import CallTasks
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.journal.protocol import Journal
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.settings import Overrides

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.governor.usage import PlannedStart
     from moe_segments.journal.replica import Replica
     from moe_segments.limits import QuotaLimits

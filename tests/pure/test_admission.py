@@ -21,7 +21,6 @@ from moe_segments.core.events import (
 from moe_segments.core.quota.decision import Cost, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
 from moe_segments.core.state.admission import Round, admit, forecast, readmit, schedule_of
-from moe_segments.core.state.line import Outlook, is_in_time
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
     Admitted,
@@ -36,6 +35,7 @@ from moe_segments.core.state.verdicts import (
     cost_of,
     verdict_of,
 )
+from moe_segments.core.state.waiting_line import Outlook, is_in_time
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import (
@@ -647,6 +647,24 @@ def test_a_newcomer_s_start_is_behind_all_claims_that_stand_and_are_not_held_up(
     verdicts = [step.verdicts[position] for position in (0, 1)]
     starts_us = [verdict.start_us for verdict in verdicts if isinstance(verdict, Deferred)]
     assert starts_us == [(1 + HOUR) * S, (1 + DAY) * S]
+
+
+def test_a_start_is_the_same_for_a_governor_that_knows_nothing_of_the_line() -> None:
+    """A claim whose segment is busy keeps no place, whether its line is looked through or remembered."""
+    line = Line()
+    line.spent(1, "a", "b")
+    line.tell(1, Reserved("busy", 1, {"op": "add", "name": "t"}, 1, 0, 0, ("t",), 3 * S, 7 * S))
+    line.tell(2, Claimed("held-up", 3, 0, 0, EVER, keys=("t",)))
+    starts_us = []
+    for knows in (False, True):
+        outlook = Outlook()
+        if knows:
+            admit(line.state, [], 5 * S, outlook=outlook, waiter="me", for_us=EVER)
+        step = admit(line.state, [ask("new", Cost(2))], 6 * S, patience_us={0: EVER}, outlook=outlook)
+        verdict = step.verdicts[0]
+        assert isinstance(verdict, Deferred)
+        starts_us.append(verdict.start_us)
+    assert starts_us == [(1 + HOUR) * S] * 2
 
 
 @pytest.mark.parametrize("patience_us", [0, S, EVER])

@@ -315,7 +315,7 @@ def test_a_keyword_that_is_no_setting_is_named_with_the_one_that_is_meant() -> N
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     """Each by the name it has where it was made, so that one look is enough; never with a secret."""
     config = tmp_path / "moe.toml"
-    config.write_text(f'journal = "quota.db"\nproxy = "{CANARY}"\nusers_per_dya = 3\nguard_s = "1"\n')
+    config.write_text(f'journal = "quota"\nproxy = "{CANARY}"\nusers_per_dya = 3\nguard_s = "1"\n')
     with pytest.raises(InputError) as caught:
         read_settings(
             {"operations_per_hour": 0},
