@@ -412,6 +412,7 @@ def test_segments_count_for_their_life_and_an_archive_frees_one() -> None:
     assert line.starts(4, ever, known) == [4, 4]
     line.tell(5, *(Answered(f"n{number}", 1, 202, accepted={}) for number in range(4)))
     assert line.starts(6, ever) == [5 + LIFE]
+    assert line.starts(6, *(ever,) * 5) == [5 + LIFE] * 4 + [None]
 
 
 def test_operations_on_one_segment_start_no_earlier_than_the_one_before() -> None:

@@ -131,3 +131,13 @@ def test_a_claim_asks_for_nothing_that_it_does_not_name() -> None:
     demand = log.state.claims.live["a"].demand
     assert (demand.cost, demand.keys, demand.awaits_callback) == (Cost(0, 0, 0, ""), (), True)
     assert (demand.life_us, demand.attempt_us, log.state.claims.live["a"].waiter) == (None, 0, "")
+
+
+def test_the_claims_of_a_version_that_knew_no_keys_keep_their_places() -> None:
+    """In the order they were written, each until its own end, with the rows that had passed them."""
+    log = Log()
+    log.state.claims.restore_old({"a": [1, 40, 0, 8 * S, []], "b": [1, 50, 1, 9 * S, ["late"]]})
+    assert log.line(0) == ["a", "b"]
+    assert log.line(8.5) == ["b"]
+    assert log.state.claims.live["b"].demand.cost == Cost(1, 50, 1)
+    assert list(log.state.claims.passers) == ["late"]

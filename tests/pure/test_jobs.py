@@ -157,6 +157,8 @@ def test_of_a_callback_that_cannot_be_read_the_beginning_is_kept(chars: int) -> 
     record = jobs(sent(), CallbackReceived("j", 1, "?", "unparsed", body)).records["j"]
     kept = "x" * chars if chars <= 4_096 else "x" * 4_096 + "…"
     assert record.unread == {"reason": "not JSON", "raw": kept}
+    assert record.unreadable_reason == "not JSON"
+    assert jobs(sent(), CallbackReceived("j", 1, "?", "unparsed", {})).records["j"].unreadable_reason
 
 
 def test_what_was_given_up_and_answered_all_the_same_is_what_was_answered() -> None:
