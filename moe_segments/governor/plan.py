@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
-from moe_segments.core.state.verdicts import cost_of
 from moe_segments.governor.usage import at
 from moe_segments.types import Unset
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
+    from moe_segments.core.quota.decision import Cost
     from moe_segments.governor.timeline import Bar
     from moe_segments.governor.usage import PlannedStart
-    from moe_segments.limits import QuotaLimits
 
 __all__ = ["LimitForecast", "Plan"]
 
@@ -50,7 +49,7 @@ class Plan(Sequence["PlannedStart"]):
     starts: tuple[PlannedStart, ...]
     order: tuple[int, ...]
     made_at: datetime
-    _quotas: QuotaLimits = attrs.field(repr=False)
+    _costs: Sequence[Cost] = attrs.field(repr=False)  # of each operation
     _used: Sequence[tuple[str, int, Sequence[tuple[int, int]]]] = attrs.field(repr=False)  # limit, capacity, steps
     _shift_us: int = attrs.field(repr=False)
 
@@ -87,12 +86,12 @@ class Plan(Sequence["PlannedStart"]):
     @property
     def operations(self) -> int:
         """How many file-segment operations the plan spends."""
-        return sum(cost_of(one.operation, self._quotas).operations for one in self.starts if one.start is not None)
+        return sum(cost.operations for one, cost in zip(self.starts, self._costs, strict=True) if one.start is not None)
 
     @property
     def users(self) -> int:
         """How many users the plan spends."""
-        return sum(cost_of(one.operation, self._quotas).rows for one in self.starts if one.start is not None)
+        return sum(cost.rows for one, cost in zip(self.starts, self._costs, strict=True) if one.start is not None)
 
     def to_svg(self, *, zone: tzinfo | None = None) -> str:
         """Return the plan as the text of an SVG file: a row for each operation, a lane for each limit.
@@ -102,8 +101,7 @@ class Plan(Sequence["PlannedStart"]):
         """
         from moe_segments.governor.timeline import Lane, draw
 
-        ordered = [self.starts[position] for position in self.order]
-        bars = [_bar(start, cost_of(start.operation, self._quotas).rows) for start in ordered]
+        bars = [_bar(self.starts[position], self._costs[position].rows) for position in self.order]
         lanes = [
             Lane(limit=one.limit, capacity=one.capacity, steps=[(at.timestamp(), used) for at, used in one.steps])
             for one in self.limits

@@ -148,7 +148,7 @@ class PlanCalls:
             ),
             order=tuple(positions),
             made_at=at(now_us + shift_us),
-            quotas=self.limits,
+            costs=[demand.cost for demand in demands],
             used=usage,
             shift_us=shift_us,
         )
@@ -235,5 +235,8 @@ def _weighed(
         return operation
     rows = rows_of(operation)
     if rows is None:
-        raise InputError(f"{operation.name!r} needs its rows to be planned: give them, or check its file", "rows")
+        raise InputError(
+            f"{operation.name!r} needs its rows to be planned: give rows=, or await client.preflight(operation) before",
+            "rows",
+        )
     return attrs.evolve(operation, rows=rows)

@@ -57,8 +57,8 @@ class FileServer:
 
     def _keep(self, path: Path, before: Path | None) -> Path:
         """Return another name of a file, or a copy where its file system allows no second name."""
-        if before is not None:
-            before.unlink()
+        if before is not None and not _is_another(path, before):
+            return before  # it may be being served
         kept = self._place()
         try:
             os.link(path, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING
 
@@ -314,3 +315,21 @@ async def test_published_files_are_served_and_nothing_else(tmp_path: Path) -> No
             await sandbox.publish(tmp_path / "none")
 
     assert seen == [(200, "text/csv")] * 2 + [(404, None)] * 4
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_published_again_is_served_meanwhile(tmp_path: Path) -> None:
+    """Several operations name one file: whoever fetches it never finds it gone."""
+    file = tmp_path / "users.csv"
+    file.write_text("u1\n")
+    statuses: set[int] = set()
+
+    async def publish_and_fetch() -> None:
+        for _ in range(30):
+            url = await sandbox.publish(file)
+            async with session.get(url) as response:
+                statuses.add(response.status)
+
+    async with Sandbox() as sandbox, aiohttp.ClientSession() as session:
+        await asyncio.gather(*(publish_and_fetch() for _ in range(8)))
+    assert statuses == {200}

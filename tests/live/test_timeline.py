@@ -76,6 +76,14 @@ async def test_a_plan_says_by_when_all_is_sent_and_what_it_spends(client: Segmen
 
 
 @pytest.mark.asyncio
+async def test_a_plan_counts_the_users_of_values(client: SegmentsClient) -> None:
+    """As many as there are, although nobody declared `rows`."""
+    plan = await client.governor.plan([ReplaceUsers(name="s", values=["u1", "u2"], **FIELDS)])
+    assert plan.users == 2
+    assert "1 operation, 2 users" in texts(plan.to_svg())
+
+
+@pytest.mark.asyncio
 async def test_a_plan_in_which_nothing_can_start_has_no_end(client: SegmentsClient) -> None:
     """More segments than may be active, and none of them ever expires."""
     await client.governor.observe_active_segments(1_000)

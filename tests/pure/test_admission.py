@@ -466,6 +466,15 @@ def test_who_passes_is_held_where_it_could_delay_somebody_ahead() -> None:
     assert (held.limit, held.requested, held.capacity) == ("operations_per_hour", 1, 3)
 
 
+def test_what_costs_nothing_leaves_while_limits_are_closed() -> None:
+    """An archive waits for no quota, alone or behind somebody who does."""
+    line = Line()
+    line.tell(2, Throttled("operations_per_hour", 40 * S), Throttled("users_per_day", 40 * S))
+    assert isinstance(line.said(3, ask("a", Cost()))[0], Admitted)
+    waits, leaves = line.said(3, ask("w"), ask("a", Cost()))
+    assert (isinstance(waits, Deferred), isinstance(leaves, Admitted)) == (True, True)
+
+
 def test_archives_are_placed_before_those_whom_they_make_room_for() -> None:
     line = Line()
     for number in range(4):
