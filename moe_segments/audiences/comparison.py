@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare", "members_after", "read_source"]
 
-_READ_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 1 << 18
 
 
 async def read_source(audience: Audience, limits: QuotaLimits) -> SortedFile:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SortedFile", "Sorter", "lines_of"]
 
-_RUN: Final = 250_000  # values sorted at a time
+_RUN: Final = 100_000  # values sorted at a time
 _READ_BYTES: Final = 1 << 17
 
 
@@ -83,12 +83,13 @@ class Sorter:
         """
         values = lines.decode("latin-1").split("\n")
         values.pop()  # behind the last line break
+        values.sort()  # now, as the interpreter stands still for as long as one sort takes
         self._values += values
         if len(self._values) >= _RUN:
             self._flush()
 
     def _flush(self) -> None:
-        self._values.sort()
+        self._values.sort()  # a merge, as its parts are sorted
         if self._values:
             data = lines_of(list(dict.fromkeys(self._values)))
             self._runs.append(data)

@@ -60,5 +60,6 @@ def _aligned(streams: Sequence[Iterable[Block]]) -> Iterator[list[Block]]:
         for index, head in enumerate(heads):
             cut = bisect_right(head, last)
             parts.append(head[:cut])
-            heads[index] = head[cut:] or next(iterators[index], [])
+            if cut:
+                heads[index] = head[cut:] or next(iterators[index], [])
         yield parts
