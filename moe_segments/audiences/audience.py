@@ -30,13 +30,27 @@ if TYPE_CHECKING:
     from moe_segments.governor.plan import Plan
     from moe_segments.types import Values
 
-__all__ = ["Audience", "AudienceReport", "PastSync", "PlannedAudience", "SyncPlan", "SyncReport", "checked_audiences"]
+__all__ = [
+    "Audience",
+    "AudienceReport",
+    "KnownAudience",
+    "PastSync",
+    "PlannedAudience",
+    "SyncPlan",
+    "SyncReport",
+    "checked_audiences",
+]
 
 _MODES: Final = ("mirror", "add", "remove")
 
 
 def _problem_of_members(value: object) -> str | None:
     return None if isinstance(value, Path) else problem_of_values(value)
+
+
+def _same(members: object) -> object:
+    """Return what tells sources apart: values may be read only once, so only the same source is equal."""
+    return members if isinstance(members, Path) else id(members)
 
 
 def _problem_of_mode(value: object) -> str | None:
@@ -97,7 +111,7 @@ class Audience:
         kw_only=True,
         converter=path_of,
         validator=refuse_with(_problem_of_members),
-        eq=id,
+        eq=_same,
         repr=lambda members: f"<{type(members).__name__}>",
     )
     expiry_time: int | None = attrs.field(
@@ -233,7 +247,17 @@ class SyncReport:
 
 @attrs.frozen(kw_only=True)
 class PlannedAudience:
-    """What a sync would do for one audience. The fields are those of `AudienceReport`."""
+    """What a sync would do for one audience.
+
+    Attributes:
+        name: The segment's name.
+        added: As in `AudienceReport`.
+        removed: Likewise.
+        unchanged: Likewise.
+        operations: What would be sent, such as ("add", "remove").
+        users: Users that these would spend.
+        error: Why nothing would be sent; None when it would go well.
+    """
 
     name: str
     added: int = 0
@@ -256,6 +280,19 @@ class SyncPlan:
     audiences: tuple[PlannedAudience, ...]
     plan: Plan
 
+    def to_json(self) -> dict[str, object]:
+        """Return it as data for `json.dumps`."""
+        return {
+            "audiences": [
+                attrs.asdict(one, filter=lambda field, _: field.name != "error")
+                | {"operations": list(one.operations), "error": None if one.error is None else str(one.error)}
+                for one in self.audiences
+            ],
+            "operations": self.plan.operations,
+            "users": self.plan.users,
+            "all_sent_by": self.plan.all_sent_by and self.plan.all_sent_by.isoformat(),
+        }
+
     def __getitem__(self, name: str) -> PlannedAudience:
         return next(audience for audience in self.audiences if audience.name == name)
 
@@ -270,4 +307,43 @@ class PastSync:
     """
 
     at: datetime
-    facts: Mapping[str, object] = attrs.field(hash=False)
+    facts: Mapping[str, Any] = attrs.field(hash=False)
+
+    @property
+    def match_rate(self) -> float | None:
+        """The share of usable values that are users of the workspace, 0 to 1; None where nothing was processed."""
+        processed, matched = self.facts.get("processed"), self.facts.get("matched")
+        return matched / processed if processed and matched is not None else None
+
+
+@attrs.frozen(kw_only=True)
+class KnownAudience:
+    """What is known of a segment that was synced.
+
+    Attributes:
+        name: The segment's name.
+        size: Its members when they were last known; None where they never were.
+        is_known: Whether they are known now, and their snapshot is on this host: then only differences are sent.
+        confirmed_at: When a callback confirmed them, aware UTC.
+        full_at: When all of them were last sent at once, aware UTC.
+        last: The last sync.
+    """
+
+    name: str
+    size: int | None
+    is_known: bool
+    confirmed_at: datetime | None
+    full_at: datetime | None
+    last: PastSync | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as data for `json.dumps`."""
+        last = self.last
+        return {
+            "name": self.name,
+            "size": self.size,
+            "is_known": self.is_known,
+            "confirmed_at": self.confirmed_at and self.confirmed_at.isoformat(),
+            "full_at": self.full_at and self.full_at.isoformat(),
+            "last": None if last is None else {**last.facts, "at": last.at.isoformat(), "match_rate": last.match_rate},
+        }

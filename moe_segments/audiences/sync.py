@@ -19,7 +19,6 @@ import attrs
 from moe_segments.audiences.audience import (
     Audience,
     AudienceReport,
-    PastSync,
     PlannedAudience,
     SyncPlan,
     SyncReport,
@@ -30,7 +29,7 @@ from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
 from moe_segments.core.audiences.choice import Option, candidates, check_guards
 from moe_segments.core.audiences.streams import merged
-from moe_segments.core.events import AudienceSynced, MembershipForgotten, MembershipPlanned
+from moe_segments.core.events import AudienceSynced, MembershipPlanned
 from moe_segments.core.state.memberships import Membership, Step
 from moe_segments.errors import (
     InputError,
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.replica import Replica
 
-__all__ = ["forget", "history", "plan_sync", "sync"]
+__all__ = ["plan_sync", "sync"]
 
 _AT_ONCE: Final = 4  # sources read at a time, for the memory and the disk
 _TRIES: Final = 3  # comparisons of one audience whose segment others change meanwhile
@@ -122,23 +121,6 @@ async def plan_sync(
         ),
         plan=plan,
     )
-
-
-async def history(replica: Replica, name: str, shift_us: int) -> tuple[PastSync, ...]:
-    """Return the last syncs of a segment, oldest first. See `SegmentsClient.audience_history`."""
-    await replica.refresh()
-    membership = replica.state.memberships.of.get(name, Membership())
-    return tuple(
-        PastSync(at=at(past["at_us"] + shift_us), facts={key: value for key, value in past.items() if key != "at_us"})
-        for past in membership.history
-    )
-
-
-async def forget(replica: Replica, name: str, directory: Path | None) -> None:
-    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`."""
-    await replica.record(MembershipForgotten(name))
-    if directory is not None:
-        await in_thread(Snapshots(directory).forget, name)
 
 
 class _Sync:

@@ -15,7 +15,7 @@ from moe_segments.settings import state_dir
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from moe_segments.audiences.audience import Audience, PastSync, SyncPlan, SyncReport
+    from moe_segments.audiences.audience import Audience, KnownAudience, PastSync, SyncPlan, SyncReport
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
 
@@ -90,6 +90,21 @@ class AudienceCalls:
         directory = _directory(snapshots, self.settings.journal, self.scope)
         return await plan_sync(self, audiences, replica=self._replica, directory=directory)
 
+    async def audiences(self: _Client, *, snapshots: Path | str | None = None) -> tuple[KnownAudience, ...]:
+        """List the segments that were synced, by name, and what is known of their members.
+
+        Args:
+            snapshots: As for `sync`.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        self._check_usable()
+        from moe_segments.audiences.known import known_audiences
+
+        directory = _directory(snapshots, self.settings.journal, self.scope)
+        return await known_audiences(self._replica, directory, self.governor.shift_us())
+
     async def audience_history(self: _Client, name: str) -> tuple[PastSync, ...]:
         """Return the last thirty syncs of a segment, oldest first; none where it was never synced.
 
@@ -100,7 +115,7 @@ class AudienceCalls:
             JournalError: The journal cannot be read.
         """
         self._check_usable()
-        from moe_segments.audiences.sync import history
+        from moe_segments.audiences.known import history
 
         return await history(self._replica, name, self.governor.shift_us())
 
@@ -115,7 +130,7 @@ class AudienceCalls:
             JournalError: It could not be written down.
         """
         self._check_usable()
-        from moe_segments.audiences.sync import forget
+        from moe_segments.audiences.known import forget
 
         await forget(self._replica, name, _directory(snapshots, self.settings.journal, self.scope))
 

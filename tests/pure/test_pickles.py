@@ -23,7 +23,17 @@ CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getat
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
 NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
 NEWER: Final = {  # than the packages
-    *("Audience", "AudienceReport", "LimitForecast", "PastSync", "Plan", "PlannedAudience", "SyncPlan", "SyncReport"),
+    *(
+        "Audience",
+        "AudienceReport",
+        "KnownAudience",
+        "LimitForecast",
+        "PastSync",
+        "Plan",
+        "PlannedAudience",
+        "SyncPlan",
+        "SyncReport",
+    ),
 }
 ADDED: Final = (", values=None", ", duplicates=None")  # fields that came since, at their defaults
 
