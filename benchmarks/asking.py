@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.events import Answered
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.journal.replica import Replica
 

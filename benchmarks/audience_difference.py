@@ -46,7 +46,7 @@ async def _ours(place: Path) -> tuple[int, int]:
     from moe_segments import Audience, QuotaLimits
     from moe_segments.audiences.comparison import compare, read_source
     from moe_segments.audiences.snapshots import Snapshots
-    from moe_segments.core.state.memberships import Held
+    from moe_segments.core.audiences.memberships import Held
     from moe_segments.files.stream import in_thread
 
     digest, size = json.loads((place / "snapshot.json").read_text())

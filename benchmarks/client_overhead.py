@@ -3,10 +3,10 @@
     python -m benchmarks.client_overhead [--rounds N]
 
 Ours: `client.create_file_segment` on a memory journal, quotas and pace out of the way, rows given, no receiver, a
-segment of its own for each call; it ends when the journal knows the acceptance. The bare peer: a default
-`aiohttp.ClientSession` that keeps its connections, sends the same method, address, headers and body, and reads the JSON
-of the answer; it remembers nothing. Both talk to one sandbox in a second process, whose quotas and processing are out
-of the way.
+segment of its own for each call; it ends when the journal knows the acceptance. The bare peer: an
+`aiohttp.ClientSession` that opens a new connection for each request, as the client does. It sends the same method,
+address, headers and body, reads the JSON of the answer, and remembers nothing. Both talk to one sandbox in a second
+process, whose quotas and processing are out of the way.
 
 Each round takes the sides in turn, in slices, with a client and a session of its own that are opened before. A ratio
 is the median of ours over the median of the peer, of seconds a request: 1.0 would mean that governor, journal and

@@ -12,7 +12,7 @@ and hold" is what the peers' calls do: ours then also counts the reservation; no
 are filled to the same state where that is feasible; a ratio is of their call over ours. aiolimiter is not exact:
 it is asked how many it admits in an hour.
 
-Bounds: 3 us for an admission, 4 us for a refusal, each within 1.5 times of the cheapest over states and weights. A
+Bounds: 20 us for an admission and for a refusal, each within 1.5 times of the cheapest over states and weights. A
 settled operation takes at most 100 bytes of the ledger and a pending one 400, by tracemalloc at 10,000; names and
 identifiers are the jobs' and stand in their own line. Folding one decoded event of a journal into the whole state takes
 at most 5 us. What has no bound is printed for comparison.
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from benchmarks.peers import Peer
 
-ADMIT_US: Final = 3.0
-REFUSE_US: Final = 4.0
+ADMIT_US: Final = 20.0
+REFUSE_US: Final = 20.0
 SAME: Final = 1.5
 SETTLED_BYTES: Final = 100
 PENDING_BYTES: Final = 400

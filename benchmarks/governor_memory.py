@@ -35,7 +35,7 @@ from moe_segments.testing import journal_clock, run_virtually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.state.verdicts import Ask
     from moe_segments.governor.governor import Governor
     from moe_segments.journal.replica import Replica
 

@@ -6,7 +6,7 @@ leave open is a setting with a safe default. Units are in the names: `_s` second
 
 from __future__ import annotations
 
-import math
+import sys
 from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
@@ -189,7 +189,7 @@ def is_whole(value: object, least: int = 0) -> TypeGuard[int]:
 
 def is_finite(value: object) -> bool:
     """Return whether *value* is a number, and no bool, that is neither infinite nor NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _positive_int(_: object, attribute: _Attribute, value: object) -> None:
@@ -210,6 +210,11 @@ def _positive_s(_: object, attribute: _Attribute, value: float) -> None:
 def _not_negative_s(_: object, attribute: _Attribute, value: float) -> None:
     if not is_finite(value) or value < 0:
         raise InputError(f"must be a number of seconds from 0, not {value!r}", attribute.name)
+
+
+def _flag(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"must be True or False, not {value!r}", attribute.name)
 
 
 def _copied_amounts(value: Mapping[str, int]) -> Mapping[str, int]:
@@ -249,14 +254,14 @@ class QuotaLimits:
         users_per_day: Users uploaded in any *day_s* seconds.
         active_segments: Active segments of all types at a time.
         list_per_minute: Lists of segments in any *minute_s* seconds.
-        list_per_hour: The same in any *hour_s* seconds.
-        list_per_day: The same in any *day_s* seconds.
+        list_per_hour: Lists of segments in any *hour_s* seconds.
+        list_per_day: Lists of segments in any *day_s* seconds.
         create_filter_per_minute: Creates of filter segments in any *minute_s* seconds.
-        create_filter_per_hour: The same in any *hour_s* seconds.
-        create_filter_per_day: The same in any *day_s* seconds.
+        create_filter_per_hour: Creates of filter segments in any *hour_s* seconds.
+        create_filter_per_day: Creates of filter segments in any *day_s* seconds.
         get_per_minute: Segments got by their identifier in any *minute_s* seconds.
-        get_per_hour: The same in any *hour_s* seconds.
-        get_per_day: The same in any *day_s* seconds.
+        get_per_hour: Segments got by their identifier in any *hour_s* seconds.
+        get_per_day: Segments got by their identifier in any *day_s* seconds.
         filter_calls_shared: Whether lists and creates of filter segments spend from one pool, that of the lists. Their
             pages state the same figures and do not say.
         file_bytes: Largest file, bytes.
@@ -293,7 +298,7 @@ class QuotaLimits:
     get_per_minute: int = attrs.field(default=100, validator=_positive_int)
     get_per_hour: int = attrs.field(default=1_000, validator=_positive_int)
     get_per_day: int = attrs.field(default=4_000, validator=_positive_int)
-    filter_calls_shared: bool = True
+    filter_calls_shared: bool = attrs.field(default=True, validator=_flag)
     file_bytes: int = attrs.field(default=150_000_000, validator=_positive_int)
     minute_s: float = attrs.field(default=MINUTE_S, validator=_positive_s)
     hour_s: float = attrs.field(default=HOUR_S, validator=_positive_s)
@@ -308,11 +313,11 @@ class QuotaLimits:
     count_late_s: float = attrs.field(default=900.0, validator=_not_negative_s)
     processing_allowance_s: float = attrs.field(default=21_600.0, validator=_not_negative_s)
     external_active_margin: int = attrs.field(default=50, validator=_not_negative_int)
-    remove_counts_operation: bool = True
-    replace_counts_operation: bool = True
-    remove_counts_users: bool = True
-    replace_counts_users: bool = True
-    callback_lowers_users: bool = True
+    remove_counts_operation: bool = attrs.field(default=True, validator=_flag)
+    replace_counts_operation: bool = attrs.field(default=True, validator=_flag)
+    remove_counts_users: bool = attrs.field(default=True, validator=_flag)
+    replace_counts_users: bool = attrs.field(default=True, validator=_flag)
+    callback_lowers_users: bool = attrs.field(default=True, validator=_flag)
     expiry_slack_s: float = attrs.field(default=DAY_S, validator=_not_negative_s)
     expiry_day_s: float = attrs.field(default=DAY_S, validator=_positive_s)
     scale: float = attrs.field(default=1.0, validator=_positive_s)

@@ -12,43 +12,37 @@ Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.copies import FAILED, TREE, Copies, Copy
 from tests.proofs import say
 
-TREE: Final = Path(__file__).resolve().parent.parent
 AT_ONCE: Final = 2
-LONGEST_S: Final = 180.0  # the tests of one mutant, which hang where their test's own time-out does not end them
-CONTROL_S: Final = 1_800.0  # those of all
-_FAILED, _NOT_THE_COPY = 1, 99
-_RUN: Final = f"""
-import sys, moe_segments, pytest
-if not moe_segments.__file__.startswith(sys.argv[1]):
-    sys.exit({_NOT_THE_COPY})
-sys.exit(pytest.main(sys.argv[2:]))
-"""
+LONGEST_S: Final = 90.0  # the tests of one mutant, which hang where their test's own time-out does not end them
+EACH_S: Final = 30.0  # one of them
+CONTROL_S: Final = 1_800.0  # those of all, on an untouched copy
 
 _LEDGER = "moe_segments/core/quota/ledger.py"
 _QUOTAS = "moe_segments/core/quota/usage.py"
-_TAPE = "moe_segments/core/quota/window.py"
+_WINDOW = "moe_segments/core/quota/window.py"
 _ADMISSION = "moe_segments/core/state/admission.py"
+_ORDER = "moe_segments/core/planning/order.py"
+_STEP = "moe_segments/core/state/waiting_line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
-_MEMBERSHIPS = "moe_segments/core/state/memberships.py"
+_MEMBERSHIPS = "moe_segments/core/audiences/memberships.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/replica.py"
 _MOVING = "moe_segments/journal/tools/migrate.py"
-_SUBMISSION = "moe_segments/submission/operations.py"
+_SUBMISSION = "moe_segments/submission/submit_operation.py"
 _DISPATCHER = "moe_segments/submission/dispatcher.py"
 _RECONCILER = "moe_segments/submission/reconciler.py"
 _TASKS = "moe_segments/submission/tasks.py"
@@ -72,6 +66,8 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
+_ADDRESSES = "moe_segments/http/addresses.py"
+_PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 
 _CHUNKS = "moe_segments/core/files/chunks.py"
@@ -83,6 +79,7 @@ _SERVICES = "tests/proofs/test_service_models.py::test_no_history_makes_this_ser
 _CALLS = "tests/proofs/test_service_models.py::test_no_history_of_calls_makes_this_service_answer_429[sliding log]"
 _ORACLE = "tests/proofs/test_window_oracle.py::test_the_ledger_agrees_with_a_list_added_up_anew"
 _PURE = "tests/pure/test_governor.py::test_"
+_PLANNING = "tests/pure/test_planning.py::test_"
 _CASES = "tests/proofs/test_cases.py::test_"
 _WAITERS = "tests/proofs/test_waiters.py::test_"
 _CLIENT = "tests/live/test_client.py::test_"
@@ -175,7 +172,7 @@ MUTANTS: Final = (
     Mutant(
         "lease-ends-in-nothing",
         7,
-        _TAPE,
+        _WINDOW,
         "                self.settle(hold, hold.bound_us)",
         "                self.release(hold)",
         (f"{_PURE}an_abandoned_reservation_counts_as_spent_after_its_lease",),
@@ -288,7 +285,7 @@ MUTANTS: Final = (
         "checkpoint-forgets-what-is-held",
         4,
         "moe_segments/core/state/checkpoint.py",
-        "    if u_us is None:\n        tape.hold(hold)",
+        "    if u_us is None:\n        history.hold(hold)",
         "    if u_us is None:\n        pass",
         (f"{_ORACLE}",),
     ),
@@ -296,8 +293,8 @@ MUTANTS: Final = (
         "backfilling-unchecked",
         16,
         _ADMISSION,
-        "            if isinstance(decision, Granted) and held is None:\n",
-        "            if isinstance(decision, Granted):\n",
+        "        if isinstance(decision, Granted) and held is None:\n",
+        "        if isinstance(decision, Granted):\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
     Mutant(
@@ -328,8 +325,8 @@ MUTANTS: Final = (
         "claims-of-others-unheard",
         16,
         _ADMISSION,
-        "        if state.claims.live:\n            ours = {",
-        "        if False:\n            ours = {",
+        "    if state.claims.live:\n        ours = {",
+        "    if False:\n        ours = {",
         (f"{_WAITERS}a_stream_of_light_ones_in_another_process_does_not_starve_a_heavy_one",),
     ),
     Mutant(
@@ -352,15 +349,15 @@ MUTANTS: Final = (
         "claims-of-the-refused-stand",
         16,
         _GOVERNOR,
-        "            self._queue.remove(ticket)\n            self._claims.end(ticket)\n            ticket.fail(error)",
-        "            self._queue.remove(ticket)\n            ticket.fail(error)",
+        "            self._queue.remove(waiter)\n            self._claims.end(waiter)\n            waiter.fail(error)",
+        "            self._queue.remove(waiter)\n            waiter.fail(error)",
         (f"{_WAITERS}a_claim_of_one_that_was_refused_by_a_broken_journal_ends_when_it_works_again",),
     ),
     Mutant(
         "passers-judged-one-by-one",
         16,
-        _ADMISSION,
-        "            self._schedule.passed(one.demand)\n",
+        "moe_segments/core/state/waiting_line.py",
+        "            self._schedule.passed(one.demand(self._state))\n",
         "            pass\n",
         (f"{_WAITERS}many_light_ones_together_do_not_delay_a_heavy_one",),
     ),
@@ -376,8 +373,8 @@ MUTANTS: Final = (
         "forecast-without-those-who-wait",
         16,
         _ADMISSION,
-        "            schedule.place(claim.demand, job)\n    return list",
-        "            pass\n    return list",
+        "            schedule.place(claim.demand, job)\n    return schedule",
+        "            pass\n    return schedule",
         (f"{_WAITERS}what_a_governor_says_is_what_it_does",),
     ),
     Mutant(
@@ -387,6 +384,38 @@ MUTANTS: Final = (
         "segments, demand.life_us, demand.life_us))",
         "segments, None, None))",
         (f"{_PURE}planned_segments_expire_like_any_other",),
+    ),
+    Mutant(
+        "urgency-not-inherited",
+        16,
+        _ORDER,
+        "max(own, urgency.get(number, own))",
+        "own",
+        (f"{_PLANNING}what_comes_before_an_urgent_operation_on_its_segment_is_as_urgent",),
+    ),
+    Mutant(
+        "lower-priorities-planned-as-if-alone",
+        16,
+        _ORDER,
+        "            board.take(tasks[group[at]], at_us)",
+        "            pass",
+        (f"{_PLANNING}what_is_less_urgent_fills_the_room_that_is_left",),
+    ),
+    Mutant(
+        "planned-order-not-by-starts",
+        16,
+        "moe_segments/core/planning/search.py",
+        "sorted(found.order, key=lambda at: (found.starts[at] is None, found.starts[at] or 0))",
+        "found.order",
+        (f"{_PLANNING}large_ones_are_packed_as_if_each_counted_no_longer_than_it_does",),
+    ),
+    Mutant(
+        "part-larger-than-a-file",
+        0,
+        "moe_segments/core/planning/parts.py",
+        "rows * limits.file_bytes // file_bytes",
+        "rows * limits.file_bytes // file_bytes + 1",
+        ("tests/pure/test_parts.py::test_a_file_that_is_too_large_is_split_by_its_bytes",),
     ),
     Mutant(
         "headroom-of-calls-added",
@@ -408,23 +437,23 @@ MUTANTS: Final = (
         "last-come-first-served",
         16,
         "moe_segments/governor/queue.py",
-        "        self.asks[ticket] = ticket.ask\n",
-        "        self.asks = {ticket: ticket.ask, **self.asks}\n",
+        "        self.asks[waiter] = waiter.ask\n",
+        "        self.asks = {waiter: waiter.ask, **self.asks}\n",
         (f"{_WAITERS}two_hundred_wait_with_one_timer_and_leave_in_order",),
     ),
     Mutant(
         "no-look-ahead",
         16,
         _ADMISSION,
-        "        if self._patience_us and self._outlook.walk is None:\n",
-        "        if False:\n",
+        "    if step.patience_us and step.outlook.walk is None:\n",
+        "    if False:\n",
         (f"{_PURE}a_wait_longer_than_allowed_is_refused_at_once",),
     ),
     Mutant(
         "cancelled-waiter-keeps-its-grant",
         16,
         _GOVERNOR,
-        "            self._claims.release(ticket.future.result())",
+        "            self._claims.release(waiter.future.result())",
         "            pass",
         (f"{_WAITERS}a_waiter_that_is_cancelled_at_any_step_leaves_no_trace",),
     ),
@@ -432,8 +461,8 @@ MUTANTS: Final = (
         "nobody-waits-and-all-is-watched",
         16,
         _GOVERNOR,
-        "            self._claims.end(ticket)\n            self._rest_if_nobody_waits()\n",
-        "            self._claims.end(ticket)\n",
+        "            self._claims.end(waiter)\n            self._rest_if_nobody_waits()\n",
+        "            self._claims.end(waiter)\n",
         (f"{_WAITERS}the_last_waiter_to_leave_takes_the_timer_along",),
     ),
     Mutant(
@@ -541,7 +570,7 @@ MUTANTS: Final = (
         _GOVERNOR,
         "            renewal = claims.renewal(now_us)\n",
         "            for place, verdict in step.verdicts.items():\n"
-        "                self._deliver(tickets[place], verdict, now_us, self._clock(), is_forecast=True)\n"
+        "                self._deliver(waiters[place], verdict, now_us, self._clock(), is_forecast=True)\n"
         "            renewal = claims.renewal(now_us)\n",
         (f"{_CASES}a_reservation_whose_commit_fails_is_not_granted",),
     ),
@@ -572,9 +601,9 @@ MUTANTS: Final = (
     Mutant(
         "rejected-key-goes-on",
         13,
-        _ADMISSION,
-        "        if status is not None:\n",
-        "        if status == 0:\n",
+        _STEP,
+        "            if status is not None:\n",
+        "            if status == 0:\n",
         (f"{_PURE}a_rejected_key_sends_nothing_more_until_it_works_again",),
     ),
     Mutant(
@@ -630,9 +659,9 @@ MUTANTS: Final = (
     Mutant(
         "reserved-long-before-it-can-leave",
         7,
-        "moe_segments/core/state/pacing.py",
-        "for event in (*callers[room:], *background",
-        "for event in (*callers[:0], *background",
+        "moe_segments/governor/paced_grants.py",
+        "islice(callers.items(), room, None)",
+        "islice(callers.items(), len(callers), None)",
         (f"{_PACED}a_backlog_longer_than_the_fence_uses_every_slot_in_order",),
     ),
     Mutant(
@@ -654,9 +683,9 @@ MUTANTS: Final = (
     Mutant(
         "look-ups-are-granted-like-callers",
         7,
-        "moe_segments/core/state/pacing.py",
-        "background[int(has_spare and not callers) :]",
-        "background[room:]",
+        "moe_segments/governor/paced_grants.py",
+        "spare = int(has_spare and not callers)",
+        "spare = room",
         (f"{_PACED}callers_go_before_look_ups_of_lost_creates",),
     ),
     Mutant(
@@ -673,7 +702,7 @@ MUTANTS: Final = (
         _PACE,
         "        self.give_up()\n\n    def hold",
         "        pass\n\n    def hold",
-        (f"{_PACED}a_caller_that_is_cancelled_in_the_pace_costs_no_slot",),
+        (f"{_PACED}room_comes_back_whatever_becomes_of_a_place",),
     ),
     Mutant(
         "segments-not-found-by-identifier",
@@ -872,7 +901,7 @@ MUTANTS: Final = (
         124,
         _CHUNKS,
         "        if len(rest) > self._longest:\n",
-        "        if len(rest) > self._longest * 100_000:\n",
+        "        if len(rest) > self._longest * 5_000:\n",
         (f"{_RULE}a_file_without_any_line_feed_does_not_stay_in_memory",),
     ),
     Mutant(
@@ -1059,24 +1088,24 @@ MUTANTS: Final = (
         "call-in-flight-not-counted",
         2,
         _LEDGER,
-        "        self._tape_of(row).hold(row.called)",
-        "        self._tape_of(row).hold(Hold(0, lease_us, self._late_us))",
+        "        self._history_of(row).hold(row.called)",
+        "        self._history_of(row).hold(Hold(0, lease_us, self._late_us))",
         (_CALLS,),
     ),
     Mutant(
         "call-stamped-at-send",
         3,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, at_us)",
-        "            self._tape_of(row).settle(row.called, row.reserved_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, row.reserved_us)",
         (_CALLS,),
     ),
     Mutant(
         "lost-call-stamped-at-once",
         6,
         _LEDGER,
-        "            self._tape_of(row).settle(row.called, counted_us)",
-        "            self._tape_of(row).settle(row.called, at_us)",
+        "            self._history_of(row).settle(row.called, counted_us)",
+        "            self._history_of(row).settle(row.called, at_us)",
         (_ORACLE,),
     ),
     Mutant(
@@ -1122,16 +1151,17 @@ MUTANTS: Final = (
     Mutant(
         "used-name-is-not-asked-in-the-journal",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n",
         "",
         (f"{_NAMES}another_process_hears_of_it_when_it_asks",),
     ),
     Mutant(
         "used-name-waits-its-turn",
         0,
-        _ADMISSION,
-        "        if used is not None:\n            return used\n        if state.jobs.holders:",
+        _STEP,
+        "        if state.jobs.names and (used := self.name_used(ask)) is not None:\n            return used\n"
+        "        if state.jobs.holders:",
         "        if state.jobs.holders:",
         (f"{_NAMES}who_waits_for_quota_hears_of_it_at_once",),
     ),
@@ -1154,7 +1184,7 @@ MUTANTS: Final = (
     Mutant(
         "read-sent-without-leave",
         2,
-        "moe_segments/core/state/admission.py",
+        _STEP,
         "        call=ask.cost.call,",
         '        call="",',
         ("tests/live/test_call_quotas.py::test_who_waits_is_never_answered_429",),
@@ -1378,9 +1408,52 @@ MUTANTS: Final = (
         "control-answers-any-host",
         0,
         _CONTROL,
-        "            _check_host(request)\n",
+        "            _check_host(request, names)\n",
         "",
         (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "a-sandbox-answers-to-any-name",
+        0,
+        "moe_segments/sandbox/app.py",
+        "        if is_asked_for(request, names):\n",
+        "        if True:\n",
+        ("tests/live/test_sandbox_hosts.py::test_beyond_loopback_it_answers_to_listed_names_alone",),
+    ),
+    Mutant(
+        "private-addresses-are-read",
+        0,
+        _ADDRESSES,
+        "        if not _is_allowed(str(address[0]), fetch_private):\n",
+        "        if False:\n",
+        (f"{_PRIVATE}a_name_that_resolves_anew_is_judged_anew",),
+    ),
+    Mutant(
+        "an-address-inside-another-is-not-judged",
+        0,
+        _ADDRESSES,
+        "    if isinstance(ip, ipaddress.IPv6Address) and (ip in _MAPPED or ip in _NAT64):\n",
+        "    if isinstance(ip, ipaddress.IPv6Address) and ip in ():\n",
+        (f"{_PRIVATE}a_private_address_is_not_read_however_it_is_written",),
+    ),
+    Mutant(
+        "a-lent-session-needs-no-leave",
+        0,
+        "moe_segments/files/remote.py",
+        "    if session is not None and fetch_private is not True:\n",
+        "    if False:\n",
+        (f"{_PRIVATE}a_lent_session_needs_leave",),
+    ),
+    Mutant(
+        "a-state-directory-refuses-the-journal",
+        0,
+        "moe_segments/journal/local/state_directory.py",
+        "    is_readable = _is_readable(path)\n",
+        "    is_readable = True\n",
+        (
+            "tests/live/test_state_directory.py::test_a_state_directory_that_cannot_be_used_leaves_the_witness_beside_the_file",
+        ),
+        ("mount",),
     ),
     Mutant(
         "page-obeys-what-it-shows",
@@ -1412,8 +1485,8 @@ MUTANTS: Final = (
         "a-copy-forgets-that-clocks-differ",
         8,
         _MOVING,
-        "        postponed_us = max(0, await _now_us(target, there.version) - source_us)",
-        "        postponed_us = 0 * (await _now_us(target, there.version) - source_us)",
+        "        postponed_us = max(0, await now_us_of(target, there.version) - source_us)",
+        "        postponed_us = 0 * (await now_us_of(target, there.version) - source_us)",
         (f"{_MOVES}no_quota_is_free_early_where_the_new_clock_is_ahead[600]",),
         _NEEDS_REDIS,
     ),
@@ -1474,7 +1547,7 @@ MUTANTS: Final = (
     Mutant(
         "a-commit-is-not-compared-with-what-the-host-saw-meanwhile",
         10,
-        "moe_segments/journal/server.py",
+        "moe_segments/journal/server_engine.py",
         "        if self._last_seen > batch.version:",
         "        if False:",
         (f"{_BACK}a_log_that_moved_under_a_decision_grants_nothing[redis]",),
@@ -1492,8 +1565,8 @@ MUTANTS: Final = (
         "an-outage-ends-every-wait",
         11,
         "moe_segments/governor/governor.py",
-        "            if not is_away or ticket",
-        "            if True or ticket",
+        "            if not is_away or waiter",
+        "            if True or waiter",
         (f"{_BACK}a_wait_outlasts_an_outage_with_one_warning[redis]",),
         _NEEDS_REDIS,
     ),
@@ -1635,6 +1708,54 @@ MUTANTS: Final = (
         "            if False:",
         (f"{_SYNCED}unknown_members_are_replaced",),
     ),
+    Mutant(
+        "failed-line-not-sent-again",
+        0,
+        "moe_segments/bulk/lines.py",
+        "return record.state in (JobState.FAILED, JobState.REFUSED)",
+        "return record.state == JobState.REFUSED",
+        ("tests/live/test_rerun.py::test_a_line_that_failed_is_sent_again_by_the_same_command",),
+    ),
+    Mutant(
+        "file-known-by-its-path",
+        0,
+        "moe_segments/bulk/lines.py",
+        '["sha256", _content_of(path)]',
+        '["sha256", str(path)]',
+        ("tests/live/test_rerun.py::test_a_local_file_is_known_by_its_content",),
+    ),
+    Mutant(
+        "later-line-not-sent-after-what-undoes-it",
+        0,
+        "moe_segments/bulk/assignment.py",
+        "is_done(record) and before & undone_by(entry.operation.op)",
+        "False",
+        ("tests/live/test_rerun.py::test_a_later_line_that_the_new_one_would_undo_is_sent_again_after_it",),
+    ),
+    Mutant(
+        "undone-by-others-taken-for-done",
+        0,
+        "moe_segments/bulk/lines.py",
+        "if is_done(record) and any(_undoes(other, record) for other in later):",
+        "if False:",
+        ("tests/live/test_rerun.py::test_what_others_have_undone_since_is_done_again",),
+    ),
+    Mutant(
+        "replaced-job-still-stands",
+        0,
+        "moe_segments/bulk/lines.py",
+        "if counts and record.id not in replaced:",
+        "if counts:",
+        ("tests/live/test_rerun.py::test_one_of_two_lines_that_say_the_same_and_failed_is_sent_again_alone",),
+    ),
+    Mutant(
+        "held-back-after-a-409",
+        0,
+        "moe_segments/client/submit_many.py",
+        "return is_accepted or operation.name in self._replica.state.jobs.names",
+        "return is_accepted",
+        ("tests/live/test_rerun.py::test_lines_after_a_409_that_says_the_segment_exists_are_sent",),
+    ),
 )
 
 
@@ -1668,64 +1789,24 @@ def broken(text: str, mutant: Mutant) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def copied(to: Path) -> None:
-    """A copy of what the tests need."""
-    unwanted = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis")
-    for name in ("moe_segments", "tests"):
-        shutil.copytree(TREE / name, to / name, ignore=unwanted)
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(TREE / name, to / name)
-
-
-def tested(tree: Path, tests: tuple[str, ...], longest_s: float) -> tuple[int, str]:
-    """Run *tests* of the copy against the copy. Returns pytest's exit status and what it said."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("MOE_PROOF", "PYTEST_ADDOPTS")}
-    environment["PYTHONPATH"], environment["PYTHONDONTWRITEBYTECODE"] = str(tree), "1"
-    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--color", "no", "--timeout", "60")
-    # What it says goes to a file: a server that a test leaves behind would hold a pipe open for ever.
-    with tempfile.TemporaryFile() as said:
-        with subprocess.Popen(
-            [sys.executable, "-c", _RUN, str(tree), *options, *tests],
-            cwd=tree,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        ) as run:
-            try:
-                status, end = run.wait(longest_s), ""
-            except subprocess.TimeoutExpired:
-                status, end = _FAILED, "\nFAILED by never ending"
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(run.pid, signal.SIGKILL)  # and whoever it has left behind
-        said.seek(0)
-        return status, said.read().decode(errors="replace") + end
-
-
-def tried(mutant: Mutant) -> Ended:
-    """One mutant in a copy of its own."""
+def tried(copy: Copy, mutant: Mutant) -> Ended:
+    """One mutant in a copy."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as place:
-        tree = Path(place).resolve()
-        copied(tree)
-        file = tree / mutant.file
-        file.write_text(broken(file.read_text(), mutant))
-        status, said = tested(tree, mutant.caught_by, LONGEST_S)
+    with copy.changed(mutant.file, broken((TREE / mutant.file).read_text(encoding="utf-8"), mutant)):
+        status, said = copy.run(mutant.caught_by, longest_s=LONGEST_S, each_s=EACH_S), copy.said
     first = next((line for line in said.splitlines() if line.startswith("FAILED")), "")
-    problem = "" if status in (0, _FAILED) and (status == 0 or first) else f"exit status {status}\n{said[-2_000:]}"
-    return Ended(mutant, status == _FAILED, problem, time.monotonic() - begun, first[:160])
+    problem = "" if status == 0 or (status == FAILED and first) else f"exit status {status}\n{said[-2_000:]}"
+    return Ended(mutant, status == FAILED, problem, time.monotonic() - begun, first[:160])
 
 
-def untouched(mutants: tuple[Mutant, ...]) -> str:
+def _tests_of(mutants: tuple[Mutant, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(test for mutant in mutants for test in mutant.caught_by))
+
+
+def untouched(copy: Copy, mutants: tuple[Mutant, ...]) -> str:
     """What is wrong with the tests before anything is broken; empty when they pass."""
-    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.caught_by))
-    with tempfile.TemporaryDirectory(prefix="mutant-") as place:
-        tree = Path(place).resolve()
-        copied(tree)
-        status, said = tested(tree, tests, CONTROL_S)
-    return "" if status == 0 else f"exit status {status}\n{said[-4_000:]}"
+    status = copy.run(_tests_of(mutants), longest_s=CONTROL_S, each_s=EACH_S)
+    return "" if status == 0 else f"exit status {status}\n{copy.said[-4_000:]}"
 
 
 def _chosen(names: list[str]) -> tuple[Mutant, ...]:
@@ -1761,10 +1842,11 @@ def main(arguments: list[str]) -> int:
             say(f"{mutant.name:42} rule {mutant.rule:2}  {mutant.file}")
         return 0
     begun, mutants = time.monotonic(), _possible(mutants)
-    with ThreadPoolExecutor(AT_ONCE) as workers:
-        control = workers.submit(untouched, mutants)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(AT_ONCE) as workers:
+        copies = Copies(Path(place).resolve(), AT_ONCE, _tests_of(mutants))
+        control = workers.submit(copies.lend, untouched, mutants)
         ended = []
-        for end in workers.map(tried, mutants):
+        for end in workers.map(copies.lend, itertools.repeat(tried), mutants):
             ended.append(end)
             verdict = "PROBLEM" if end.problem else "caught" if end.caught else "SURVIVED"
             say(f"{end.mutant.name:42} {verdict:8} {end.seconds:5.1f} s  {end.first}")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from moe_segments.audiences.audience import Audience
+    from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
-    from moe_segments.core.state.memberships import Held
     from moe_segments.limits import QuotaLimits
 
 __all__ = ["Comparison", "compare", "members_after", "read_source"]

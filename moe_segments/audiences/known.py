@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from moe_segments.audiences.audience import KnownAudience, PastSync
 from moe_segments.audiences.snapshots import Snapshots
+from moe_segments.core.audiences.memberships import Membership
 from moe_segments.core.events import MembershipForgotten
-from moe_segments.core.state.memberships import Membership
 from moe_segments.files.stream import in_thread
 from moe_segments.governor.usage import at
 

@@ -28,9 +28,9 @@ from moe_segments.audiences.comparison import Comparison, compare, members_after
 from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
 from moe_segments.core.audiences.choice import Option, candidates, check_guards
+from moe_segments.core.audiences.memberships import Membership, Step
 from moe_segments.core.audiences.streams import merged
 from moe_segments.core.events import AudienceSynced, MembershipPlanned
-from moe_segments.core.state.memberships import Membership, Step
 from moe_segments.errors import (
     InputError,
     MoeSegmentsError,
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.audiences.protocol import Client, Outcome
+    from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
     from moe_segments.core.events import Event
-    from moe_segments.core.state.memberships import Held
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.replica import Replica
 

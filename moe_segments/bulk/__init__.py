@@ -5,6 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
+from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
     Entry,
     Manifest,
@@ -12,7 +13,8 @@ from moe_segments.bulk.manifest import (
     Mistake,
     read_manifest,
 )
-from moe_segments.bulk.run import (
+from moe_segments.bulk.report import (
+    DONE_BEFORE,
     EXIT_FAILED,
     EXIT_INPUT,
     EXIT_INTERRUPTED,
@@ -21,17 +23,21 @@ from moe_segments.bulk.run import (
     EXIT_UNKNOWN,
     BulkReport,
     BulkRow,
-    check_key,
     exit_code_of,
+    row_of,
+)
+from moe_segments.bulk.rows import looks_like_manifest
+from moe_segments.bulk.run import (
+    check_key,
     is_under_way,
     refuse_used_names,
     remaining_entries,
-    row_of,
     run_bulk,
     run_id_for,
 )
 
 __all__ = [
+    "DONE_BEFORE",
     "EXIT_FAILED",
     "EXIT_INPUT",
     "EXIT_INTERRUPTED",
@@ -49,6 +55,7 @@ __all__ = [
     "count_rows",
     "exit_code_of",
     "is_under_way",
+    "looks_like_manifest",
     "read_manifest",
     "refuse_local_files",
     "refuse_used_names",
@@ -56,4 +63,5 @@ __all__ = [
     "row_of",
     "run_bulk",
     "run_id_for",
+    "with_digests",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.run import refuse_used_names, remaining_entries
 from moe_segments.client.client import replica_of
@@ -58,6 +59,7 @@ async def check_files(
     """
     if preflight == "off":
         return manifest
+    manifest = await with_digests(manifest)
     await replica_of(client).refresh()
     refuse_used_names(client, manifest, again=again)
     room = asyncio.Semaphore(_AT_ONCE)

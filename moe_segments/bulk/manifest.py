@@ -1,4 +1,4 @@
-"""Read a manifest: many operations in one CSV or JSON Lines file, one a line, checked as a whole.
+"""Read a manifest: many operations in one CSV or JSON file, checked as a whole.
 
 A mistake found after the first operation was sent would cost a tenth of an hour, so all of them are found before,
 each with its physical line (from 1) and its field. Nothing is fetched and no quota is asked here; local files must
@@ -7,61 +7,41 @@ be there.
 
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
-import io
-import json
+import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
+from moe_segments.bulk.cells import KINDS, kind_of
+from moe_segments.bulk.rows import RowReader, unknown
 from moe_segments.errors import InputError
-from moe_segments.models import (
-    AddUsers,
-    ArchiveSegment,
-    CreateFileSegment,
-    FileOperation,
-    Operation,
-    RemoveUsers,
-    ReplaceUsers,
-    UnarchiveSegment,
-)
+from moe_segments.models import CreateFileSegment, FileOperation, Operation
+from moe_segments.models.urls import path_at_home
+from moe_segments.models.validators import doubt_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
+
+    from moe_segments.bulk.rows import Row
 
 __all__ = ["Entry", "Manifest", "ManifestError", "Mistake", "read_manifest"]
 
+_log = logging.getLogger("moe_segments.bulk")
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs keeps of every field
 
 _SHOWN_MISTAKES: Final = 25
 _SHOWN_CHARS: Final = 300
-_JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
-_BETWEEN_ADDRESSES: Final = re.compile(r"[;\s]+")
-_UTF8_BOM: Final = b"\xef\xbb\xbf"
-_UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
-
-_KINDS: Final[Mapping[str, type[Operation]]] = {
-    "create": CreateFileSegment,
-    "add": AddUsers,
-    "add-users": AddUsers,
-    "remove": RemoveUsers,
-    "remove-users": RemoveUsers,
-    "replace": ReplaceUsers,
-    "replace-users": ReplaceUsers,
-    "archive": ArchiveSegment,
-    "unarchive": UnarchiveSegment,
-}
-_OP_NAMES: Final = tuple(dict.fromkeys(kind.op for kind in _KINDS.values()))
+_OP_NAMES: Final = tuple(KINDS)
 _ATTRIBUTES: Final[Mapping[str, _Attribute]] = {
-    name: attribute for kind in _KINDS.values() for name, attribute in attrs.fields_dict(kind).items()
+    name: attribute
+    for kind in KINDS.values()
+    for name, attribute in attrs.fields_dict(kind).items()
+    if name != "values"  # no user's value belongs in a manifest
 }
 _FIELDS: Final = ("op", *_ATTRIBUTES)
-_NEEDED_COLUMNS: Final = ("op", "name")
 
 
 @attrs.frozen(order=True)
@@ -112,10 +92,12 @@ class Entry:
     Attributes:
         line: Its physical line, from 1.
         operation: What is to be done.
+        says: What it says, its file's content included, as a digest; None until `with_digests` has read the file.
     """
 
     line: int
     operation: Operation
+    says: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -126,11 +108,13 @@ class Manifest:
         name: The file's name.
         digest: SHA-256 of its bytes, hex: what a bulk run is known by.
         entries: Its operations in order.
+        warnings: What is likely to be a mistake, and is let pass; `read_manifest` has logged it.
     """
 
     name: str
     digest: str
     entries: tuple[Entry, ...] = attrs.field(repr=lambda entries: f"<{len(entries)} operations>")
+    warnings: tuple[Mistake, ...] = ()
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -141,9 +125,10 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
-    CSV has a header row with the fields' names; JSON Lines has one object a line. Which of both it is, is told by
-    the extension (`.csv`; `.jsonl`, `.ndjson`, `.json`), else by the first character. `file` is relative to the
-    manifest.
+    CSV has a header row with the fields' names, and commas, semicolons, tabs or bars between cells; JSON has one object
+    a line, or an array of them. JSON is told by its first character. `file` is relative to the manifest; `~` is the
+    home directory. What is written in another way and can mean one thing only is understood, such as `Add Users`,
+    `File URL`, `1,000` or `30.0`.
 
     Args:
         path: The file.
@@ -155,33 +140,23 @@ def read_manifest(path: Path) -> Manifest:
         InputError: The file cannot be read.
         ManifestError: It has mistakes: all of them.
     """
+    path = path_at_home(path)
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no valid path"
         raise InputError(f"the manifest cannot be read: {reason}", str(path)) from None
     reading = _Reading(path.absolute().parent)
-    reading.read(content, is_json=_is_json(path, content))
+    reading.read(content, path.suffix.lower())
     if reading.mistakes:
         raise ManifestError(path.name, tuple(sorted(reading.mistakes, key=lambda mistake: mistake.line)))
     digest = hashlib.sha256(content).hexdigest()
-    return Manifest(name=path.name, digest=digest, entries=tuple(reading.entries))
-
-
-@attrs.frozen
-class _Row:
-    """The fields of one line, and those whose mistake is known already."""
-
-    line: int
-    values: Mapping[str, object]
-    reported: frozenset[str]
-
-
-@attrs.frozen
-class _Object:
-    """A JSON object's pairs, so that a key given twice shows."""
-
-    pairs: Sequence[tuple[str, object]]
+    manifest = Manifest(name=path.name, digest=digest, entries=tuple(reading.entries), warnings=tuple(reading.warnings))
+    for warning in manifest.warnings[:_SHOWN_MISTAKES]:
+        _log.warning("%s: %s", manifest.name, warning)
+    if len(manifest.warnings) > _SHOWN_MISTAKES:
+        _log.warning("%s: and %d more such names", manifest.name, len(manifest.warnings) - _SHOWN_MISTAKES)
+    return manifest
 
 
 class _Reading:
@@ -190,13 +165,12 @@ class _Reading:
     def __init__(self, directory: Path) -> None:
         self.entries: list[Entry] = []
         self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
         self._directory = directory
         self._first_use: dict[str, tuple[int, str]] = {}
 
-    def read(self, content: bytes, *, is_json: bool) -> None:
-        text, skipped = self._decoded(content)
-        rows = self._json_rows(text, skipped) if is_json else self._csv_rows(text, skipped)
-        for row in rows:
+    def read(self, content: bytes, suffix: str) -> None:
+        for row in RowReader(self._mistake, _FIELDS).rows(content, suffix):
             self._take(row)
         if not self.entries and not self.mistakes:
             self._mistake(1, None, "the manifest names no operation")
@@ -204,111 +178,7 @@ class _Reading:
     def _mistake(self, line: int, field: str | None, problem: str) -> None:
         self.mistakes.append(Mistake(line, field, problem))
 
-    # From bytes to rows
-
-    def _decoded(self, content: bytes) -> tuple[str, frozenset[int]]:
-        """Return the text, and the lines that are not UTF-8 and so are left out."""
-        if content.startswith(_UTF16_BOMS):
-            self._mistake(1, None, "the file is UTF-16; save it as UTF-8")
-            return "", frozenset()
-        content = content.removeprefix(_UTF8_BOM)
-        try:
-            return content.decode(), frozenset()
-        except UnicodeDecodeError:
-            skipped = frozenset(self._undecodable(content.split(b"\n")))
-            return content.decode(errors="replace"), skipped
-
-    def _undecodable(self, lines: Iterable[bytes]) -> Iterator[int]:
-        for line, content in enumerate(lines, start=1):
-            try:
-                content.decode()
-            except UnicodeDecodeError as error:
-                self._mistake(line, None, f"byte {error.start + 1} is not UTF-8; save the file as UTF-8")
-                yield line
-
-    def _csv_rows(self, text: str, skipped: frozenset[int]) -> Iterator[_Row]:
-        header: list[str] | None = None
-        for lines, cells in self._records(text):
-            if not skipped.isdisjoint(lines) or not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = self._header(lines.start, cells)
-            elif len(cells) != len(header):
-                self._mistake(lines.start, None, f"has {len(cells)} cells where the header has {len(header)}")
-            else:
-                filled = ((name, cell) for name, cell in zip(header, cells, strict=True) if cell.strip())
-                yield self._row(lines.start, filled, _from_cell, set(_NEEDED_COLUMNS) - set(header))
-
-    def _records(self, text: str) -> Iterator[tuple[range, list[str]]]:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        start = 1
-        try:
-            for cells in reader:
-                yield range(start, reader.line_num + 1), cells
-                start = reader.line_num + 1
-        except csv.Error as error:
-            is_open = "unexpected end" in str(error)
-            self._mistake(start, None, "a quotation mark is not closed" if is_open else f"is not CSV: {error}")
-
-    def _header(self, line: int, cells: list[str]) -> list[str]:
-        names = [cell.strip() for cell in cells]
-        if len(names) == 1 and ";" in names[0]:
-            self._mistake(line, None, "columns are to be separated by commas, not by semicolons")
-            return names
-        for number, name in enumerate(names):
-            if name not in _FIELDS:
-                self._mistake(line, name or f"column {number + 1}", _unknown("column", name, _FIELDS))
-            elif name in names[:number]:
-                self._mistake(line, name, "the column is there twice")
-        for name in _NEEDED_COLUMNS:
-            if name not in names:
-                self._mistake(line, name, "the header row has no such column")
-        return names
-
-    def _json_rows(self, text: str, skipped: frozenset[int]) -> Iterator[_Row]:
-        for line, content in enumerate(text.split("\n"), start=1):
-            if line in skipped or not content.strip():
-                continue
-            try:
-                found = json.loads(content, object_pairs_hook=_Object, parse_constant=_no_constant)
-            except (ValueError, RecursionError) as error:
-                self._mistake(line, None, f"is not JSON: {getattr(error, 'msg', error)}")
-                continue
-            if isinstance(found, _Object):
-                yield self._row(line, self._known(line, found.pairs), _from_json, set())
-            else:
-                self._mistake(line, None, "must be one JSON object, such as {…}, on a line of its own")
-
-    def _known(self, line: int, pairs: Sequence[tuple[str, object]]) -> Iterator[tuple[str, object]]:
-        seen: set[str] = set()
-        for name, value in pairs:
-            if name in seen:
-                self._mistake(line, name, "is there twice")
-            elif name not in _FIELDS:
-                self._mistake(line, name or "''", _unknown("field", name, _FIELDS))
-            elif value is not None:
-                yield name, value
-            seen.add(name)
-
-    def _row(
-        self,
-        line: int,
-        given: Iterable[tuple[str, Any]],
-        read: Callable[[str, Any], object],
-        reported: set[str],
-    ) -> _Row:
-        values: dict[str, object] = {}
-        for name, value in given:
-            try:
-                values[name] = read(name, value)
-            except InputError as error:
-                self._mistake(line, name, error.problem)
-                reported.add(name)
-        return _Row(line, values, frozenset(reported))
-
-    # From rows to operations
-
-    def _take(self, row: _Row) -> None:
+    def _take(self, row: Row) -> None:
         before = len(self.mistakes)
         kind = self._kind(row)
         fields = dict(self._checked(row, kind))
@@ -321,19 +191,23 @@ class _Reading:
             self.entries.append(Entry(row.line, kind(**fields)))
         except InputError as error:
             self._mistake(row.line, error.field, error.problem)
+            return
+        name = str(fields.get("name"))
+        if self._first_use[name][0] == row.line and (doubt := doubt_of_name(name)):  # once for each segment
+            self.warnings.append(Mistake(row.line, "name", doubt))
 
-    def _kind(self, row: _Row) -> type[Operation] | None:
+    def _kind(self, row: Row) -> type[Operation] | None:
         op = row.values.get("op")
         if op is None:
             if "op" not in row.reported:
                 self._mistake(row.line, "op", f"is missing: one of {', '.join(_OP_NAMES)}")
             return None
-        kind = _KINDS.get(str(op).strip().lower().replace("_", "-"))
+        kind = kind_of(str(op))
         if kind is None:
-            self._mistake(row.line, "op", _unknown("operation", op, tuple(_KINDS), shown=_OP_NAMES))
+            self._mistake(row.line, "op", unknown("operation", op, _OP_NAMES))
         return kind
 
-    def _checked(self, row: _Row, kind: type[Operation] | None) -> Iterator[tuple[str, Any]]:
+    def _checked(self, row: Row, kind: type[Operation] | None) -> Iterator[tuple[str, Any]]:
         known = _ATTRIBUTES if kind is None else attrs.fields_dict(kind)
         for name, value in row.values.items():
             if name == "op" or name not in _ATTRIBUTES:
@@ -341,12 +215,12 @@ class _Reading:
             if kind is not None and name not in known:
                 self._mistake(row.line, name, f"{kind.op} takes no {name}")
                 continue
-            placed = self._directory / value if name == "file" and isinstance(value, str) else value
-            if problem := _problem_of(known[name], placed):
+            placed = self._directory / path_at_home(value) if name == "file" and isinstance(value, str) else value
+            if problem := _problem_of_source(name, value) or _problem_of(known[name], placed):
                 self._mistake(row.line, name, problem)
             yield name, placed
 
-    def _check_missing(self, row: _Row, kind: type[Operation]) -> None:
+    def _check_missing(self, row: Row, kind: type[Operation]) -> None:
         given = row.values.keys() | row.reported
         for name, attribute in attrs.fields_dict(kind).items():
             if attribute.default is attrs.NOTHING and name not in given:
@@ -358,7 +232,7 @@ class _Reading:
             elif len(sources) > 1:
                 self._mistake(row.line, "file", "give file_url or file, not both")
 
-    def _check_order(self, row: _Row, kind: type[Operation]) -> None:
+    def _check_order(self, row: Row, kind: type[Operation]) -> None:
         name = row.values.get("name")
         if not isinstance(name, str):
             return
@@ -383,6 +257,19 @@ def _problem_of(attribute: _Attribute, value: object) -> str | None:
     return _problem_of_file(converted) if isinstance(converted, Path) else None
 
 
+def _problem_of_source(name: str, value: object) -> str | None:
+    """Return that a file is in the column of the other kind of source, or a path in Windows' spelling; None else."""
+    if not isinstance(value, str):
+        return None
+    if name == "file" and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        return "is a URL: give it as file_url, or a path"
+    if name == "file" and "\\" in value:
+        return "must be a path with / between its parts"
+    if name == "file_url" and "://" not in value:
+        return "must be a URL, such as https://files.example.com/users.csv; give a local path as file"
+    return None
+
+
 def _problem_of_file(path: Path) -> str | None:
     try:
         if not path.is_file():
@@ -393,48 +280,7 @@ def _problem_of_file(path: Path) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
-def _from_cell(name: str, cell: str) -> object:
-    match name:
-        case "emails":
-            return tuple(address for address in _BETWEEN_ADDRESSES.split(cell) if address)
-        case "rows" | "expiry_time":
-            if not _INTEGER.fullmatch(cell.strip()):
-                raise InputError(f"must be a whole number, not {cell.strip()!r}")
-            return int(cell)
-        case "name":
-            return cell  # a blank at its edge is a mistake that the model names
-        case _:
-            return cell.strip()
-
-
-def _from_json(name: str, value: object) -> object:
-    if isinstance(value, _Object):
-        raise InputError("must not be an object")
-    if name == "emails" and not isinstance(value, list):
-        raise InputError("must be a list of addresses")
-    if name in {"op", "file"} and (not isinstance(value, str) or not value.strip()):
-        raise InputError("must be text that is not blank")
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _unknown(what: str, name: object, known: Sequence[str], shown: Sequence[str] | None = None) -> str:
-    close = difflib.get_close_matches(str(name).strip().lower().replace(" ", "_"), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(shown or known)}"
-    return f"no such {what}: {name!r}; {hint}"
-
-
 def _shown(text: str) -> str:
     """Return a text that may come from the file, on one line and not endless."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= _SHOWN_CHARS else f"{printable[:_SHOWN_CHARS]}…"
-
-
-def _is_json(path: Path, content: bytes) -> bool:
-    suffix = path.suffix.lower()
-    if suffix in _JSON_SUFFIXES or suffix == ".csv":
-        return suffix in _JSON_SUFFIXES
-    return content.removeprefix(_UTF8_BOM).lstrip()[:1] == b"{"

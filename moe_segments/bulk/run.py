@@ -1,7 +1,8 @@
-"""Run a manifest: journal first, then submit what is left, then report each line.
+"""Run a manifest: find what earlier runs did, journal the rest, submit it, report each line.
 
-A run is known by the digest of its manifest, a job by its run and line. So the same call after an interruption, a crash
-or a reboot goes on where the journal stands, and what was sent is never sent again in silence.
+A line is known by what it says, see `bulk.lines`, a run by the digest of its manifest. So the same call after an
+interruption, a crash or a reboot goes on where the journal stands, an edited manifest sends what is new in it, and what
+was done is never sent again in silence.
 """
 
 from __future__ import annotations
@@ -9,38 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
+from moe_segments.bulk.assignment import Line, assign, is_open
+from moe_segments.bulk.lines import says, with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
+from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import Planned, RunStarted
-from moe_segments.core.state.admission import name_used
-from moe_segments.core.state.jobs import remembered
-from moe_segments.errors import (
-    ApiError,
-    AuthenticationFailed,
-    CallbackTimeout,
-    CallbackUnreadable,
-    FileProcessingFailed,
-    Forbidden,
-    InputError,
-    JournalAmbiguous,
-    JournalError,
-    JournalReplaced,
-    JournalUnavailable,
-    MoeSegmentsError,
-    NotSent,
-    OutcomeUnknown,
-    PreflightError,
-    QuotaError,
-    TooManyRequests,
-)
+from moe_segments.core.state.jobs import CREATES, remembered
+from moe_segments.core.state.verdicts import name_used
+from moe_segments.errors import AuthenticationFailed, MoeSegmentsError, NoUsersMatched
 from moe_segments.governor.usage import name_taken
-from moe_segments.models import CreateFileSegment, JobState
+from moe_segments.models import CreateFileSegment, FileOperation, JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -53,16 +39,9 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
     from moe_segments.models import Operation
-    from moe_segments.submission.job_info import JobInfo
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = [
-    "EXIT_FAILED",
-    "EXIT_INPUT",
-    "EXIT_INTERRUPTED",
-    "EXIT_OK",
-    "EXIT_QUOTA",
-    "EXIT_UNKNOWN",
     "BulkReport",
     "BulkRow",
     "check_key",
@@ -78,129 +57,8 @@ __all__ = [
 T = TypeVar("T")
 _log = logging.getLogger("moe_segments.bulk")
 
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_INPUT: Final = 2
-EXIT_QUOTA: Final = 3
-EXIT_UNKNOWN: Final = 4
-EXIT_REPLACED: Final = 74  # EX_IOERR of sysexits.h
-EXIT_UNAVAILABLE: Final = 75  # EX_TEMPFAIL
-EXIT_INTERRUPTED: Final = 130
-
-# Which of several lines' codes a run ends with: look first, then mend, then wait, then read.
-_MOST_URGENT_FIRST: Final = (EXIT_UNKNOWN, EXIT_REPLACED, EXIT_UNAVAILABLE, EXIT_INPUT, EXIT_QUOTA, EXIT_FAILED)
-_EXIT_OF_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
-    ((JournalReplaced,), EXIT_REPLACED),
-    ((JournalUnavailable, JournalAmbiguous), EXIT_UNAVAILABLE),
-    ((InputError, PreflightError, JournalError, AuthenticationFailed, Forbidden), EXIT_INPUT),
-    ((QuotaError, TooManyRequests), EXIT_QUOTA),
-    ((OutcomeUnknown, CallbackTimeout, CallbackUnreadable), EXIT_UNKNOWN),
-)
-_EXIT_OF_STATES: Final[Mapping[str, int]] = {
-    JobState.PROCESSED: EXIT_OK,
-    JobState.ACCEPTED: EXIT_OK,
-    JobState.PLANNED: EXIT_FAILED,
-    JobState.FAILED: EXIT_FAILED,
-    JobState.REFUSED: EXIT_FAILED,
-    JobState.NOT_SENT: EXIT_FAILED,
-    JobState.UNREADABLE: EXIT_UNKNOWN,
-}
-_FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the journal dropped it
 _PLANNED_AT_ONCE: Final = 500
 _KEY_CHECK_S: Final = 10.0  # a service that is away longer is waited for by the operations themselves
-
-
-def exit_code_of(error: BaseException) -> int:
-    """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
-    return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
-
-
-@attrs.frozen(kw_only=True)
-class BulkRow:
-    """The result of one line.
-
-    Attributes:
-        line: Its line in the manifest.
-        op: The operation.
-        name: The segment.
-        job_id: Its job.
-        state: One of `JobState`, or "ended" when the journal has dropped it meanwhile.
-        rows: Rows that the preflight counted; None where it did not run.
-        distinct_rows: Different values among them.
-        found: Rows the service found in the file; None where no callback said so.
-        processed: Usable values among them.
-        matched: Users of the workspace among those.
-        warning: Where rows were lost on the way; None when none were.
-        error: Why it did not end well; None when it did.
-        exit_code: What this line alone would have ended the command with.
-    """
-
-    line: int
-    op: str
-    name: str
-    job_id: str
-    state: str
-    rows: int | None = None
-    distinct_rows: int | None = None
-    found: int | None = None
-    processed: int | None = None
-    matched: int | None = None
-    warning: str | None = None
-    error: str | None = None
-    exit_code: int = EXIT_OK
-
-    def to_json(self) -> dict[str, object]:
-        """Return the row as JSON-ready data."""
-        return attrs.asdict(self)
-
-
-@attrs.frozen(kw_only=True)
-class BulkReport:
-    """The result of a manifest.
-
-    Attributes:
-        run: The run's identifier.
-        manifest: The file's name.
-        rows: One for each line, in order.
-        elapsed_s: How long this call took, seconds.
-        already_finished: The run had ended before this call, so nothing was done.
-        interrupted: It was stopped; the same call goes on.
-    """
-
-    run: str
-    manifest: str
-    rows: tuple[BulkRow, ...] = attrs.field(repr=lambda rows: f"<{len(rows)} rows>")
-    elapsed_s: float
-    already_finished: bool = False
-    interrupted: bool = False
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Return how many lines are in each state."""
-        return Counter(row.state for row in self.rows)
-
-    @property
-    def exit_code(self) -> int:
-        """0 all processed or accepted, or finished before; 130 interrupted; else the most urgent of the rows'."""
-        if self.already_finished:
-            return EXIT_OK
-        if self.interrupted:
-            return EXIT_INTERRUPTED
-        codes = {row.exit_code for row in self.rows}
-        return next((code for code in _MOST_URGENT_FIRST if code in codes), EXIT_OK)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as JSON-ready data."""
-        return {
-            "run": self.run,
-            "manifest": self.manifest,
-            "exit_code": self.exit_code,
-            "already_finished": self.already_finished,
-            "interrupted": self.interrupted,
-            "elapsed_s": round(self.elapsed_s, 3),
-            "counts": dict(self.counts),
-            "rows": [row.to_json() for row in self.rows],
-        }
 
 
 async def run_bulk(
@@ -217,11 +75,14 @@ async def run_bulk(
 ) -> BulkReport:
     """Carry out a manifest, or what is left of it.
 
+    What earlier runs of it did is not sent again, also when it was edited since: lines are known by what they say. What
+    was refused or failed is sent again.
+
     Args:
         client: Open; its journal is the run's memory.
         manifest: What is to be done.
         concurrency: Operations under way at a time, waiting ones included.
-        again: Begin a new run when the last one of this manifest has ended; else that one goes on.
+        again: Repeat lines that were done before, but for creates, when none is under way; else that run goes on.
         on_unknown: "retry" sends operations of unknown outcome again, where nothing later was sent to their segment.
         preflight: "error", "warn" or "off": each file is checked when its turn comes; None: as the client says. All of
             them are checked before by `moe_segments.checking.check_files`.
@@ -234,16 +95,19 @@ async def run_bulk(
 
     Raises:
         AuthenticationFailed: The key is wrong. No operation was sent.
-        ManifestError: A run begins, and the names of creates are used up: all of them. Nothing was sent.
+        ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them. Nothing
+            was sent.
         JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
+    manifest = await with_digests(manifest)
     await replica_of(client).refresh()
-    refuse_used_names(client, manifest, again=again)
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
+    running = _Running(client, manifest, again=again)
+    running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
+    await running.look_at_done()
     if not finished:
         outcomes = client.submit_many(  # which refuses what it cannot use before the plan is written
             running.operations(),
@@ -253,6 +117,9 @@ async def run_bulk(
             preflight=preflight,
         )
         await running.write_plan()
+        if on_outcome is not None:
+            for row in running.done_rows():
+                on_outcome(row)
         await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
         interrupted = await running.follow(outcomes, on_outcome, stop)
     return BulkReport(
@@ -266,127 +133,122 @@ async def run_bulk(
 
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
-    """Return the run that `run_bulk` would resume: the last of the manifest, or with *again* the next."""
-    jobs, base = replica_of(client).state.jobs, manifest.digest[:16]
-    known = {_generation(run, base) for run in jobs.runs} - {0}
-    latest = max(known, default=1)
-    run = _run_id(base, latest)
-    if again and known and _Running(client, manifest, run).is_finished():
-        return _run_id(base, latest + 1)
-    return run
+    """Return the run that `run_bulk` would go on with, or begin."""
+    return _Running(client, manifest, again=again).run
 
 
-def is_under_way(client: SegmentsClient, manifest: Manifest, run: str) -> bool:
-    """Return whether an earlier call began this run of the manifest and did not end it."""
-    return run in replica_of(client).state.jobs.runs and not _Running(client, manifest, run).is_finished()
+def is_under_way(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> bool:
+    """Return whether `run_bulk` would go on with what an earlier call began."""
+    return _Running(client, manifest, again=again).is_under_way()
 
 
 def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
-    """Refuse to begin a run with creates whose names are used up. In a run that goes on, each ends with its own error.
+    """Refuse new lines that create a segment whose name is used up. A line planned before ends with its own error.
 
     Raises:
         ManifestError: There are such: all of them.
     """
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
-    if running.run in replica_of(client).state.jobs.runs:
-        return
-    mistakes = tuple(
-        Mistake(entry.line, error.field, error.problem)
-        for entry in manifest.entries
-        if (error := running.name_taken(entry)) is not None
-    )
-    if mistakes:
-        raise ManifestError(manifest.name, mistakes)
+    _Running(client, manifest, again=again).refuse_used_names()
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
-    """Return the entries that `run_bulk` would still send."""
-    running = _Running(client, manifest, run_id_for(client, manifest, again=again))
-    return tuple(entry for entry in manifest.entries if running.may_send(entry))
-
-
-def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
-    """Return one job as a row, from what the journal knows of it and from what its caller was told."""
-    figures = info.figures
-    code = exit_code_of(error) if error else _EXIT_OF_STATES.get(info.state, EXIT_UNKNOWN)
-    return BulkRow(
-        line=info.line or 0,
-        op=info.op,
-        name=str(info.segment or info.cs_id),
-        job_id=info.id,
-        state=info.state,
-        rows=figures.rows,
-        distinct_rows=figures.distinct_rows,
-        found=figures.found,
-        processed=figures.processed,
-        matched=figures.matched,
-        warning="; ".join(figures.warnings) or None,
-        error=str(error) if error else _problem_of(info.error),
-        exit_code=code,
-    )
+    """Return the entries that `run_bulk` would still send, in order."""
+    return tuple(line.entry for line in _Running(client, manifest, again=again).to_send())
 
 
 class _Running:
-    """One run of a manifest on a client."""
+    """One run of a manifest on a client, from what the journal says when it begins."""
 
-    def __init__(self, client: SegmentsClient, manifest: Manifest, run: str) -> None:
-        self.run = run
+    def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
         self._client, self._manifest = client, manifest
         self._errors: dict[str, Exception] = {}
-        self._job_ids = {f"{run}.{entry.line}": entry for entry in manifest.entries}
-        self._job_id_of = {id(entry.operation): job_id for job_id, entry in self._job_ids.items()}
-        known = self._jobs.runs.get(run)
-        self._planned_before = frozenset(known.jobs) if known else frozenset()
+        assignment = assign(self._jobs, manifest, again=again, now_us=self._now_us())
+        self.run, self.lines, self._is_repeat = assignment.run, assignment.lines, assignment.is_repeat
+        left = [(line, self._operation_of(line)) for line in self.lines if not line.is_done]
+        self._operations = {line.job_id: operation for line, operation in left}
+        self._line_of = {id(operation): line for line, operation in left}
 
     @property
     def _jobs(self) -> Jobs:
         return replica_of(self._client).state.jobs
 
+    def _now_us(self) -> int:
+        return replica_of(self._client).now_us()
+
+    def _operation_of(self, line: Line) -> Operation:
+        """Return what is submitted: a job that was sent keeps the path that its file had."""
+        operation, record = line.entry.operation, self._jobs.records.get(line.job_id)
+        path = None if record is None else record.operation.get("file")
+        if path is None or not isinstance(operation, FileOperation):
+            return operation
+        return attrs.evolve(operation, file=Path(str(path)))
+
+    # What there is to do
+
     def is_finished(self) -> bool:
-        """Return whether every line has ended, or cannot be sent since the create before it was refused."""
-        refused: set[str] = set()
-        for job_id, entry in self._job_ids.items():
-            if entry.operation.name in refused:
-                continue
-            if not self._has_ended(job_id):
-                return False
-            record = self._jobs.records.get(job_id)
-            if record is not None and isinstance(entry.operation, CreateFileSegment) and record.accepted is None:
-                refused.add(entry.operation.name)
-        return True
+        """Return whether every line is done, or can never be."""
+        return all(self._has_ended(line) for line in self.lines)
 
-    def _has_ended(self, job_id: str) -> bool:
-        record = self._jobs.records.get(job_id)
-        if record is None:
-            return self._is_forgotten(job_id)
-        if self.name_taken(self._job_ids[job_id]) is not None:
-            return True
-        now_us = replica_of(self._client).now_us()
-        return record.settled and not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+    def _has_ended(self, line: Line) -> bool:
+        record = self._jobs.records.get(line.job_id)
+        if line.is_done or record is None:
+            return line.is_done
+        return not is_open(self._jobs, record, self._now_us()) or self.name_taken(line) is not None
 
-    def may_send(self, entry: Entry) -> bool:
-        """Return whether this line would still be sent."""
-        job_id = f"{self.run}.{entry.line}"
-        now_us = replica_of(self._client).now_us()
-        if self._is_forgotten(job_id) or self.name_taken(entry) is not None:
-            return False
-        return self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us)
+    def is_under_way(self) -> bool:
+        """Return whether it goes on with what an earlier call began, and has something left."""
+        goes_on = any(not line.is_new or (line.replaces and not self._is_repeat) for line in self.lines)
+        return goes_on and not self.is_finished()
 
-    def name_taken(self, entry: Entry) -> NameTaken | None:
+    def to_send(self) -> Iterator[Line]:
+        """Return the lines that are still to be sent, in order."""
+        for line in self.lines:
+            may_send = self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us())
+            if not line.is_done and may_send and self.name_taken(line) is None:
+                yield line
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return what there is to submit or to wait for, by job, in order."""
+        return self._operations
+
+    def name_taken(self, line: Line) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
-        job_id, operation = f"{self.run}.{entry.line}", entry.operation
-        now_us = replica_of(self._client).now_us()
-        if self._is_forgotten(job_id) or not self._jobs.may_send(job_id, retry_unknown=False, now_us=now_us):
+        operation = line.entry.operation
+        if line.is_done or not self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us()):
             return None
-        used = name_used(replica_of(self._client).state, operation.op, operation.name, job_id)
+        used = name_used(replica_of(self._client).state, operation.op, operation.name, line.job_id)
         return None if used is None else name_taken(operation.name, used)
 
-    def operations(self) -> dict[str, Operation]:
-        """Return what there is to submit or to ask about, by job."""
-        return {job_id: entry.operation for job_id, entry in self._job_ids.items() if not self._is_forgotten(job_id)}
+    def refuse_used_names(self) -> None:
+        """Refuse new creates of names that are used up, or that another job is about to use.
 
-    def _is_forgotten(self, job_id: str) -> bool:
-        return job_id in self._planned_before and job_id not in self._jobs.records
+        Raises:
+            ManifestError: There are such: all of them.
+        """
+        creating = self._being_created()
+        mistakes: list[Mistake] = []
+        for line in self.lines:
+            name = line.entry.operation.name
+            if not line.is_new:
+                continue
+            if (error := self.name_taken(line)) is not None:
+                mistakes.append(Mistake(line.entry.line, error.field, error.problem))
+            elif isinstance(line.entry.operation, CreateFileSegment) and name in creating:
+                problem = f"job {creating[name]} creates it, and how that ended is not known yet: wait, or look at it"
+                mistakes.append(Mistake(line.entry.line, "name", problem))
+        if mistakes:
+            raise ManifestError(self._manifest.name, tuple(mistakes))
+
+    def _being_created(self) -> Mapping[str, str]:
+        """Return by name the jobs of other lines that may have created a segment."""
+        ours = {line.job_id for line in self.lines}
+        return {
+            str(record.operation["name"]): record.id
+            for record in self._jobs.records.values()
+            if record.operation["op"] in CREATES
+            and record.id not in ours
+            and record.state in (JobState.RESERVED, JobState.UNKNOWN)
+        }
 
     async def write_plan(self) -> None:
         """Write down what is not written down yet: all of it before the first operation is sent."""
@@ -396,12 +258,14 @@ class _Running:
     def _next_of_plan(self, state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
         """Return the next part of the plan and whether there is more, decided in the journal."""
         run = state.jobs.runs.get(self.run)
+        new = [line for line in self.lines if line.is_new]
         known = state.jobs.records.keys() | set(run.jobs if run else ())
-        missing = [job_id for job_id in self._job_ids if job_id not in known]
-        events: list[Event] = [] if run else [RunStarted(self.run, self._manifest.name, len(self._job_ids))]
-        for job_id in missing[:_PLANNED_AT_ONCE]:
-            entry = self._job_ids[job_id]
-            events.append(Planned(job_id, remembered(entry.operation), self.run, entry.line))
+        missing = [line for line in new if line.job_id not in known]
+        events: list[Event] = [RunStarted(self.run, self._manifest.name, len(new))] if new and not run else []
+        for line in missing[:_PLANNED_AT_ONCE]:
+            entry = line.entry
+            planned = Planned(line.job_id, remembered(entry.operation), self.run, entry.line)
+            events.append(attrs.evolve(planned, says=says(entry), replaces=line.replaces))
         return events, len(missing) > _PLANNED_AT_ONCE
 
     async def follow(
@@ -413,11 +277,11 @@ class _Running:
         """Take outcomes as they come. Returns whether it was stopped before all had ended."""
         async with aclosing(_until(outcomes, stop)) as coming:
             async for outcome in coming:
-                job_id = self._job_id_of[id(outcome.operation)]
+                line = self._line_of[id(outcome.operation)]
                 if outcome.error is not None:
-                    self._errors[job_id] = outcome.error
+                    self._errors[line.job_id] = outcome.error
                 if on_outcome is not None:
-                    on_outcome(self._row(job_id))
+                    on_outcome(self._row(line))
         if stop is None or not stop.is_set():
             return False
         await self._settle()
@@ -432,30 +296,38 @@ class _Running:
                 for job_id in self.operations():
                     await self._client.job(job_id).wait_until(_is_off_its_way, None)
 
+    async def look_at_done(self) -> None:
+        """Find among what was done before the files that matched nobody, which is an error where the client says so."""
+        for line in self.lines:
+            record = self._jobs.records.get(line.job_id)
+            if line.is_done and record is not None and record.result and not record.result.get("user_count"):
+                try:
+                    await self._client.job(line.job_id).result(timeout=0)
+                except NoUsersMatched as error:
+                    self._errors[line.job_id] = error
+
+    def done_rows(self) -> Iterator[BulkRow]:
+        """Return the lines that were done before this call."""
+        return (self._row(line) for line in self.lines if line.is_done)
+
     def rows(self) -> Iterator[BulkRow]:
         """Return every line as it stands."""
-        return (self._row(job_id) for job_id in self._job_ids)
+        return (self._row(line) for line in self.lines)
 
-    def _row(self, job_id: str) -> BulkRow:
-        entry, record = self._job_ids[job_id], self._jobs.records.get(job_id)
+    def _row(self, line: Line) -> BulkRow:
+        entry, record = line.entry, self._jobs.records.get(line.job_id)
         if record is None:
-            operation = entry.operation
-            return BulkRow(line=entry.line, op=operation.op, name=operation.name, job_id=job_id, state=_FORGOTTEN)
-        error = self._errors.get(job_id) or self.name_taken(entry)
-        row = row_of(self._client.job(job_id).info, error)
-        return attrs.evolve(row, line=entry.line)
-
-
-def _run_id(base: str, generation: int) -> str:
-    return base if generation == 1 else f"{base}-{generation}"
-
-
-def _generation(run: str, base: str) -> int:
-    """Return which run of the manifest this is, from 1; 0 when it is none of it."""
-    if run == base:
-        return 1
-    suffix = run.removeprefix(f"{base}-")
-    return int(suffix) if suffix != run and suffix.isdecimal() else 0
+            return BulkRow(
+                line=entry.line,
+                op=entry.operation.op,
+                name=entry.operation.name,
+                job_id=line.job_id,
+                state=FORGOTTEN,
+                done_before=True,
+            )
+        error = self._errors.get(line.job_id) or self.name_taken(line)
+        row = row_of(self._client.job(line.job_id).info, error)
+        return attrs.evolve(row, line=entry.line, done_before=line.is_done)
 
 
 def _is_off_its_way(record: JobRecord) -> bool:
@@ -493,23 +365,3 @@ async def _unless_stopped(work: Awaitable[T], stop: asyncio.Event | None) -> T |
         working.cancel()
         stopping.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind
-    """Return why a job did not end well, as a row has room for it."""
-    match error:
-        case None:
-            return None
-        case FileProcessingFailed():
-            return error.error_message
-        case ApiError():
-            told = ": ".join(text for text in (error.title, error.description) if text)
-            return f"HTTP {error.status} {told}".rstrip()
-        case OutcomeUnknown():
-            return ": ".join(text for text in (error.reason, error.title, error.description) if text)
-        case CallbackUnreadable():
-            return f"a callback came that cannot be read ({error.reason})"
-        case NotSent():
-            return error.reason
-        case _:
-            return str(error)

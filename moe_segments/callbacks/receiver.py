@@ -22,8 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from moe_segments.callbacks.inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
-from moe_segments.callbacks.replies import (
+from moe_segments.callbacks.http_replies import (
     ENCODED,
     HEALTHY,
     MAX_BODY_BYTES,
@@ -35,6 +34,7 @@ from moe_segments.callbacks.replies import (
     UNKNOWN,
     Reply,
 )
+from moe_segments.callbacks.inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
 from moe_segments.callbacks.tokens import new_token, token_digest
 from moe_segments.core.events import Quarantined
 from moe_segments.core.wire.redaction import Redactor
@@ -43,9 +43,9 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
-from moe_segments.models.urls import url_without_query
+from moe_segments.models.urls import journal_url_of, url_without_query
 from moe_segments.models.validators import problem_of_url
-from moe_segments.settings import is_loopback
+from moe_segments.settings import is_loopback, problem_of_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -97,6 +97,7 @@ class CallbackReceiver:
         journal: A journal URL, or a journal for a single scope; None: each client brings its own.
         scopes: The scopes served from *journal*; required with it, so that nobody makes one by asking.
         limits: The quotas that the journal's clients count with; only with *journal*.
+        allow_http: Take a public address at http:// beyond this machine, for a sandbox on a network of yours.
 
     Attributes:
         public_url: The address without a slash at its end, None while it is not known.
@@ -113,10 +114,11 @@ class CallbackReceiver:
         journal: str | Journal | None = None,
         scopes: Collection[str] = (),
         limits: QuotaLimits | None = None,
+        allow_http: bool = False,
     ) -> None:
-        self.public_url = None if public_url is None else _checked(public_url)
+        self.public_url = None if public_url is None else _checked(public_url, allow_http=allow_http)
         self.port: int | None = None
-        self._journal, self._scopes = journal, _checked_scopes(journal, scopes)
+        self._journal, self._scopes = journal_url_of(journal), _checked_scopes(journal, scopes)
         self._limits = limits or QuotaLimits()
         self._replicas: dict[str, Replica] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
@@ -424,14 +426,14 @@ def _tell(replica: Replica | None, error: JournalError) -> None:
         replica.outage.warn("callback", text, error, log=_log)
 
 
-def _checked(public_url: str) -> str:
+def _checked(public_url: str, *, allow_http: bool) -> str:
     if problem := problem_of_url(public_url):
         raise InputError(problem, "public_url")
     parts = urlsplit(public_url)
     if parts.query or parts.fragment:
         raise InputError("must end with its path: scope and token are appended to it", "public_url")
-    if parts.scheme != "https" and not is_loopback(parts.hostname):
-        raise InputError("must begin with https://, since its path is the only proof", "public_url")
+    if problem := problem_of_http(public_url, allow_http=allow_http):
+        raise InputError(problem, "public_url")
     return url_without_query(public_url).rstrip("/")
 
 

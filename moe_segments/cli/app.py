@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.options import (
+    AttributeType,
+    Common,
+    Configured,
+    FileOptions,
+    Logs,
+    Receiving,
+    Sending,
+    Telling,
+    Waiting,
+)
+from moe_segments.cli.terminal import guard_streams, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["app", "run"]
 
 FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
+Hosts: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 _COMMON: Final = Common()
+_CONFIGURED: Final = Configured()
+_LOGS: Final = Logs()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
@@ -38,7 +53,12 @@ app = App(
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line on its arguments, the program's name left out. Returns the exit code."""
-    code = app(list(arguments))
+    from rich.console import Console
+
+    guard_streams()
+    # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
+    consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
+    code = app(list(arguments), console=consoles[0], error_console=consoles[1])
     return code if isinstance(code, int) else 0
 
 
@@ -268,12 +288,13 @@ def bulk(
 ) -> int:
     """Carry out a manifest of operations; the same command goes on after an interruption.
 
-    A run is known by the hash of its manifest: unfinished it is resumed, finished it exits 0 and says so.
+    A line is known by what it says: what an earlier run did is not sent again, also after the manifest was edited; the
+    rest is. Exit code 0 says that every line is processed or accepted, now or before.
 
     Args:
         manifest: CSV with a header row, or JSON Lines: op, name, attribute_name, attribute_type, file_url or file,
             expiry_time, rows, cs_id, emails, callback_url.
-        again: Begin a new run of a manifest whose last run has ended.
+        again: Repeat lines that were done before, but for creates, once none of the manifest is under way.
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
@@ -322,7 +343,7 @@ def sync(
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.audiences import sync_audiences
+    from moe_segments.cli.commands.audiences.sync import sync_audiences
 
     return sync_audiences(file, only, dry_run=dry_run, sending=sending, receiving=receiving, common=common)
 
@@ -338,7 +359,7 @@ def list_audiences(*, common: Common = _COMMON) -> int:
     Args:
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.audiences import show_audiences
+    from moe_segments.cli.commands.audiences.known import show_audiences
 
     return show_audiences(common)
 
@@ -351,7 +372,7 @@ def forget_audience(name: str, /, *, common: Common = _COMMON) -> int:
         name: The segment's name.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.audiences import forget_audience
+    from moe_segments.cli.commands.audiences.known import forget_audience
 
     return forget_audience(name, common)
 
@@ -360,7 +381,7 @@ def forget_audience(name: str, /, *, common: Common = _COMMON) -> int:
 def preflight(
     *files: str,
     attribute_name: str | None = None,
-    attribute_type: Literal["string", "double"] = "string",
+    attribute_type: AttributeType = "string",
     strict: bool = False,
     fix: Path | None = None,
     force: bool = False,
@@ -368,7 +389,9 @@ def preflight(
     max_rows: int | None = None,
     findings: int = 20,
     mask: bool = False,
+    fetch_private: bool = False,
     json: bool = False,
+    configured: Configured = _CONFIGURED,
 ) -> int:
     """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
 
@@ -385,7 +408,9 @@ def preflight(
         max_rows: Most rows of a part; by default what a day takes.
         findings: How many findings of each rule are shown; all are counted.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at addresses of this machine and of private networks too; else MOE_FETCH_PRIVATE.
         json: One JSON document on standard output, everything else on standard error.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.preflight import Wanted, preflight_files
 
@@ -399,9 +424,10 @@ def preflight(
         max_rows=max_rows,
         findings=findings,
         mask=mask,
+        fetch_private=fetch_private,
         json=json,
     )
-    return preflight_files(files, wanted)
+    return preflight_files(files, wanted, configured)
 
 
 @app.command
@@ -424,6 +450,10 @@ def jobs(
     /,
     *,
     run: Annotated[str | None, Parameter(name="--run")] = None,
+    state: tuple[str, ...] = (),
+    segment: str | None = None,
+    since: str | None = None,
+    limit: int | None = None,
     common: Common = _COMMON,
 ) -> int:
     """List the jobs of the journal, or show one.
@@ -431,11 +461,15 @@ def jobs(
     Args:
         job: Show this job alone, with everything that is known of it.
         run: Only the jobs of this bulk run.
+        state: Only jobs in this state, such as failed; may be given several times.
+        segment: Only jobs of the segment of this name or identifier.
+        since: Only jobs whose state changed since: 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
+        limit: At most so many, the last ones; by default 50 on a terminal, and all elsewhere.
         common: Where to, and how to say it.
     """
-    from moe_segments.cli.commands.jobs import show_jobs
+    from moe_segments.cli.commands.jobs import Listed, show_jobs
 
-    return show_jobs(job, run, common)
+    return show_jobs(job, Listed(run=run, state=state, segment=segment, since=since, limit=limit), common)
 
 
 @app.command
@@ -460,23 +494,75 @@ def receive(
 
 
 @app.command
-def sandbox(*, port: int = 0, speed: float = 1.0, users: Path | None = None, json: bool = False) -> int:
+def sandbox(
+    *,
+    port: int = 0,
+    listen: str | None = None,
+    allow_host: Hosts = (),
+    speed: float | None = None,
+    users: Path | None = None,
+    json: bool = False,
+    configured: Configured = _CONFIGURED,
+) -> int:
     """Run the stand-in for the service alone on this machine, until Ctrl-C.
 
     Args:
-        port: Port to listen on; 0 for a free one.
-        speed: Windows this many times shorter; give the same --speed to the other commands.
+        port: Port to listen on, on this machine; 0 for a free one.
+        listen: ADDRESS:PORT to listen on instead, such as 0.0.0.0:8765 to be reached from other containers.
+        allow_host: Name or address besides this machine's that it answers to, fetches files from and calls back; may be
+            given several times. The first is the sandbox's own, as others know it.
+        speed: Windows this many times shorter; else MOE_SPEED. Give the same to the other commands.
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.servers import run_sandbox
 
-    return run_sandbox(port, Common(speed=speed, users=users, json=json))
+    return run_sandbox(port, listen, allow_host, Common(speed=speed, users=users, json=json, configured=configured))
+
+
+@app.command
+def config(
+    *,
+    receiving: Receiving = _RECEIVING,
+    sending: Sending = _SENDING,
+    common: Common = _COMMON,
+) -> int:
+    """Show which settings are in force and where each comes from, secrets masked. Exit code 2 when some are wrong.
+
+    Args:
+        receiving: How callbacks come in.
+        sending: How the files are checked and published.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.config import show_config
+
+    return show_config(receiving, sending, common)
+
+
+@app.command
+def completion(
+    shell: Literal["bash", "zsh", "fish", "powershell"] | None = None,
+    /,
+    *,
+    output: Path | None = None,
+    logs: Logs = _LOGS,
+) -> int:
+    """Install completion of commands and options in your shell; a new shell has it.
+
+    Args:
+        shell: Your shell; else it is found out.
+        output: Write the script here, and leave the shell's startup file alone.
+        logs: What is logged.
+    """
+    from moe_segments.cli.commands.config import install
+
+    return install(app, shell, output, logs.level)
 
 
 journal = App(
     name="journal",
-    help="Move a journal to another place, check it, read it.",
+    help="Back up a journal, move it to another place, check it, read it.",
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
     result_action="return_value",
@@ -499,6 +585,23 @@ def copy_journal(source: str, target: str, /, *, cancel: bool = False, common: C
     from moe_segments.cli.commands.journal import copy
 
     return copy(source, target, cancels=cancel, common=common)
+
+
+@journal.command(name="backup")
+def backup_journal(to: str, /, *, force: bool = False, common: Common = _COMMON) -> int:
+    """Write a copy of the journal to a file while others use it: as of one moment, whole or not at all.
+
+    A journal in a file is copied with every workspace in it. Of a journal on a server the workspace's usage, jobs and
+    runs are written to a SQLite file, which can be used as a journal, or moved to a server with journal copy.
+
+    Args:
+        to: Path of the copy, in a directory that is there.
+        force: The copy may replace a file.
+        common: Which journal, and how to say it.
+    """
+    from moe_segments.cli.commands.journal import backup
+
+    return backup(to, replaces=force, common=common)
 
 
 @journal.command(name="check")

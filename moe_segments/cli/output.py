@@ -9,99 +9,91 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
+import shutil
 import sys
-from typing import TYPE_CHECKING, Final
+import textwrap
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from moe_segments.cli.terminal import guard_streams, one_line, unguarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.progress import Progress
 
 __all__ = [
-    "clean",
     "clock_time",
     "document",
+    "drawn",
     "figure",
     "is_lost",
+    "is_utc",
     "line",
+    "list_document",
+    "local_time",
     "note",
     "say",
-    "show",
     "span",
     "speaks_unicode",
-    "styled_state",
-    "table",
+    "utc_time",
+    "write",
 ]
 
-_TRAILING: Final = re.compile(r" +$", re.MULTILINE)  # what a table fills its cells with
-_PIPED_WIDTH: Final = 10_000  # what a program or a file reads is not folded
+L = TypeVar("L", bound="Live | Progress")
 _MINUTE_S: Final = 60
-_STYLES: Final[Mapping[str, str]] = {
-    "processed": "green",
-    "accepted": "cyan",
-    "failed": "red",
-    "refused": "red",
-    "unknown": "bold magenta",
-    "unreadable": "bold magenta",
-    "not_sent": "yellow",
-    "planned": "dim",
-}
-
-
-def show(renderable: RenderableType) -> bool:
-    """Show a result to a person. Returns whether somebody still reads."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-    drawn = io.StringIO()  # rich would write by itself, and end the program where nobody reads
-    Console(file=drawn, force_terminal=sys.stdout.isatty() or None, width=width, highlight=False).print(renderable)
-    return _write(drawn.getvalue() if sys.stdout.isatty() else _TRAILING.sub("", drawn.getvalue()))
 
 
 def document(data: Mapping[str, object]) -> None:
     """Give the one JSON document of a command."""
-    _write(json.dumps(data, indent=2, default=_plain) + "\n")
+    write(_json(data, indent=2) + "\n")
+
+
+async def list_document(name: str, items: AsyncIterator[Mapping[str, object]]) -> None:
+    """Give the one JSON document of a command whose results are a list, each item as it comes.
+
+    Args:
+        name: What the list is called.
+        items: Its items.
+    """
+    before = f'{{\n  "{name}": ['
+    async for item in items:
+        text = _json(item, indent=2).replace("\n", "\n    ")
+        if not write(f"{before}\n    {text}"):
+            return
+        before = ","
+    write("\n  ]\n}\n" if before == "," else f"{before}]\n}}\n")
 
 
 def line(data: Mapping[str, object]) -> bool:
     """Give one line of JSON Lines. Returns whether somebody still reads."""
-    return _write(json.dumps(data, default=_plain) + "\n")
+    return write(_json(data) + "\n")
 
 
-def say(text: str) -> None:
-    """Give a result as it is, unwrapped."""
-    _write(clean(text) + "\n")
+def say(*lines: str) -> None:
+    """Give a result as it is, unwrapped: each of *lines* is one."""
+    write("".join(f"{one_line(text)}\n" for text in lines))
 
 
-def note(text: str) -> None:
-    """Say something that is no result."""
+def note(text: str, *, folds: bool = False) -> None:
+    """Say something that is no result. Further lines are indented: none looks like a message of its own.
+
+    Args:
+        text: What to say.
+        folds: On a terminal, break it between words. Leave a command that is to be copied in one piece.
+    """
+    if folds and sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    first, *others = text.split("\n")
     try:
-        print(clean(text), file=sys.stderr, flush=True)
+        print(first, *(other if other.startswith(" ") else f"  {other}" for other in others), sep="\n", file=sys.stderr)
+        sys.stderr.flush()
     except OSError:  # nobody reads it, or it cannot be written, and there is nowhere to say so
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]], *, numbers: Iterable[str] = ()) -> Table:
-    """Return a table of plain text; *numbers* names the columns to align to the right.
-
-    Without names there is no header.
-    """
-    drawn = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
-    to_the_right = frozenset(numbers)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-    return drawn
-
-
-def styled_state(state: str) -> Text:
-    """Return a job's state, in its colour."""
-    return Text(state, style=_STYLES.get(state, ""))
 
 
 def figure(number: int | None) -> str:
@@ -119,8 +111,32 @@ def span(seconds: float) -> str:
 
 
 def clock_time(moment: datetime | None) -> str:
-    """Return a moment, UTC; nothing for None."""
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    """Return a moment in the zone of this machine and in UTC; nothing for None."""
+    if moment is None:
+        return ""
+    there, here = moment.astimezone(UTC), moment.astimezone()
+    if not here.utcoffset():
+        return f"{there:%Y-%m-%d %H:%M:%S} UTC"
+    day = "" if there.date() == here.date() else f"{there:%Y-%m-%d} "
+    return f"{here:%Y-%m-%d %H:%M:%S %Z} ({day}{there:%H:%M:%S} UTC)"
+
+
+def local_time(moment: datetime | None) -> str:
+    """Return a moment in the zone of this machine, short, for a column; nothing for None.
+
+    On a terminal a moment of today has no day.
+    """
+    return "" if moment is None else _short(moment.astimezone(), "%H:%M:%S %Z")
+
+
+def utc_time(moment: datetime | None) -> str:
+    """Return a moment in UTC, short, for a column beside that of `local_time`."""
+    return "" if moment is None else _short(moment.astimezone(UTC), "%H:%M:%S")
+
+
+def is_utc() -> bool:
+    """Return whether the zone of this machine is UTC all year."""
+    return not time.timezone and not time.daylight
 
 
 def is_lost() -> bool:
@@ -133,16 +149,25 @@ def speaks_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
-def clean(text: str) -> str:
-    """Return a text that may come from elsewhere, without anything that a terminal would obey."""
-    return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text)
+@contextmanager
+def drawn(live: L) -> Iterator[L]:
+    """Draw *live* on its terminal while inside; messages go above it, and stay guarded."""
+    before = sys.stderr
+    with live:
+        guard_streams()  # what rich has put in their place, since it would obey what is written
+        try:
+            yield live
+        finally:
+            sys.stderr = before
 
 
-def _write(text: str) -> bool:
+def write(text: str) -> bool:
+    """Write drawn and cleaned text to standard output. Returns whether somebody still reads."""
+    stream = unguarded(sys.stdout)
     try:
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
+        encoding = stream.encoding or "utf-8"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
     except BrokenPipeError:
         _discard_output()
         return False
@@ -162,9 +187,19 @@ class _Lost(io.StringIO):
         return len(text)
 
 
+def _short(moment: datetime, form: str) -> str:
+    is_today = sys.stdout.isatty() and moment.date() == datetime.now(moment.tzinfo).date()
+    return moment.strftime(form if is_today else f"%m-%d {form}")
+
+
 def _discard_output() -> None:
     """Discard the rest of the output: its reader is gone, the run goes on and ends quietly."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _json(data: Mapping[str, object], indent: int | None = None) -> str:
+    # The one control character that JSON may hold as it is.
+    return json.dumps(data, indent=indent, default=_plain).replace("\x7f", "\\u007f")
 
 
 def _plain(value: object) -> object:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, exit_code_of
@@ -25,7 +27,7 @@ from moe_segments.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-__all__ = ["Stopped", "check_seconds", "run", "tell", "unless_stopped"]
+__all__ = ["Stopped", "check_seconds", "moment_since", "run", "tell", "unless_stopped"]
 
 T = TypeVar("T")
 _OPTIONS: Final = {  # by the names that the library has for the same
@@ -37,7 +39,10 @@ _OPTIONS: Final = {  # by the names that the library has for the same
         )
     },
     "emails": "--email",
+    "since": "--since",
 }
+_AGO: Final = re.compile(r"(\d+)([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -99,6 +104,30 @@ def _hint(error: MoeSegmentsError) -> str:
         command = None if "://" in error.source else error.report.fix_command(error.source)
         return f"; mend it: {command}" if command else "; 'moe-segments preflight FILE' shows every line"
     return ""
+
+
+def moment_since(text: str | None) -> datetime | None:
+    """Return the moment from which on something is listed; None for all of it.
+
+    Args:
+        text: A moment, in UTC where it names no zone, or a span until now, such as 90m, 12h or 2d.
+
+    Raises:
+        InputError: It is neither a moment nor a span.
+    """
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise InputError(
+                f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
+                "since",
+            ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 async def unless_stopped(work: Awaitable[T], stop: asyncio.Event) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -17,11 +18,12 @@ from moe_segments.client.file_segments import FileSegmentCalls
 from moe_segments.client.filter_segments import FilterSegmentCalls, check_wait
 from moe_segments.client.job import Job, refuse_other
 from moe_segments.client.job_lists import JobCalls
-from moe_segments.core.state.admission import name_used
+from moe_segments.core.state.verdicts import name_used
 from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.governor.pace import Pace
+from moe_segments.governor.plan_queries import checked_order
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
@@ -29,16 +31,20 @@ from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobState, RemoveUsers, ReplaceUsers
 from moe_segments.models.arguments import check_many, check_operation
-from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir
+from moe_segments.models.urls import journal_url_of
+from moe_segments.models.validators import doubt_of_name
+from moe_segments.settings import Settings, default_journal_url, is_loopback, read_settings, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
-from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
+from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.submission.tasks import CallTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from os import PathLike
+    from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     import aiohttp
 
@@ -46,14 +52,18 @@ if TYPE_CHECKING:
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.journal.protocol import Journal
     from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.settings import Overrides
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.types import FetchPrivate
 
 __all__ = ["SegmentsClient", "replica_of"]
 
 _MOST_ID_CHARS: Final = 200
+_log = logging.getLogger("moe_segments.client")
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
@@ -65,15 +75,18 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
     Args:
         credentials: Who calls.
-        journal: Where quota and jobs are remembered: a journal URL, or an engine; None for a file in the user's state
-            directory. Processes that share it share the quota.
+        journal: Where quota and jobs are remembered: a journal URL, a path, or an engine; None for a file in the user's
+            state directory. Processes that share it share the quota.
         callbacks: A receiver to bind to this client's journal, or the public URL of one that runs elsewhere on the
             same journal; None: jobs end as accepted.
         limits: The quotas; the documented ones by default.
         base_url: Another origin than the data center's, such as a sandbox.
         requests_per_s: Pace of all requests together.
         session: A session of the caller's own, with its proxy or connector. It is not closed here.
-        proxy: A proxy's URL. None: no proxy, whatever the environment says.
+        proxy: A proxy's URL, for the service and for files. None: no proxy, unless *trust_env* is set.
+        trust_env: Whether HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured where *proxy* is not given;
+            never for this machine itself. A netrc file is not read.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         publish: Where local files are put for the service to fetch, see `moe_segments.publish`: "s3://bucket/prefix?…",
             "gs://…", "az://…"; or a function of your own that publishes a file and returns its URL. Needed for `file=`.
         preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
@@ -83,9 +96,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         connect_timeout_s: Longest wait for a connection.
         read_timeout_s: Longest silence while an answer is awaited.
         total_timeout_s: Longest time for a whole request.
+        send_by_s: Longest time from a reservation to its first byte; None: 30, or 2 where windows are scaled.
         max_attempts: Sends of one operation at most, where repeating is safe.
         content_type: Content type of file-segment requests.
         poll_s: Longest time between two looks at what other processes wrote.
+        allow_http: Accept http:// beyond this machine, for a sandbox, its files and a receiver on a network of yours.
+        fetch_private: Read files at URLs from private addresses too; False: public ones alone; "loopback": and this
+            machine's. None: "loopback" where *base_url* is a sandbox on this machine, else False.
         clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
             time as people's clocks.
 
@@ -102,13 +119,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         self,
         credentials: Credentials,
         *,
-        journal: str | Journal | None = None,
+        journal: str | PathLike[str] | Journal | None = None,
         callbacks: CallbackReceiver | str | None = None,
         limits: QuotaLimits | None = None,
         base_url: str | None = None,
         requests_per_s: float = 5.0,
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
+        trust_env: bool = False,
+        ca_file: str | Path | None = None,
         publish: Publish | None = None,
         preflight: Preflight = "error",
         raise_on_zero_users: bool = True,
@@ -116,16 +135,17 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         connect_timeout_s: float = 10.0,
         read_timeout_s: float = 30.0,
         total_timeout_s: float = 60.0,
+        send_by_s: float | None = None,
         max_attempts: int = 5,
         content_type: str = "application/json",
         poll_s: float = 0.25,
+        allow_http: bool = False,
+        fetch_private: FetchPrivate | None = None,
         clock: Callable[[], float] = boot_time_s,
     ) -> None:
-        if on_lost_journal not in ("wait", "trust"):
-            raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
-        self._credentials, self._on_lost_journal = credentials, on_lost_journal
-        self._raise_on_zero_users = raise_on_zero_users
-        self._callbacks = _receiver_at(callbacks) if isinstance(callbacks, str) else callbacks
+        journal = journal_url_of(journal)
+        self._credentials = credentials
+        self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
@@ -138,16 +158,25 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             content_type=content_type,
             poll_s=poll_s,
             proxy=proxy,
+            trust_env=trust_env,
+            ca_file=ca_file,
+            publish=publish if isinstance(publish, str) else None,
+            preflight=preflight,
+            raise_on_zero_users=raise_on_zero_users,
+            on_lost_journal=on_lost_journal,
+            send_by_s=send_by_s,
+            allow_http=allow_http,
+            fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
 
-        self._file_preparer = FilePreparer(self.settings, publish, preflight)
+        self._file_preparer = FilePreparer(self.settings, publish)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
-        self._witness_dir = state_dir() if is_named and not self._local else None
-        engine = self._engine() if journal is None or isinstance(journal, str) else journal
+        self._witness_dir = state_dir_or_none() if is_named and not self._local else None
+        engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
@@ -190,41 +219,51 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
     def from_env(
         cls,
         *,
+        environ: Mapping[str, str] | None = None,
+        config: str | Path | None = None,
+        profile: str | None = None,
         callbacks: CallbackReceiver | str | None = None,
         limits: QuotaLimits | None = None,
         journal: str | Journal | None = None,
-        environ: Mapping[str, str] | None = None,
         publish: Publish | None = None,
-        preflight: Preflight = "error",
-        raise_on_zero_users: bool = True,
-        on_lost_journal: Literal["wait", "trust"] = "wait",
+        session: aiohttp.ClientSession | None = None,
+        clock: Callable[[], float] = boot_time_s,
+        **overrides: Unpack[Overrides],
     ) -> Self:
-        """Return a client from the `MOE_…` variables; a parameter given here wins.
+        """Return a client from keywords, `MOE_…` variables and a configuration file; each goes before the next.
+
+        Every setting of the client, of `QuotaLimits` and of `Credentials` is a keyword under its own name, `MOE_` with
+        that name in capitals as a variable, and a key of the file: see docs/settings.md.
 
         Args:
-            callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
-            limits: As for the client.
-            journal: As for the client; None takes MOE_JOURNAL.
             environ: The variables; None for the process's own.
+            config: A configuration file in TOML; None for MOE_CONFIG.
+            profile: The `[profile.NAME]` of that file to use; None for MOE_PROFILE.
+            callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
+            limits: As for the client; then variables and the file set none of them, and single keywords go over it.
+            journal: As for the client; None takes MOE_JOURNAL.
             publish: As for the client; None takes MOE_PUBLISH.
-            preflight: As for the client.
-            raise_on_zero_users: As for the client.
-            on_lost_journal: As for the client.
+            session: As for the client.
+            clock: As for the client.
+            **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
 
         Raises:
-            InputError: Variables are missing or wrong; it names them all.
+            InputError: Settings are missing or wrong; it names them all.
         """
-        credentials, settings = from_environment(os.environ if environ is None else environ)
+        arguments = {
+            **overrides,
+            "callback_url": callbacks if isinstance(callbacks, str) else overrides.get("callback_url"),
+            "journal": journal if isinstance(journal, str) or journal is None else "engine:",
+            "publish": publish if isinstance(publish, str) else None,
+        }
+        given = read_settings(arguments, environ=environ, config=config, profile=profile, limits=limits).checked()
+        objects = {"journal": journal, "publish": publish}
         return cls(
-            credentials,
-            journal=journal or settings.journal,
-            callbacks=callbacks or settings.callback_url,
-            limits=limits,
-            base_url=settings.base_url,
-            publish=publish or settings.publish,
-            preflight=preflight,
-            raise_on_zero_users=raise_on_zero_users,
-            on_lost_journal=on_lost_journal,
+            given.credentials,
+            callbacks=callbacks or given.settings.callback_url,
+            session=session,
+            clock=clock,
+            **{**given.client_arguments, **{name: one for name, one in objects.items() if one is not None}},
         )
 
     def __repr__(self) -> str:
@@ -243,7 +282,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             stack.push_async_callback(self._replica.close)
             await self._open_journal()
             await self.governor.open(
-                self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
+                self.settings.base_url, on_lost_journal=self.settings.on_lost_journal, announce=not self._local
             )
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
@@ -368,6 +407,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         record = self._replica.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
+        elif (doubt := doubt_of_name(operation.name)) is not None:  # of one that is planned its manifest has told
+            _log.warning("segment %r: the name %s", operation.name, doubt)
         retry_unknown = on_unknown == "retry"
         if record is not None and not self._replica.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self._replica.now_us()
@@ -405,11 +446,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         result_timeout_s: float | None = None,
         on_unknown: Literal["raise", "retry"] = "raise",
         preflight: Preflight | None = None,
+        order: Order = "given",
+        priority: Callable[[Operation], float] | None = None,
+        dry_run: bool = False,
     ) -> AsyncIterator[Outcome]:
         """Submit many operations and yield how each ended, in order of completion.
 
-        Operations on one segment keep their order; one that depends on a create that failed, or follows an unknown
-        outcome, is not sent. A 429 puts the operation back in line. Closing the iterator cancels what was not sent.
+        Operations on one segment keep their order. One is not sent where the create before it did not go through and
+        the segment cannot be there, or where it follows an unknown outcome. A 429 puts the operation back in line.
+        Closing the iterator cancels what was not sent.
 
         Args:
             operations: What to do; a mapping gives each job its identifier, so that a second run sends nothing twice.
@@ -417,7 +462,15 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             max_wait_s: Longest wait of each for quota and segment, seconds.
             result_timeout_s: Longest wait for each callback, seconds; None: the processing allowance of the limits.
             on_unknown: As for `submit`.
-            preflight: As for `submit`; each file is checked when it is its operation's turn.
+            preflight: As for `submit`; each file is checked when it is its operation's turn, with "best" at the start.
+            order: "given" keeps the order. "best" takes all operations, checks their files, and sends them so that the
+                last one starts as early as was found; the rest is planned anew when somebody else spends quota. An
+                operation with a local file or values that is too large for a day is sent in parts.
+            priority: Says for each operation how urgent it is, any finite number: a higher one is never delayed by a
+                lower one. Only with "best".
+            dry_run: Do what a run does before its first send, and yield for each operation when it would start
+                (`Outcome.planned`) or why it would be refused, in the order they would be sent. Nothing is sent,
+                uploaded or spent, but one list call where its quota allows it at once.
 
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
@@ -431,21 +484,41 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             raise InputError(f"must be seconds from 0, or math.inf, not {result_timeout_s!r}", "result_timeout_s")
         if not is_whole(concurrency, 1):
             raise InputError(f"must be a whole number from 1, not {concurrency!r}", "concurrency")
+        if checked_order(order) == "given" and priority is not None:
+            raise InputError('needs order="best"', "priority")
         if preflight is not None:
             self._file_preparer.check_mode(preflight)
+        if dry_run:
+            return self._dry_outcomes(operations, preflight or self.settings.preflight, order, priority)
         from moe_segments.client.submit_many import outcomes  # for those who submit many
 
         return outcomes(
             self,
             operations,
             replica=self._replica,
-            values_written=self._file_preparer.values_written,
+            files=self._file_preparer,
             concurrency=concurrency,
             max_wait_s=max_wait_s,
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
+            order=order,
+            priority=priority,
         )
+
+    async def _dry_outcomes(
+        self,
+        operations: Iterable[Operation] | AsyncIterable[Operation] | Mapping[str, Operation],
+        mode: Preflight,
+        order: Order,
+        priority: Callable[[Operation], float] | None,
+    ) -> AsyncIterator[Outcome]:
+        from moe_segments.client.dry_run import dry_outcomes  # for those who make one
+        from moe_segments.client.submit_many import each_line
+
+        lines = [line async for line in each_line(operations, priority)]
+        async for outcome in dry_outcomes(self, self._file_preparer, lines, mode=mode, order=order):
+            yield outcome
 
     def job(self, job_id: str) -> Job:
         """Return the job of this identifier, from this process or another that uses the journal.
@@ -460,7 +533,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             self._replica,
             operation,
             self._is_sending,
-            raise_on_zero_users=self._raise_on_zero_users,
+            raise_on_zero_users=self.settings.raise_on_zero_users,
             shift_us=self.governor.shift_us,
         )
 
@@ -489,10 +562,10 @@ def _with_file(operation: FileOperation) -> AnyFile:
     return operation
 
 
-def _receiver_at(url: str) -> CallbackReceiver:
+def _receiver_at(url: str, *, allow_http: bool) -> CallbackReceiver:
     from moe_segments.callbacks.receiver import CallbackReceiver  # most clients are given one, or none
 
-    return CallbackReceiver(url)
+    return CallbackReceiver(url, allow_http=allow_http)
 
 
 def _check_on_unknown(on_unknown: str) -> None:

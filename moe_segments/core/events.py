@@ -136,6 +136,8 @@ class Planned:
         operation: Its fields as remembered, see `core.jobs.remembered`.
         run: The bulk run it belongs to.
         line: Its line in the manifest, from 1.
+        says: What the line says, as a digest, see `bulk.lines`; None in journals of earlier versions.
+        replaces: The job of an earlier run that it stands in for: one that failed, or that is repeated on purpose.
     """
 
     name: ClassVar[str] = "planned"
@@ -143,6 +145,8 @@ class Planned:
     operation: Mapping[str, object] = attrs.field(hash=False)
     run: str | None = None
     line: int | None = None
+    says: str | None = None
+    replaces: str | None = None
 
 
 @attrs.frozen
@@ -474,7 +478,7 @@ class MembershipPlanned:
         owner: Who syncs the segment.
         segment: Its name.
         generation: One more than before.
-        steps: The sends: job, op, rows, digests and size of the members after each. See `core.state.memberships`.
+        steps: The sends: job, op, rows, digests and size of the members after each. See `core.audiences.memberships`.
     """
 
     name: ClassVar[str] = "membership_planned"

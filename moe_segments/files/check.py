@@ -18,13 +18,15 @@ from moe_segments.files.clean import CleanReport, clean_file
 from moe_segments.files.split import Part, SplitReport, split_file
 from moe_segments.files.stream import Origin, Source, Web, given_source, pour
 from moe_segments.limits import QuotaLimits, is_whole
+from moe_segments.models.validators import attribute_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import aiohttp
 
-    from moe_segments.types import Values
+    from moe_segments.types import FetchPrivate, Values
 
 __all__ = [
     "CleanReport",
@@ -53,6 +55,8 @@ async def check_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    ca_file: Path | None = None,
+    fetch_private: FetchPrivate = False,
     name: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     clock: Callable[[], float] = time.time,
@@ -67,9 +71,12 @@ async def check_file(
         strict: Special characters are errors.
         limits: Largest file and users a day; the documented ones by default. From a URL or an iterator no more is read.
         findings_per_rule: How many findings of each rule the report keeps, from 1; all are counted.
-        session: For a URL: lends its connector, and nothing else.
+        session: For a URL: lends its connector, and nothing else. It connects as it likes, so it needs *fetch_private*.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        fetch_private: For a URL: also read it from private addresses; "loopback": from this machine's alone. See
+            docs/preflight.md.
         name: What the report calls the file; by default the path, or the URL without its query.
         progress: Told how many bytes were read, and of how many where that is known, in whichever thread reads.
         clock: Epoch seconds now; for the expiry of a presigned URL.
@@ -81,11 +88,12 @@ async def check_file(
         PreflightError: It cannot be read to its end, changed while it was read, or is not served as MoEngage takes it.
         InputError: An argument is out of range.
     """
-    if attribute_type not in {"string", "double"}:
+    if attribute_type_of(attribute_type) not in {"string", "double"}:
         raise InputError(f'must be "string" or "double", not {attribute_type!r}', "attribute_type")
+    kind: Literal["string", "double"] = "double" if attribute_type_of(attribute_type) == "double" else "string"
     if not is_whole(findings_per_rule, 1):
         raise InputError(f"must be a whole number from 1, not {findings_per_rule!r}", "findings_per_rule")
-    limits, source = limits or QuotaLimits(), given_source(source, values, attribute_type)
+    limits, source = limits or QuotaLimits(), given_source(source, values, kind)
     whole = tuple(_findings_of_url(source, clock())) if isinstance(source, str) else ()
 
     def make(origin: Origin) -> _Checking:
@@ -93,7 +101,7 @@ async def check_file(
         check = Preflight(
             source=name or origin.name,
             attribute_name=attribute_name,
-            attribute_type=attribute_type,
+            attribute_type=kind,
             strict=strict,
             limits=limits,
             findings_per_rule=findings_per_rule,
@@ -101,7 +109,14 @@ async def check_file(
         )
         return _Checking(check, origin, whole)
 
-    web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(
+        max_bytes=limits.file_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(source, make, web=web, progress=progress, is_reread=True)
 
 

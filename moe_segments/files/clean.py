@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from moe_segments.files.stream import Origin, Source
-    from moe_segments.types import Values
+    from moe_segments.types import FetchPrivate, Values
 
 __all__ = ["CleanReport", "clean_file"]
 
@@ -83,6 +83,8 @@ async def clean_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    ca_file: Path | None = None,
+    fetch_private: FetchPrivate = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> CleanReport:
     """Write a copy of a file as the service takes it: UTF-8 without BOM, LF, trimmed, unquoted, no row twice.
@@ -98,9 +100,11 @@ async def clean_file(
         attribute_name: The attribute the values are matched against.
         replace: Whether a file that exists is replaced by the copy; else that is an error.
         limits: From a URL or an iterator no more than its `file_bytes` is read.
-        session: For a URL: lends its connector, and nothing else.
+        session: As for `check_file`.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        fetch_private: As for `check_file`.
         progress: Told how many bytes were read, and of how many where that is known, in any thread.
 
     Returns:
@@ -113,7 +117,14 @@ async def clean_file(
     """
     source, target = given_source(source, values), checked_path(to, "to")
     refuse_target(source, target, replace=replace)
-    web = Web(max_bytes=(limits or QuotaLimits()).file_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(
+        max_bytes=(limits or QuotaLimits()).file_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(
         source, lambda origin: _Cleaning(origin, target, attribute_name, replace=replace), web=web, progress=progress
     )

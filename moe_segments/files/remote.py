@@ -1,7 +1,8 @@
 """Read a file block by block from its public URL.
 
 The file's host never sees our credentials: the request is made without the session's headers, cookies and
-authentication. No redirect is followed: often it leads to a login page, which has lines too.
+authentication. No redirect is followed: often it leads to a login page, which has lines too. A URL may come from
+somebody else, so private addresses are refused by default, see `http.addresses`.
 """
 
 from __future__ import annotations
@@ -16,22 +17,30 @@ from yarl import URL
 
 from moe_segments.core.wire.presigned_url import expiry_of, has_temporary_credentials
 from moe_segments.core.wire.strict_json import foreign_coding
-from moe_segments.errors import PreflightError
+from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.sources import BLOCK_BYTES, check_size
+from moe_segments.http.addresses import PrivateAddress, connector_for, names_private_host
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from moe_segments.settings import Settings
+    from moe_segments.types import FetchPrivate
 
 __all__ = ["Served", "file_timeouts", "serving_of"]
 
 _FILE_TOTAL_S: Final = 3_600.0  # 150 MB at 40 KB/s
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 30.0
+_PRIVATE: Final = (
+    "is at an address of this machine or of a private network, which MoEngage cannot reach and which is not read here: "
+    "give a public address, or allow it with fetch_private=True, MOE_FETCH_PRIVATE=1 or --fetch-private"
+)
 _NO_LOGIN: Final = "MoEngage reads it without a login, and so do we"
 _REFUSED: Final = frozenset({400, 401, 403})  # by stores, for a signature that has expired
 _STATUSES: Final = {
@@ -78,24 +87,33 @@ async def serving_of(
     max_bytes: int,
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
+    ca_file: Path | None = None,
+    fetch_private: FetchPrivate = False,
 ) -> AsyncIterator[Served]:
     """Ask a host for a file, and give what it sends while inside.
 
     Args:
         url: A public URL.
-        session: Lends its connector, and nothing else; None makes one.
+        session: Lends its connector, and nothing else; None makes one. Needs *fetch_private*.
         max_bytes: Largest file, bytes.
         timeouts: See `file_timeouts`.
-        proxy: An HTTP proxy to reach the URL through.
+        proxy: An HTTP proxy to reach the URL through, which then resolves its host and decides where to connect.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        fetch_private: Which addresses besides public ones are read.
 
     Raises:
+        InputError: A session is lent without *fetch_private*.
         PreflightError: It cannot be read, is too large, or is not served as MoEngage takes it. From the blocks too.
     """
     if problem := problem_of_url(url):
         raise PreflightError("the file's URL", problem)
-    source = url_without_query(url)
+    if session is not None and fetch_private is not True:
+        raise InputError("connects to any address: give fetch_private=True with it, or leave it out", "session")
+    source, address = url_without_query(url), URL(url, encoded=True)  # as it is: a signature covers every letter
+    if names_private_host(address.host or "", fetch_private):
+        raise PreflightError(source, _PRIVATE)
     async with aiohttp.ClientSession(
-        connector=session.connector if session else None,
+        connector=session.connector if session else connector_for(True if proxy else fetch_private),
         connector_owner=session is None,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeouts,
@@ -104,10 +122,11 @@ async def serving_of(
     ) as own:
         try:
             async with own.get(
-                URL(url, encoded=True),  # as it is: a presigned URL is signed to the letter
+                address,
                 headers={"Accept": "*/*", "Accept-Encoding": "identity"},
                 allow_redirects=False,
                 proxy=proxy,
+                ssl=tls_context(ca_file) or True,
             ) as response:
                 _check_headers(response, source)
                 check_size(response.content_length or 0, max_bytes, source)
@@ -115,6 +134,8 @@ async def serving_of(
                     _blocks(response, max_bytes, source), response.headers.get("ETag"), response.content_length
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(getattr(error, "os_error", None), PrivateAddress):
+                raise PreflightError(source, _PRIVATE) from None
             raise PreflightError(source, f"cannot be read: {_why(error)}") from None
 
 

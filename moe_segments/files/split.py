@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from moe_segments.files.stream import Origin, Source
-    from moe_segments.types import Values
+    from moe_segments.types import FetchPrivate, Values
 
 __all__ = ["Part", "SplitReport", "split_file"]
 
@@ -115,6 +115,8 @@ async def split_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    ca_file: Path | None = None,
+    fetch_private: FetchPrivate = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SplitReport:
     """Cut a file into parts, each with whole rows, each within the limits.
@@ -129,9 +131,11 @@ async def split_file(
         max_rows: Most rows of a part; by default what a day and a segment take.
         max_bytes: Largest part; by default the largest file.
         limits: The limits that the defaults come from. From a URL or an iterator no more than its `file_bytes` is read.
-        session: For a URL: lends its connector, and nothing else.
+        session: As for `check_file`.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        fetch_private: As for `check_file`.
         progress: Told how many bytes were read, and of how many where that is known, in any thread.
 
     Returns:
@@ -152,7 +156,14 @@ async def split_file(
     source = given_source(source, values)
     names = _Names(checked_path(directory, "directory"), source)
     names.prepare()
-    web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(
+        max_bytes=limits.file_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress)
 
 

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from moe_segments.types import Values
+    from moe_segments.types import FetchPrivate, Values
 
     Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
@@ -65,12 +65,16 @@ class Web:
         session: Lends its connector, and nothing else; None makes one.
         timeouts: See `moe_segments.files.remote.file_timeouts`, the default.
         proxy: An HTTP proxy to reach the URL through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        fetch_private: Which addresses besides public ones are read: none, "loopback", or all with True.
     """
 
     max_bytes: int
     session: aiohttp.ClientSession | None = None
     timeouts: aiohttp.ClientTimeout | None = None
     proxy: str | None = None
+    ca_file: Path | None = None
+    fetch_private: FetchPrivate = False
 
 
 def given_source(
@@ -98,12 +102,19 @@ def given_source(
         raise InputError("must be a path or a URL, not blank text", "source")
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return path.expanduser() if str(path).startswith("~/") else path
+        return _at_home(path) if str(path).startswith("~/") else path
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if hasattr(source, "__aiter__"):
         return cast("AsyncIterable[bytes]", source)
     raise InputError(f"must be a path, bytes, an async iterator of blocks or a URL, {_instead_of(source)}", "source")
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise InputError("begins with ~, and there is no home directory: write the whole path", "source") from None
 
 
 def _instead_of(source: object) -> str:
@@ -171,10 +182,47 @@ async def pour(
         max_bytes=web.max_bytes,
         timeouts=web.timeouts or file_timeouts(),
         proxy=web.proxy,
+        ca_file=web.ca_file,
+        fetch_private=web.fetch_private,
     ) as served:
         name = url_without_query(source)
         origin = Origin(name=name, file_bytes=served.file_bytes, etag=served.etag)
         return await _pour_stream(served.blocks, origin, make, web, progress, is_reread=is_reread)
+
+
+class _Spool:
+    """An unnamed temporary file of what may be read again."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def keep(self, block: bytes) -> None:
+        """Append."""
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _no_room(error) from None
+
+    def reread(self, offset: int, size: int) -> bytes:
+        """Return some of what was kept."""
+        return os.pread(self._file.fileno(), size, offset)
+
+    def close(self) -> None:
+        """Drop the file."""
+        self._file.close()
+
+
+def _no_room(error: OSError) -> PreflightError:
+    return PreflightError(
+        "the temporary directory",
+        f"cannot take a file while it is checked ({error.strerror or type(error).__name__}): make room there, or set "
+        "TMPDIR to a directory that this user can write to",
+    )
 
 
 class _Stopped(Exception):
@@ -229,9 +277,9 @@ async def _pour_stream(
         ended = ExitStack()  # what takes long to let go of, and is not needed any more when all is taken
         stack.callback(ended.close)
         if is_reread:
-            spool = ended.enter_context(tempfile.TemporaryFile(buffering=0))
-            keep = spool.write
-            origin = attrs.evolve(origin, reread=lambda offset, size: os.pread(spool.fileno(), size, offset))
+            spool = ended.enter_context(closing(_Spool()))
+            keep = spool.keep
+            origin = attrs.evolve(origin, reread=spool.reread)
         taker = make(origin)
         stack.callback(taker.close)
 
@@ -276,10 +324,12 @@ async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[]
 async def count_rows(
     source: Path | str,
     *,
-    session: aiohttp.ClientSession,
     max_bytes: int,
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
+    ca_file: Path | None = None,
+    session: aiohttp.ClientSession | None = None,
+    fetch_private: FetchPrivate = False,
 ) -> int:
     """Read a file once and count its lines: an upper bound of its values, since an empty line counts too.
 
@@ -287,10 +337,12 @@ async def count_rows(
 
     Args:
         source: A path, or a public URL as text.
-        session: Lends its connector, and nothing else.
         max_bytes: Largest file, bytes.
         timeouts: For a URL, see `moe_segments.files.remote.file_timeouts`.
         proxy: An HTTP proxy to reach the URL through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        session: Lends its connector, and nothing else; needs *fetch_private*.
+        fetch_private: Which addresses besides public ones are read.
 
     Returns:
         The number of lines, at least 1.
@@ -298,7 +350,14 @@ async def count_rows(
     Raises:
         PreflightError: It cannot be read, is empty, too large, or not what the service would take.
     """
-    web = Web(max_bytes=max_bytes, session=session, timeouts=timeouts, proxy=proxy)
+    web = Web(
+        max_bytes=max_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
 
 

@@ -1,7 +1,7 @@
 """Hold every send until the documented quotas allow it, across tasks, processes and crashes.
 
-Decisions are `core.admission` and `core.ledger`, made inside the journal's own serial step; this module is the queue
-in front of them, and `waiting` is who stands in it. One pass decides for everyone who waits, first come first; one
+Decisions are `core.state.admission` and `core.quota.ledger`, made inside the journal's own serial step; this module is
+in front of them, and `governor.queue` is who waits. One pass decides for everyone who waits, first come first; one
 timer wakes the queue when the next slot can be free. A wait longer than the caller allows is refused at once.
 """
 
@@ -17,24 +17,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from moe_segments.core.events import Opened, Quarantined, Reserved, Trusted
-from moe_segments.core.state.admission import (
-    Admitted,
-    Ask,
-    Busy,
-    Known,
-    Later,
-    Outlook,
-    Paced,
-    Round,
-    Verdict,
-    admit,
-    tried_again,
-)
-from moe_segments.core.state.pacing import PACED, grant_within
+from moe_segments.core.state.admission import Round, admit, readmit
+from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
+from moe_segments.core.state.waiting_line import Outlook
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
-from moe_segments.governor.queries import QuotaCalls
-from moe_segments.governor.queue import Claims, Ticket, Waiters
+from moe_segments.governor.paced_grants import grant_within
+from moe_segments.governor.plan_queries import PlanCalls
+from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
+from moe_segments.governor.usage_queries import QuotaCalls
 from moe_segments.journal.local.outage import AWAY
 
 if TYPE_CHECKING:
@@ -44,7 +35,7 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.governor.pace import Pace, Place
-    from moe_segments.governor.queries import AnyFile
+    from moe_segments.governor.plan_queries import AnyFile
     from moe_segments.journal.replica import Question, Replica
     from moe_segments.limits import QuotaLimits
 
@@ -65,16 +56,16 @@ def boot_time_s() -> float:
     return time.clock_gettime(_BOOT_CLOCK)
 
 
-class _Still(Enum):
+class _Pending(Enum):
     """No grant, and no refusal either."""
 
     WAITS = "waits"
 
 
-_Outcome: TypeAlias = "Grant | MoeSegmentsError | _Still | None"
+_Outcome: TypeAlias = "Grant | MoeSegmentsError | _Pending | None"
 
 
-class Governor(QuotaCalls):
+class Governor(QuotaCalls, PlanCalls):
     """The quotas of one workspace, decided in its journal.
 
     Args:
@@ -156,14 +147,14 @@ class Governor(QuotaCalls):
         """Refuse whoever still waits; give back what was granted to nobody."""
         self.closed = True
         self._claims.stop_retrying()
-        self._refuse(tuple(self._queue.asks), NotSent("the client is closing"))
+        self._refuse(tuple(self._queue), NotSent("the client is closing"))
         if self._pace is not None:
             await self._pace.close()
         self._set_timer(None)
         self._stop_watching()
         if self._passing is not None:
             await asyncio.gather(self._passing, return_exceptions=True)
-        await self._claims.told()
+        await self._claims.flush()
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
@@ -192,13 +183,13 @@ class Governor(QuotaCalls):
         self._replica.check_place()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + max_wait_s
-        ticket = Ticket(ask, deadline_s, loop.create_future(), place)
-        self._queue.add(ticket)
+        waiter = Waiter(ask, deadline_s, loop.create_future(), place)
+        self._queue.add(waiter)
         self._kick()
         try:
-            return await ticket.future
+            return await waiter.future
         except asyncio.CancelledError:
-            self._abandon(ticket)
+            self._abandon(waiter)
             raise
 
     def may_start(self, grant: Grant) -> bool:
@@ -212,10 +203,13 @@ class Governor(QuotaCalls):
         ahead_us = self._wall() * _SECOND_US - self._replica.now_us()
         return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
 
+    def now_s(self) -> float:
+        """Return the present moment as the governor tells moments, epoch seconds."""
+        return (self._replica.now_us() + self.shift_us()) / _SECOND_US
+
     def seconds_until(self, moment: datetime) -> float:
         """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
-        now_us = self._replica.now_us() + self.shift_us()
-        return moment.timestamp() - now_us / _SECOND_US
+        return moment.timestamp() - self.now_s()
 
     def report_if_late(self, grant: Grant) -> None:
         """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
@@ -227,14 +221,14 @@ class Governor(QuotaCalls):
                 late_s,
             )
 
-    def _abandon(self, ticket: Ticket) -> None:
-        if self._queue.remove(ticket):
-            if not ticket.claimed:  # it may have a place that nobody else knows of
+    def _abandon(self, waiter: Waiter) -> None:
+        if self._queue.remove(waiter):
+            if not waiter.claimed:  # it may have a place that nobody else knows of
                 self._outlook.forget()
-            self._claims.end(ticket)
+            self._claims.end(waiter)
             self._rest_if_nobody_waits()
-        if ticket.future.done() and not ticket.future.cancelled() and ticket.future.exception() is None:
-            self._claims.release(ticket.future.result())
+        if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+            self._claims.release(waiter.future.result())
 
     # Passes
 
@@ -276,57 +270,51 @@ class Governor(QuotaCalls):
             self._stop_watching()
 
     async def _pass(self) -> None:
-        paced = tuple(self._queue.paced)
-        others = tuple(ticket for ticket in self._queue.asks if ticket not in self._queue.paced)
-        if not others and not (self._pace and self._pace.room()):
+        queue = self._queue
+        if not queue.asks and not (self._pace and self._pace.room()):
             self._wait_for_room()
             return
-        tickets, ahead = (*paced, *others), len(paced)
-        patience_us = self._queue.patience_us(others, asyncio.get_running_loop().time())
-        question, reserved = _noting(self._question(paced, others, patience_us))
+        waiters, ahead = tuple(queue), len(queue.paced)
+        patience_us = queue.patience_us(asyncio.get_running_loop().time())
+        question, reserved = _noting(self._question(waiters, patience_us))
         started_s = self._clock()  # before the reservation, so the fence is early rather than late
         try:
             step, now_us, renewed = await self._replica.ask(question)
         except Exception as error:  # noqa: BLE001 - handed to each whose wait it ends
             self._outlook.forget()
-            self._undecided(tickets, error, reserved)
+            self._undecided(waiters, error, reserved)
             return
         for position in step.claimed:
-            tickets[position].claimed = True
-            if tickets[position] not in self._queue.asks:  # gone meanwhile
-                self._claims.end(tickets[position])
+            waiters[position].claimed = True
+            if waiters[position] not in queue:  # gone meanwhile
+                self._claims.end(waiters[position])
         self._claims.made(now_us, anew=bool(step.claimed), renewed=renewed)
-        for position in range(ahead):
-            if position not in step.verdicts:  # it no longer fits: back in line
-                self._queue.paced.pop(paced[position], None)
-                if paced[position] in self._queue.asks:
-                    self._queue.urgent[paced[position]] = None
-                self._again = True
+        if out_of_quota := [waiters[at] for at in range(ahead) if at not in step.verdicts]:
+            queue.put_back(out_of_quota)
+            self._again = True
         for position, verdict in step.verdicts.items():
-            if verdict is PACED and tickets[position] in self._queue.asks:
-                self._queue.paced[tickets[position]] = None
-            self._deliver(tickets[position], verdict, now_us, started_s, is_forecast=position - ahead in patience_us)
+            self._deliver(waiters[position], verdict, now_us, started_s, is_forecast=position - ahead in patience_us)
         self._again = self._again or not step.is_done
         self._sleep(now_us, step.wake_us)
 
-    def _question(
-        self, paced: Sequence[Ticket], others: Sequence[Ticket], patience_us: dict[int, int]
-    ) -> Question[tuple[Round, int, bool]]:
+    def _question(self, waiters: Sequence[Waiter], patience_us: dict[int, int]) -> Question[tuple[Round, int, bool]]:
         """Return the decision on those who wait for the pace alone, and then on the others, in one step."""
-        ahead = tuple(ticket.ask for ticket in paced)
-        asks = tuple(ticket.ask for ticket in others)
-        fresh_from = len(others) - len(self._queue.fresh)
+        ahead, asks = tuple(self._queue.paced.values()), tuple(self._queue.asks.values())
+        fresh_from = len(asks) - len(self._queue.fresh)
         claims, outlook, pace, runs = self._claims, self._outlook, self._pace, 0
-        background = [ticket.place.in_background if pace and ticket.place else None for ticket in (*paced, *others)]
         room, has_spare = (pace.room(), pace.room(in_background=True) > 0) if pace else (0, False)
+
+        def is_in_background(position: int) -> bool | None:
+            place = waiters[position].place
+            return None if place is None else place.in_background
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Round, int, bool]]:
             nonlocal runs
             runs += 1
             if runs > 1 or ahead:  # what the run before noted did not happen, or what is tried here may not
                 outlook.forget()
-            again = tried_again(state, ahead, now_us)
-            tried = admit(
+            again = readmit(state, ahead, now_us) if ahead else {}
+            step = tried = admit(
                 state,
                 asks,
                 now_us,
@@ -336,7 +324,8 @@ class Governor(QuotaCalls):
                 for_us=claims.for_us,
                 waiter=claims.waiter,
             ).behind(len(ahead), again)
-            step = grant_within(state, tried, now_us, background, room, has_spare=has_spare)
+            if pace is not None:
+                step = grant_within(state, tried, now_us, is_in_background, room, has_spare=has_spare)
             if step is not tried or ahead:
                 outlook.forget()
             renewal = claims.renewal(now_us)
@@ -344,27 +333,27 @@ class Governor(QuotaCalls):
 
         return question
 
-    def _undecided(self, tickets: Sequence[Ticket], error: Exception, reserved: Collection[str]) -> None:
+    def _undecided(self, waiters: Sequence[Waiter], error: Exception, reserved: Collection[str]) -> None:
         """Let callers wait on while the journal is away; tell *error* to whoever it ends the wait of.
 
         Args:
-            tickets: Of the callers.
+            waiters: Of the callers.
             error: Why nothing was decided.
             reserved: The jobs that may have been reserved all the same, where the answer was lost.
         """
         now_s = asyncio.get_running_loop().time()
         is_away = isinstance(error, JournalUnavailable | JournalAmbiguous)
         is_lost = isinstance(error, JournalAmbiguous)
-        affected = tuple(self._queue.asks) if self._replica.is_replaced else tickets
+        affected = tuple(self._queue) if self._replica.is_replaced else waiters
         gone = [
-            ticket
-            for ticket in affected
-            if not is_away or ticket.deadline_s <= now_s or (is_lost and ticket.ask.job in reserved)
+            waiter
+            for waiter in affected
+            if not is_away or waiter.deadline_s <= now_s or (is_lost and waiter.ask.job in reserved)
         ]
         self._refuse(gone, error)
         if not self._queue or not is_away:
             return
-        waiting = len(self._queue.asks)
+        waiting = len(self._queue)
         self._replica.outage.warn(
             AWAY, "%d waiting for the journal, which cannot be reached, and go on waiting: %s", waiting, error
         )
@@ -372,32 +361,34 @@ class Governor(QuotaCalls):
         self._set_timer(max(0.001, min(pause_s, self._queue.next_deadline_s() - now_s)))
         self._watch()
 
-    def _refuse(self, tickets: Sequence[Ticket], error: Exception) -> None:
-        for ticket in tickets:
-            self._queue.remove(ticket)
-            self._claims.end(ticket)
-            ticket.fail(error)
+    def _refuse(self, waiters: Sequence[Waiter], error: Exception) -> None:
+        for waiter in waiters:
+            self._queue.remove(waiter)
+            self._claims.end(waiter)
+            waiter.fail(error)
 
-    def _deliver(self, ticket: Ticket, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
-        """Hand the verdict over if it is final for this ticket."""
-        outcome = self._outcome(verdict, now_us, started_s, ticket.ask, ticket.deadline_s)
-        if outcome is not _Still.WAITS and isinstance(verdict, Later | Busy) and not is_forecast:
-            self._queue.urgent[ticket] = None  # too late as far as that is known: refused with all that is ahead
+    def _deliver(self, waiter: Waiter, verdict: Verdict, now_us: int, started_s: float, *, is_forecast: bool) -> None:
+        """Hand the verdict over if it is final for this waiter."""
+        outcome = self._outcome(verdict, now_us, started_s, waiter.ask, waiter.deadline_s)
+        if outcome is not _Pending.WAITS and not is_forecast and isinstance(verdict, (Deferred, Busy)):
+            self._queue.urgent[waiter] = None  # too late as far as that is known: refused with all that is ahead
             self._again = True
-            outcome = _Still.WAITS
-        if outcome is _Still.WAITS:
-            self._queue.fresh.pop(ticket, None)
+            outcome = _Pending.WAITS
+        if outcome is _Pending.WAITS:
+            if isinstance(verdict, Paced):
+                self._queue.leave_to_pace(waiter)
+            self._queue.fresh.pop(waiter, None)
             if is_forecast:
-                self._queue.urgent.pop(ticket, None)
+                self._queue.urgent.pop(waiter, None)
             return
-        self._queue.remove(ticket)
+        self._queue.remove(waiter)
         if isinstance(outcome, MoeSegmentsError):
-            self._claims.end(ticket)
-            ticket.fail(outcome)
-        elif not ticket.future.done():
-            if ticket.place is not None and outcome is not None:
-                ticket.place.hold()
-            ticket.future.set_result(outcome)
+            self._claims.end(waiter)
+            waiter.fail(outcome)
+        elif not waiter.future.done():
+            if waiter.place is not None and outcome is not None:
+                waiter.place.hold()
+            waiter.future.set_result(outcome)
         else:
             self._claims.release(outcome)
 
@@ -408,14 +399,14 @@ class Governor(QuotaCalls):
             send_by_s = started_s + event.fence_us / _SECOND_US
             lease_s = send_by_s + event.timeout_us / _SECOND_US + self.limits.count_late_s
             return Grant(job=event.job, attempt=event.attempt, send_by_s=send_by_s, lease_s=lease_s, at_us=now_us)
-        if verdict is None or (isinstance(verdict, Later) and deadline_s == math.inf):
-            return _Still.WAITS
+        if verdict is None or (isinstance(verdict, Deferred) and deadline_s == math.inf):
+            return _Pending.WAITS
         if isinstance(verdict, Known):
             return None
         if isinstance(verdict, Paced):
-            return _Still.WAITS
+            return _Pending.WAITS
         patience_s = deadline_s - asyncio.get_running_loop().time()
-        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Still.WAITS
+        return refusal_for(verdict, now_us, patience_s, ask, self.shift_us()) or _Pending.WAITS
 
     def _sleep(self, now_us: int, wake_us: int | None) -> None:
         """Set the timer for when somebody may leave, is too late, or has to be claimed for again."""
@@ -430,7 +421,7 @@ class Governor(QuotaCalls):
         self._watch()
 
     def _wait_for_room(self) -> None:
-        places = [ticket.place for ticket in self._queue.paced if ticket.place is not None]
+        places = [waiter.place for waiter in self._queue.paced if waiter.place is not None]
         if self._pace is not None and places:
             self._pace.wait_for_room(in_background=all(place.in_background for place in places))
 

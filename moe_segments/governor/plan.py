@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.governor.usage import at
 from moe_segments.types import Unset
 
@@ -42,11 +42,13 @@ class Plan(Sequence["PlannedStart"]):
     """The planned starts of operations, in the order they were asked for. A sequence of `PlannedStart`.
 
     Attributes:
-        starts: One for each operation.
+        starts: One for each operation, as they were given.
+        order: Their positions, in the order to submit them.
         made_at: When it was made, aware UTC.
     """
 
     starts: tuple[PlannedStart, ...]
+    order: tuple[int, ...]
     made_at: datetime
     _quotas: QuotaLimits = attrs.field(repr=False)
     _used: Sequence[tuple[str, int, Sequence[tuple[int, int]]]] = attrs.field(repr=False)  # limit, capacity, steps
@@ -100,7 +102,8 @@ class Plan(Sequence["PlannedStart"]):
         """
         from moe_segments.governor.timeline import Lane, draw
 
-        bars = [_bar(start, cost_of(start.operation, self._quotas).rows) for start in self.starts]
+        ordered = [self.starts[position] for position in self.order]
+        bars = [_bar(start, cost_of(start.operation, self._quotas).rows) for start in ordered]
         lanes = [
             Lane(limit=one.limit, capacity=one.capacity, steps=[(at.timestamp(), used) for at, used in one.steps])
             for one in self.limits

@@ -11,28 +11,29 @@ import logging
 import math
 import secrets
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.events import ClaimsRenewed, NeverSent, Unclaimed
 from moe_segments.errors import JournalError, JournalMoved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
-    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.state.verdicts import Ask
     from moe_segments.governor.pace import Place
     from moe_segments.governor.usage import Grant
     from moe_segments.journal.replica import Replica
 
-__all__ = ["Claims", "Ticket", "Waiters"]
+__all__ = ["Claims", "Waiter", "Waiters"]
 
 _SECOND_US: Final = 1_000_000
 _CLAIM_S: Final = 1_800.0  # how long a claim outlives its process, at the documented speed; renewed at half of it
-_TOLD_AGAIN_S: Final = 5.0  # how often the end of a claim is told to a journal that fails
+_RETRY_S: Final = 5.0  # between two tries to write the end of a claim to a journal that fails
 _log = logging.getLogger("moe_segments.governor")
 
 
-class Ticket:
+class Waiter:
     """A caller that waits.
 
     Attributes:
@@ -41,15 +42,16 @@ class Ticket:
         claimed: The journal was told that it waits.
         future: Done with the grant, or the refusal.
         place: Where it stands in the pace; None when it does not go through one.
+        number: How many came before it.
     """
 
-    __slots__ = ("ask", "claimed", "deadline_s", "future", "place")
+    __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place")
 
     def __init__(
         self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
     ) -> None:
         self.ask, self.deadline_s, self.future, self.place = ask, deadline_s, future, place
-        self.claimed = False
+        self.claimed, self.number = False, 0
 
     def fail(self, error: Exception) -> None:
         """Refuse it, unless it is gone."""
@@ -58,65 +60,84 @@ class Ticket:
 
 
 class Waiters:
-    """The tickets of one governor, first come first, and when the patience of each ends.
+    """The waiters of one governor, and when the patience of each ends. Each is in one of two lines.
 
     Attributes:
-        asks: What each waits for.
-        fresh: Those that no pass has looked at: the last of them.
+        asks: The line for quota, first come first, with what each waits for.
+        paced: The line of those for whom there is quota and who wait for the pace, likewise.
+        fresh: Those that no pass has looked at: the last of `asks`.
         urgent: Those whose start is to be forecast once more.
-        paced: Those who wait for the pace alone.
     """
 
     def __init__(self) -> None:
-        self.asks: dict[Ticket, Ask] = {}
-        self.fresh: dict[Ticket, None] = {}
-        self.urgent: dict[Ticket, None] = {}
-        self.paced: dict[Ticket, None] = {}
-        self._deadlines: list[tuple[float, int, Ticket]] = []
+        self.asks: dict[Waiter, Ask] = {}
+        self.paced: dict[Waiter, Ask] = {}
+        self.fresh: dict[Waiter, None] = {}
+        self.urgent: dict[Waiter, None] = {}
+        self._deadlines: list[tuple[float, int, Waiter]] = []
         self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.asks)
+    def __len__(self) -> int:
+        return len(self.asks) + len(self.paced)
 
-    def add(self, ticket: Ticket) -> None:
+    def __contains__(self, waiter: Waiter) -> bool:
+        return waiter in self.asks or waiter in self.paced
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return chain(self.paced, self.asks)
+
+    def add(self, waiter: Waiter) -> None:
         """Let it wait behind the others."""
-        self.asks[ticket] = ticket.ask
-        self.fresh[ticket] = None
-        if ticket.deadline_s < math.inf:
-            self._count += 1
-            heapq.heappush(self._deadlines, (ticket.deadline_s, self._count, ticket))
+        self._count += 1
+        waiter.number = self._count
+        self.asks[waiter] = waiter.ask
+        self.fresh[waiter] = None
+        if waiter.deadline_s < math.inf:
+            heapq.heappush(self._deadlines, (waiter.deadline_s, waiter.number, waiter))
 
-    def remove(self, ticket: Ticket) -> bool:
-        """Let it wait no more. Returns whether it did."""
-        self.fresh.pop(ticket, None)
-        self.urgent.pop(ticket, None)
-        self.paced.pop(ticket, None)
-        return self.asks.pop(ticket, None) is not None
+    def remove(self, waiter: Waiter) -> bool:
+        """Remove it from its line. Returns whether it was in one."""
+        self.fresh.pop(waiter, None)
+        self.urgent.pop(waiter, None)
+        was_in_line, was_paced = self.asks.pop(waiter, None), self.paced.pop(waiter, None)
+        return was_in_line is not None or was_paced is not None
+
+    def leave_to_pace(self, waiter: Waiter) -> None:
+        """Move it from the line for quota to that for the pace."""
+        if self.asks.pop(waiter, None) is not None:
+            self.paced[waiter] = waiter.ask
+
+    def put_back(self, waiters: Iterable[Waiter]) -> None:
+        """Move them from the line for the pace to their old places in that for quota, and forecast them once more."""
+        back = {waiter: waiter.ask for waiter in waiters if self.paced.pop(waiter, None) is not None}
+        self.urgent.update(dict.fromkeys(back))
+        self.asks = dict(sorted((self.asks | back).items(), key=lambda one: one[0].number))
 
     def next_deadline_s(self) -> float:
         """Return when the patience of the next of them ends, on the loop's clock."""
-        while self._deadlines and self._deadlines[0][2] not in self.asks:
+        while self._deadlines and self._deadlines[0][2] not in self:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else math.inf
 
-    def patience_us(self, tickets: Sequence[Ticket], now_s: float) -> dict[int, int]:
-        """Return how long each would wait whose start is to be forecast, by its position among *tickets*."""
+    def patience_us(self, now_s: float) -> dict[int, int]:
+        """Return how long each would wait whose start is to be forecast, by its position in the line for quota."""
         while self.next_deadline_s() <= now_s:
             self.urgent[heapq.heappop(self._deadlines)[2]] = None
-        first_fresh = len(tickets) - len(self.fresh)
-        if self.urgent or len(tickets) < len(self.asks):
-            positions = [at for at, ticket in enumerate(tickets) if ticket in self.fresh or ticket in self.urgent]
-        else:
-            positions = list(range(first_fresh, len(tickets)))
+        first = len(self.asks) - len(self.fresh)
+        wanted = list(enumerate(self.fresh, first))
+        if self.urgent:
+            wanted = [
+                (at, waiter) for at, waiter in enumerate(self.asks) if waiter in self.fresh or waiter in self.urgent
+            ]
         return {
-            at: max(0, round((tickets[at].deadline_s - now_s) * _SECOND_US))
-            for at in positions
-            if tickets[at].deadline_s < math.inf
+            at: max(0, round((waiter.deadline_s - now_s) * _SECOND_US))
+            for at, waiter in wanted
+            if waiter.deadline_s < math.inf
         }
 
 
 class Claims:
-    """Tells the journal what was cancelled: who waits no more, see `core.claims`, and what was granted to nobody.
+    """The claims of one governor: it renews them, and writes down what was cancelled (see `core.quota.claims`).
 
     Args:
         replica: Of the journal.
@@ -134,15 +155,15 @@ class Claims:
         self.waiter = secrets.token_hex(8)
         self._renew_us: int | None = None
         self._closing = asyncio.Event()
-        self._telling: dict[asyncio.Task[None], None] = {}
+        self._writing: dict[asyncio.Task[None], None] = {}
 
     def stop_retrying(self) -> None:
         """Stop retrying."""
         self._closing.set()
 
-    async def told(self) -> None:
+    async def flush(self) -> None:
         """Wait for what is being written."""
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
     def renewal(self, now_us: int) -> list[ClaimsRenewed]:
         """Return what is to be written down now for the claims to stand on."""
@@ -160,21 +181,21 @@ class Claims:
             self._renew_us = None
         return self._renew_us
 
-    def end(self, ticket: Ticket) -> None:
+    def end(self, waiter: Waiter) -> None:
         """Remove its claim, if it has one."""
-        if ticket.claimed:
-            ticket.claimed = False
-            self._tell(Unclaimed(ticket.ask.job))
+        if waiter.claimed:
+            waiter.claimed = False
+            self._begin_to_write(Unclaimed(waiter.ask.job))
 
     def release(self, grant: Grant | None) -> None:
         """Release a grant that no caller takes."""
         if grant is not None:
-            self._tell(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
+            self._begin_to_write(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
 
-    def _tell(self, event: NeverSent | Unclaimed) -> None:
+    def _begin_to_write(self, event: NeverSent | Unclaimed) -> None:
         task = asyncio.get_running_loop().create_task(self._write(event))
-        self._telling[task] = None
-        task.add_done_callback(self._told)
+        self._writing[task] = None
+        task.add_done_callback(self._written)
 
     async def _write(self, event: NeverSent | Unclaimed) -> None:
         """Write it down; the end of a claim as often as it takes, until that claim lapses or is made again."""
@@ -191,12 +212,12 @@ class Claims:
             else:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _TOLD_AGAIN_S)
-            if any(ask.job == event.job and ticket.claimed for ticket, ask in self._waiters.asks.items()):
+                await asyncio.wait_for(self._closing.wait(), _RETRY_S)
+            if any(waiter.ask.job == event.job and waiter.claimed for waiter in self._waiters):
                 return
 
-    def _told(self, task: asyncio.Task[None]) -> None:
-        self._telling.pop(task, None)
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._replica.outage.warn(
                 "cancelled", "what was called off could not be written down, and lapses by itself: %s", error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.state.admission import Ask, Busy, KeyBad, Later, NameUsed, TooLarge, Verdict
+from moe_segments.core.state.verdicts import Ask, Busy, Deferred, KeyBad, NameUsed, TooLarge, Verdict
 from moe_segments.errors import (
     AuthenticationFailed,
     Forbidden,
@@ -103,7 +103,7 @@ def refusal_for(
         shift_us: How much the wall clock is ahead of the journal's.
     """
     match verdict:
-        case Later():
+        case Deferred():
             return _exceeded(verdict, now_us, patience_s, shift_us)
         case Busy():
             return _busy(verdict, now_us, patience_s, ask, shift_us)
@@ -122,7 +122,7 @@ def name_taken(name: str, used: NameUsed) -> NameTaken:
     return NameTaken(name, used.job, used.cs_id)
 
 
-def _exceeded(later: Later, now_us: int, patience_s: float, shift_us: int) -> QuotaExceeded | None:
+def _exceeded(later: Deferred, now_us: int, patience_s: float, shift_us: int) -> QuotaExceeded | None:
     wait, start_us = later.wait, later.start_us
     if 0 < patience_s >= _seconds(start_us, now_us):
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import InputError
+from moe_segments.models.urls import journal_url_of, path_at_home
 from moe_segments.settings import default_journal_url, problem_of_journal_url
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def open_journal(
     """Return the engine that a journal URL names, not yet opened.
 
     Args:
-        url: `memory:`; `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`;
+        url: `memory:`; a path, `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`;
             `redis://user:password@host:6379/0`, `rediss://` for TLS, `redis+unix:///path/to/socket`;
             `postgresql://user:password@host/database`. Never shown.
         scope: What shares one quota: workspace and data center.
@@ -39,8 +40,9 @@ def open_journal(
         poll_s: How often `changed` looks for what others appended, where nothing tells, seconds.
 
     Raises:
-        InputError: The URL names no engine, or its driver is not installed.
+        InputError: The URL names no engine, its driver is not installed, or it has three slashes where four are meant.
     """
+    url = journal_url_of(url)
     if problem := problem_of_journal_url(url):
         raise InputError(problem, "journal")
     if url == "memory:":
@@ -51,6 +53,7 @@ def open_journal(
     if path is not None:
         from moe_segments.journal.sqlite.engine import SqliteJournal
 
+        _refuse_lost_slash(path)
         ours = _is_default(url)  # the user's state directory may be missing; any other path may be mistyped
         return SqliteJournal(path, scope, clock=clock, state_dir=state_dir, poll_s=poll_s, makes_directories=ours)
     scheme, found, _ = url.partition("://")
@@ -58,17 +61,29 @@ def open_journal(
     if engine is not None:
         return _over_driver(*engine)(url, scope, clock=clock, state_dir=state_dir, poll_s=poll_s)
     raise InputError(
-        f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, "
-        "sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
+        f"no journal engine for a {url.partition(':')[0]!r} URL written like this; use memory:, a path such as "
+        "./quota.db, sqlite:///path/to/quota.db (three slashes, four before an absolute path), redis://host:6379/0 or "
         "postgresql://host/database",
         "journal",
     )
 
 
+def _refuse_lost_slash(path: Path) -> None:
+    """Refuse a relative path into a directory that is not here, but is at the root: `sqlite:///tmp/quota.db`."""
+    directory = path.parent
+    if not path.is_absolute() and not directory.exists() and (Path("/") / directory).is_dir():
+        raise InputError(
+            f"there is no directory {str(directory)!r} here, but there is {str(Path('/') / directory)!r}: an absolute "
+            f"path has four slashes, sqlite:////{path}",
+            "journal",
+        )
+
+
 def file_of(url: str) -> Path | None:
-    """Return the file that a `sqlite:///` URL names; None for any other."""
+    """Return the file that a path or a `sqlite:///` URL names; None for any other."""
+    url = journal_url_of(url)
     path = url.removeprefix("sqlite:///")
-    return None if path == url else Path(path).expanduser()
+    return None if path == url else path_at_home(path)
 
 
 def _is_default(url: str) -> bool:

@@ -7,9 +7,9 @@ copied, or somebody went on writing there), the doubt stands.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from moe_segments.errors import JournalError
 from moe_segments.journal.local.witness_file import Sighting, WitnessFile, in_state_directory, record_of
 
 if TYPE_CHECKING:
@@ -25,27 +25,21 @@ async def open_known(replica: Replica, state_dir: Path, scope: str) -> None:
     """Open the journal of *scope*; one that was moved is known under the name that it had before.
 
     Raises:
-        JournalError: It cannot be opened, or the witness cannot be read or written.
+        JournalError: It cannot be opened.
     """
     before = recalled(state_dir, scope)
     await replica.open()
     journal, origins = replica.journal, replica.state.origins
-    if journal.doubt and before and stands_for(origins, before):
+    if journal.doubt and before and stands_for(origins, before) and succeed(state_dir, scope, journal.journal_id):
         await replica.close()
-        succeed(state_dir, scope, journal.journal_id)
         await replica.open()
 
 
 def recalled(state_dir: Path, scope: str) -> Sighting | None:
-    """Return what this host has seen last of the log of *scope*, wherever that was; None when nothing.
-
-    Raises:
-        JournalError: The witness is there and cannot be read.
-    """
-    try:
+    """Return what this host has seen last of the log of *scope*, wherever that was; None when nothing can be read."""
+    with suppress(OSError):  # which is said when the journal is opened
         return WitnessFile(in_state_directory(state_dir, scope)).recall()
-    except OSError as error:
-        raise JournalError(f"the journal's witness in {state_dir} cannot be read: {error.strerror}") from error
+    return None
 
 
 def stands_for(origins: Mapping[str, int], seen: Sighting) -> bool:
@@ -53,16 +47,18 @@ def stands_for(origins: Mapping[str, int], seen: Sighting) -> bool:
     return seen.version <= origins.get(seen.journal_id, -1)
 
 
-def succeed(state_dir: Path, scope: str, journal_id: str) -> None:
+def succeed(state_dir: Path, scope: str, journal_id: str) -> bool:
     """Let the witness of *scope* expect *journal_id* from now on; its next opening notes what it finds.
 
-    Raises:
-        JournalError: It cannot be written.
+    Returns:
+        Whether it does. A witness that cannot be written keeps its doubt, and says so when the journal is opened.
     """
     witness = WitnessFile(in_state_directory(state_dir, scope))
     try:
         witness.write(record_of(Sighting(journal_id, 0, "")))
-    except OSError as error:
-        raise JournalError(f"the journal's witness in {state_dir} cannot be written: {error.strerror}") from error
+    except OSError:
+        return False
+    else:
+        return True
     finally:
         witness.close()

@@ -14,6 +14,7 @@ from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import (
+    attribute_type_of,
     optional_group,
     path_of,
     problem_of_attribute_type,
@@ -94,7 +95,7 @@ class FileOperation:
     Attributes:
         name: The segment's name; required on updates too.
         attribute_name: The user attribute the file's values are matched against, such as "ID".
-        attribute_type: "string" or "double".
+        attribute_type: "string" or "double", in any case.
         file_url: A public CSV of one value a line, at most 150 MB. Never shown with its query.
         file: A local file instead of *file_url*; it is published first.
         values: The values themselves instead of a file: see `moe_segments.types.Values`. They are written to a private
@@ -111,7 +112,7 @@ class FileOperation:
 
     name: str = attrs.field(validator=refuse_with(problem_of_name))
     attribute_name: str = attrs.field(validator=refuse_with(problem_of_text))
-    attribute_type: str = attrs.field(validator=refuse_with(problem_of_attribute_type))
+    attribute_type: str = attrs.field(converter=attribute_type_of, validator=refuse_with(problem_of_attribute_type))
     file_url: str | None = attrs.field(
         default=None,
         validator=refuse_with(problem_of_optional_url),

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["masked_url", "place_of", "server_of", "url_without_query"]
+__all__ = ["journal_url_of", "masked_url", "path_at_home", "place_of", "server_of", "url_without_query"]
 
 _SHOWN_OPTIONS: Final = ("schema", "db", "host", "port", "dbname")  # that say which journal it is
+_DATABASES: Final = (".db", ".sqlite", ".sqlite3")
+
+
+def journal_url_of(value: Any) -> Any:
+    """Return the URL of the journal that a path names; anything else as it is, for the validator to judge.
+
+    Text is a path when it has a slash, begins with `.` or `~`, or ends as databases do. `quota` might be a host.
+    """
+    if isinstance(value, os.PathLike):
+        return f"sqlite:///{os.fspath(value)}"
+    if not isinstance(value, str):
+        return value
+    begins_as_path = value.startswith(("/", "./", "../", "~"))
+    is_path = begins_as_path or (":" not in value and ("/" in value or value.lower().endswith(_DATABASES)))
+    return f"sqlite:///{value}" if is_path else value
 
 
 def url_without_query(url: str) -> str:
@@ -37,16 +53,25 @@ def server_of(url: str) -> str | None:
     return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else None
 
 
+def path_at_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose ~ is the home directory; as it is where there is none, which is said when it is opened."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def place_of(url: str) -> str:
     """Return the place that a journal URL names.
 
     What cannot be told apart from a password is left out: this is for people, not for opening it again.
     """
-    scheme, separator, rest = url.partition("://")
+    whole: str = journal_url_of(url)
+    scheme, separator, rest = whole.partition("://")
     if not separator:
         return scheme.partition(":")[0] + ":"
     if scheme == "sqlite":
-        return f"sqlite:///{Path(rest.removeprefix('/')).expanduser().absolute()}"
+        return f"sqlite:///{path_at_home(rest.removeprefix('/')).absolute()}"
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query)

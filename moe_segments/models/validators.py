@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import unicodedata
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -15,14 +16,17 @@ from urllib.parse import urlsplit
 
 from moe_segments.errors import InputError
 from moe_segments.limits import DATA_CENTERS, NAME_FORBIDDEN, NAME_MAX_CHARS, NAME_RESERVED
+from moe_segments.models.urls import path_at_home
 from moe_segments.types import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import attrs
 
 __all__ = [
+    "attribute_type_of",
+    "doubt_of_name",
     "optional_group",
     "path_of",
     "problem_of_attribute_type",
@@ -39,6 +43,7 @@ __all__ = [
     "problem_of_optional_text",
     "problem_of_optional_url",
     "problem_of_optional_values",
+    "problem_of_quotes",
     "problem_of_text",
     "problem_of_url",
     "problem_of_values",
@@ -50,27 +55,67 @@ __all__ = [
 
 _MAX_DAYS: Final = 2**31 - 1  # documented as int32
 _EMAIL: Final = r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+"
+_FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # marks and letters without a shape
+_NAMED_MOST: Final = 3
+_BOM: Final = "\ufeff"  # at an edge it is left over from a file, and a blank to many
 _ATTRIBUTE_TYPES: Final = ("string", "double")
+_QUOTES: Final = (
+    "''",
+    '""',
+    "``",
+    "\u2018\u2019",
+    "\u201c\u201d",
+    "\u201e\u201c",
+    "\u00ab\u00bb",
+)  # opening and closing
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 
 def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
-    """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users."""
-    if not isinstance(name, str) or not name.strip():
+    """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users.
+
+    Refused is what the documents forbid, and what no name can mean: control characters, line breaks, blanks at an edge.
+    """
+    if not isinstance(name, str) or all(one.isspace() or _is_unseen(one) for one in name):
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
         return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
     if not NAME_FORBIDDEN.isdisjoint(name):
         return f"must not contain {' '.join(sorted(NAME_FORBIDDEN.intersection(name)))}"
-    if not name.isprintable():
-        return "must not contain control characters or line breaks"
-    if name != name.strip():
-        return "must not begin or end with a blank"
+    if controls := [one for one in name if _is_control(one)]:
+        return f"must not contain control characters or line breaks: there is {_named(controls)}"
+    if name != name.strip() or name != name.strip(_BOM):
+        return "must not begin or end with a blank, nor with a byte order mark"
     if name.startswith("."):
         return "must not begin with a dot"
     if name.lower() in NAME_RESERVED:
         return f"{name!r} is reserved"
     return None
+
+
+def doubt_of_name(name: object) -> str | None:
+    """Return which characters of a segment name nobody sees, or None. It is a name all the same."""
+    unseen = [one for one in name if _is_unseen(one)] if isinstance(name, str) else []
+    if not unseen:
+        return None
+    return f"has characters that nobody sees ({_named(unseen)}): without them it is the name of another segment"
+
+
+def _is_control(one: str) -> bool:
+    """Return whether a character is a control character, a line break or half of one that is no text."""
+    return unicodedata.category(one) in ("Cc", "Zl", "Zp", "Cs")
+
+
+def _is_unseen(one: str) -> bool:
+    """Return whether a character is shown as nothing or as another: joiners, directions, blanks, unassigned ones."""
+    category = unicodedata.category(one)
+    return category in ("Cf", "Co", "Cn") or (category == "Zs" and one != " ") or one in _FILLERS
+
+
+def _named(characters: Sequence[str]) -> str:
+    different = list(dict.fromkeys(characters))
+    named = ", ".join(f"U+{ord(one):04X} {unicodedata.name(one, '')}".rstrip() for one in different[:_NAMED_MOST])
+    return named if len(different) <= _NAMED_MOST else f"{named} and {len(different) - _NAMED_MOST} more"
 
 
 def problem_of_values(values: object) -> str | None:  # noqa: PLR0911 - one return a kind
@@ -136,6 +181,8 @@ def problem_of_optional_text(value: object) -> str | None:
 
 def problem_of_optional_header(value: object) -> str | None:
     """Return what is wrong with the text of a header that may be left out, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
         return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
     return None
@@ -143,9 +190,19 @@ def problem_of_optional_header(value: object) -> str | None:
 
 def problem_of_text(value: object) -> str | None:
     """Return what is wrong with a text, or None."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip():
         return "must be text that is not blank"
+    if controls := [one for one in value if _is_control(one)]:
+        return f"must not contain control characters or line breaks: there is {_named(controls)}"
     return None
+
+
+def attribute_type_of(value: str) -> str:
+    """Return the type of an attribute in lower case, as the service takes it; what is no text as it is."""
+    try:
+        return value.strip().lower()
+    except AttributeError:
+        return value  # for the validator to judge
 
 
 def problem_of_attribute_type(value: object) -> str | None:
@@ -181,8 +238,20 @@ def problem_of_expiry_time(value: object) -> str | None:
     return None
 
 
+def problem_of_quotes(value: object) -> str | None:
+    """Return what is wrong with a value that is in quotes, or None. Never repeats it."""
+    if not isinstance(value, str) or len(value) < 2 or value[0] + value[-1] not in _QUOTES:  # noqa: PLR2004 - a pair
+        return None
+    return (
+        "is in quotes, which are taken as part of the value: leave them out; a shell would, and docker's --env-file "
+        "keeps them"
+    )
+
+
 def problem_of_data_center(value: object) -> str | None:
     """Return what is wrong with the name of a data center, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or value not in DATA_CENTERS:
         return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
     return None
@@ -190,6 +259,8 @@ def problem_of_data_center(value: object) -> str | None:
 
 def problem_of_key(value: object) -> str | None:
     """Return what is wrong with an API key, or None. Never repeats it."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
         return "must be the key as shown on the dashboard's Data tile"
     return None
@@ -197,6 +268,8 @@ def problem_of_key(value: object) -> str | None:
 
 def problem_of_workspace(value: object) -> str | None:
     """Return what is wrong with a workspace's identifier, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
         return "must be the workspace ID as shown under Settings > Account > APIs"
     return None
@@ -213,7 +286,7 @@ def tuple_of(value: object) -> object:
 
 def path_of(value: object) -> object:
     """Return text, or what stands for a path, as a path; anything else as it is, for the validator to judge."""
-    return Path(value) if isinstance(value, str) or hasattr(value, "__fspath__") else value
+    return path_at_home(value) if isinstance(value, str) or hasattr(value, "__fspath__") else value
 
 
 def problem_of_optional_path(value: object) -> str | None:
@@ -224,7 +297,8 @@ def problem_of_optional_path(value: object) -> str | None:
 def problem_of_path(value: object) -> str | None:
     """Return what is wrong with a path, or None; tell what to use instead of what was meant."""
     if isinstance(value, Path):
-        return None
+        is_url = re.match(r"https?:/", str(value), re.IGNORECASE)  # a path has no double slash
+        return "is a URL, not a path; users at a URL are given as file_url" if is_url else None
     kind = type(value).__name__
     if isinstance(value, list | tuple | set | frozenset | dict):
         return f"must be the path of one file, not a {kind}: call once for each file; write values to a file first"

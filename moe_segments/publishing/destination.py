@@ -14,7 +14,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.limits import is_finite
-from moe_segments.settings import is_loopback
+from moe_segments.settings import is_loopback, problem_of_http
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,21 +58,24 @@ class Destination:
         bucket: The bucket or container; for "http" the server's origin.
         prefix: What keys begin with, without slashes at its ends; may be empty.
         settings: Endpoint, region and the like, from the URL's query.
+        allow_http: A sandbox or an endpoint may be at http:// beyond this machine.
     """
 
     kind: Kind
     bucket: str
     prefix: str = ""
     settings: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    allow_http: bool = False
 
     @classmethod
-    def parse(cls, url: object) -> Destination:
+    def parse(cls, url: object, *, allow_http: bool = False) -> Destination:
         """Read a destination's URL.
 
         Args:
             url: `s3://bucket/prefix?endpoint=&region=&path_style=&encryption=&kms_key_id=&allow_temporary=`,
                 `gs://bucket/prefix?endpoint=`, `az://container/prefix?account=&endpoint=`, each with `expires_s=`; or
                 `http://127.0.0.1:PORT/_files/prefix` of a sandbox.
+            allow_http: Take http:// beyond this machine too.
 
         Raises:
             InputError: It cannot be used. The sentence never repeats it.
@@ -91,12 +94,14 @@ class Destination:
             raise InputError(f"must not hold a secret: set {SECRETS_GO[kind]} instead", _FIELD)
         if parts.fragment:
             raise InputError("must not have a fragment; percent-encode # in its query", _FIELD)
-        settings = _settings(kind, parts.query)
+        settings = _settings(kind, parts.query, allow_http=allow_http)
         if kind == "http":
-            return cls(kind=kind, bucket=_loopback_origin(parts.scheme, host, port), prefix=_prefix(parts.path))
+            origin = _sandbox_origin(parts.scheme, host, port, allow_http=allow_http)
+            return cls(kind=kind, bucket=origin, prefix=_prefix(parts.path))
         if port is not None:
             raise InputError("must name a bucket, and its server as ?endpoint=https://…", _FIELD)
-        return cls(kind=kind, bucket=_bucket(parts.netloc), prefix=_prefix(parts.path), settings=settings)
+        bucket, prefix = _bucket(parts.netloc), _prefix(parts.path)
+        return cls(kind=kind, bucket=bucket, prefix=prefix, settings=settings, allow_http=allow_http)
 
     def __str__(self) -> str:
         place = self.bucket if self.kind == "http" else f"{self.kind}://{self.bucket}"
@@ -135,8 +140,8 @@ def checked_expiry_s(expires_s: float) -> float:
     return float(expires_s)
 
 
-def checked_endpoint(endpoint: str) -> str:
-    """Return a server's address that files may be sent to: https, or http on this machine.
+def checked_endpoint(endpoint: str, *, allow_http: bool = False) -> str:
+    """Return a server's address that files may be sent to: https, or http on this machine or with *allow_http*.
 
     Raises:
         InputError: It is neither, or no address. The sentence never repeats it.
@@ -148,12 +153,12 @@ def checked_endpoint(endpoint: str) -> str:
         host, parts = None, urlsplit("")
     if not host or parts.scheme not in ("http", "https") or parts.username is not None or parts.query:
         raise InputError("must be an address such as https://s3.example.com, without a secret", "endpoint")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise InputError("must begin with https://; http:// only for this machine", "endpoint")
+    if problem := problem_of_http(endpoint, allow_http=allow_http):
+        raise InputError(problem, "endpoint")
     return endpoint.rstrip("/")
 
 
-def _settings(kind: Kind, query: str) -> dict[str, str]:
+def _settings(kind: Kind, query: str, *, allow_http: bool) -> dict[str, str]:
     settings: dict[str, str] = {}
     known = _KNOWN[kind]
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -168,7 +173,7 @@ def _settings(kind: Kind, query: str) -> dict[str, str]:
         if settings[name].lower() not in _TRUTH:
             raise InputError(f"{name} must be true or false", _FIELD)
     if "endpoint" in settings:
-        checked_endpoint(settings["endpoint"])
+        checked_endpoint(settings["endpoint"], allow_http=allow_http)
     if "expires_s" in settings:
         checked_expiry_s(_number(settings["expires_s"]))
     return settings
@@ -201,8 +206,12 @@ def _prefix(path: str) -> str:
     return prefix
 
 
-def _loopback_origin(scheme: str, host: str | None, port: int | None) -> str:
-    if scheme != "http" or not is_loopback(host):
-        raise InputError("http(s):// is only for a sandbox on this machine: give s3://, gs:// or az://", _FIELD)
-    shown = f"[{host}]" if ":" in (host or "") else host
+def _sandbox_origin(scheme: str, host: str | None, port: int | None, *, allow_http: bool) -> str:
+    if scheme != "http" or not host or not (allow_http or is_loopback(host)):
+        raise InputError(
+            "http(s):// is only for a sandbox on this machine, or elsewhere with allow_http=True: give s3://, gs:// or "
+            "az://",
+            _FIELD,
+        )
+    shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}" if port is None else f"http://{shown}:{port}"

@@ -15,16 +15,20 @@ from yarl import URL
 
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import PreflightError
+from moe_segments.http.addresses import connector_for
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.publishing.local_file import blocks_of
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from moe_segments.types import FetchPrivate
+
 __all__ = ["Glance", "fetch_once", "glance", "put_file"]
 
-_OK, _PARTIAL, _CREATED, _NO_CONTENT = 200, 206, 201, 204
+_OK, _PARTIAL, _CREATED, _NO_CONTENT, _NO_ROOM = 200, 206, 201, 204, 507
 _RANGE: Final = re.compile(r"bytes 0-0/(\d+)")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=3_600, connect=10, sock_read=60)
 
@@ -55,23 +59,25 @@ async def put_file(url: str, path: Path, sha256: str, file_bytes: int) -> bool:
                 "still runs there",
             ) from None
     if status not in (_OK, _CREATED, _NO_CONTENT):
-        raise PreflightError(str(path), f"could not be published: {url_without_query(url)} answers HTTP {status}")
+        why = ", as there is no room for it there" if status == _NO_ROOM else ""
+        raise PreflightError(str(path), f"could not be published: {url_without_query(url)} answers HTTP {status}{why}")
     return True
 
 
-async def fetch_once(url: str, file_bytes: int, *, proxy: str | None = None) -> None:
+async def fetch_once(url: str, file_bytes: int, *, proxy: str | None = None, ca_file: Path | None = None) -> None:
     """Fetch the first byte of a published file, without any credentials, as the service will.
 
     Args:
         url: Where it is.
         file_bytes: How large it has to be.
         proxy: An HTTP proxy to reach it through.
+        ca_file: Certificates that are trusted beside the system's own.
 
     Raises:
         PreflightError: It cannot be fetched, or is not what was put there.
     """
     try:
-        problem = _problem_of(await glance(url, proxy=proxy), file_bytes)
+        problem = _problem_of(await glance(url, proxy=proxy, ca_file=ca_file), file_bytes)
     except (aiohttp.ClientError, OSError) as error:  # their texts hold the signature
         problem = f"no answer ({type(error).__name__})"
     if problem:
@@ -104,13 +110,22 @@ class Glance:
         return self.status in (_OK, _PARTIAL)
 
 
-async def glance(url: str, *, proxy: str | None = None, total_s: float | None = None) -> Glance:
+async def glance(
+    url: str,
+    *,
+    proxy: str | None = None,
+    ca_file: Path | None = None,
+    total_s: float | None = None,
+    fetch_private: FetchPrivate = True,
+) -> Glance:
     """Look at what is at an address, and take no more than its first byte.
 
     Args:
         url: Where.
         proxy: An HTTP proxy to reach it through.
+        ca_file: Certificates that are trusted beside the system's own.
         total_s: Longest time, seconds; None: as for a file.
+        fetch_private: Which addresses besides public ones are looked at, without a proxy.
 
     Raises:
         aiohttp.ClientError: No answer. Its text may hold a signature.
@@ -118,12 +133,13 @@ async def glance(url: str, *, proxy: str | None = None, total_s: float | None = 
     """
     async with (
         asyncio.timeout(total_s),
-        _session() as session,
+        _session(True if proxy else fetch_private) as session,
         session.get(
             URL(url, encoded=True),  # as it is: it is signed to the letter
             headers={"Range": "bytes=0-0", "Accept": "*/*", "Accept-Encoding": "identity"},
             allow_redirects=False,
             proxy=proxy,
+            ssl=tls_context(ca_file) or True,
         ) as response,
     ):
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -155,5 +171,10 @@ async def _holds(session: aiohttp.ClientSession, url: str, file_bytes: int) -> b
         return response.status == _OK and response.content_length == file_bytes
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT, trust_env=False)
+def _session(fetch_private: FetchPrivate = True) -> aiohttp.ClientSession:  # noqa: FBT002 - its only argument
+    return aiohttp.ClientSession(
+        connector=connector_for(fetch_private),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=_TIMEOUT,
+        trust_env=False,
+    )

@@ -22,6 +22,7 @@ from moe_segments.publishing.destination import MOST_EXPIRY_S, Destination, chec
 from moe_segments.publishing.http import fetch_once, put_file
 from moe_segments.publishing.local_file import examine
 from moe_segments.publishing.object_store import Secrets, open_bucket
+from moe_segments.settings import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishedFile", "publish"]
 
+_PROBE: Final = "moe-segments-rights"  # the key of an object that is never made
 _STEM_CHARS: Final = 80
 _NOT_IN_KEYS: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -61,6 +63,9 @@ async def publish(
     options: Mapping[str, str] | None = None,
     max_bytes: int | None = None,
     proxy: str | None = None,
+    trust_env: bool = False,
+    ca_file: Path | None = None,
+    allow_http: bool = False,
 ) -> PublishedFile:
     """Publish a local file, and prove that the service will be able to fetch it.
 
@@ -76,6 +81,9 @@ async def publish(
         options: Credentials and further settings by the names of obstore's store, such as `access_key_id`; never shown.
         max_bytes: Largest file, bytes; None: the documented 150 MB.
         proxy: An HTTP proxy to reach the store through.
+        trust_env: Whether the environment's proxy is used where *proxy* is not given.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
+        allow_http: Take a sandbox or an endpoint at http:// beyond this machine.
 
     Returns:
         The file's address and what is known of it.
@@ -85,7 +93,7 @@ async def publish(
         PreflightError: The file cannot be read or changed, the store refuses it, or it cannot be fetched.
     """
     path, options = checked_path(path, "path"), Secrets(options or {})
-    destination = to if isinstance(to, Destination) else Destination.parse(to)
+    destination = to if isinstance(to, Destination) else Destination.parse(to, allow_http=allow_http)
     wanted_s = checked_expiry_s(next((s for s in (expires_s, destination.expires_s) if s is not None), MOST_EXPIRY_S))
     most = QuotaLimits().file_bytes if max_bytes is None else max_bytes
     digest, file_bytes = await asyncio.to_thread(examine, path, most)
@@ -96,15 +104,35 @@ async def publish(
         url = f"{destination.bucket}/{key}"
         uploaded, expires_at = await put_file(url, path, digest, file_bytes), None
     else:
-        bucket = open_bucket(destination, options, proxy)
+        bucket = open_bucket(destination, options, proxy, ca_file)
         uploaded = await bucket.holds(key) != file_bytes
         if uploaded:
             await bucket.check_signing(key, wanted_s)
             await bucket.upload(key, path, digest, file_bytes)
         expires_at = datetime.fromtimestamp(time.time() + wanted_s, UTC)
         url = await bucket.signed(key, wanted_s)
-    await fetch_once(url, file_bytes, proxy=None if destination.kind == "http" else proxy)
+    through = None if destination.kind == "http" else proxy_for(url, proxy, trust_env=trust_env)
+    await fetch_once(url, file_bytes, proxy=through, ca_file=ca_file)
     return PublishedFile(url=url, expires_at=expires_at, key=key, sha256=digest, uploaded=uploaded)
+
+
+async def check_rights(to: Destination, *, proxy: str | None = None) -> None:
+    """Prove that files may be published, without leaving anything behind.
+
+    Args:
+        to: Where to. A sandbox takes everything, so it is not asked.
+        proxy: An HTTP proxy to reach the store through.
+
+    Raises:
+        InputError: The credentials are temporary, so that an address would end with them.
+        PreflightError: They may not, or the store cannot be reached.
+    """
+    if to.kind == "http":
+        return
+    bucket = open_bucket(to, Secrets({}), proxy)
+    key = f"{to.prefix}/{_PROBE}" if to.prefix else _PROBE
+    await bucket.check_writing(key)
+    await bucket.check_signing(key, checked_expiry_s(to.expires_s or MOST_EXPIRY_S))
 
 
 def _key_of(prefix: str, path: Path, sha256: str) -> str:

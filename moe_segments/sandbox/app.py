@@ -1,4 +1,4 @@
-"""The sandbox itself: a real HTTP server on loopback that behaves as the service is documented to.
+"""The sandbox itself: a real HTTP server that behaves as the service is documented to, on loopback unless told.
 
 Everything it decides, it decides in `Workspace`; here are the socket, the delays and the faults.
 """
@@ -34,8 +34,8 @@ from moe_segments.sandbox.model.faults import (
 from moe_segments.sandbox.model.records import RequestRecord
 from moe_segments.sandbox.model.registry import IDLE_DAYS
 from moe_segments.sandbox.model.workspace import Workspace
-from moe_segments.sandbox.options import known_dialects, known_users, loopback
-from moe_segments.sandbox.page.control import Control
+from moe_segments.sandbox.options import connected_host, known_dialects, known_users, listening_host, own_names
+from moe_segments.sandbox.page.control import Control, is_asked_for
 from moe_segments.sandbox.processing import Pauses, Processor
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiohttp.abc import AbstractResolver
+    from aiohttp.typedefs import Handler, Middleware
 
     from moe_segments.sandbox.model.filters import Complexity
     from moe_segments.sandbox.model.quotas import CallLimits
@@ -52,6 +53,10 @@ __all__ = ["DEMO_CREDENTIALS", "Sandbox"]
 DEMO_CREDENTIALS: Final = Credentials(workspace_id="SANDBOX", api_key="demo-key-of-the-sandbox", data_center="01")
 _SHUTDOWN_S: Final = 0.1  # for requests in progress; whoever leaves the block does not wait for them
 _BODY_MAX_BYTES: Final = 1 << 18  # of a request; beyond it is a 400
+_MISDIRECTED: Final = 421
+_NOT_ASKED_FOR: Final = (
+    "this sandbox is not known under that name: list it with allowed_hosts, or --allow-host, or use a loopback address"
+)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s, so that closing resets the connection
 
 
@@ -67,7 +72,8 @@ class Sandbox:
         faults: What goes wrong by chance; None: nothing.
         seed: Of everything drawn by chance; the same seed and requests give the same run.
         credentials: Who may call; None: a harmless demonstration key, see `credentials`.
-        allowed_hosts: Names and addresses besides loopback to fetch files from and send callbacks to.
+        allowed_hosts: Names and addresses besides loopback to fetch files from and send callbacks to. Where *host* is
+            not loopback, also those that requests may be addressed to.
         dialect: Which of the vendor's pages the answers follow: a `Dialect`, or several.
         count_rejected: Whether rejected file requests spend an operation: all, none, or by status.
         retry_headers: Whether a 429 carries `Retry-After` and `x-ratelimit-*`.
@@ -75,7 +81,7 @@ class Sandbox:
         complexity: What the definition of a filter segment may be at most; None: see `Complexity`.
         idle_days: Days after which a segment that nobody used is archived; None: it stays.
         clock: Seconds, which all windows are measured on; None: wall time that only goes forward.
-        host: A loopback address.
+        host: The address to listen on: of loopback, or any other with *allowed_hosts*, such as 0.0.0.0.
         port: 0: a free one.
         download_pauses_s: Pauses between tries to fetch a file at speed 1, seconds.
         callback_pauses_s: Pauses between tries to deliver a callback at speed 1, seconds.
@@ -87,7 +93,8 @@ class Sandbox:
         workspace: What was asked, counted, processed and delivered.
 
     Raises:
-        InputError: A value is out of range, the host is not loopback, or the file of users cannot be read.
+        InputError: A value is out of range, the host is not loopback and no host is allowed, or the file of users
+            cannot be read.
     """
 
     def __init__(
@@ -140,9 +147,10 @@ class Sandbox:
             callback_s=tuple(pause_s / self.limits.scale for pause_s in callback_pauses_s),
         )
         self._gate, self._resolver = Gate(allowed_hosts), resolver
-        self._host, self._port = loopback(host), port
+        self._host, self._port = listening_host(host, allowed_hosts), port
+        self._names = own_names(host, allowed_hosts)
         self._files = FileServer(max_bytes=self.limits.file_bytes)
-        self._control = Control(self)
+        self._control = Control(self, self._names)
         self._handling: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._fetcher: Fetcher | None = None
@@ -150,11 +158,11 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end. Only known once started."""
+        """The base URL on this machine, without a slash at its end. Only known once started."""
         if self._runner is None:
             raise RuntimeError("the sandbox is not started: use it in an 'async with' block")
         port = self._runner.addresses[0][1]
-        return f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+        return f"http://{connected_host(self._host)}:{port}"
 
     @property
     def faults(self) -> Faults:
@@ -261,7 +269,10 @@ class Sandbox:
         await asyncio.gather(*abandoned, return_exceptions=True)
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=_BODY_MAX_BYTES)
+        app = web.Application(
+            client_max_size=_BODY_MAX_BYTES, middlewares=[_only_for(self._names)] if self._names else ()
+        )
+        app.router.add_get("/-/live", _live)
         app.router.add_get(FILES_PATH + "/{token}/{name:.*}", self._files.serve)
         app.router.add_put(FILES_PATH + "/{token}/{name:.*}", self._files.take)
         self._control.add_to(app)
@@ -349,6 +360,22 @@ def _refused_by(fault: Fault, path: str) -> Reply | None:
             return firewall_error()
         case _:
             return None
+
+
+def _only_for(names: frozenset[str]) -> Middleware:
+    """Return a middleware that answers requests for loopback and *names*: a name made to point here gets nowhere."""
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_asked_for(request, names):
+            return await handler(request)
+        return web.Response(status=_MISDIRECTED, text=_NOT_ASKED_FOR)
+
+    return checked
+
+
+async def _live(_: web.Request) -> web.Response:
+    return web.Response(text="alive")
 
 
 async def _call(request: web.Request) -> Call:

@@ -92,12 +92,17 @@ class FileServer:
         name = f"{request.match_info['token']}/{request.match_info['name']}"
         if request.match_info["token"] in self._published or len(name) > _NAME_CHARS:
             raise web.HTTPForbidden
-        path = self._place()
+        try:
+            path = self._place()
+        except OSError as error:
+            raise _no_room(error) from None
         try:
             await self._write(request, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(FileNotFoundError):
                 path.unlink()
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                raise _no_room(error) from None
             raise
         replaced, self._sent[name] = self._sent.get(name), path
         if replaced is not None:
@@ -119,7 +124,21 @@ class FileServer:
             return self._sent.get(f"{token}/{name}")
         if "\0" in name:
             return None
-        if token in self._kept and not root.exists():
-            return self._kept[token]
+        kept = self._kept.get(token)
+        if kept is not None and not _is_another(root, kept):  # which may be deleted at any moment
+            return kept
         found = (root / name).resolve() if root.is_dir() else root
         return found if found.is_relative_to(root) and found.is_file() else None
+
+
+def _no_room(error: OSError) -> web.HTTPInsufficientStorage:
+    why = error.strerror or type(error).__name__
+    return web.HTTPInsufficientStorage(text=f"the sandbox's temporary directory cannot take the file: {why}")
+
+
+def _is_another(path: Path, kept: Path) -> bool:
+    """Return whether another file has the name of one that was kept."""
+    try:
+        return not path.samefile(kept)
+    except OSError:
+        return False

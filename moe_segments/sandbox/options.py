@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
@@ -11,10 +12,9 @@ from moe_segments.sandbox.api.answers import Dialect
 from moe_segments.sandbox.model.rows import RowReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Collection, Iterable
 
-__all__ = ["known_dialects", "known_users", "loopback"]
+__all__ = ["connected_host", "known_dialects", "known_users", "listening_host", "own_names"]
 
 
 def known_users(users: Path | Iterable[str] | None) -> Iterable[str] | None:
@@ -29,7 +29,7 @@ def known_users(users: Path | Iterable[str] | None) -> Iterable[str] | None:
         return users
     reader = RowReader()
     try:
-        reader.feed(users.read_bytes())
+        reader.feed(Path(users).expanduser().read_bytes())
     except OSError as error:
         raise InputError(f"the file cannot be read: {error.strerror}", "users") from None
     return reader.finish().values
@@ -48,16 +48,37 @@ def known_dialects(dialects: str | Iterable[str]) -> frozenset[Dialect]:
         raise InputError(f"{dialects!r} is none of {', '.join(Dialect)}, nor several of them", "dialect") from None
 
 
-def loopback(host: str) -> str:
-    """Return the address, if it is one of loopback.
+def listening_host(host: str, allowed_hosts: Collection[str]) -> str:
+    """Return the address to listen on: of loopback, or any other where it is said which hosts may be named.
 
     Raises:
-        InputError: It is not.
+        InputError: It is no address, or reaches beyond this machine and no host is allowed.
     """
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise InputError(f"must be a loopback address such as 127.0.0.1, not {host!r}", "host")
+        raise InputError(f"must be an address such as 127.0.0.1 or 0.0.0.0, not {host!r}", "host") from None
+    if not is_loopback and not allowed_hosts:
+        raise InputError(
+            f"must be a loopback address such as 127.0.0.1, not {host!r}: to be reached from elsewhere, list the names "
+            "that it has there, and those of its files and receivers, with allowed_hosts",
+            "host",
+        )
     return host
+
+
+def own_names(host: str, allowed_hosts: Collection[str]) -> frozenset[str]:
+    """Return the names besides loopback under which the sandbox answers; none where it listens on loopback alone."""
+    address = ipaddress.ip_address(host)
+    if address.is_loopback:
+        return frozenset()
+    own = () if address.is_unspecified else (str(address),)
+    return frozenset((*own, *(each.removeprefix("[").removesuffix("]").lower().rstrip(".") for each in allowed_hosts)))
+
+
+def connected_host(host: str) -> str:
+    """Return the host to connect to on this machine, as a URL has it, when *host* is listened on."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        return "[::1]" if address.version == 6 else "127.0.0.1"  # noqa: PLR2004 - of IP
+    return f"[{address}]" if address.version == 6 else host  # noqa: PLR2004 - of IP

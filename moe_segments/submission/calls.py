@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_segments.core.events import NeverSent
-    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.state.verdicts import Ask
     from moe_segments.core.wire.file_segments import Answer, Request
     from moe_segments.errors import MoeSegmentsError
     from moe_segments.models import Credentials

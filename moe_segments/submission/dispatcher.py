@@ -21,7 +21,7 @@ from moe_segments.submission.job_info import unknown_of
 from moe_segments.submission.recorder import ending_of_delivery
 
 if TYPE_CHECKING:
-    from moe_segments.core.state.admission import Ask
+    from moe_segments.core.state.verdicts import Ask
     from moe_segments.core.wire.file_segments import Request
     from moe_segments.governor.governor import Governor
     from moe_segments.governor.pace import Pace, Place

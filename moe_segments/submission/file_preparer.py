@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 import aiohttp
 import attrs
 
-from moe_segments.core.state.admission import cost_of
+from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.urls import url_without_query
@@ -116,28 +116,39 @@ class FilePreparer:
     """The preparation of one client's files: check, weigh, publish, look again.
 
     Args:
-        settings: Limits, time-outs and proxy.
+        settings: Limits, time-outs, proxy, and what a preflight's errors do where a call does not say.
         publish: Where local files go, or what publishes one; None: local files are refused.
-        preflight: What a preflight's errors do where a call does not say.
 
     Raises:
-        InputError: *publish* or *preflight* cannot be used.
+        InputError: *publish* cannot be used.
     """
 
-    def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
+    def __init__(self, settings: Settings, publish: Publish | None) -> None:
         self._settings, self._limits = settings, settings.limits
-        self._publish = _destination(publish) if isinstance(publish, str) else publish
-        self.preflight = checked_preflight(preflight)
+        self._publish = _destination(publish, allow_http=settings.allow_http) if isinstance(publish, str) else publish
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
 
     @property
     def publishes(self) -> bool:
         """Return whether local files can be prepared."""
         return self._publish is not None
+
+    async def check_rights(self) -> None:
+        """Prove that local files may be published, without leaving anything behind. A caller's own function is trusted.
+
+        Raises:
+            InputError: Nothing publishes them, or the credentials are temporary.
+            PreflightError: They may not be published, or the store cannot be reached.
+        """
+        if self._publish is None:
+            raise _no_publisher()
+        if not callable(self._publish):
+            from moe_segments.publishing.publisher import check_rights
+
+            await check_rights(self._publish, proxy=self._settings.proxy)
 
     @staticmethod
     def check_mode(preflight: Preflight) -> None:
@@ -156,12 +167,10 @@ class FilePreparer:
         await asyncio.to_thread(remove_orphaned)
 
     async def close(self) -> None:
-        """Close its connections and remove its temporary files."""
+        """Remove its temporary files."""
         for kept in self._kept.values():
             kept.values.remove()
         self._kept.clear()
-        if self._session is not None:
-            await self._session.close()
 
     @asynccontextmanager
     async def values_written(self, operation: object, *, for_later: bool = False) -> AsyncIterator[None]:
@@ -241,6 +250,11 @@ class FilePreparer:
         known = self._known.get(key)
         return None if known is None else known.report.rows
 
+    def path_of(self, operation: AnyFile) -> Path | None:
+        """Return where an operation's rows are on this machine; None for a file at a URL, and for unwritten values."""
+        kept = self._kept.get(_key_of(operation))
+        return operation.file if kept is None else kept.values.path
+
     async def prepare(self, operation: AnyFile, preflight: Preflight | None) -> PreparedFile:
         """Make a file ready: check it, weigh it, publish it where it is a local one. Values must have been written.
 
@@ -249,7 +263,7 @@ class FilePreparer:
             PreflightError: It breaks a rule, cannot be read or published, or changed since it was checked.
             QuotaNeverFits: It has more rows than a whole day allows.
         """
-        mode = self.preflight if preflight is None else checked_preflight(preflight)
+        mode = self._settings.preflight if preflight is None else checked_preflight(preflight)
         _check_there(operation)
         if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
             self._check_weight(operation)
@@ -323,9 +337,10 @@ class FilePreparer:
             attribute_name=operation.attribute_name,
             attribute_type="double" if operation.attribute_type == "double" else "string",
             limits=self._limits,
-            session=self._connections(),
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
+            fetch_private=self._settings.fetches_private,
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
@@ -361,33 +376,34 @@ class FilePreparer:
         assert source is not None  # the model sees to it
         return await count_rows(
             source,
-            session=self._connections(),
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
+            fetch_private=self._settings.fetches_private,
         )
 
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        return self._session
+    def _proxy_for(self, source: Path | str) -> str | None:
+        return self._settings.proxy_for(source) if isinstance(source, str) else None
 
     # Publishing
 
     async def _published(self, file: Path, report: PreflightReport | None) -> PublishedFile:
         if self._publish is None:
-            raise InputError(
-                "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
-                "service; or upload it and give file_url",
-                "file",
-            )
+            raise _no_publisher()
         sha256 = None if report is None else report.sha256
         if callable(self._publish):
             return await self._handed_on(self._publish, file, sha256)
         from moe_segments.publishing.publisher import publish
 
         return await publish(
-            file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+            file,
+            self._publish,
+            sha256=sha256,
+            max_bytes=self._limits.file_bytes,
+            proxy=self._settings.proxy,
+            trust_env=self._settings.trust_env,
+            ca_file=self._settings.ca_file,
         )
 
     async def _handed_on(
@@ -459,17 +475,32 @@ class FilePreparer:
         from moe_segments.publishing.http import glance
 
         try:
-            return await glance(url, proxy=self._settings.proxy, total_s=_LOOK_S)
+            settings = self._settings
+            return await glance(
+                url,
+                proxy=settings.proxy_for(url),
+                ca_file=settings.ca_file,
+                total_s=_LOOK_S,
+                fetch_private=settings.fetches_private,
+            )
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
             return None
 
 
-def _destination(publish: str) -> Destination:
+def _no_publisher() -> InputError:
+    return InputError(
+        "a local file needs `publish=` on the client, such as s3://bucket/prefix, to make it available to the "
+        "service; or upload it and give file_url",
+        "file",
+    )
+
+
+def _destination(publish: str, *, allow_http: bool) -> Destination:
     from moe_segments.publishing.destination import Destination
     from moe_segments.publishing.object_store import require_library
 
-    destination = Destination.parse(publish)
+    destination = Destination.parse(publish, allow_http=allow_http)
     require_library(destination)
     return destination
 

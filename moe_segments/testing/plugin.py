@@ -11,6 +11,16 @@ and pytest-asyncio may be there or not. All of them share that loop, and nothing
         await my_app.create_segments(client, 11)
         assert virtual_clock.time_s() > 3_600
 
+Coroutine fixtures of such a test run in that loop too, whether `pytest.fixture` or `pytest_asyncio.fixture` made them,
+in every mode of pytest-asyncio. Only fixtures of a wider scope than the test's do not.
+
+    @pytest.fixture
+    async def segment(client, tmp_path):
+        job = await client.create_file_segment(...)
+        await job.result(timeout=3_600)
+        yield job
+        await client.archive_segment(name="diwali")
+
 The fixtures `sandbox_options` and `client_options` are there to be overridden: parameters of `Sandbox` and of
 `SegmentsClient`.
 """
@@ -19,7 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +42,7 @@ from moe_segments.sandbox import Sandbox
 from moe_segments.testing.virtual_time import EPOCH_US, VirtualTimeLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
 __all__ = ["VirtualClock", "client", "client_options", "sandbox", "sandbox_options", "virtual_clock"]
@@ -123,6 +133,37 @@ def client(
             receiver = CallbackReceiver().serve(header_timeout_s=600, request_timeout_s=600, keep_alive_s=600)
             options["callbacks"] = virtual_clock.enter(stack, receiver)
         yield virtual_clock.enter(stack, SegmentsClient(options.pop("credentials"), **options))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Run a coroutine fixture of a test that takes `virtual_clock` in that clock's loop, where the test runs.
+
+    As the outermost wrapper it acts before pytest-asyncio, which would run the fixture in a loop of its own.
+    """
+    function = fixturedef.func
+    is_coroutine = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if not is_coroutine or fixturedef.scope != "function" or "virtual_clock" not in request.fixturenames:
+        return (yield)
+    clock: VirtualClock = request.getfixturevalue("virtual_clock")
+    if inspect.ismethod(function) and isinstance(request.instance, type(function.__self__)):
+        function = function.__func__.__get__(request.instance)  # each test has an instance of its own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixturedef, "func", _in_its_loop(function, clock))
+        return (yield)
+
+
+def _in_its_loop(function: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+    def result(**arguments: object) -> object:
+        return clock.run(function(**arguments))
+
+    def results(**arguments: object) -> Iterator[object]:
+        with ExitStack() as stack:
+            yield clock.enter(stack, asynccontextmanager(function)(**arguments))
+
+    return results if inspect.isasyncgenfunction(function) else result
 
 
 @pytest.hookimpl(tryfirst=True)

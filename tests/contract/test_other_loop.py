@@ -10,7 +10,7 @@ import pytest
 
 from moe_segments import ArchiveSegment, Credentials, InputError, SegmentsClient
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

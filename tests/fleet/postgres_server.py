@@ -62,11 +62,16 @@ class PostgresServer:
     """
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str] | None = None, *, password: str | None = None
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        password: str | None = None,
+        port: int | None = None,
     ) -> None:
         self.directory, self.password = directory, password
         self.settings = {**SETTINGS, **(settings or {})}
-        self.port = free_port()
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -188,12 +193,16 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(
-    settings: Mapping[str, str] | None = None, *, password: str | None = None, parent: Path | None = None
+    settings: Mapping[str, str] | None = None,
+    *,
+    password: str | None = None,
+    parent: Path | None = None,
+    port: int | None = None,
 ) -> Iterator[PostgresServer]:
-    """A server in a directory of its own, running; both are gone afterwards. *parent* is where that is made."""
+    """A server in a directory of its own below *parent*, listening on *port*; both are gone afterwards."""
     postgres_program("initdb")
     directory = made_directory("moe-pg-", parent)
-    server = PostgresServer(directory, settings, password=password)
+    server = PostgresServer(directory, settings, password=password, port=port)
     try:
         server.make()
         server.start()

@@ -19,7 +19,7 @@ from redis import Redis
 
 from moe_segments.client.job import Job
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.errors import JournalError, JournalReplaced, JournalUnavailable, QuotaExceeded
 from moe_segments.governor.governor import Governor
 from moe_segments.journal import open_journal

@@ -30,7 +30,7 @@ TRIES: Final = 100  # of each
 
 PRELUDE: Final = """
 import asyncio, json, math, os, random, sys, time
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.events import Answered, ExternalUsage
 from moe_segments.errors import QuotaExceeded

@@ -235,6 +235,88 @@ async def test_a_finished_run_exits_0_and_says_so(shell: Shell) -> None:
     assert shell.sent()["archive", "s0"] == 2
 
 
+async def test_a_row_appended_to_a_finished_manifest_is_sent_and_the_others_are_not(shell: Shell) -> None:
+    """The table says "done before" of them, `plan` leaves them out, and JSON has a field for it."""
+    await shell.run_at_speed("bulk", shell.creates(2))
+    edited = shell.creates(3)
+    plan = await shell.run_at_speed("plan", edited)
+    report = await shell.run_at_speed("bulk", edited)
+    again = await shell.run_at_speed("bulk", edited, "--json")
+
+    assert "1 of 3 operations left" in plan.err
+    assert (report.code, report.out.count("done before")) == (0, 2), report.out
+    assert "3 operations of bulk.csv, 1 of them still to be sent" in report.err
+    assert [(line["state"], line["done_before"]) for line in again.lines[:-1]] == [("accepted", True)] * 3
+    assert (again.code, again.lines[-1]["counts"]) == (0, {"done before": 3})
+    assert shell.sent() == {("create", f"s{number}"): 1 for number in range(3)}
+
+
+async def test_no_repeat_ends_with_0_while_a_line_was_never_sent(shell: Shell) -> None:
+    """A create that the service refuses for good, and what cannot be done without its segment."""
+    manifest = shell.manifest("add,nowhere,ID,string,URL,")
+    codes = [(await shell.run_at_speed("bulk", manifest)).code for _ in range(3)]
+    assert codes == [1, 1, 1]
+    await shell.run_at_speed(*CREATE, "s0", "--file-url", shell.url, "--journal", "sqlite:///other.db")
+    manifest = shell.creates(2)
+    results = [await shell.run_at_speed("bulk", manifest) for _ in range(3)]
+    assert [result.code for result in results] == [1, 1, 1]
+    assert "cannot be done as they stand" in results[-1].err
+    assert shell.sent()["create", "s0"] == 2
+
+
+async def test_what_people_type_is_met_halfway(shell: Shell) -> None:
+    """A path for the journal, one at home behind an equals sign, a type in capitals, a manifest of a spreadsheet."""
+    home = {"HOME": str(shell.directory)}
+    (shell.directory / "users.csv").write_text("u-1\n")
+    created = await shell.run_at_speed(
+        *("create", "s0", "--expiry-time", "30", "--attribute-name", "ID", "--attribute-type", "STRING"),
+        *("--file-url", shell.url, "--journal=~/q.db"),
+        **home,
+    )
+    assert (created.code, (shell.directory / "q.db").is_file()) == (0, True), created.err
+    (shell.directory / "m.csv").write_text(
+        f"\ufeffOp;Name;Attribute Name;Attribute Type;File URL;Rows;\nAdd Users;s0;ID;String;{shell.url};1,000;\n"
+    )
+    added = await shell.run_at_speed("bulk", "~/m.csv", "--journal", "./q.db", **home)
+    assert added.code == 0, added.err
+    checked = await shell.run("preflight", "--attribute-type", "String", "~/users.csv", **home)
+    assert checked.code == 0, checked.err
+    fixed = await shell.run("preflight", "~/users.csv", "--fix=~/fixed.csv", **home)
+    assert (fixed.code, (shell.directory / "fixed.csv").is_file()) == (0, True), fixed.err
+    assert shell.sent() == {("create", "s0"): 1, ("add", "s0"): 1}
+
+
+@pytest.mark.parametrize(
+    ("journal", "told"),
+    [
+        ("C:\\q.db", "Windows"),
+        ("quota", "./quota.db"),
+        ("sqlite:///etc/q.db", "four slashes, sqlite:////etc/q.db"),
+        ("etc/q.db", "four slashes, sqlite:////etc/q.db"),
+    ],
+)
+async def test_a_journal_that_is_not_what_was_meant_is_named_in_one_sentence(
+    shell: Shell, journal: str, told: str
+) -> None:
+    for command in (("quota",), ("journal", "check", journal)):
+        result = await shell.run_at_speed(*command, *(() if len(command) > 1 else ("--journal", journal)))
+        assert result.code == 2
+        assert told in result.err.replace("\n", " ")
+        assert len(result.err.splitlines()) == 1
+
+
+async def test_a_name_that_nobody_sees_as_it_is_is_said_once_and_taken(shell: Shell) -> None:
+    """With its line by a manifest, by itself otherwise."""
+    name = "Family\u200d2026"
+    manifest = shell.manifest(f"create,{name},ID,string,URL,30", f"add,{name},ID,string,URL,")
+    report = await shell.run_at_speed("bulk", manifest)
+    assert report.code == 0, report.err
+    assert report.err.count("U+200D ZERO WIDTH JOINER") == 1
+    assert "bulk.csv: line 2, name: has characters that nobody sees" in report.err
+    single = await shell.run_at_speed(*CREATE, "a\u00a0b", "--file-url", shell.url)
+    assert (single.code, single.err.count("U+00A0 NO-BREAK SPACE")) == (0, 1), single.err
+
+
 async def test_without_a_receiver_the_summary_says_that_processing_is_not_known(shell: Shell) -> None:
     """Accepted is all there will be, and it is no failure."""
     result = await shell.run_at_speed("bulk", shell.creates(1))
@@ -268,6 +350,17 @@ async def test_a_sandbox_run_on_a_named_journal_is_known_the_next_time(shell: Sh
     first, second = await shell.run(*arguments), await shell.run(*arguments)
     assert (first.code, second.code) == (0, 0), second.err
     assert "was finished before" in second.err
+
+
+async def test_an_edited_manifest_does_not_go_on_on_another_sandbox(shell: Shell) -> None:
+    """The segments of what was done before ended with the sandbox that had them."""
+    arguments = ("--sandbox", "--speed", "3600", "--journal", "./demo.db")
+    manifest = ("create,a,ID,string,URL,30", "create,b,ID,string,URL,30")
+    first = await shell.run("bulk", shell.manifest(*manifest), "--preflight", "off", *arguments)
+    assert "a" in first.out, first.err
+    edited = await shell.run("bulk", shell.manifest(*manifest, "add,a,ID,string,URL,"), *arguments)
+    assert (edited.code, edited.out) == (2, "")
+    assert "the sandbox that had its segments ended with its command" in edited.err
 
 
 # Interruptions
@@ -659,7 +752,7 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
     [
-        (("quota",), {"MOE_API_KEY": ""}, "MOE_API_KEY: is not set"),
+        (("list",), {"MOE_API_KEY": ""}, "MOE_API_KEY: is empty, which is as good as not set"),
         (("quota",), {"MOE_DATA_CENTER": "99"}, "MOE_DATA_CENTER: '99' is no data center"),
         (("quota",), {"MOE_BASE_URL": "http://example.com"}, "MOE_BASE_URL: must begin with https"),
         (("quota", "--speed", "5"), {"MOE_BASE_URL": ""}, "--speed: goes with --sandbox"),

@@ -135,7 +135,9 @@ async def test_what_takes_long_shows_a_bar_on_a_terminal_only(tmp_path: Path) ->
     quick = tmp_path / "users.csv"
     quick.write_bytes(b"a\n")
     async with slow_host() as url:
-        (_, out, shown), (_, _, piped) = await asyncio.gather(on_a_terminal(url, "--json"), preflight(url, "--json"))
+        (_, out, shown), (_, _, piped) = await asyncio.gather(
+            on_a_terminal(url, "--json", "--fetch-private"), preflight(url, "--json", "--fetch-private")
+        )
     assert json.loads(out)["rows"] == 4
     assert b"checking" in shown
     assert piped == ""

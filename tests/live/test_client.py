@@ -18,6 +18,7 @@ import pytest_asyncio
 from moe_segments import (
     AddUsers,
     AuthenticationFailed,
+    BadRequest,
     CallbackReceiver,
     CallbackTimeout,
     CallbackUnreadable,
@@ -436,9 +437,10 @@ async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_j
     async with client_on(sandbox) as client:
         job = await client.submit(create(url))
         with pytest.raises(CallbackUnreadable, match=r"not JSON @ \$.*moe-segments jobs") as caught:
-            await job.result()
+            await asyncio.wait_for(job.result(), 10)
         with pytest.raises(CallbackUnreadable):
             await job.result()
+        await sandbox.idle()
         assert (caught.value.job_id, caught.value.reason) == (job.id, "not JSON @ $")
         assert (job.state, client.job(job.id).state) == (JobState.UNREADABLE, JobState.UNREADABLE)
         assert job.record.unread == {"reason": "not JSON @ $", "raw": sandbox.workspace.deliveries[-1].body.decode()}
@@ -597,16 +599,26 @@ async def closed_client_submit(client: SegmentsClient, url: str) -> None:
     await client.submit(create(url, "late"))
 
 
-async def test_a_dependent_operation_is_held_back_when_the_create_did_not_go_through(
+async def test_a_dependent_operation_is_sent_when_the_create_was_told_that_the_segment_exists(
     sandbox: Sandbox, url: str
 ) -> None:
-    """An add to a segment that does not exist would cost a slot for a 404."""
+    """Another journal created it: the 409 is the create's own."""
     async with client_on(sandbox) as other:
         await (await other.submit(create(url))).result(timeout=5)
     async with client_on(sandbox) as client:
         outcomes = [outcome async for outcome in client.submit_many([create(url), add(url)])]
-    assert [type(outcome.error) for outcome in outcomes] == [Conflict, NotSent]
-    assert len(sandbox.workspace.requests) == 2
+    assert [type(outcome.error) for outcome in outcomes] == [Conflict, type(None)]
+
+
+async def test_a_dependent_operation_is_held_back_when_the_create_did_not_go_through(
+    sandbox: Sandbox, url: str
+) -> None:
+    """An add to a segment that does not exist would cost a slot for a 404."""
+    sandbox.fail_next(FaultKind.PLATFORM_ERROR, status=400)
+    async with client_on(sandbox) as client:
+        outcomes = [outcome async for outcome in client.submit_many([create(url), add(url)])]
+    assert [type(outcome.error) for outcome in outcomes] == [BadRequest, NotSent]
+    assert len(sandbox.workspace.requests) == 1
 
 
 async def test_operations_on_one_segment_keep_their_order(sandbox: Sandbox, url: str) -> None:
@@ -763,6 +775,12 @@ async def test_no_secret_is_shown_anywhere(
 
 async def test_limits_are_checked_when_they_are_made() -> None:
     """A setting that cannot work is refused with its name."""
-    for wrong in ({"operations_per_hour": 0}, {"headroom": {"x": 1}}, {"guard_s": -1}, {"consumes": {500: False}}):
+    for wrong in (
+        {"operations_per_hour": 0},
+        {"headroom": {"x": 1}},
+        {"guard_s": -1},
+        {"hour_s": 10**400},
+        {"consumes": {500: False}},
+    ):
         with pytest.raises(InputError):
             QuotaLimits(**wrong)

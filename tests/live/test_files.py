@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, chec
 from moe_segments.core.files.preflight import Preflight
 from moe_segments.core.files.splitter import Cutter, RowTooLong
 from moe_segments.files.sources import opened
+from tests.places import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -66,7 +68,7 @@ async def test_every_source_gives_the_same_report(tmp_path: Path) -> None:
     path.write_bytes(DATA)
     async with serving(file_of(DATA)) as url:
         reports = [
-            await check_file(source, attribute_name="ID", name="users")
+            await check_file(source, attribute_name="ID", name="users", fetch_private=True)
             for source in (path, DATA, blocks(DATA), f"{url}/users.csv?sig={CANARY}")
         ]
 
@@ -80,7 +82,7 @@ async def test_every_source_gives_the_same_report(tmp_path: Path) -> None:
 async def test_a_url_is_named_without_its_query() -> None:
     """It may hold a signature."""
     async with serving(file_of(b"a\n")) as url:
-        report = await check_file(f"{url}/users.csv?sig={CANARY}")
+        report = await check_file(f"{url}/users.csv?sig={CANARY}", fetch_private=True)
     assert report.source == f"{url}/users.csv"
     assert CANARY not in f"{report!r}{report.as_text()}"
 
@@ -125,9 +127,9 @@ async def test_a_url_that_the_service_would_not_take_is_refused(handler: Any, pr
     async with serving(handler) as url:
         source = f"{url}/users.csv?sig={CANARY}"
         for work in (
-            check_file(source, timeouts=QUICK, limits=limits),
-            clean_file(source, tmp_path / "clean.csv", timeouts=QUICK, limits=limits),
-            split_file(source, tmp_path / "parts", timeouts=QUICK, limits=limits),
+            check_file(source, timeouts=QUICK, limits=limits, fetch_private=True),
+            clean_file(source, tmp_path / "clean.csv", timeouts=QUICK, limits=limits, fetch_private=True),
+            split_file(source, tmp_path / "parts", timeouts=QUICK, limits=limits, fetch_private=True),
         ):
             with pytest.raises(PreflightError) as caught:
                 await work
@@ -142,7 +144,7 @@ async def test_a_url_that_the_service_would_not_take_is_refused(handler: Any, pr
 async def test_a_file_served_without_a_coding_is_plain_text(coding: str) -> None:
     """Stores send the header without a value, or with one that says nothing."""
     async with serving(file_of(b"a\nb\n", headers={"Content-Encoding": coding})) as url:
-        assert (await check_file(f"{url}/users.csv", timeouts=QUICK)).rows == 2
+        assert (await check_file(f"{url}/users.csv", timeouts=QUICK, fetch_private=True)).rows == 2
 
 
 @pytest.mark.asyncio
@@ -151,8 +153,8 @@ async def test_a_url_that_expires_within_a_day_is_told() -> None:
     query = "X-Amz-Date=20261123T000000Z&X-Amz-Expires=172800"
     began_s = 1_795_392_000.0
     async with serving(file_of(b"a\n")) as url:
-        soon = await check_file(f"{url}/a.csv?{query}", clock=lambda: began_s + 86_401)
-        late = await check_file(f"{url}/a.csv?{query}", clock=lambda: began_s + 86_400)
+        soon = await check_file(f"{url}/a.csv?{query}", fetch_private=True, clock=lambda: began_s + 86_401)
+        late = await check_file(f"{url}/a.csv?{query}", fetch_private=True, clock=lambda: began_s + 86_400)
 
     assert soon.counts == {"MOE126": 1}
     assert soon.ok
@@ -458,7 +460,7 @@ async def test_parts_fit_a_day_by_default(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_url_names_its_parts(tmp_path: Path) -> None:
     async with serving(file_of(b"a\nb\n")) as url:
-        report = await split_file(f"{url}/exports/di%20wali.csv?sig={CANARY}", tmp_path, max_rows=1)
+        report = await split_file(f"{url}/exports/di%20wali.csv?sig={CANARY}", tmp_path, max_rows=1, fetch_private=True)
     assert names_in(tmp_path) == ["di_20wali-001.csv", "di_20wali-002.csv"]
     assert CANARY not in report.as_text()
 
@@ -703,7 +705,7 @@ async def test_each_answer_of_the_files_host_has_its_sentence(status: int, query
 
     async with serving(handler) as url:
         with pytest.raises(PreflightError) as caught:
-            await check_file(f"{url}{query}")
+            await check_file(f"{url}{query}", fetch_private=True)
     assert helps in caught.value.problem
     assert str(status) in caught.value.problem or status == 301
     assert "X-Amz" not in str(caught.value)
@@ -718,8 +720,8 @@ async def test_an_expired_and_a_temporary_url_are_named() -> None:
         return web.Response(body=b"a\n", content_type="text/csv")
 
     async with serving(handler) as url:
-        report = await check_file(f"{url}?{query}", clock=lambda: 1_795_402_800.0)
-        fresh = await check_file(f"{url}?{query}", clock=lambda: 1_795_392_000.0)
+        report = await check_file(f"{url}?{query}", fetch_private=True, clock=lambda: 1_795_402_800.0)
+        fresh = await check_file(f"{url}?{query}", fetch_private=True, clock=lambda: 1_795_392_000.0)
     assert set(report.counts) == {"MOE135", "MOE136"}
     assert "expired 2.0 h ago" in report.as_text()
     assert not report.ok
@@ -773,3 +775,20 @@ async def test_a_change_is_told_rather_than_what_comes_of_it(tmp_path: Path) -> 
 
     with pytest.raises(PreflightError, match="changed while it was read"):
         await split_file(path, tmp_path / "parts", progress=written_anew)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("free_bytes", [0, 65_536])
+async def test_a_full_temporary_directory_is_blamed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    """And not the file's host, which sends what it has to send."""
+    with full_disk(tmp_path / "full", free_bytes), monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+        async with serving(file_of(b"value\n" * 50_000)) as url:
+            with pytest.raises(PreflightError) as caught:
+                await check_file(f"{url}/users.csv", fetch_private=True)
+
+    assert str(caught.value).startswith("the temporary directory: cannot take a file")
+    assert "No space left on device" in str(caught.value)
+    assert "TMPDIR" in str(caught.value)

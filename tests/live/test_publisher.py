@@ -11,6 +11,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +28,7 @@ from moe_segments.publishing.local_file import blocks_of
 from moe_segments.publishing.object_store import SMALL_BYTES, open_bucket
 from moe_segments.sandbox import DEMO_CREDENTIALS, Sandbox
 from tests.live.stores import BUCKET, READER, S3, SECRET, WRITER, s3_server
+from tests.places import full_disk
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -487,6 +489,19 @@ async def test_a_sandbox_keeps_no_more_than_a_file_may_have_and_nothing_of_what_
             await publish(path, sandbox.files_url)
         path.write_bytes(b"u" * 50_000)
         assert (await publish(path, sandbox.files_url)).uploaded
+
+
+@pytest.mark.asyncio
+async def test_a_sandbox_without_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk is full, and not its caller's; what did not fit is gone again."""
+    path, full = tmp_path / "users.csv", tmp_path / "full"
+    path.write_bytes(b"value\n" * 50_000)
+    with full_disk(full, 65_536), monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(full))
+        async with Sandbox() as sandbox:
+            with pytest.raises(PreflightError, match="HTTP 507, as there is no room for it there"):
+                await publish(path, sandbox.files_url)
+            assert [each.name for each in full.rglob("*") if each.is_file()] == ["filling"]
 
 
 @pytest.mark.asyncio

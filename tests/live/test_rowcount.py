@@ -49,7 +49,9 @@ def file_of(body: bytes, **options: Any) -> Any:  # a handler of aiohttp.web
 
 async def count(source: Path | str, *, max_bytes: int = MB, proxy: str | None = None) -> int:
     async with aiohttp.ClientSession() as session:
-        return await count_rows(source, session=session, max_bytes=max_bytes, timeouts=TIMEOUTS, proxy=proxy)
+        return await count_rows(
+            source, session=session, max_bytes=max_bytes, timeouts=TIMEOUTS, proxy=proxy, fetch_private=True
+        )
 
 
 async def refused(source: Path | str, *, max_bytes: int = MB) -> PreflightError:
@@ -282,7 +284,11 @@ async def test_the_files_host_learns_nothing_of_the_session() -> None:
         jar.update_cookies(http.cookies.SimpleCookie({"session": CANARY}), URL(url))
         assert len(jar) == 1
         rows = await count_rows(
-            f"{url}/a%2Bb/%7Eme.csv?X-Sig=%2f%3D%7e", session=session, max_bytes=MB, timeouts=TIMEOUTS
+            f"{url}/a%2Bb/%7Eme.csv?X-Sig=%2f%3D%7e",
+            session=session,
+            max_bytes=MB,
+            timeouts=TIMEOUTS,
+            fetch_private=True,
         )
         assert not session.closed
 

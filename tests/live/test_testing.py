@@ -98,10 +98,71 @@ SUITE: Final = """
 """
 
 
-def inner_run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+FIXTURES: Final = """
+    import asyncio
+
+    import pytest
+    import pytest_asyncio
+
+
+    @FIXTURE
+    async def segment(client, tmp_path):
+        (tmp_path / "users.csv").write_text("u-1\\n")
+        job = await client.create_file_segment(
+            name="diwali", attribute_name="ID", attribute_type="string", file=tmp_path / "users.csv", expiry_time=30
+        )
+        await job.result(timeout=21_600)
+        yield job
+        await client.archive_segment(name="diwali")  # the client is open until its fixtures have ended
+
+
+    @FIXTURE
+    async def named(segment):
+        return segment.info.segment
+
+
+    @FIXTURE
+    async def loop():
+        return asyncio.get_running_loop()
+
+
+    async def test_a_segment_is_there(segment, named, client):
+        assert (segment.state, named) == ("processed", "diwali")
+        assert [job.id async for job in client.jobs()] == [segment.id]
+
+
+    async def test_every_fixture_runs_in_the_loop_of_its_test(loop, virtual_clock):
+        assert loop is asyncio.get_running_loop()
+
+
+    def test_that_is_no_coroutine(segment):
+        assert segment.state == "processed"
+
+
+    class TestInAClass:
+        @FIXTURE
+        async def mine(self, client):
+            self.listed = await client.list_segments()
+
+        async def test_has_its_own(self, mine):
+            assert self.listed == ()
+
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="module")
+    async def wide():
+        return asyncio.get_running_loop()
+
+
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_without_virtual_time(wide):
+        assert wide is asyncio.get_running_loop()
+"""
+
+
+def inner_run(directory: Path, *options: str, suite: str = SUITE) -> subprocess.CompletedProcess[str]:
     """A pytest run as a user's, in a directory of its own."""
     (directory / "conftest.py").write_text(CONFTEST)
-    (directory / "test_mine.py").write_text(textwrap.dedent(SUITE))
+    (directory / "test_mine.py").write_text(textwrap.dedent(suite))
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
@@ -128,6 +189,17 @@ def test_a_user_s_tests_take_virtual_hours_and_real_moments(tmp_path: Path, opti
     result = inner_run(tmp_path, *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "6 passed, 1 xfailed" in result.stdout
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+@pytest.mark.parametrize("fixture", ["pytest.fixture", "pytest_asyncio.fixture"])
+def test_a_user_s_coroutine_fixtures_run_in_the_loop_of_their_test(tmp_path: Path, mode: str, fixture: str) -> None:
+    """However they are made and in each mode of pytest-asyncio, which keeps those of the other tests."""
+    options = ("-o", f"asyncio_mode={mode}", "-o", "asyncio_default_fixture_loop_scope=function")
+    result = inner_run(tmp_path, *options, "-p", "no:xdist", suite=FIXTURES.replace("FIXTURE", fixture))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "5 passed" in result.stdout
 
 
 @pytest.mark.processes

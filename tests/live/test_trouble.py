@@ -32,7 +32,7 @@ from moe_segments import (
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import CallbackReceived, ExternalUsage, Reserved
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.replica import Replica
 from moe_segments.journal.sqlite.engine import SqliteJournal

@@ -33,7 +33,7 @@ WINDOW_S: Final = 1.0
 # Reserve so many times in several tasks once told to begin; say how it went in one JSON document.
 WORKER: Final = """
 import asyncio, json, math, sys, time
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.core.quota.decision import Cost
 from moe_segments.core.events import Answered
 from moe_segments.errors import QuotaExceeded

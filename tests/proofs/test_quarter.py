@@ -13,8 +13,8 @@ import attrs
 
 from moe_segments.core.events import ActiveObserved, Answered, CallbackReceived, Event, NeverSent, Unknown
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
 from moe_segments.core.state.jobs import KEEP_DAYS
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.governor.governor import Governor, Grant
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.replica import Replica
@@ -34,7 +34,7 @@ SPACING_S = QUARTER_S / OPERATIONS
 REMEMBERED = round(KEEP_DAYS * DAY_S / SPACING_S)
 HINTS = cases(8, 0)  # further entries for each operation, so that the short form compacts too
 CHECKPOINT_EVERY = 2_000  # batches, as the replica does
-ENTRIES = 2 * (4_096 + 500)  # of both tapes, before what no window counts is cut off
+ENTRIES = 2 * (4_096 + 500)  # of both histories, before what no window counts is cut off
 
 
 class TimerLoop(VirtualTimeLoop):
@@ -64,7 +64,7 @@ class Sizes:
 
     Attributes:
         rows: Sends that are not over.
-        entries: Of the tapes.
+        entries: Of the histories.
         leases: Of active segments.
         jobs: Remembered.
         tokens: Remembered.
@@ -99,7 +99,7 @@ async def sizes_of(replica: Replica) -> Sizes:
     ledger, jobs = replica.state.ledger, replica.state.jobs
     return Sizes(
         rows=len(ledger.rows),
-        entries=sum(len(tape.us) for tape in ledger.tapes),
+        entries=sum(len(history.us) for history in ledger.histories),
         leases=len(ledger.active.leases),
         jobs=len(jobs.records),
         tokens=len(jobs.tokens),

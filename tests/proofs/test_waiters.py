@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,7 +30,9 @@ from moe_segments.core.events import (
 )
 from moe_segments.core.quota.decision import Cost, Granted, Wait
 from moe_segments.core.quota.usage import Row, holds_of
-from moe_segments.core.state.admission import Admitted, Ask, Later, Outlook, TooLarge, Verdict, admit, forecast
+from moe_segments.core.state.admission import admit, forecast
+from moe_segments.core.state.verdicts import Admitted, Ask, Deferred, TooLarge, Verdict
+from moe_segments.core.state.waiting_line import Outlook
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
 from moe_segments.governor.governor import Governor, Grant, PlannedStart
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from moe_segments.journal import Journal
+    from moe_segments.journal.replica import Question
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -176,14 +180,14 @@ def test_whoever_passes_makes_nobody_ahead_start_later(history: list[tuple[int, 
     asks = [asked(number, cost) for number, cost in enumerate(line)]
     verdicts = said(past.twin(), asks, past.now_us)
     for place, verdict in enumerate(verdicts):
-        if not isinstance(verdict, Later):
+        if not isinstance(verdict, Deferred):
             continue
         before = [one.event for one in verdicts[:place] if isinstance(one, Admitted)]
         behind = [one.event for one in verdicts[place + 1 :] if isinstance(one, Admitted)]
-        waiting = [ask for ask, one in zip(asks[: place + 1], verdicts, strict=False) if isinstance(one, Later)]
+        waiting = [ask for ask, one in zip(asks[: place + 1], verdicts, strict=False) if isinstance(one, Deferred)]
         state = past.after(before)
         demands = [ask.demand(state) for ask in waiting]
-        starts = [start.at_us for start in forecast(state, demands, past.now_us)[0]]
+        starts = [start.at_us for start in forecast(state, demands, past.now_us)]
         past.fold(state, past.now_us, *behind)
         known = [(at_us, number) for number, at_us in enumerate(starts) if at_us is not None]
         for at_us, number in sorted(known):
@@ -230,7 +234,7 @@ def test_nothing_that_fits_and_harms_nobody_is_held_back(
     for ask, verdict in zip(asks, verdicts, strict=True):
         if isinstance(verdict, Admitted | TooLarge):
             continue
-        assert isinstance(verdict, Later)
+        assert isinstance(verdict, Deferred)
         if isinstance(state.ledger.decide(ask.cost, past.now_us), Wait):
             blocked.append((ask.cost, verdict.wait.until_us))
         else:
@@ -252,7 +256,7 @@ def test_of_the_same_kind_the_first_goes_first(history: list[tuple[int, Cost, st
     waiting: set[Cost] = set()
     for ask, verdict in zip(asks, verdicts, strict=True):
         assert not (isinstance(verdict, Admitted) and ask.cost in waiting)
-        if isinstance(verdict, Later):
+        if isinstance(verdict, Deferred):
             waiting.add(ask.cost)
 
 
@@ -322,8 +326,7 @@ def test_the_forecast_is_what_happens(
     asks = [asked(number, cost) for number, cost in enumerate(line) if _fits_a_limit(cost)]
     demands = [ask.demand(service.state) for ask in asks]
     planned = {
-        ask.job: start.at_us
-        for ask, start in zip(asks, forecast(service.state, demands, service.now_us)[0], strict=True)
+        ask.job: start.at_us for ask, start in zip(asks, forecast(service.state, demands, service.now_us), strict=True)
     }
     lines: list[list[Ask]] = [[] for _ in range(processes)]
     for ask in asks:
@@ -354,7 +357,7 @@ def test_whoever_comes_later_changes_nothing_for_those_before(
         if not _fits_a_limit(cost):
             continue
         ask = asked(number, cost)
-        (start,), _ = forecast(service.state, [ask.demand(service.state)], service.now_us)
+        (start,) = forecast(service.state, [ask.demand(service.state)], service.now_us)
         promised[ask.job] = start.at_us
         process = chance.randrange(processes)
         lines[process].append(ask)
@@ -406,8 +409,10 @@ def virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, CountingLo
 class Desk:
     """A governor, and a service that answers at once."""
 
-    def __init__(self, limits: QuotaLimits, journal: MemoryJournal | None = None) -> None:
-        self.replica = Replica(journal or MemoryJournal(clock=journal_clock), limits)
+    def __init__(
+        self, limits: QuotaLimits, journal: MemoryJournal | None = None, *, follows: type[Replica] = Replica
+    ) -> None:
+        self.replica = follows(journal or MemoryJournal(clock=journal_clock), limits)
         self.governor = Governor(self.replica, limits, clock=asyncio.get_running_loop().time)
         self.left: dict[str, float] = {}
 
@@ -751,6 +756,65 @@ def test_two_hundred_wait_with_one_timer_and_leave_in_order() -> None:
     for number, moment in enumerate(left.values()):
         assert moment == pytest.approx(number // 10 * HOUR, abs=0.1)
     assert loop.most_alive == 1
+
+
+class CountingReplica(Replica):
+    """A replica that knows how many decisions it made."""
+
+    decisions = 0
+
+    async def ask(self, question: Question[T]) -> T:
+        """As ever, and counted."""
+        self.decisions += 1
+        return await super().ask(question)
+
+
+def test_a_long_line_is_not_gone_through_again_for_what_it_granted_itself() -> None:
+    """A pass knows its own grants, and goes on with whoever came since, so that few decisions serve a long line."""
+
+    async def main() -> int:
+        limits = QuotaLimits(operations_per_hour=10**6, operations_per_day=10**6)
+        async with Desk(limits, follows=CountingReplica) as desk:
+            tasks = [
+                asyncio.create_task(desk.send(f"job-{number}", Cost(1, number * 7_919 % 400_000)))
+                for number in range(2_000)
+            ]
+            await asyncio.sleep(1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(desk.replica, CountingReplica)
+            return desk.replica.decisions
+
+    assert virtually(main)[0] <= 45
+
+
+def test_an_arrival_costs_the_same_behind_a_long_line() -> None:
+    """Whoever comes last looks at nobody ahead: its place is behind them, and the schedule was made before."""
+
+    async def main(ahead: int) -> int:
+        calls = 0
+
+        def count(_frame: object, what: str, _argument: object) -> None:
+            nonlocal calls
+            calls += what == "call"
+
+        async with Desk(QuotaLimits()) as desk:
+            tasks = [asyncio.create_task(desk.send(f"job-{number}", Cost(1, 10), 10.0**8)) for number in range(ahead)]
+            await asyncio.sleep(1)
+            tasks.append(asyncio.create_task(desk.send("the first to come alone", Cost(1, 10), 10.0**8)))
+            await asyncio.sleep(1)
+            before = sys.getprofile()
+            sys.setprofile(count)
+            tasks.append(asyncio.create_task(desk.send("last", Cost(1, 10), 10.0**8)))
+            await asyncio.sleep(0.001)
+            sys.setprofile(before)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return calls
+
+    assert virtually(partial(main, 1_000))[0] <= 1.2 * virtually(partial(main, 100))[0]
 
 
 def test_a_wait_longer_than_allowed_is_refused_at_once_and_never_at_its_end() -> None:

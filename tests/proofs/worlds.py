@@ -515,7 +515,7 @@ class World:
         assert isinstance(decision, Granted) == fits, f"{decision} although {counts} of {capacities} are counted"
         if isinstance(decision, Wait) and decision.until_us is not None:
             assert decision.until_us > now_us
-            if not any(tape.holds for tape in state.ledger.tapes):
+            if not any(history.holds for history in state.ledger.histories):
                 _check_exact(state, cost, decision.until_us)
 
     # Judging
@@ -590,7 +590,7 @@ class World:
                 assert (usage.used, usage.pending, usage.external) == (0, 0, 0), usage
             state.ledger.prune(end_us + 31 * 86_400 * SECOND)
             assert not state.ledger.rows
-            assert not any(tape.holds or tape.held for tape in state.ledger.tapes)
+            assert not any(history.holds or history.held for history in state.ledger.histories)
 
 
 def _check_exact(state: WorkspaceState, cost: Cost, until_us: int) -> None:

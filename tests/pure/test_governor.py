@@ -21,7 +21,7 @@ from moe_segments.core.events import (
     Unknown,
 )
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.errors import (
     AuthenticationFailed,
     InputError,

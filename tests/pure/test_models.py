@@ -19,7 +19,7 @@ from moe_segments.models import (
     UnarchiveSegment,
 )
 from moe_segments.models.urls import url_without_query
-from moe_segments.models.validators import problem_of_name, problem_of_url
+from moe_segments.models.validators import doubt_of_name, problem_of_name, problem_of_url
 
 URL = "https://files.example.com/users.csv"
 CANARY = "CANARY-5c1e"
@@ -34,8 +34,100 @@ def test_a_fitting_name_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "point"),
+    [
+        ("Family \U0001f468\u200d\U0001f469\u200d\U0001f467", "U+200D ZERO WIDTH JOINER"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "U+200C ZERO WIDTH NON-JOINER"),
+        ("\u0915\u094d\u200d\u0937", "U+200D ZERO WIDTH JOINER"),
+        ("Diwali\u00a02026", "U+00A0 NO-BREAK SPACE"),
+        ("a\u202eb", "U+202E RIGHT-TO-LEFT OVERRIDE"),
+        ("a\u2066b\u2069", "U+2066 LEFT-TO-RIGHT ISOLATE"),
+        ("a\u00adb", "U+00AD SOFT HYPHEN"),
+        ("a\ufeffb", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ("a\u2003b", "U+2003 EM SPACE"),
+        ("a\u3164b", "U+3164 HANGUL FILLER"),
+        ("a\ue000b", "U+E000"),
+        ("a\u200b" * 100, "U+200B ZERO WIDTH SPACE"),
+    ],
+)
+def test_a_name_with_what_nobody_sees_is_taken_with_a_warning(name: str, point: str) -> None:
+    """The documents do not forbid it, and scripts need some of it; it is named by its code point."""
+    assert problem_of_name(name) is None
+    assert point in str(doubt_of_name(name))
+    assert CreateFileSegment(**{**attrs.asdict(CREATE), "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["winter", "a b", "Übergröße", "दिवाली", "عيد", "🎉", "e\u0301"])
+def test_a_name_that_is_seen_as_it_is_has_no_warning(name: str) -> None:
+    assert (problem_of_name(name), doubt_of_name(name)) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u200d \u00a0", "\u3164"])
+def test_a_name_of_nothing_but_what_nobody_sees_is_blank(name: str) -> None:
+    assert "not blank" in str(problem_of_name(name))
+
+
+@pytest.mark.parametrize("name", ["a\x85b", "a\u2028b", "a\u2029b", "a\x1bb", "a\tb", "a\udfffb"])
+def test_a_control_character_is_refused_by_its_code_point(name: str) -> None:
+    assert f"U+{ord(name[1]):04X}" in str(problem_of_name(name))
+
+
+def test_the_length_of_a_name_is_counted_in_characters() -> None:
+    """Whatever its bytes are, in UTF-8 or in UTF-16."""
+    assert problem_of_name("\U0001f389" * 200) is None
+    assert "has 201 characters" in str(problem_of_name("\U0001f389" * 201))
+
+
+@pytest.mark.parametrize("given", ["String", "STRING", " string ", "Double"])
+def test_a_type_is_taken_in_any_case(given: str) -> None:
+    assert attrs.evolve(CREATE, attribute_type=given).attribute_type == given.strip().lower()
+
+
+def test_an_attribute_may_have_characters_that_nobody_sees() -> None:
+    """As the service has them; a control character is named."""
+    assert attrs.evolve(CREATE, attribute_name="Age\u00a0group").attribute_name == "Age\u00a0group"
+    with pytest.raises(InputError, match=r"attribute_name: must not contain control characters .* U\+0007"):
+        attrs.evolve(CREATE, attribute_name="Age\x07")
+
+
+@pytest.mark.parametrize("given", ["https://x/u.csv", Path("http://x/u.csv"), "HTTPS://x/u.csv"])
+def test_a_url_where_a_path_is_due_is_named(given: object) -> None:
+    with pytest.raises(InputError, match="file: is a URL, not a path; users at a URL are given as file_url"):
+        AddUsers(name="w", attribute_name="ID", attribute_type="string", file=given)
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell expands it; a configuration, or --file=~/users.csv, leaves it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in ("~/users.csv", Path("~/users.csv")):
+        assert (
+            AddUsers(name="w", attribute_name="ID", attribute_type="string", file=given).file == tmp_path / "users.csv"
+        )
+    assert AddUsers(name="w", attribute_name="ID", attribute_type="string", file="a~/users.csv").file == Path(
+        "a~/users.csv"
+    )
+
+
+@pytest.mark.parametrize(
     "name",
-    ["", " ", "x" * 201, ".a", " a", "a ", "All Users", "all users", "a\nb", "a\x00", "a\ud800", None, 5]
+    [
+        "",
+        " ",
+        "x" * 201,
+        ".a",
+        " a",
+        "a ",
+        "\u00a0a",
+        "\ufeffa",
+        "a\ufeff",
+        "All Users",
+        "all users",
+        "a\nb",
+        "a\x00",
+        "a\ud800",
+        None,
+        5,
+    ]
     + [f"a{char}b" for char in ':|*?\\<>=$"'],
 )
 def test_a_name_that_shows_zero_users_later_is_refused_now(name: object) -> None:

@@ -35,7 +35,13 @@ NEWER: Final = {  # than the packages
         "SyncReport",
     ),
 }
-ADDED: Final = (", values=None", ", duplicates=None")  # fields that came since, at their defaults
+ADDED: Final = (
+    ", values=None",
+    ", duplicates=None",
+    ", planned=None",
+    ", doubts=()",
+    ", parts=()",
+)  # fields since, at their defaults
 
 
 def loaded(name: str) -> object:

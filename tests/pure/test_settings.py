@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 
 from moe_segments.errors import InputError
 from moe_segments.journal import open_journal
+from moe_segments.journal.opening import file_of
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.limits import QuotaLimits
-from moe_segments.settings import (
-    ENVIRONMENT,
-    Settings,
-    default_journal_url,
-    from_environment,
-    is_loopback,
-    state_dir,
-)
+from moe_segments.settings import Settings, default_journal_url, is_loopback, read_settings, state_dir
+
+if TYPE_CHECKING:
+    from moe_segments.journal import Journal
 
 CANARY = "CANARY-77b0"
 SETTINGS = Settings(base_url="https://api-03.moengage.com", journal="memory:")
@@ -82,7 +81,7 @@ def test_a_base_url_that_could_leak_the_key_is_refused(url: object) -> None:
         ("max_attempts", True),
         ("content_type", "application/xml"),
         ("journal", ""),
-        ("journal", "quota.db"),
+        ("journal", "quota"),
         ("journal", None),
         ("limits", None),
         ("callback_url", "hooks"),
@@ -92,6 +91,13 @@ def test_a_base_url_that_could_leak_the_key_is_refused(url: object) -> None:
         ("proxy", "socks5://proxy:1"),
         ("proxy", "http://[proxy"),
         ("proxy", 5),
+        ("trust_env", "false"),
+        ("ca_file", "missing.pem"),
+        ("ca_file", __file__),
+        ("ca_file", 5),
+        ("preflight", "maybe"),
+        ("raise_on_zero_users", 1),
+        ("on_lost_journal", "ignore"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(field: str, value: object) -> None:
@@ -145,51 +151,52 @@ def test_settings_show_no_password(field: str, value: str) -> None:
     assert "example.com" in shown
 
 
-def test_the_environment_configures_everything() -> None:
-    """Seven variables."""
-    credentials, settings = from_environment(
-        {
-            **ENVIRON,
-            "MOE_DB_NAME": "main",
-            "MOE_BASE_URL": "http://127.0.0.1:8080",
-            "MOE_JOURNAL": "memory:",
-            "MOE_CALLBACK_URL": "https://hooks.example.com/moe",
-        }
-    )
-
-    assert (credentials.scope, credentials.api_key, credentials.db_name) == ("W1@03", "key", "main")
-    assert settings == Settings(
-        base_url="http://127.0.0.1:8080", journal="memory:", callback_url="https://hooks.example.com/moe"
-    )
-
-
 def test_three_variables_are_enough() -> None:
     """An empty one is as good as none, and the newline of a secret's file is not part of it."""
-    credentials, settings = from_environment({**ENVIRON, "MOE_API_KEY": "key\n", "MOE_DB_NAME": ""})
+    found = read_settings(environ={**ENVIRON, "MOE_API_KEY": "key\n", "MOE_DB_NAME": ""}).checked()
 
-    assert (credentials.api_key, credentials.db_name) == ("key", None)
-    assert settings.base_url == "https://api-03.moengage.com"
-    assert settings.journal == "sqlite:////home/me/.local/state/moe_segments/quota.db"
+    assert (found.credentials.api_key, found.credentials.db_name) == ("key", None)
+    assert found.settings.base_url == "https://api-03.moengage.com"
+    assert found.settings.journal == "sqlite:////home/me/.local/state/moe_segments/quota.db"
 
 
-def test_all_mistakes_in_the_environment_are_told_at_once() -> None:
-    """By the variable's name, so that one look is enough; never with the key."""
-    with pytest.raises(InputError) as caught:
-        from_environment(
-            {
-                "MOE_API_KEY": f"{CANARY}\x07",
-                "MOE_DATA_CENTER": "07",
-                "MOE_DB_NAME": "ü",
-                "MOE_BASE_URL": "http://api-03.moengage.com",
-                "MOE_JOURNAL": "quota.db",
-                "MOE_CALLBACK_URL": "hooks",
-                "MOE_PUBLISH": "bucket/prefix",
-            }
-        )
+@pytest.mark.parametrize("field", ["base_url", "callback_url"])
+def test_http_beyond_this_machine_needs_leave(field: str) -> None:
+    """The key and the callbacks' addresses cross the network in plain text; the network must be one's own."""
+    fields: dict[str, Any] = {"base_url": "https://api-03.moengage.com", "journal": "memory:"}
+    fields[field] = "http://sandbox:8765"
+    with pytest.raises(InputError, match="allow_http=True or MOE_ALLOW_HTTP=1") as caught:
+        Settings(**fields)
+    assert caught.value.field == field
 
-    assert [variable for variable in ENVIRONMENT if variable not in str(caught.value)] == []
-    assert "MOE_WORKSPACE_ID: is not set" in str(caught.value)
-    assert CANARY not in str(caught.value)
+    assert getattr(Settings(**fields, allow_http=True), field) == "http://sandbox:8765"
+
+
+@pytest.mark.parametrize(("text", "allowed"), [("1", True), ("Yes", True), ("true", True), ("0", False), ("", False)])
+def test_http_is_allowed_by_a_variable(text: str, *, allowed: bool) -> None:
+    """In the words that people write."""
+    environ = ENVIRON | {"MOE_BASE_URL": "http://sandbox:8765", "MOE_ALLOW_HTTP": text}
+    if allowed:
+        assert read_settings(environ=environ).checked().settings.allow_http is True
+        return
+    with pytest.raises(InputError, match="MOE_BASE_URL: must begin with https://"):
+        read_settings(environ=environ).checked()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "text", "fetches"),
+    [
+        ("https://api-03.moengage.com", "", False),
+        ("http://127.0.0.1:8765", "", "loopback"),
+        ("http://127.0.0.1:8765", "0", False),
+        ("https://api-03.moengage.com", "1", True),
+        ("https://api-03.moengage.com", "loopback", "loopback"),
+    ],
+)
+def test_private_addresses_are_read_when_that_is_said(base_url: str, text: str, fetches: object) -> None:
+    """Of this machine also where the service is a sandbox on it."""
+    settings = read_settings(environ=ENVIRON | {"MOE_BASE_URL": base_url, "MOE_FETCH_PRIVATE": text}).checked().settings
+    assert settings.fetches_private == fetches
 
 
 def test_state_is_kept_where_the_user_keeps_state() -> None:
@@ -247,6 +254,64 @@ def test_a_journal_url_that_names_no_file_is_refused(url: str, problem: str) -> 
     for use in (lambda: attrs.evolve(SETTINGS, journal=url), lambda: open_journal(url, "W1")):
         with pytest.raises(InputError, match=problem):
             use()
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("./q.db", "sqlite:///./q.db"),
+        ("q.db", "sqlite:///q.db"),
+        ("state/q", "sqlite:///state/q"),
+        ("../q.sqlite", "sqlite:///../q.sqlite"),
+        ("/var/lib/q.db", "sqlite:////var/lib/q.db"),
+        ("./a:b.db", "sqlite:///./a:b.db"),
+        ("Q.SQLITE3", "sqlite:///Q.SQLITE3"),
+        (Path("quota"), "sqlite:///quota"),
+        ("sqlite:///q.db", "sqlite:///q.db"),
+        ("redis://h:1/0", "redis://h:1/0"),
+    ],
+)
+def test_a_path_names_a_journal(given: Any, url: str) -> None:
+    assert attrs.evolve(SETTINGS, journal=given).journal == url
+
+
+@pytest.mark.parametrize("given", ["~/q.db", "sqlite:///~/q.db"])
+def test_a_journal_may_be_at_home(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    journal = open_journal(given, "W1")
+    asyncio.run(_opened_and_closed(journal))
+    assert (tmp_path / "q.db").is_file()
+    assert file_of(given) == tmp_path / "q.db"
+
+
+async def _opened_and_closed(journal: Journal) -> None:
+    await journal.open()
+    await journal.close()
+
+
+@pytest.mark.parametrize("given", ["C:\\quota.db", "C:/quota.db", "d:\\data\\q.db"])
+def test_a_path_in_the_spelling_of_windows_is_named(given: str) -> None:
+    for use in (lambda: attrs.evolve(SETTINGS, journal=given), lambda: open_journal(given, "W1")):
+        with pytest.raises(InputError, match="Windows"):
+            use()
+
+
+@pytest.mark.parametrize("given", ["quota", "localhost", "memory", "redis.example.com"])
+def test_a_word_that_may_be_a_host_is_no_path(given: str) -> None:
+    with pytest.raises(InputError, match=r"must be a URL or a path, such as \./quota\.db"):
+        attrs.evolve(SETTINGS, journal=given)
+
+
+@pytest.mark.parametrize("given", ["sqlite:///{0}/q.db", "{0}/q.db"])
+def test_a_slash_that_was_lost_is_named(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes begin a relative path: there is no such directory here, and one at the root."""
+    monkeypatch.chdir(tmp_path)
+    directory = str(tmp_path).lstrip("/")
+    with pytest.raises(InputError) as caught:
+        open_journal(given.format(directory), "W1")
+    assert f"an absolute path has four slashes, sqlite:////{directory}/q.db" in str(caught.value)
+    (tmp_path / directory).mkdir(parents=True)
+    open_journal(given.format(directory), "W1")
 
 
 def test_the_engine_makes_no_file_of_that_name() -> None:

@@ -83,13 +83,17 @@ def test_a_log_that_an_earlier_version_moved_ends_everything_later() -> None:
     """It carried the batches over one by one, and told at the end by how much its clock was ahead."""
     later_us = 600 * SECOND
     state = restored()
-    before = [list(tape.us) for tape in state.ledger.tapes]
-    holds = [hold.bound_us for tape in state.ledger.tapes for hold in tape.holds]
+    before = [list(history.us) for history in state.ledger.histories]
+    holds = [hold.bound_us for history in state.ledger.histories for hold in history.holds]
     state.fold(Batch(9, "nine", THEN_US + 8 * SECOND, (Copying("sqlite:////old.db", "old"),)))
     state.fold(Batch(10, "ten", THEN_US + 8 * SECOND, (Copied({"old": 8}, later_us),)))
 
-    assert [list(tape.us) for tape in state.ledger.tapes] == [[u_us + later_us for u_us in us] for us in before]
-    assert [hold.bound_us for tape in state.ledger.tapes for hold in tape.holds] == [end + later_us for end in holds]
+    assert [list(history.us) for history in state.ledger.histories] == [
+        [u_us + later_us for u_us in us] for us in before
+    ]
+    assert [hold.bound_us for history in state.ledger.histories for hold in history.holds] == [
+        end + later_us for end in holds
+    ]
     assert (state.version, state.origins, state.barred) == (10, {"old": 8}, None)
 
 

@@ -149,6 +149,20 @@ async def opened_from_the_environment() -> None:
         assert_type(client, SegmentsClient)
 
 
+async def opened_from_a_file() -> None:
+    client = SegmentsClient.from_env(
+        config=Path("moe.toml"),
+        profile="staging",
+        users_per_day=2_500_000,
+        headroom={"operations_per_hour": 2},
+        proxy=None,
+        trust_env=True,
+        ca_file="company-ca.pem",
+        preflight="warn",
+    )
+    assert_type(client, SegmentsClient)
+
+
 async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     client = SegmentsClient(
         credentials(),
@@ -435,6 +449,14 @@ async def asked(governor: Governor) -> None:
     assert_type(hour.closed_until, datetime | None)
 
 
+async def in_the_best_order(client: SegmentsClient) -> None:
+    async for outcome in client.submit_many([create()], order="best", priority=lambda operation: len(operation.name)):
+        assert_type(outcome.parts, tuple[Outcome, ...])
+    async for outcome in client.submit_many([create()], dry_run=True):
+        assert_type(outcome.planned, PlannedStart | None)
+        assert_type(outcome.doubts, tuple[str, ...])
+
+
 async def planned(governor: Governor) -> None:
     plan = await governor.plan([create(), ArchiveSegment(name="old")])
     assert_type(plan, Plan)
@@ -442,6 +464,8 @@ async def planned(governor: Governor) -> None:
     assert_type(plan.all_sent_by, datetime | None)
     assert_type(plan.limits[0], LimitForecast)
     assert_type(plan.to_svg(), str)
+    best = await governor.plan([create()], order="best", priorities=[2])
+    assert_type(best.order, tuple[int, ...])
     assert_type(plan[0].start, datetime | None)
     assert_type(plan[0].limit, str | None)
     assert_type(plan[0].wait_s, float)
@@ -598,6 +622,8 @@ async def files() -> None:
     assert_type(finding.row, str | None)
     await check_file(b"a\n")
     await check_file(FILE_URL)
+    await check_file(FILE_URL, fetch_private=True)
+    await check_file(FILE_URL, fetch_private="loopback")
     await check_file(blocks())
     cleaned = await clean_file(FILE_URL, "clean.csv", attribute_name="ID")
     assert_type(cleaned, CleanReport)

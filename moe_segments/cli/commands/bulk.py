@@ -6,13 +6,14 @@ import math
 import shlex
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 from moe_segments import JobState
 from moe_segments.bulk import (
+    DONE_BEFORE,
     EXIT_OK,
     EXIT_QUOTA,
     check_files,
@@ -24,29 +25,30 @@ from moe_segments.bulk import (
     remaining_entries,
     run_bulk,
     run_id_for,
+    with_digests,
 )
 from moe_segments.cli import output
+from moe_segments.cli.commands.jobs import FIGURES, figures_of
 from moe_segments.cli.commands.progress import watching
 from moe_segments.cli.commands.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
+from moe_segments.cli.table import STATE_STYLES, Column, Table, terminal_width
 from moe_segments.errors import InputError, JournalError, JournalReplaced
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rich.text import Text
-
-    from moe_segments import PlannedStart, SegmentsClient
+    from moe_segments import Plan, PlannedStart, SegmentsClient
     from moe_segments.bulk import BulkReport, BulkRow, Entry, Manifest
     from moe_segments.cli.options import Common, Receiving, Sending
     from moe_segments.cli.session import Session
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
 
-_FIGURES: Final = ("rows", "found", "processed", "matched")
+_TRIED_AGAIN: Final = (JobState.PLANNED, JobState.NOT_SENT, JobState.REFUSED, JobState.FAILED)
 _QUIET_S: Final = 1.0
 _NOT_PUBLISHED: Final = (
     "the service cannot read a file of this machine: say with --publish where to put it, such as s3://bucket/prefix, "
@@ -54,7 +56,7 @@ _NOT_PUBLISHED: Final = (
 )
 _TO_GO_ON: Final = "runs that can go on need 'moe-segments sandbox', in another terminal"
 _SANDBOX_GONE: Final = (
-    "run {run} was not finished, and the sandbox that had its segments ended with its command: name another journal "
+    "run {run} is not finished, and the sandbox that had its segments ended with its command: name another journal "
     f"to begin anew; {_TO_GO_ON}"
 )
 
@@ -99,15 +101,17 @@ async def _bulk(
 
     async with open_session(common, receiving, sending, check=check) as session:
         client = session.client
+        manifest = await unless_stopped(with_digests(manifest), stop)
         run_id = run_id_for(client, manifest, again=options.again)
-        if session.embedded and is_under_way(client, manifest, run_id):
+        if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
-            manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
-        output.note(f"run {run_id}: {len(manifest.entries)} operations of {manifest.name}")
+        _announce(run_id, manifest, len(remaining_entries(client, manifest, again=options.again)))
+        await _forecast(client, manifest, again=options.again)
         async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
                 client,
@@ -115,7 +119,7 @@ async def _bulk(
                 concurrency=options.concurrency,
                 again=options.again,
                 on_unknown=options.on_unknown,
-                preflight=sending.preflight,
+                preflight=client.settings.preflight,
                 result_timeout_s=options.result_timeout_s,
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
@@ -123,8 +127,14 @@ async def _bulk(
         quotas = await _quotas(client)
     _show_report(report, common)
     _explain(report, session)
-    output.note(quotas)
+    output.note(quotas, folds=True)
     return report.exit_code
+
+
+def _announce(run_id: str, manifest: Manifest, left: int) -> None:
+    total = len(manifest.entries)
+    of_these = "" if left == total else f", {left} of them still to be sent"
+    output.note(f"run {run_id}: {total} operations of {manifest.name}{of_these}")
 
 
 async def _quotas(client: SegmentsClient) -> str:
@@ -151,9 +161,9 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
         raise
 
 
-async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions) -> Manifest:
     """Return the manifest with the rows of its files known, after all of them were checked."""
-    if sending.preflight == "off":
+    if client.settings.preflight == "off":
         return await count_rows(client, manifest, remote=False)
     began_s, told = time.monotonic(), False
 
@@ -163,7 +173,9 @@ async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOpti
             told = True
             output.note(f"checking the files of {manifest.name} before anything is sent")
 
-    return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
+    return await check_files(
+        client, manifest, preflight=client.settings.preflight, again=options.again, on_checked=on_checked
+    )
 
 
 # Showing a run
@@ -175,7 +187,7 @@ def _show_outcome(row: BulkRow) -> None:
 
 def _show_report(report: BulkReport, common: Common) -> None:
     if not common.json:
-        output.show(output.table(*_summary(report.rows), numbers=("line", *_FIGURES)))
+        _show_rows(report.rows)
         return
     if report.already_finished:
         for row in report.rows:
@@ -184,26 +196,42 @@ def _show_report(report: BulkReport, common: Common) -> None:
     output.line({"type": "report", **summary})
 
 
-def _summary(rows: Sequence[BulkRow]) -> tuple[Sequence[str], Iterable[Sequence[Text | str]]]:
+def _show_rows(rows: Sequence[BulkRow]) -> None:
     has_problem = any(row.error or row.warning for row in rows)
-    columns = ("line", "op", "segment", "state", *_FIGURES, *(("problem",) if has_problem else ()))
-    return columns, (_cells(row, has_problem=has_problem) for row in rows)
+    columns = (
+        Column(name="line", is_number=True),
+        Column(name="op"),
+        Column(name="segment", least=8),
+        Column(name="state", styles=STATE_STYLES),
+        *FIGURES,
+        *((Column(name="problem", least=16),) if has_problem else ()),
+    )
+    left_out = (*(column.name for column in FIGURES), "op", "problem", "segment")
+    table = Table(columns, left_out=left_out, room=terminal_width())
+    if all(table.add(_cells(row, has_problem=has_problem)) for row in rows):
+        table.end()
 
 
-def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[Text | str]:
-    figures = (output.figure(number) for number in (row.rows, row.found, row.processed, row.matched))
-    cells: list[Text | str] = [str(row.line), row.op, row.name, output.styled_state(row.state), *figures]
+def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[str]:
+    cells = [str(row.line), row.op, row.name, DONE_BEFORE if row.done_before else row.state, *figures_of(row)]
     return [*cells, row.error or row.warning or ""] if has_problem else cells
 
 
 def _explain(report: BulkReport, session: Session) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
     if report.already_finished:
-        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; --again begins a new run")
+        output.note(f"run {report.run} was finished before: {counts}; nothing was sent; {_instead(report)}")
         return
-    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}")
+    output.note(f"run {report.run}: {counts}, in {output.span(report.elapsed_s)}", folds=True)
     for sentence in _hints(report, session):
         output.note(sentence)
+
+
+def _instead(report: BulkReport) -> str:
+    """Return what can be done about a run in which nothing is left to send."""
+    if any(not row.done_before for row in report.rows):
+        return "lines with a problem cannot be done as they stand: edit them, the others are not sent again"
+    return "--again repeats it, but for creates: their names are used up"
 
 
 def _hints(report: BulkReport, session: Session) -> Iterator[str]:
@@ -215,8 +243,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
         yield "interrupted; its journal was a throwaway one: name one with --journal to be able to go on"
     elif session.embedded:
         pass  # nothing of it can be tried again
-    elif report.counts.get(JobState.PLANNED) or report.counts.get(JobState.NOT_SENT):
-        yield "some operations were not sent: the same command tries them again"
+    elif any(report.counts.get(state) for state in _TRIED_AGAIN):
+        yield "some operations failed or were not sent: the same command sends what can be sent, nothing that is done"
     if report.counts.get(JobState.UNKNOWN):
         yield "some outcomes are unknown: look at these segments before you repeat anything with --on-unknown retry"
     if report.counts.get(JobState.UNREADABLE):
@@ -234,8 +262,8 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 
 
 async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
-    manifest = read_manifest(path)
-    async with open_session(common) as session:
+    manifest = await with_digests(read_manifest(path))
+    async with open_session(common, required=TO_READ) as session:
         client = session.client
         refuse_used_names(client, manifest)
         left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
@@ -243,7 +271,8 @@ async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
         starts = await client.governor.plan(left.operations)
     if common.json:
         planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
-        output.document({"manifest": manifest.name, "total": len(manifest.entries), "operations": planned})
+        told = {"manifest": manifest.name, "total": len(manifest.entries), "all_sent_by": starts.all_sent_by}
+        output.document({**told, "operations": planned})
     else:
         _show_plan(manifest, left.entries, starts)
     return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
@@ -260,18 +289,50 @@ def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
     }
 
 
-def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Sequence[PlannedStart]) -> None:
-    rows = [
-        (str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start))
-        for entry, start in zip(entries, starts, strict=True)
-    ]
-    output.show(output.table(("line", "op", "segment", "start", "wait", "waits for"), rows, numbers=("line", "wait")))
+def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Plan) -> None:
+    columns = (
+        Column(name="line", is_number=True),
+        Column(name="op"),
+        Column(name="segment", least=8),
+        Column(name="start"),
+        *(() if output.is_utc() else (Column(name="UTC"),)),
+        Column(name="wait", is_number=True),
+        Column(name="waits for"),
+    )
+    table = Table(columns, left_out=("UTC", "op", "waits for", "segment", "wait"), room=terminal_width())
+    rows = zip(entries, starts, strict=True)
+    if all(
+        table.add((str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start)))
+        for entry, start in rows
+    ):
+        table.end()
     done = len(manifest.entries) - len(entries)
     output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
-    output.note("these are the earliest moments: answers and processing take their time, too")
+    if starts:
+        output.note(_all_sent(starts), folds=True)
 
 
-def _start_cells(start: PlannedStart) -> tuple[str, str, str]:
+def _start_cells(start: PlannedStart) -> tuple[str, ...]:
     if start.start is None:
-        return "never", "", start.limit or ""
-    return output.clock_time(start.start), output.span(start.wait_s), start.limit or ""
+        return "never", *(() if output.is_utc() else ("",)), "", start.limit or ""
+    utc = () if output.is_utc() else (output.utc_time(start.start),)
+    return output.local_time(start.start), *utc, output.span(start.wait_s), start.limit or ""
+
+
+async def _forecast(client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
+    """Say by when all that is left of a run is sent, where that can be known."""
+    left = [entry.operation for entry in remaining_entries(client, manifest, again=again)]
+    with suppress(InputError, JournalError):  # rows that nobody has counted; and the run says what is wrong itself
+        if left:
+            output.note(_all_sent(await client.governor.plan(left)), folds=True)
+
+
+def _all_sent(plan: Plan) -> str:
+    """Return by when all of a plan is sent, in a sentence."""
+    never, last = len(plan.never), plan.all_sent_by
+    if last is None:
+        return f"none of {never:,} can ever be sent, as things are"
+    others = f", but for {never:,} that can never be sent, as things are" if never else ""
+    return (
+        f"all sent by {output.clock_time(last)}{others}, at the earliest: answers and processing take their time, too"
+    )

@@ -1,10 +1,8 @@
-"""`journal`: copy a journal to another place, check one, read one."""
+"""`journal`: back up a journal, move one to another place, check one, read one."""
 
 from __future__ import annotations
 
 import os
-import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -12,11 +10,11 @@ import attrs
 
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
-from moe_segments.cli.running import run, unless_stopped
-from moe_segments.cli.session import real_settings
+from moe_segments.cli.running import moment_since, run, unless_stopped
+from moe_segments.cli.session import TO_READ, configuration
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
-from moe_segments.settings import is_loopback, state_dir
+from moe_segments.settings import is_loopback, problem_of_quotes, state_dir_or_none
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,12 +23,15 @@ if TYPE_CHECKING:
     from moe_segments.cli.options import Common
     from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
 
-__all__ = ["check", "copy", "log"]
+__all__ = ["backup", "check", "copy", "log"]
 
 _FROM_ENVIRONMENT: Final = "env:"
 _NAME_WIDTH: Final = 15
-_AGO: Final = re.compile(r"(\d+)([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def backup(to: str, *, replaces: bool, common: Common) -> int:
+    """Write a copy of a journal to a file. Returns the exit code."""
+    return run(lambda stop: _backup(to, replaces, common, stop))
 
 
 def copy(source: str, target: str, *, cancels: bool, common: Common) -> int:
@@ -46,6 +47,16 @@ def check(url: str | None, common: Common) -> int:
 def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> int:
     """Say what a journal holds. Returns the exit code."""
     return run(lambda stop: _log(url, follow, since, common, stop))
+
+
+async def _backup(to: str, replaces: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--force`
+    scope, url, _witness = _whose(common, None)
+    report = await tools.backup_journal(url, to, scope, replace=replaces)
+    if common.json:
+        output.document(attrs.asdict(report))
+    else:
+        output.say(f"{report.of} is in {report.to} as of version {report.version}, {report.file_bytes:,} bytes")
+    return EXIT_OK
 
 
 async def _copy(source: str, target: str, cancels: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--cancel`
@@ -91,9 +102,7 @@ async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
             {"journal": tools.place_of(url), "scope": scope, "sound": not report.problems, **attrs.asdict(report)}
         )
     else:
-        output.say(
-            "\n".join((_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems)))
-        )
+        output.say(_summary(report, tools.place_of(url), scope), *(f"- {text}" for text in report.problems))
     return EXIT_FAILED if report.problems else EXIT_OK
 
 
@@ -108,7 +117,7 @@ def _summary(report: CheckReport, place: str, scope: str) -> str:
 
 async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
     scope, url, _witness = _whose(common, url)
-    moment = _since(since)
+    moment = moment_since(since)
 
     async def show() -> None:
         async for entry in tools.read_log(url, scope, since=moment, follow=follow):
@@ -128,27 +137,6 @@ def _show(entry: LogEntry, common: Common) -> None:
     output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
 
 
-def _since(text: str | None) -> datetime | None:
-    """Return the moment from which on events are shown.
-
-    Raises:
-        InputError: It is neither a moment nor a span.
-    """
-    if text is None:
-        return None
-    if ago := _AGO.fullmatch(text):
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise InputError(
-                f"must be a moment, such as 2026-11-24T06:00, or a span until now, such as 90m or 2d, not {text!r}",
-                "--since",
-            ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _url(text: str, parameter: str) -> str:
     """Return a URL as given, or from a variable: everybody on the machine sees the command line.
 
@@ -161,6 +149,8 @@ def _url(text: str, parameter: str) -> str:
     url = os.environ.get(name, "").strip()
     if not url:
         raise InputError(f"the variable {name} is not set", parameter)
+    if problem := problem_of_quotes(url):
+        raise InputError(problem, name)
     return url
 
 
@@ -173,6 +163,6 @@ def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
         if named is None:
             raise InputError("name the journal that the sandbox was run on", "URL")
         return DEMO_CREDENTIALS.scope, named, None
-    credentials, settings = real_settings(common, needs_key=False)
-    is_local = is_loopback(urlsplit(settings.base_url).hostname)
-    return credentials.scope, named or settings.journal, None if is_local else state_dir()
+    found = configuration(common, required=TO_READ)
+    is_local = is_loopback(urlsplit(found.settings.base_url).hostname)
+    return found.credentials.scope, named or found.settings.journal, None if is_local else state_dir_or_none()

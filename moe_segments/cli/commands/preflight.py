@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
-from moe_segments.bulk import EXIT_FAILED, EXIT_OK, read_manifest
+from moe_segments.bulk import EXIT_FAILED, EXIT_OK, looks_like_manifest, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.cli.session import without_client
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from moe_segments.cli.options import Configured
     from moe_segments.files.check import CleanReport, PreflightReport, SplitReport
+    from moe_segments.settings import Settings
 
 __all__ = ["Wanted", "preflight_files"]
 
@@ -33,6 +36,11 @@ _OPTIONS: Final = {"to": "--fix", "directory": "--split"}
 _HEADER_BYTES: Final = 4_096
 _MANIFEST_COLUMNS: Final = frozenset({"op", "name"})
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
+
+
+def _at_home(path: Path | None) -> Path | None:
+    """Return a path with `~` as the home directory, which a shell leaves as it is behind an equals sign."""
+    return path and path.expanduser()
 
 
 @attrs.frozen(kw_only=True)
@@ -49,18 +57,20 @@ class Wanted:
         max_rows: Most rows of a part.
         findings: How many findings of each rule are shown.
         mask: Show the shape of rows instead of the rows.
+        fetch_private: Read URLs at private addresses too.
         json: One JSON document.
     """
 
     attribute_name: str | None
     attribute_type: Literal["string", "double"]
     strict: bool
-    fix: Path | None
+    fix: Path | None = attrs.field(converter=_at_home)
     force: bool
-    split: Path | None
+    split: Path | None = attrs.field(converter=_at_home)
     max_rows: int | None
     findings: int
     mask: bool
+    fetch_private: bool
     json: bool
 
 
@@ -106,13 +116,14 @@ class _Result:
         return {**self.report.as_json(mask=mask), **done}
 
 
-def preflight_files(files: Sequence[str], wanted: Wanted) -> int:
+def preflight_files(files: Sequence[str], wanted: Wanted, configured: Configured) -> int:
     """Check files, and those of manifests. Return the exit code: 0 ready, 1 errors, 2 unreadable or a wrong option."""
-    return run(lambda stop: _preflight(files, wanted, stop), options=_OPTIONS)
+    return run(lambda stop: _preflight(files, wanted, configured, stop), options=_OPTIONS)
 
 
-async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) -> int:
+async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configured, stop: asyncio.Event) -> int:
     _check_options(files, wanted)
+    settings = without_client(configured).settings
     targets = [target for file in files for target in _targets(file, wanted)]
     is_one = len(targets) == 1 and targets[0].manifest is None
     if len(targets) > 1 and (wanted.fix or wanted.split):
@@ -123,7 +134,7 @@ async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) 
     for target in targets:
         place = _place_of(target)
         try:
-            result = await _result(target, stop)
+            result = await _result(target, settings, stop)
         except PreflightError as error:
             if is_one:
                 raise
@@ -154,10 +165,11 @@ def _check_options(files: Sequence[str], wanted: Wanted) -> None:
 
 def _targets(file: str, wanted: Wanted) -> Iterator[_Target]:
     """Yield a file, or those that a manifest names."""
-    if "://" in file or not _is_manifest(Path(file)):
-        yield _Target(source=file if "://" in file else Path(file), wanted=wanted)
+    path = Path(file).expanduser()  # which a shell leaves behind an equals sign
+    if "://" in file or not _is_manifest(path):
+        yield _Target(source=file if "://" in file else path, wanted=wanted)
         return
-    manifest = read_manifest(Path(file))
+    manifest = read_manifest(path)
     for entry in manifest.entries:
         operation = entry.operation
         if not isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers):
@@ -178,20 +190,27 @@ def _is_manifest(path: Path) -> bool:
             head = file.read(_HEADER_BYTES) if path.is_file() else b""
     except (OSError, ValueError):
         return False
-    first = head.decode("utf-8-sig", "replace").partition("\n")[0]
-    if path.suffix.lower() in _JSON_LINES:
-        return first.lstrip().startswith("{")
-    columns = next(csv.reader([first]), [])
-    return {column.strip().lower() for column in columns} >= _MANIFEST_COLUMNS
+    return looks_like_manifest(head, path.suffix.lower())
 
 
-async def _result(target: _Target, stop: asyncio.Event) -> _Result:
+async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
+    web: dict[str, Any] = {
+        "limits": settings.limits,
+        "proxy": settings.proxy_for(source) if isinstance(source, str) else None,
+        "ca_file": settings.ca_file,
+        "fetch_private": wanted.fetch_private or settings.fetches_private,
+    }
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
             work = clean_file(
-                source, wanted.fix, attribute_name=wanted.attribute_name, replace=wanted.force, progress=told
+                source,
+                wanted.fix,
+                attribute_name=wanted.attribute_name,
+                replace=wanted.force,
+                progress=told,
+                **web,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -204,13 +223,14 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
                 progress=told,
+                **web,
             ),
             stop,
         )
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told)
+            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told, **web)
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
@@ -228,10 +248,10 @@ def _show(target: _Target, result: _Result) -> None:
     if target.manifest is not None:
         output.say(f"{target.manifest[0]}, line {target.manifest[1]}, segment {target.segment}:")
     if result.cleaned is not None:
-        output.say(result.cleaned.as_text())
-    output.say(result.report.as_text(mask=target.wanted.mask))
+        output.say(*result.cleaned.as_text().splitlines())
+    output.say(*result.report.as_text(mask=target.wanted.mask).splitlines())
     if result.parts is not None:
-        output.say(result.parts.as_text())
+        output.say(*result.parts.as_text().splitlines())
     elif isinstance(target.source, Path) and target.wanted.fix is None:
         command = result.report.fix_command(str(target.source))
         if command is not None:
@@ -277,12 +297,13 @@ class _Bar:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=unguarded(sys.stderr), highlight=False),
             redirect_stdout=False,  # results stay where they belong
+            redirect_stderr=False,  # and messages guarded
         )
         progress.start()
         return progress, progress.add_task(self._what, total=total_bytes)

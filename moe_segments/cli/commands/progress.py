@@ -17,6 +17,7 @@ from rich.table import Column
 from moe_segments import JobState
 from moe_segments.cli import output
 from moe_segments.cli.commands.quota import wait_s, waiting_sentence, what_it_waits_for
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import JournalError
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
     Args:
         client: Whose journal has the run.
         run: The run's identifier.
-        total: How many operations it has.
+        total: How many operations it has, until the journal says so.
     """
     with contextlib.ExitStack() as stack:
         face: _Face = _Lines()
         if sys.stderr.isatty():
             bar = _progress()
-            stack.enter_context(bar)
+            stack.enter_context(output.drawn(bar))
             face = _Bar(bar, total)
         looking = asyncio.create_task(_look(client, run, face))
         try:
@@ -100,8 +101,8 @@ def _progress() -> Progress:
     return Progress(
         BarColumn(bar_width=_BAR_CELLS),
         MofNCompleteColumn(),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        console=Console(stderr=True, highlight=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        console=Console(file=unguarded(sys.stderr), highlight=False),
         redirect_stdout=False,  # results stay where they belong
     )
 
@@ -115,7 +116,7 @@ class _Bar:
     def update(self, run: RunInfo, full: LimitUsage | None) -> None:
         wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
         ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
-        self._progress.update(self._task, completed=ended, description=", ".join(_words(run)) + wait)
+        self._progress.update(self._task, total=run.total, completed=ended, description=", ".join(_words(run)) + wait)
 
 
 class _Lines:

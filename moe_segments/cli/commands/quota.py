@@ -6,22 +6,26 @@ import asyncio
 import contextlib
 import sys
 import time
+from functools import partial
+from io import StringIO
 from typing import TYPE_CHECKING, Final
 
 import attrs
+from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
+from moe_segments.cli.table import Column, Table, terminal_width
+from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError
 from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALLS, GET_CALLS, LIST_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.table import Table
 
     from moe_segments import Governor, LimitUsage, SegmentsClient
     from moe_segments.cli.options import Common, Telling
@@ -31,6 +35,7 @@ __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_wa
 _TOLD_BY: Final = {"operations": "--spent-operations", "rows": "--spent-rows", "n": "--active", "users": "--users"}
 _BAR_CELLS: Final = 24
 _EVERY_S: Final = 1.0
+_LEFT_OUT: Final = ("by others", "in flight", "UTC", "", "next release")
 _WORDS: Final[Mapping[str, str]] = {
     "operations_per_hour": "operations in the hour",
     "operations_per_day": "operations in the day",
@@ -82,7 +87,7 @@ def wait_s(full: LimitUsage) -> float:
 
 async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool) -> int:
     _check(telling)
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         await _tell(session.client.governor, telling)
         if watch:
             with contextlib.suppress(Stopped):
@@ -110,11 +115,11 @@ async def _tell(governor: Governor, telling: Telling) -> None:
         await governor.observe_active_segments(telling.active)
 
 
-def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> None:
+def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> bool:
     if common.json:
         output.document({"limits": _plain(usage)})
-    else:
-        output.show(_drawn(usage))
+        return True
+    return output.write(_drawn(usage))
 
 
 async def _watch(client: SegmentsClient, common: Common) -> None:
@@ -122,35 +127,45 @@ async def _watch(client: SegmentsClient, common: Common) -> None:
         is_read = True
         while is_read:
             usage = await client.governor.usage()
-            is_read = output.line({"limits": _plain(usage)}) if common.json else output.show(_drawn(usage))
+            is_read = output.line({"limits": _plain(usage)}) if common.json else output.write(_drawn(usage))
             await asyncio.sleep(_EVERY_S)
         return
-    with Live(auto_refresh=False) as live:
+    console = Console(file=unguarded(sys.stdout), highlight=False)
+    with output.drawn(Live(console=console, auto_refresh=False, redirect_stdout=False)) as live:
         while True:
-            live.update(_drawn(await client.governor.usage()), refresh=True)
+            live.update(Text.from_ansi(_drawn(await client.governor.usage()), no_wrap=True), refresh=True)
             await asyncio.sleep(_EVERY_S)
 
 
-def _drawn(usage: Mapping[str, LimitUsage]) -> Table:
-    columns = ("quota", "", "used", "of", "in flight", "by others", "next release")
-    rows = ((_words(one.limit), _bar(one), *_figures(one), _release(one)) for one in usage.values())
-    return output.table(columns, rows, numbers=("used", "of", "in flight", "by others"))
+def _drawn(usage: Mapping[str, LimitUsage]) -> str:
+    """Return the quotas as a table, each line ended."""
+    lines = StringIO()
+    columns = (
+        Column(name="quota", least=22),
+        Column(name="", least=8, most=_BAR_CELLS),
+        *(Column(name=name, is_number=True) for name in ("used", "of", "in flight", "by others")),
+        Column(name="next release"),
+        *(() if output.is_utc() else (Column(name="UTC"),)),
+    )
+    table = Table(columns, left_out=_LEFT_OUT, room=terminal_width(), print_line=lambda line: lines.write(line) > 0)
+    for one in usage.values():
+        figures = (output.figure(number) for number in (one.used, one.capacity, one.pending, one.external))
+        utc = () if output.is_utc() else (output.utc_time(one.closed_until or one.next_release),)
+        table.add((_words(one.limit), partial(_bar, one), *figures, _release(one), *utc))
+    table.end()
+    return lines.getvalue()
 
 
-def _figures(one: LimitUsage) -> tuple[str, str, str, str]:
-    return tuple(output.figure(number) for number in (one.used, one.capacity, one.pending, one.external))  # type: ignore[return-value]  # four of them
-
-
-def _bar(one: LimitUsage) -> str:
-    filled = _BAR_CELLS if one.closed_until else min(_BAR_CELLS, -(-one.used * _BAR_CELLS // max(1, one.capacity)))
+def _bar(one: LimitUsage, width: int) -> str:
+    filled = width if one.closed_until else min(width, -(-one.used * width // max(1, one.capacity)))
     full, empty = "█░" if output.speaks_unicode() else "#."
-    return full * filled + empty * (_BAR_CELLS - filled)
+    return full * filled + empty * (width - filled)
 
 
 def _release(one: LimitUsage) -> str:
     if one.closed_until is not None:
-        return f"taken to be full until {output.clock_time(one.closed_until)}"
-    return output.clock_time(one.next_release)
+        return f"full until {output.local_time(one.closed_until)}"
+    return output.local_time(one.next_release)
 
 
 def _free_at(one: LimitUsage) -> float:

@@ -16,6 +16,7 @@ from moe_segments.cli import output
 from moe_segments.cli.commands.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import check_seconds, run, tell, unless_stopped
 from moe_segments.cli.session import open_session
+from moe_segments.cli.table import Column, Table, show_facts, terminal_width
 from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,12 +77,21 @@ async def _list(name: str | None, max_wait: float, common: Common, stop: asyncio
     if common.json:
         output.document({"segments": [_as_json(segment) for segment in segments]})
         return EXIT_OK
-    columns = ("segment", "id", "created", "type", "source")
-    rows = (
-        (one.name, one.id, output.clock_time(one.created_time), one.type or "", one.source or "") for one in segments
+    columns = (
+        Column(name="segment", least=12),
+        *(Column(name=name) for name in ("id", "created")),
+        *(() if output.is_utc() else (Column(name="UTC"),)),
+        *(Column(name=name) for name in ("type", "source")),
     )
-    output.show(output.table(columns, rows))
+    table = Table(columns, left_out=("UTC", "source", "type", "created"), room=terminal_width())
+    if all(table.add(_cells(one)) for one in segments):
+        table.end()
     return EXIT_OK
+
+
+def _cells(one: Segment) -> list[str]:
+    utc = [] if output.is_utc() else [output.utc_time(one.created_time)]
+    return [one.name, one.id, output.local_time(one.created_time), *utc, one.type or "", one.source or ""]
 
 
 async def _get(cs_id: str, max_wait: float, common: Common, stop: asyncio.Event) -> int:
@@ -112,7 +122,7 @@ def _payload(source: str) -> dict[str, Any]:
     """
     where = "standard input" if source == _STDIN else source
     try:
-        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == _STDIN else _read(Path(source))
+        raw = sys.stdin.buffer.read(_MOST_BYTES) if source == _STDIN else _read(Path(source).expanduser())
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror or error}", "--filters") from None
     try:
@@ -138,8 +148,7 @@ def _show(segment: Segment, common: Common) -> None:
     if common.json:
         output.document(_as_json(segment))
         return
-    rows = [(name, _text(value)) for name, value in _as_json(segment).items() if value not in ({}, "")]
-    output.show(output.table(("", ""), rows))
+    show_facts({name: _text(value) for name, value in _as_json(segment).items() if value not in ({}, "")})
 
 
 def _text(value: object) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
+from moe_segments.cli.options import address_of
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_sandbox, real_settings
+from moe_segments.cli.session import TO_READ, configuration, open_sandbox, temporary_directory
 from moe_segments.errors import InputError
 from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from moe_segments.cli.options import Common
 
@@ -28,15 +30,17 @@ def receive_callbacks(host: str, port: int, public_url: str | None, common: Comm
     return run(lambda stop: _receive(host, port, public_url, common, stop))
 
 
-def run_sandbox(port: int, common: Common) -> int:
+def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], common: Common) -> int:
     """Serve the sandbox until stopped. Returns the exit code."""
-    return run(lambda stop: _sandbox(port, common, stop))
+    options = {"host": "--listen", "allowed_hosts": "--allow-host"}
+    return run(lambda stop: _sandbox(port, listen, allowed_hosts, common, stop), options=options)
 
 
 async def _receive(host: str, port: int, public_url: str | None, common: Common, stop: asyncio.Event) -> int:
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
-    credentials, settings = real_settings(common, needs_key=False)
+    found = configuration(common, required=TO_READ)
+    credentials, settings = found.credentials, found.settings
     public_url = public_url or settings.callback_url
     if public_url is None and not is_loopback(host):
         raise InputError("an address that is not on this machine needs --public-url", "--host")
@@ -45,6 +49,7 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
         journal=settings.journal,
         scopes=(credentials.scope,),
         limits=settings.limits,
+        allow_http=settings.allow_http,
     )
     async with receiver.serve(host, port):
         if common.json:
@@ -58,26 +63,48 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
     return EXIT_OK
 
 
-async def _sandbox(port: int, common: Common, stop: asyncio.Event) -> int:
+async def _sandbox(
+    port: int, listen: str | None, allowed_hosts: Sequence[str], common: Common, stop: asyncio.Event
+) -> int:
+    if listen is not None and port:
+        raise InputError("has a port already: leave out --port", "--listen")
+    host, port = ("127.0.0.1", port) if listen is None else address_of(listen)
     async with AsyncExitStack() as stack:
-        sandbox = await open_sandbox(stack, common, port, option="--port")
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-segments-"))
+        found = configuration(common, sandbox=True)
+        speed = found.run.speed
+        sandbox = await open_sandbox(
+            stack,
+            found.settings.limits,
+            common.users,
+            port,
+            option="--port" if listen is None else "--listen",
+            host=host,
+            allowed_hosts=allowed_hosts,
+        )
         variables = {
             "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
             "MOE_API_KEY": sandbox.credentials.api_key,  # the sandbox's own, which opens nothing else
             "MOE_DATA_CENTER": sandbox.credentials.data_center,
-            "MOE_BASE_URL": sandbox.url,
-            "MOE_JOURNAL": f"sqlite:///{directory}/quota.db",
-            "MOE_PUBLISH": sandbox.files_url,
+            "MOE_SPEED": f"{speed:g}",
         }
+        url = sandbox.url
+        if is_loopback(host):
+            journal = temporary_directory(stack) / "quota.db"
+            variables |= {"MOE_BASE_URL": url, "MOE_JOURNAL": f"sqlite:///{journal}", "MOE_PUBLISH": sandbox.files_url}
+        else:  # others have journals of their own, and reach it by its name
+            name = allowed_hosts[0].removeprefix("[").removesuffix("]")
+            url = f"http://{f'[{name}]' if ':' in name else name}:{urlsplit(url).port}"
+            files = f"{url}{urlsplit(sandbox.files_url).path}"
+            variables |= {"MOE_BASE_URL": url, "MOE_PUBLISH": files, "MOE_ALLOW_HTTP": "1", "MOE_FETCH_PRIVATE": "1"}
         if common.json:
-            output.document({"url": sandbox.url, "speed": common.speed, "environment": variables})
+            output.document({"url": url, "speed": speed, "environment": variables})
         else:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-            output.say("\n".join(exports))
+            output.say(*exports)
         output.note(
-            f"the sandbox serves {sandbox.url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
-            "to the other commands, and --listen 127.0.0.1:0 to hear its callbacks; Ctrl-C ends it and its journal"
+            f"the sandbox serves {url}, its page too, at speed {speed:g}; with these variables other commands use it, "
+            f"and --listen {'127.0.0.1:0' if is_loopback(host) else '0.0.0.0:8080'} lets them hear its callbacks; "
+            "Ctrl-C ends it and its journal"
         )
         await stop.wait()
     return EXIT_OK

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from moe_segments import limits as documented
 from moe_segments.core.quota.decision import Unit
-from moe_segments.core.quota.window import Tape, Window
+from moe_segments.core.quota.window import UsageHistory, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,17 +30,17 @@ class Pool:
 
     Attributes:
         calls: The calls, such as "list".
-        tape: When they counted.
+        history: When they counted.
         windows: A minute, an hour and a day of them.
     """
 
-    __slots__ = ("calls", "tape", "windows")
+    __slots__ = ("calls", "history", "windows")
 
     def __init__(self, calls: tuple[str, ...], limits: QuotaLimits) -> None:
-        self.calls, self.tape = calls, Tape()
+        self.calls, self.history = calls, UsageHistory()
         self.windows = tuple(
             Window(
-                self.tape,
+                self.history,
                 limit=names[0],
                 unit=Unit.CALL,
                 capacity=min(getattr(limits, name) - limits.headroom.get(name, 0) for name in names),

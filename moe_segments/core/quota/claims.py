@@ -9,6 +9,7 @@ Times are integer microseconds of the journal's clock.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -32,11 +33,13 @@ class Claim:
         demand: What it asks for.
         until_us: When the claim lapses.
         waiter: Who renews it, together with all of the same waiter.
+        number: How many were made in this process before it, and it.
     """
 
     demand: Demand
     until_us: int
     waiter: str = ""
+    number: int = 0
 
 
 class Claims:
@@ -45,9 +48,11 @@ class Claims:
     Attributes:
         live: By job, in the order they were made; those that have lapsed until they are pruned.
         passers: Rows that were reserved while somebody who had come before waited.
+        made: The number of the last claim.
     """
 
     def __init__(self) -> None:
+        self.made = 0
         self.live: dict[str, Claim] = {}
         self.passers: dict[str, None] = {}
 
@@ -65,7 +70,11 @@ class Claims:
             life_us=life_us,
             attempt_us=event.attempt_us,
         )
-        self.live[event.job] = Claim(demand, at_us + event.for_us, event.waiter)
+        self._add(event.job, demand, at_us + event.for_us, event.waiter)
+
+    def _add(self, job: str, demand: Demand, until_us: int, waiter: str = "") -> None:
+        self.made += 1
+        self.live[job] = Claim(demand, until_us, waiter, self.made)
 
     def renew(self, waiter: str, at_us: int, for_us: int) -> None:
         """Let the claims of one waiter stand longer, as far as they have not lapsed."""
@@ -90,6 +99,11 @@ class Claims:
             if claim.until_us > now_us:
                 yield job, claim
 
+    def made_since(self, number: int) -> list[tuple[str, Claim]]:
+        """Return the claims after the one of that number, first come first."""
+        later = takewhile(lambda one: one[1].number > number, reversed(self.live.items()))
+        return list(later)[::-1]
+
     def prune(self, now_us: int, rows: Iterable[str]) -> None:
         """Drop claims that have lapsed, and rows that have ended."""
         self.live = dict(self.standing(now_us))
@@ -110,11 +124,11 @@ class Claims:
         """Take in what `taken` made."""
         for job, *cost, keys, awaits_callback, life_us, attempt_us, until_us, waiter in data["live"]:
             demand = Demand(Cost(*cost), tuple(keys), awaits_callback, life_us, attempt_us)
-            self.live[job] = Claim(demand, until_us, waiter)
+            self._add(job, demand, until_us, waiter)
         self.passers = dict.fromkeys(data["passers"])
 
     def restore_old(self, data: Mapping[str, Any]) -> None:
         """Take in what a version made that knew neither keys nor waiters."""
         for job, (*cost, until_us, passed_by) in data.items():
-            self.live[job] = Claim(Demand(Cost(*cost)), until_us)
+            self._add(job, Demand(Cost(*cost)), until_us)
             self.passers.update(dict.fromkeys(passed_by))

@@ -101,18 +101,20 @@ class Schedule:
         quotas.advance(now_us)
         self._profiles: dict[int, Profile] = {}
         self._active: Profile | None = None
+        self._asked: tuple[Demand, Sequence[_Need]] | None = None
         self._made: dict[str, tuple[int, int | None]] = {}
         self._last: dict[str, tuple[str, Start]] = {}
         self._late_us, self._allowance_us = quotas.late_us, quotas.allowance_us
         self._tails = [0, 0, 0]  # by unit: what is held by those that passed, which may end late
         self._call_tails: dict[str, int] = {}
-        self.in_flight = any(tape.holds for tape in quotas.tapes)
+        self.in_flight = any(history.holds for history in quotas.histories)
         for row in (quotas.rows[row_id] for row_id in passers if row_id in quotas.rows):
             self._mind(row)
 
     def copied(self) -> Schedule:
         """Return a copy that goes its own way: a trial costs no more than what is placed in it."""
         other = copy(self)
+        other._asked = None  # noqa: SLF001 - its own, as the others
         other._profiles = {key: profile.copied() for key, profile in self._profiles.items()}  # noqa: SLF001 - its own
         other._active = None if self._active is None else self._active.copied()  # noqa: SLF001
         other._made, other._last = self._made.copy(), self._last.copy()  # noqa: SLF001
@@ -245,6 +247,12 @@ class Schedule:
             yield documented.ACTIVE_SEGMENTS, self._active
 
     def _needs(self, demand: Demand) -> Sequence[_Need]:
+        """Return its part on each limit; it is asked for once more when the demand is placed."""
+        if self._asked is None or self._asked[0] is not demand:
+            self._asked = demand, self._made_needs(demand)
+        return self._asked[1]
+
+    def _made_needs(self, demand: Demand) -> Sequence[_Need]:
         operations, rows, segments, call = demand.cost
         late_us = demand.attempt_us + self._late_us
         needs = []
@@ -274,12 +282,12 @@ class Schedule:
         return profile
 
     def _made_profile(self, window: Window) -> Profile:
-        now_us, tape, span_us = self.now_us, window.tape, window.span_us
-        ends = [(u_us + span_us, weight) for u_us, weight in tape.counted(window.head)]
-        ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in tape.holds]
+        now_us, history, span_us = self.now_us, window.history, window.span_us
+        ends = [(u_us + span_us, weight) for u_us, weight in history.counted(window.head)]
+        ends += [(hold.expected_us(now_us) + span_us, hold.weight) for hold in history.holds]
         profile = Profile(window.capacity, now_us, window.used, ends)
         closed_us = window.closed_until_us
-        if window.probing and tape.holds:
+        if window.probing and history.holds:
             closed_us = max(closed_us, window.probe_ends_us(now_us))
         if closed_us > now_us:
             profile.add(now_us, closed_us, window.capacity)
@@ -305,13 +313,12 @@ class Schedule:
     def _free(self, demand: Demand, at_us: int) -> None:
         """Let an archive free what its segment counts for."""
         assert demand.archives is not None
-        for key in demand.keys:
-            if key in self._made:
-                from_us, until_us = self._made.pop(key)
-                self._made = {other: made for other, made in self._made.items() if made != (from_us, until_us)}
-                if until_us is None or until_us > at_us:
-                    self._gauge().add(max(at_us, from_us), until_us, -1)
-                return
+        made = [self._made.pop(key) for key in demand.keys if key in self._made]
+        if made:
+            from_us, until_us = made[0]
+            if until_us is None or until_us > at_us:
+                self._gauge().add(max(at_us, from_us), until_us, -1)
+            return
         for lease in self._quotas.active.found(*demand.archives):
             if lease.until_us is None or lease.until_us > at_us:
                 self._gauge().add(at_us, lease.until_us, -1)

@@ -80,7 +80,7 @@ class Ledger(Quotas):
     def _reserve_call(self, event: Reserved, at_us: int, lease_us: int) -> None:
         row = CallRow(at_us, call=event.call, called=Hold(1, lease_us, self.late_us))
         self.rows[event.row] = row
-        self._tape_of(row).hold(row.called)
+        self._history_of(row).hold(row.called)
         if event.segments:
             self.active.take(event.row, *_segment_of(event.operation), None)
 
@@ -102,7 +102,7 @@ class Ledger(Quotas):
         if row.users:
             self.users.release(row.users)
         if isinstance(row, CallRow):
-            self._tape_of(row).release(row.called)
+            self._history_of(row).release(row.called)
         self.active.free(row_id)
 
     def _answered(self, event: Answered, at_us: int) -> None:
@@ -130,9 +130,9 @@ class Ledger(Quotas):
 
     def _answered_call(self, row: CallRow, event: Answered, at_us: int) -> None:
         if event.spends:
-            self._tape_of(row).settle(row.called, at_us)
+            self._history_of(row).settle(row.called, at_us)
         else:
-            self._tape_of(row).release(row.called)
+            self._history_of(row).release(row.called)
 
     def _refused(self, row_id: str, row: Row) -> None:
         if row.users:
@@ -165,7 +165,7 @@ class Ledger(Quotas):
         if row.operations:
             self.operations.settle(row.operations, counted_us)
         if isinstance(row, CallRow):
-            self._tape_of(row).settle(row.called, counted_us)
+            self._history_of(row).settle(row.called, counted_us)
             if not self.active.holds(row_id):  # a read: nothing more can be heard of it
                 del self.rows[row_id]
         if row.users:
@@ -200,9 +200,9 @@ class Ledger(Quotas):
         if row.operations and (row.operations.u_us is None or row.operations.u_us > at_us):
             self.operations.settle(row.operations, at_us)
         if isinstance(row, CallRow):
-            tape = self.pool_at(row.call, at_us).tape
+            history = self.pool_at(row.call, at_us).history
             if row.called.u_us is None or row.called.u_us > at_us:
-                tape.settle(row.called, at_us)
+                history.settle(row.called, at_us)
         self.active.confirm(row_id, _plus(at_us, row.life_us), event.cs_id)
 
     def _never_sent(self, event: NeverSent, _: int) -> None:

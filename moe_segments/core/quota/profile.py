@@ -29,10 +29,11 @@ class Profile:
         ends: When how much of that stops counting.
     """
 
-    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "capacity", "now_us")
+    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "_top", "capacity", "now_us")
 
     def __init__(self, capacity: int, now_us: int, used: int, ends: Iterable[tuple[int, int]] = ()) -> None:
         self.capacity, self.now_us = capacity, now_us
+        self._top = used  # never less than the peak
         steps = {now_us: used}
         for at_us, weight in ends:
             end_us = max(at_us, now_us)
@@ -61,6 +62,7 @@ class Profile:
         """Count *weight* from one moment until another; None: for ever. A negative weight frees it."""
         if weight < 0:
             self._floors.clear()  # it may fit earlier than was found
+        self._top += max(0, weight)
         self._step(from_us, weight)
         if until_us is not None:
             self._step(until_us, -weight)
@@ -130,7 +132,7 @@ class Profile:
 
         Weights of one size class share what is known of the past: before its floor none of them fits.
         """
-        if weight <= 0:
+        if weight <= 0 or self._top + weight <= self.capacity:
             return from_us
         least = 1 << (weight.bit_length() - 1)
         key = (least, length_us)

@@ -17,7 +17,7 @@ from moe_segments.core.events import ExternalUsage, Throttled
 from moe_segments.core.quota.active_segments import ActiveSegments
 from moe_segments.core.quota.call_limits import Pool, pools_for
 from moe_segments.core.quota.decision import Cost, Decision, Granted, LimitState, Never, Unit, Wait
-from moe_segments.core.quota.window import TRIM_AT, Hold, Tape, Window
+from moe_segments.core.quota.window import TRIM_AT, Hold, UsageHistory, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,14 +74,14 @@ class Quotas:
         self._users_late_us = self.late_us + self.allowance_us
         self._uploads = _uploads(limits)
         self.rows: dict[str, Row] = {}
-        self.operations, self.users = Tape(), Tape()
-        self.tapes = (self.operations, self.users)
+        self.operations, self.users = UsageHistory(), UsageHistory()
+        self.histories = (self.operations, self.users)
         self.windows = tuple(self._make_windows())
         self.pools = pools_for(limits)
         self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
-        self._every_tape = tuple(self.all_tapes())
+        self._every_history = tuple(self.all_histories())
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
-        self.active = ActiveSegments(max(0, limits.active_segments - spare))
+        self.active = ActiveSegments(limits.active_segments - spare)
         self.external: list[ExternalUsage] = []
         self.quarantine: str | None = None
 
@@ -92,7 +92,7 @@ class Quotas:
             (documented.USERS_PER_DAY, Unit.USER, self.limits.day_s),
         ):
             yield Window(
-                self.tapes[unit],
+                self.histories[unit],
                 limit=limit,
                 unit=unit,
                 capacity=getattr(self.limits, limit) - self.limits.headroom.get(limit, 0),
@@ -115,9 +115,9 @@ class Quotas:
         """Advance to the time of a batch and drop what is over: no later batch is earlier."""
         self.advance(now_us)
         self.active.forget_expired()
-        for tape in self._every_tape:
-            if len(tape.us) >= TRIM_AT:
-                tape.trim(now_us)
+        for history in self._every_history:
+            if len(history.us) >= TRIM_AT:
+                history.trim(now_us)
 
     def decide(self, cost: Cost, now_us: int) -> Decision:
         """Return whether *cost* fits every limit at *now_us*, else until when not, else that it never will."""
@@ -167,14 +167,14 @@ class Quotas:
     @staticmethod
     def _blocked_until_us(window: Window, weight: int, now_us: int) -> int:
         """Return when *weight* fits this window; 0 when it does now."""
-        tape = window.tape
-        sums = tape.sums
-        over = sums[-1] - sums[window.head] + tape.held + weight - window.capacity
+        history = window.history
+        sums = history.sums
+        over = sums[-1] - sums[window.head] + history.held + weight - window.capacity
         if now_us < (closed_us := window.closed_until_us):
             return max(closed_us, window.fits_at_us(over, now_us)) if over > 0 else closed_us
         if over > 0:
             return window.fits_at_us(over, now_us)
-        if window.probing and tape.holds:
+        if window.probing and history.holds:
             return window.probe_ends_us(now_us)
         return 0
 
@@ -191,11 +191,11 @@ class Quotas:
     def pool_at(self, call: str, now_us: int) -> Pool:
         """Return the pool of a call, as of now: it moves on when it is looked at, so that nobody else pays for it."""
         pool = self.pools[call]
-        pool.tape.advance(now_us)
+        pool.history.advance(now_us)
         return pool
 
-    def _tape_of(self, row: CallRow) -> Tape:
-        return self.pools[row.call].tape
+    def _history_of(self, row: CallRow) -> UsageHistory:
+        return self.pools[row.call].history
 
     def all_windows(self) -> Iterator[Window]:
         """Return every window: of file operations, of users, of calls."""
@@ -207,7 +207,7 @@ class Quotas:
         """Return every limit at *now_us*."""
         self.advance(now_us)
         for pool in self.distinct_pools:
-            pool.tape.advance(now_us)
+            pool.history.advance(now_us)
         windows = tuple(self._window_state(window, now_us) for window in self.windows)
         calls = (self._window_state(window, now_us) for pool in self.distinct_pools for window in pool.windows)
         active = self.active
@@ -232,7 +232,7 @@ class Quotas:
         return LimitState(
             window.limit,
             window.used,
-            window.tape.held,
+            window.history.held,
             external,
             window.capacity,
             window.next_release_us(now_us),
@@ -261,11 +261,11 @@ class Quotas:
         release_us = window.next_release_us(now_us)
         return Throttled(window.limit, min(latest_us, release_us or latest_us), probe=True)
 
-    def all_tapes(self) -> Iterator[Tape]:
-        """Return every tape: of file operations, of users, of calls."""
-        yield from self.tapes
+    def all_histories(self) -> Iterator[UsageHistory]:
+        """Return every history: of file operations, of users, of calls."""
+        yield from self.histories
         for pool in self.distinct_pools:
-            yield pool.tape
+            yield pool.history
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 """Settled and held usage of one unit, and the sliding windows that look at it. Pure: no clock, no I/O.
 
 A settled entry is `(u, weight)`: the journal's time after which the service cannot have counted it, and how much it
-counts. A window of span S (its length plus guard) counts an entry while `now < u + S`. One tape serves every window
+counts. A window of span S (its length plus guard) counts an entry while `now < u + S`. One history serves every window
 of its unit: the hour and the day look at the same entries through spans of their own.
 
 A hold is usage whose `u` is not known yet. It is born with a bound, so a crash needs no sweeper: when the bound has
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SILENT_US", "TRIM_AT", "Hold", "Tape", "Window"]
+__all__ = ["SILENT_US", "TRIM_AT", "Hold", "UsageHistory", "Window"]
 
 SILENT_US = 2**62  # as `Hold.silence_us`: its end is expected at its bound and not before
-_SHORTEST_PAUSE = 64  # the part of a window that is the first pause after a second 429
+_SHORTEST_PAUSE = 32  # the part of a window that is the pause after a second 429 in a row
 TRIM_AT = 4_096  # entries that no window counts any more, before the arrays are cut
 
 
@@ -52,7 +52,7 @@ class Hold:
         return now_us if now_us < self.bound_us - self.silence_us else self.bound_us
 
 
-class Tape:
+class UsageHistory:
     """The usage of one unit, ordered by `u`, with running sums."""
 
     __slots__ = ("held", "holds", "next_bound_us", "now_us", "sums", "us", "windows")
@@ -159,14 +159,14 @@ class Tape:
 
 
 class Window:
-    """One sliding window over a tape.
+    """One sliding window over a history.
 
     Attributes:
         limit: The limit's name.
         unit: Which part of a cost it weighs.
         capacity: What it allows, headroom taken off.
         span_us: Its length plus its guard.
-        head: The first entry of the tape it still counts.
+        head: The first entry of the history it still counts.
         throttled_until_us: Full until then, because the service said so.
         probing: After that, one operation at a time until one is accepted.
         strikes: How often in a row the service said so.
@@ -176,28 +176,28 @@ class Window:
     __slots__ = (
         "capacity",
         "head",
+        "history",
         "limit",
         "probing",
         "quarantined_until_us",
         "span_us",
         "strikes",
-        "tape",
         "throttled_until_us",
         "unit",
     )
 
-    def __init__(self, tape: Tape, *, limit: str, unit: int, capacity: int, span_us: int) -> None:
-        self.tape, self.limit, self.unit = tape, limit, unit
+    def __init__(self, history: UsageHistory, *, limit: str, unit: int, capacity: int, span_us: int) -> None:
+        self.history, self.limit, self.unit = history, limit, unit
         self.capacity, self.span_us = capacity, span_us
         self.head = 0
         self.throttled_until_us = self.quarantined_until_us = 0
         self.probing = False
         self.strikes = 0
-        tape.windows.append(self)
+        history.windows.append(self)
 
     def advance(self, now_us: int) -> None:
         """Stop counting the entries whose time is over."""
-        us, head, oldest = self.tape.us, self.head, now_us - self.span_us
+        us, head, oldest = self.history.us, self.head, now_us - self.span_us
         size = len(us)
         while head < size and us[head] <= oldest:
             head += 1
@@ -216,7 +216,7 @@ class Window:
     def least_pause_us(self) -> int:
         """Return the shortest pause after a 429, however soon the service invites back: twice as long each time."""
         shortest_us = self.span_us // _SHORTEST_PAUSE
-        return min(self.span_us, shortest_us << min(self.strikes, _SHORTEST_PAUSE)) if self.strikes else 0
+        return min(self.span_us, shortest_us << min(self.strikes - 1, _SHORTEST_PAUSE)) if self.strikes else 0
 
     @property
     def closed_until_us(self) -> int:
@@ -225,20 +225,20 @@ class Window:
 
     def free(self, now_us: int) -> int:
         """Return how much fits now, as of the last `advance`."""
-        if now_us < self.closed_until_us or (self.probing and self.tape.holds):
+        if now_us < self.closed_until_us or (self.probing and self.history.holds):
             return 0
         return self.capacity - self.used
 
     def probe_ends_us(self, now_us: int) -> int:
         """Return when the outcome of what is in flight is known at the earliest."""
-        ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in self.tape.holds)
+        ends_us = (hold.doubt_us if now_us < hold.doubt_us else hold.bound_us for hold in self.history.holds)
         return max(now_us + 1, min(ends_us))
 
     @property
     def used(self) -> int:
         """Return what is counted, operations in flight included, as of the last `advance`."""
-        sums = self.tape.sums
-        return sums[-1] - sums[self.head] + self.tape.held
+        sums = self.history.sums
+        return sums[-1] - sums[self.head] + self.history.held
 
     def next_release_us(self, now_us: int) -> int | None:
         """Return when the oldest of what is counted stops counting, if everything in flight ended now."""
@@ -251,18 +251,18 @@ class Window:
             over: From 1 to what is counted now.
             now_us: The time of the last `advance`.
         """
-        us, sums = self.tape.us, self.tape.sums
+        us, sums = self.history.us, self.history.sums
         at = bisect_left(sums, sums[self.head] + over, self.head + 1) - 1
-        if at < len(us) and (us[at] <= now_us or not self.tape.holds):
+        if at < len(us) and (us[at] <= now_us or not self.history.holds):
             return us[at] + self.span_us
         return self._fits_among_late_us(over, now_us)
 
     def _fits_among_late_us(self, over: int, now_us: int) -> int:
-        us, sums = self.tape.us, self.tape.sums
+        us, sums = self.history.us, self.history.sums
         first_late = bisect_right(us, now_us, self.head)
         over -= sums[first_late] - sums[self.head]
         late = [(us[at], sums[at + 1] - sums[at]) for at in range(first_late, len(us))]
-        late += [(hold.expected_us(now_us), hold.weight) for hold in self.tape.holds]
+        late += [(hold.expected_us(now_us), hold.weight) for hold in self.history.holds]
         late.sort()
         for u_us, weight in late:
             over -= weight

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from moe_segments.core.audiences import memberships
 from moe_segments.core.events import Checkpoint, Copying, ExternalUsage, Moved, Opened
 from moe_segments.core.quota.active_segments import ActiveSegments
 from moe_segments.core.quota.claims import Claims
 from moe_segments.core.quota.ledger import CallRow, Ledger, Row
-from moe_segments.core.quota.window import Hold, Tape
-from moe_segments.core.state import memberships
+from moe_segments.core.quota.window import Hold, UsageHistory
 from moe_segments.core.state.jobs import JobRecord, Jobs, Run
 from moe_segments.errors import JournalError
 
@@ -115,8 +115,8 @@ def _sliced(
 def _ledger(ledger: Ledger) -> dict[str, object]:
     active = ledger.active
     return {
-        "entries": [_entries(tape) for tape in ledger.tapes],
-        "calls": {pool.key: _entries(pool.tape) for pool in ledger.distinct_pools},
+        "entries": [_entries(history) for history in ledger.histories],
+        "calls": {pool.key: _entries(pool.history) for pool in ledger.distinct_pools},
         "active": {
             "external": active.external,
             "full_until_us": active.full_until_us,
@@ -139,9 +139,9 @@ def _ledger(ledger: Ledger) -> dict[str, object]:
     }
 
 
-def _entries(tape: Tape) -> list[list[int]]:
-    sums = tape.sums
-    return [[u_us, sums[at + 1] - sums[at]] for at, u_us in enumerate(tape.us)]
+def _entries(history: UsageHistory) -> list[list[int]]:
+    sums = history.sums
+    return [[u_us, sums[at + 1] - sums[at]] for at, u_us in enumerate(history.us)]
 
 
 def _row(row: Row) -> dict[str, object]:
@@ -306,9 +306,9 @@ def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs, h
 def _ledger_from(state: FoldedState, data: Mapping[str, Any]) -> Ledger:
     _refuse_unknown("ledger", data)
     ledger = Ledger(state.limits)
-    for tape, entries in zip(ledger.tapes, data["entries"], strict=True):
+    for history, entries in zip(ledger.histories, data["entries"], strict=True):
         for u_us, weight in entries:
-            tape.add(u_us, weight)
+            history.add(u_us, weight)
     _add_calls(ledger, data.get("calls", {}))
     ledger.active = _active_from(ledger.active.capacity, data["active"])
     for limit, throttled_us, probing, strikes, quarantined_us in data["windows"]:
@@ -331,7 +331,7 @@ def _row_from(ledger: Ledger, fields: Mapping[str, Any]) -> Row:
     }
     if "called" not in fields:
         return Row(**values)
-    return CallRow(**values | {"called": _hold_from(ledger.pools[fields["call"]].tape, fields["called"])})
+    return CallRow(**values | {"called": _hold_from(ledger.pools[fields["call"]].history, fields["called"])})
 
 
 def _add_calls(ledger: Ledger, calls: Mapping[str, list[list[int]]]) -> None:
@@ -339,17 +339,17 @@ def _add_calls(ledger: Ledger, calls: Mapping[str, list[list[int]]]) -> None:
         # A pool that was shared counts in each of ours: nobody wrote down which call an entry was.
         for pool in dict.fromkeys(ledger.pools[call] for call in key.split("+")):
             for u_us, weight in entries:
-                pool.tape.add(u_us, weight)
+                pool.history.add(u_us, weight)
 
 
-def _hold_from(tape: Tape, fields: list[Any] | None) -> Hold | None:
+def _hold_from(history: UsageHistory, fields: list[Any] | None) -> Hold | None:
     if fields is None:
         return None
     weight, bound_us, doubt_us, u_us = fields
     hold = Hold(weight, bound_us, bound_us - doubt_us)
     hold.u_us = u_us
     if u_us is None:
-        tape.hold(hold)
+        history.hold(hold)
     return hold
 
 

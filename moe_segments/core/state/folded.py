@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moe_segments.core.audiences.memberships import Memberships
 from moe_segments.core.quota.claims import Claims
 from moe_segments.core.quota.ledger import Ledger
 from moe_segments.core.state.jobs import Jobs
-from moe_segments.core.state.memberships import Memberships
 
 if TYPE_CHECKING:
     from moe_segments.core.events import Copying, Moved, Opened

@@ -124,6 +124,8 @@ class JobRecord:
         reason: Why it is unknown or was not sent.
         run: The bulk run it belongs to.
         line: Its line in the manifest.
+        says: What that line says, as a digest; None where an earlier version planned it.
+        replaces: The job of an earlier run that it stands in for.
         duplicate_possible: An earlier send of it may have worked.
         digest: The terminal callback's digest.
         conflicts: Later callbacks that said something else.
@@ -151,6 +153,8 @@ class JobRecord:
     reason: str | None = None
     run: str | None = None
     line: int | None = None
+    says: str | None = None
+    replaces: str | None = None
     duplicate_possible: bool = False
     digest: str | None = None
     conflicts: int = 0
@@ -360,7 +364,14 @@ class Jobs:
         if event.job in self.records:
             return
         self.records[event.job] = JobRecord(
-            event.job, event.operation, JobState.PLANNED, at_us, run=event.run, line=event.line
+            event.job,
+            event.operation,
+            JobState.PLANNED,
+            at_us,
+            run=event.run,
+            line=event.line,
+            says=event.says,
+            replaces=event.replaces,
         )
         if event.run in self.runs:
             self.runs[event.run].jobs.append(event.job)

@@ -199,7 +199,6 @@ class WorkspaceState(FoldedState):
             self._restamp(batch.at_us, late_us)
             self.revision += 1
         if self.claims.live:
-            self.revision += 1
             for event, _, __ in self._tried:
                 self.claims.reserved(event.job, event.row, batch.at_us)
         self._tried.clear()

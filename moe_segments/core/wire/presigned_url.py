@@ -1,4 +1,4 @@
-"""Read from a presigned URL when it stops working, and with what it was signed: S3 and the like, GCS, Azure. Pure."""
+"""Read from a presigned URL when it ends, with what it was signed and what it names: S3, GCS, Azure and alike. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["expiry_of", "has_temporary_credentials"]
+__all__ = ["expiry_of", "has_temporary_credentials", "unsigned"]
 
 _TOKENS: Final = ("x-amz-security-token", "x-oss-security-token", "security-token", "x-cos-security-token", "skoid")
 _KEYS: Final = ("x-amz-credential", "awsaccesskeyid", "ossaccesskeyid", "x-oss-credential")
 _TEMPORARY_KEYS: Final = ("ASIA", "STS.")
+_SIGNED_BY: Final = ("x-amz-", "x-goog-", "x-oss-", "x-cos-")  # every parameter that begins so is the signature's
+_SIGNATURES: Final = frozenset(("signature", "sig"))
+_BESIDE_SIGNATURE: Final = frozenset(
+    (
+        *(*_SIGNATURES, "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid"),
+        *("security-token", "sv", "ss", "srt", "sp", "st", "se", "spr", "sr", "sip", "sdd"),
+        *("skoid", "sktid", "skt", "ske", "sks", "skv"),
+    )
+)
 
 
 def expiry_of(url: str) -> float | None:
@@ -44,6 +53,16 @@ def has_temporary_credentials(url: str) -> bool:
     given = _query_of(url)
     is_token = any(given.get(name) for name in _TOKENS)
     return is_token or any(given.get(name, "").startswith(_TEMPORARY_KEYS) for name in _KEYS)
+
+
+def unsigned(url: str) -> str:
+    """Return a URL without the parameters of its signature, so that one signed anew is the same text."""
+    whole, hash_mark, fragment = url.partition("#")
+    address, mark, query = whole.partition("?")
+    given = [(pair.partition("=")[0].lower(), pair) for pair in query.split("&")]
+    beside = _BESIDE_SIGNATURE if any(name in _SIGNATURES for name, _ in given) else frozenset()
+    kept = [pair for name, pair in given if not name.startswith(_SIGNED_BY) and name not in beside]
+    return address + (mark + "&".join(kept) if any(kept) else "") + hash_mark + fragment
 
 
 def _query_of(url: str) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ import attrs
 from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, joined
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.checksum import DIGITS, checksum
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Witness
 from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.postgres import schema as sql
@@ -141,7 +142,7 @@ class PostgresLog:
         """
         self.journal_id, self._tip = "", _Tip()
         try:
-            self._witness = Witness(state_dir, self._scope)
+            self._witness = Witness(usable(state_dir, self._scope), self._scope)
         except OSError as error:
             raise JournalError(
                 f"the journal's witness in {state_dir} cannot be read or made ({error.strerror}): give this user "

@@ -41,6 +41,7 @@ from moe_segments.core.events import Batch, Reserved, Trusted, decode, encode, j
 from moe_segments.errors import JournalError
 from moe_segments.journal.checksum import checksum_sha1
 from moe_segments.journal.local.clock import BootClock
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Witness
 from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.redis.connection import Link
@@ -48,7 +49,7 @@ from moe_segments.journal.redis.errors import refusal
 from moe_segments.journal.redis.pubsub import News
 from moe_segments.journal.redis.scripts import CHECKPOINT, LEAVE, MIGRATIONS, STEP, Keys, opening
 from moe_segments.journal.redis.url import address_of
-from moe_segments.journal.server import ServerJournal
+from moe_segments.journal.server_engine import ServerJournal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +128,7 @@ class RedisJournal(ServerJournal):
         if self._is_open:
             return
         try:
-            self._witness = Witness(self._state_dir, self._scope)
+            self._witness = Witness(usable(self._state_dir, self._scope), self._scope)
             await self._look_and_make()
         except OSError as error:
             raise JournalError(

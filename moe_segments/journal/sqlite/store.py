@@ -26,6 +26,7 @@ from moe_segments.journal.checksum import checksum
 from moe_segments.journal.local.clock import Anchor, BootClock
 from moe_segments.journal.local.file_errors import DAMAGE, damaged, explain, is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
+from moe_segments.journal.local.state_directory import usable
 from moe_segments.journal.local.witness import Witness
 from moe_segments.journal.local.witness_file import Sighting
 from moe_segments.journal.sqlite.schema import MIGRATIONS, migrate, refuse_foreign
@@ -254,7 +255,7 @@ class SqliteStore:
                 self._end()
             self._set_journal_mode()
             self._place = self._identity()
-            self._witness = Witness(self._options.state_dir, self._scope, self._path)
+            self._witness = Witness(usable(self._options.state_dir, self._scope), self._scope, self._path)
             self._held.callback(self._witness.close)
             doubt = self._witness.examine(self._sighting(), is_new=is_new, id_at=self._id_at)
         return Found(self._journal_id, is_new, doubt)

@@ -1,9 +1,11 @@
-"""Tools for a whole journal: copy it to another place, check it, read it."""
+"""Tools for a whole journal: back it up, move it to another place, check it, read it."""
 
 from moe_segments.journal.tools.commands import (
+    BackupReport,
     CheckReport,
     CopyReport,
     LogEntry,
+    backup_journal,
     cancel_copy,
     check,
     copy_journal,
@@ -13,9 +15,11 @@ from moe_segments.journal.tools.commands import (
 )
 
 __all__ = [
+    "BackupReport",
     "CheckReport",
     "CopyReport",
     "LogEntry",
+    "backup_journal",
     "cancel_copy",
     "check",
     "copy_journal",

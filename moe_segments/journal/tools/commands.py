@@ -1,4 +1,4 @@
-"""Tools for a whole journal: copy it to another place, check it, read it. The commands `journal` use them.
+"""Tools for a whole journal: back it up, move it to another place, check it, read it. The commands `journal` use them.
 
 Every function takes the URLs of journals and the scope: workspace and data center, as in `SegmentsClient.scope`.
 """
@@ -6,6 +6,7 @@ Every function takes the URLs of journals and the scope: workspace and data cent
 from __future__ import annotations
 
 from moe_segments.journal.opening import file_of, open_journal
+from moe_segments.journal.tools.backup import BackupReport, backup_journal
 from moe_segments.journal.tools.log import LogEntry, read_log
 from moe_segments.journal.tools.migrate import CopyReport, cancel_copy, copy_journal, existing_journal
 from moe_segments.journal.tools.replay import folded
@@ -13,9 +14,11 @@ from moe_segments.journal.tools.verify import CheckReport, check_journal
 from moe_segments.models.urls import place_of
 
 __all__ = [
+    "BackupReport",
     "CheckReport",
     "CopyReport",
     "LogEntry",
+    "backup_journal",
     "cancel_copy",
     "check",
     "copy_journal",

@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.protocol import Journal
 
-__all__ = ["CopyReport", "cancel_copy", "copy_journal", "existing_journal"]
+__all__ = [
+    "CopyReport",
+    "cancel_copy",
+    "copy_journal",
+    "existing_journal",
+    "now_us_of",
+    "opened",
+    "stand_in",
+    "transact",
+]
 
 _OF_MOVES: Final = (Moved, Stayed, Copying, Copied)  # of one place only, never carried over
 _LOOK_S: Final = 1.0
@@ -95,7 +104,7 @@ async def copy_journal(
     """
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(existing_journal(source_url, scope, state_dir=state_dir))
-        target = await stack.enter_async_context(_opened(_target(target_url, scope)))
+        target = await stack.enter_async_context(opened(_target(target_url, scope)))
         found, there = folded(await source.read(0)), folded(await target.read(0))
         _refuse(source, found, target, there, source_url, target_url)
         if source.journal_id in there.origins:
@@ -104,8 +113,8 @@ async def copy_journal(
         await _fence(source, found, Moved(place_of(target_url), target.journal_id))
         await _wait_for_sends(source, found, tell)
         # In this order, each on its own server: what passes between the two only makes it more.
-        source_us = await _now_us(source, found.version)
-        postponed_us = max(0, await _now_us(target, there.version) - source_us)
+        source_us = await now_us_of(source, found.version)
+        postponed_us = max(0, await now_us_of(target, there.version) - source_us)
         await _write(source, found, target, there, postponed_us)
         left = len(await source.read(found.version))
         jobs = len(found.jobs.records)
@@ -119,7 +128,7 @@ async def cancel_copy(source_url: str, target_url: str, scope: str) -> None:
         InputError: There is nothing to cancel, or the copy is complete.
         JournalError: One of them cannot be used.
     """
-    async with existing_journal(source_url, scope) as source, _opened(_target(target_url, scope)) as target:
+    async with existing_journal(source_url, scope) as source, opened(_target(target_url, scope)) as target:
         found, there = folded(await source.read(0)), folded(await target.read(0))
         if found.moved is None:
             raise InputError("this journal goes on here: there is nothing to cancel", "FROM")
@@ -133,7 +142,7 @@ async def cancel_copy(source_url: str, target_url: str, scope: str) -> None:
             return [Stayed()]
 
         await _bar(target, there, there.copying or Copying(place_of(source_url), source.journal_id))
-        await _transact(source, found.version, stay)
+        await transact(source, found.version, stay)
 
 
 @asynccontextmanager
@@ -150,7 +159,7 @@ async def existing_journal(url: str, scope: str, *, state_dir: Path | None = Non
     path, found = file_of(url), open_journal(url, scope, state_dir=state_dir)
     if path is not None and not path.is_file():  # opening it would make one
         raise InputError(missing, "journal")
-    async with _opened(found) as journal:
+    async with opened(found) as journal:
         if journal.is_new or await _is_empty(journal):
             raise InputError(missing, "journal")
         yield journal
@@ -170,7 +179,8 @@ def _target(url: str, scope: str) -> Journal:
 
 
 @asynccontextmanager
-async def _opened(journal: Journal) -> AsyncIterator[Journal]:
+async def opened(journal: Journal) -> AsyncIterator[Journal]:
+    """Open a journal; close it at the end."""
     await journal.open()
     try:
         yield journal
@@ -216,7 +226,7 @@ async def _bar(target: Journal, there: WorkspaceState, marker: Copying) -> None:
             raise InputError("somebody else has begun to use it: name an empty place", "TO")
         return [marker]
 
-    batch = await _transact(target, there.version, decide)
+    batch = await transact(target, there.version, decide)
     _fold(there, [batch] if batch is not None else [])
 
 
@@ -229,7 +239,7 @@ async def _fence(source: Journal, found: WorkspaceState, moved: Moved) -> None:
             raise JournalMoved(found.moved.to)
         return [moved]
 
-    batch = await _transact(source, found.version, decide)
+    batch = await transact(source, found.version, decide)
     _fold(found, [batch] if batch is not None else [])
 
 
@@ -238,7 +248,7 @@ async def _wait_for_sends(source: Journal, found: WorkspaceState, tell: Callable
     is_told = False
     while True:
         _fold(found, await source.read(found.version))
-        now_us = await _now_us(source, found.version)
+        now_us = await now_us_of(source, found.version)
         sending = [job for job in found.jobs.records.values() if job.state_at(now_us) == JobState.RESERVED]
         if not sending:
             return
@@ -259,19 +269,30 @@ async def _write(
     """
     if found.moved is None:
         raise JournalError(_CANCELLED)
-    made = snapshot.postponed(found.snapshot(), postponed_us)
-    origins = {**found.origins, source.journal_id: found.version}
-    events = (attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins}),)
+    events = (stand_in(source, found, postponed_us),)
 
     def decide(missed: Sequence[Batch], _: int) -> Sequence[Event]:
         if missed:
             raise JournalError(_CANCELLED)
         return events
 
-    await _transact(target, there.version, decide)
+    await transact(target, there.version, decide)
     written = await target.read(there.version)
     if not written or encode(written[0].events) != encode(events):
         raise JournalError("the target does not hold what was written to it: it must not be used; name another place")
+
+
+def stand_in(source: Journal, found: WorkspaceState, postponed_us: int) -> Checkpoint:
+    """Return a checkpoint of what was *found* in *source*, for a log that names the one that it stands for.
+
+    Args:
+        source: The log.
+        found: All of it, folded.
+        postponed_us: How much later everything ends, for the clocks' sake.
+    """
+    made = snapshot.postponed(found.snapshot(), postponed_us)
+    origins = {**found.origins, source.journal_id: found.version}
+    return attrs.evolve(made, state={**made.state, "moved": None, "copying": None, "origins": origins})
 
 
 async def _append_late(source: Journal, target: Journal, there: WorkspaceState, place: str) -> CopyReport:
@@ -295,14 +316,15 @@ async def _append(target: Journal, events: Sequence[Event], batch_id: str) -> No
     await retry_ambiguous(lambda: target.append(events, batch_id=batch_id))
 
 
-async def _transact(
+async def transact(
     journal: Journal, after: int, decide: Callable[[Sequence[Batch], int], Sequence[Event]]
 ) -> Batch | None:
+    """Decide and append, asked again where the answer was lost. See `Journal.transact`."""
     batch_id = secrets.token_hex(12)
     return await retry_ambiguous(lambda: journal.transact(after, decide, batch_id=batch_id))
 
 
-async def _now_us(journal: Journal, after: int) -> int:
+async def now_us_of(journal: Journal, after: int) -> int:
     """Return the time of the journal's own clock."""
     seen: list[int] = []
 
@@ -310,5 +332,5 @@ async def _now_us(journal: Journal, after: int) -> int:
         seen.append(now_us)
         return ()
 
-    await _transact(journal, after, look)
+    await transact(journal, after, look)
     return seen[-1]

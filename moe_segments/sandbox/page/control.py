@@ -2,7 +2,7 @@
 
 It needs no credentials, so it must not be had by a page of somebody else that runs in the same user's browser:
 
-- every request must name a loopback host, so that a name that was made to point here (DNS rebinding) gets nowhere;
+- every request must name a loopback or listed host, so that a name made to point here (DNS rebinding) gets nowhere;
 - what changes something must be JSON from this origin or from no page at all: a form of another page cannot send
   JSON, its script is stopped by the browser's preflight, and both are refused by their Origin besides.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from moe_segments.sandbox.model.faults import FaultKind
     from moe_segments.sandbox.page.overview import Json
 
-__all__ = ["Control"]
+__all__ = ["Control", "is_asked_for"]
 
 _PREFIX: Final = "/_sandbox"
 _LOOK_S: Final = 0.25  # how often an open page is looked after
@@ -71,10 +71,11 @@ class Control:
 
     Args:
         sandbox: Which.
+        names: Hosts besides loopback that requests may name.
     """
 
-    def __init__(self, sandbox: Controlled) -> None:
-        self._sandbox = sandbox
+    def __init__(self, sandbox: Controlled, names: frozenset[str] = frozenset()) -> None:
+        self._sandbox, self._names = sandbox, names
         self._pages: set[asyncio.Task[object]] = set()
 
     def add_to(self, app: web.Application) -> None:
@@ -93,9 +94,9 @@ class Control:
             f"{_PREFIX}/reset": self._reset,
         }
         for path, handler in get.items():
-            app.router.add_get(path, _guarded(handler))
+            app.router.add_get(path, _guarded(handler, self._names))
         for path, handler in post.items():
-            app.router.add_post(path, _guarded(handler))
+            app.router.add_post(path, _guarded(handler, self._names))
 
     async def close(self) -> None:
         """End the pages that are being looked after."""
@@ -188,13 +189,13 @@ class _Refused(Exception):
 
 
 def _guarded(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], names: frozenset[str]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler, behind the checks that stand in for credentials; bad input becomes a 400."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
-            _check_host(request)
+            _check_host(request, names)
             if request.method not in _READS:
                 _check_origin(request)
             response = await handler(request)
@@ -209,10 +210,16 @@ def _guarded(
     return guarded
 
 
-def _check_host(request: web.Request) -> None:
-    host = _host_of(f"//{request.host}")
-    if host != "localhost" and not host.endswith(".localhost") and not _is_loopback(host):
+def _check_host(request: web.Request, names: frozenset[str]) -> None:
+    if not is_asked_for(request, names):
         raise _Refused(403, "ask under a loopback address, such as 127.0.0.1, or as localhost")
+
+
+def is_asked_for(request: web.Request, names: frozenset[str]) -> bool:
+    """Return whether a request names loopback or one of *names*, in small letters."""
+    host = _host_of(f"//{request.host}")
+    is_local = host == "localhost" or host.endswith(".localhost") or _is_loopback(host)
+    return is_local or host.rstrip(".") in names
 
 
 def _check_origin(request: web.Request) -> None:

@@ -9,7 +9,7 @@ Times are integer microseconds of the journal's clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -24,15 +24,53 @@ from moe_segments.core.events import (
 from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from moe_segments.core.events import Event
-    from moe_segments.core.state.jobs import JobRecord, Jobs
 
-__all__ = ["Held", "Membership", "Memberships", "Step"]
+__all__ = ["Held", "Membership", "Memberships", "Step", "restore", "taken"]
 
 _HISTORY: Final = 30  # syncs of a segment that are remembered
 _HARMLESS: Final = frozenset({JobState.PLANNED, JobState.NOT_SENT, JobState.REFUSED})
+
+
+class Sent(Protocol):
+    """The part of a job's record that tells what became of its segment."""
+
+    @property
+    def operation(self) -> Mapping[str, object]:
+        """The operation's fields."""
+
+    @property
+    def state(self) -> str:
+        """One of `JobState`."""
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the callback that ended it."""
+
+    @property
+    def duplicate_possible(self) -> bool:
+        """Whether an earlier send of it may have worked."""
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The jobs that were sent to its segment before it."""
+
+
+class Jobs(Protocol):
+    """The part of the folded jobs that tells what was sent to a segment."""
+
+    @property
+    def records(self) -> Mapping[str, Sent]:
+        """By a job's identifier, its record."""
+
+    @property
+    def last_sent(self) -> Mapping[str, str]:
+        """By a key of a segment, the job that was sent to it last."""
+
+    def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
+        """Return *keys* and what else the same segments are known by."""
 
 
 def _as_texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -174,7 +212,7 @@ class Memberships:
         step, held = membership.steps.pop(event.job), membership.held
         if event.outcome != "processed" or event.values_found != step.rows or not step.holds:
             return  # what the service read is not what was sent
-        if not _is_last(record, str(name), jobs):
+        if not _is_last(event.job, str(name), jobs):
             return
         if not step.is_full and (held is None or not _goes_back(record.follows, held.job, jobs)):
             return  # it changed something that is unknown
@@ -182,8 +220,8 @@ class Memberships:
         membership.held = Held(holds=step.holds, size=step.size, job=event.job, since_us=at_us, full_us=full_us)
 
 
-def _is_last(record: JobRecord, name: str, jobs: Jobs) -> bool:
-    return all(jobs.last_sent.get(key, record.id) == record.id for key in jobs.known_as((name,)))
+def _is_last(job: str, name: str, jobs: Jobs) -> bool:
+    return all(jobs.last_sent.get(key, job) == job for key in jobs.known_as((name,)))
 
 
 def _goes_back(sent: list[str] | tuple[str, ...], confirmed: str, jobs: Jobs) -> bool:

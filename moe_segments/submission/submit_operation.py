@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.callbacks.tokens import new_token, token_digest
-from moe_segments.core.state.admission import Ask, cost_of
 from moe_segments.core.state.jobs import remembered, segment_keys
+from moe_segments.core.state.verdicts import Ask, cost_of
 from moe_segments.core.wire.file_segments import decode_acceptance, encode
 from moe_segments.core.wire.filter_segments import decode_made, encode_filter, filters_digest
 from moe_segments.journal.local.process import this_process

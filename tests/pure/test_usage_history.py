@@ -1,4 +1,4 @@
-"""The tape and its windows against a list that is added up anew for every question."""
+"""The history and its windows against a list that is added up anew for every question."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 import attrs
 import pytest
 
-from moe_segments.core.quota.window import SILENT_US, TRIM_AT, Hold, Tape, Window
+from moe_segments.core.quota.window import SILENT_US, TRIM_AT, Hold, UsageHistory, Window
 
 HISTORIES: Final = 200
 STEPS: Final = 60
 SPANS_US: Final = (20, 50)
 
 
-def tape_with_windows() -> Tape:
-    tape = Tape()
+def history_with_windows() -> UsageHistory:
+    history = UsageHistory()
     for span_us in SPANS_US:
-        Window(tape, limit="l", unit=0, capacity=10, span_us=span_us)
-    return tape
+        Window(history, limit="l", unit=0, capacity=10, span_us=span_us)
+    return history
 
 
 @attrs.define
@@ -50,17 +50,17 @@ class Listed:
 
 
 class Both:
-    """A tape and a list that the same things happen to."""
+    """A history and a list that the same things happen to."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.chance, self.tape, self.listed = chance, tape_with_windows(), Listed()
+        self.chance, self.history, self.listed = chance, history_with_windows(), Listed()
         self.holds: list[Hold] = []  # every hold there was
 
     def hold(self) -> None:
         silence_us = self.chance.choice((0, 5, SILENT_US))
         hold = Hold(self.chance.randrange(1, 5), self.listed.now_us + self.chance.randrange(1, 40), silence_us)
         self.holds.append(hold)
-        self.tape.hold(hold)
+        self.history.hold(hold)
         self.listed.held.append(hold)
 
     def _forget(self, hold: Hold) -> None:
@@ -72,37 +72,37 @@ class Both:
     def settle(self, hold: Hold) -> None:
         u_us, weight = self.listed.now_us + self.chance.randrange(-3, 9), self.chance.choice((None, 1, 7))
         self._forget(hold)
-        self.tape.settle(hold, u_us, weight)
+        self.history.settle(hold, u_us, weight)
         assert (hold.u_us, hold.weight) == (u_us, weight or hold.weight)
         self.listed.entries.append((u_us, hold.weight))
 
     def release(self, hold: Hold) -> None:
         self._forget(hold)
-        self.tape.release(hold)
+        self.history.release(hold)
         assert hold.u_us is None
 
     def rebound(self, hold: Hold) -> None:
         bound_us, silence_us = self.listed.now_us + self.chance.randrange(1, 30), self.chance.choice((0, 5))
         self._forget(hold)
-        self.tape.rebound(hold, bound_us, silence_us)
+        self.history.rebound(hold, bound_us, silence_us)
         assert (hold.bound_us, hold.doubt_us) == (bound_us, bound_us - silence_us)
         self.listed.held.append(hold)
 
     def add(self) -> None:
         u_us, weight = self.listed.now_us + self.chance.randrange(-30, 30), self.chance.randrange(1, 5)
-        self.tape.add(u_us, weight)
+        self.history.add(u_us, weight)
         self.listed.entries.append((u_us, weight))
 
     def advance(self, by_us: int) -> None:
         now_us = self.listed.now_us + by_us
-        self.tape.advance(now_us)
+        self.history.advance(now_us)
         self.listed.advance(now_us)
 
     def agree(self) -> None:
         now_us = self.listed.now_us
         self.advance(0)  # an end that came late may be over already
-        assert self.tape.held == sum(hold.weight for hold in self.listed.held)
-        for window in self.tape.windows:
+        assert self.history.held == sum(hold.weight for hold in self.listed.held)
+        for window in self.history.windows:
             used = sum(weight for _, weight in self.listed.counted(window.span_us))
             assert window.used == used
             for over in {1, used // 2, used} - {0} if used else ():
@@ -148,36 +148,45 @@ def test_an_end_is_expected_at_any_moment_until_silence_makes_it_the_bound(
 
 
 def test_asking_for_more_than_is_counted_is_a_mistake() -> None:
-    tape = tape_with_windows()
-    tape.add(5, 2)
-    tape.hold(Hold(1, 9, 0))
+    history = history_with_windows()
+    history.add(5, 2)
+    history.hold(Hold(1, 9, 0))
     with pytest.raises(AssertionError, match="more than is counted"):
-        tape.windows[0].fits_at_us(4, 0)
+        history.windows[0].fits_at_us(4, 0)
 
 
 @pytest.mark.parametrize(("extra", "left"), [(0, 1), (-1, TRIM_AT)])
 def test_what_no_window_counts_any_more_is_cut_off_once_it_is_much(extra: int, left: int) -> None:
     """Sums and later entries stay as they were."""
-    tape = tape_with_windows()
+    history = history_with_windows()
     for u_us in range(TRIM_AT + extra):
-        tape.add(u_us, 3)
+        history.add(u_us, 3)
     now_us = TRIM_AT + SPANS_US[1]
-    tape.add(now_us, 7)
+    history.add(now_us, 7)
 
-    tape.trim(now_us)
+    history.trim(now_us)
 
-    assert len(tape.us) == left
-    assert [window.used for window in tape.windows] == [7, 7]
-    tape.add(now_us - 1, 2)  # a late end, before the last entry
-    assert [window.used for window in tape.windows] == [9, 9]
-    tape.advance(now_us + SPANS_US[0])
-    assert [window.used for window in tape.windows] == [0, 9]
+    assert len(history.us) == left
+    assert [window.used for window in history.windows] == [7, 7]
+    history.add(now_us - 1, 2)  # a late end, before the last entry
+    assert [window.used for window in history.windows] == [9, 9]
+    history.advance(now_us + SPANS_US[0])
+    assert [window.used for window in history.windows] == [0, 9]
 
 
 @pytest.mark.parametrize(
     ("strikes", "pause_us"), [(0, 0), (1, 200), (2, 400), (5, 3_200), (6, 6_400), (7, 6_400), (99, 6_400)]
 )
 def test_each_429_in_a_row_doubles_the_least_pause_up_to_a_whole_window(strikes: int, pause_us: int) -> None:
-    window = Window(Tape(), limit="l", unit=0, capacity=10, span_us=6_400)
+    window = Window(UsageHistory(), limit="l", unit=0, capacity=10, span_us=6_400)
     window.strikes = strikes
     assert window.least_pause_us() == pause_us
+
+
+@pytest.mark.parametrize(("now_us", "ends_us"), [(0, 10), (9, 10), (10, 30), (28, 30), (29, 30), (30, 40), (39, 40)])
+def test_a_probe_ends_when_the_first_in_flight_does(now_us: int, ends_us: int) -> None:
+    """As long as it may end at any moment, when it no longer may; after that, at its bound; later than now."""
+    history = history_with_windows()
+    history.hold(Hold(1, 50, 20))
+    history.hold(Hold(1, 40, 30))
+    assert history.windows[0].probe_ends_us(now_us) == ends_us

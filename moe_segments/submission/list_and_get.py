@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import attrs
 
 from moe_segments.core.quota.decision import Cost
-from moe_segments.core.state.admission import Ask
+from moe_segments.core.state.verdicts import Ask
 from moe_segments.core.wire.file_segments import decode_segments, encode_get, encode_list
 from moe_segments.core.wire.filter_segments import decode_got
 from moe_segments.core.wire.strict_json import http_date

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from moe_segments.core.events import Reserved
-from moe_segments.core.state.admission import Admitted, Paced
+from moe_segments.core.state.verdicts import Admitted, Paced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from moe_segments.core.state.admission import Round
     from moe_segments.core.state.workspace import WorkspaceState
@@ -22,7 +23,13 @@ PACED: Final = Paced()
 
 
 def grant_within(
-    state: WorkspaceState, step: Round, now_us: int, paced: Sequence[bool | None], room: int, *, has_spare: bool
+    state: WorkspaceState,
+    step: Round,
+    now_us: int,
+    is_in_background: Callable[[int], bool | None],
+    room: int,
+    *,
+    has_spare: bool,
 ) -> Round:
     """Keep the reservations that have room, first come first, and take back the others that were tried on *state*.
 
@@ -30,27 +37,27 @@ def grant_within(
         state: Where all that were admitted are tried, last.
         step: What was decided by the quotas alone.
         now_us: The journal's time.
-        paced: For each ask whether it goes through the pace in the background; None: not through the pace at all.
+        is_in_background: By position, whether it goes through the pace in the background; None: not through the pace.
         room: How many callers may be granted.
         has_spare: Whether one in the background may be granted, where no caller is.
 
     Returns:
         *step*, with `PACED` for those that are to wait; the same object where nobody is.
     """
-    positions = {
-        verdict.event.row: position for position, verdict in step.verdicts.items() if isinstance(verdict, Admitted)
-    }
-    tried = [event for event in step.events if isinstance(event, Reserved)]
-    callers = [event for event in tried if paced[positions[event.row]] is False]
-    background = [event for event in tried if paced[positions[event.row]]]
-    waiting = {event.row for event in (*callers[room:], *background[int(has_spare and not callers) :])}
+    callers: dict[str, int] = {}
+    background: dict[str, int] = {}
+    for position, verdict in step.verdicts.items():
+        if isinstance(verdict, Admitted) and (last := is_in_background(position)) is not None:
+            (background if last else callers)[verdict.event.row] = position
+    spare = int(has_spare and not callers)
+    waiting = dict([*islice(callers.items(), room, None), *islice(background.items(), spare, None)])
     if not waiting:
         return step
+    tried = [event for event in step.events if isinstance(event, Reserved)]
     for _ in tried:
         state.take_back_last()
     for event in tried:
         if event.row not in waiting:
             state.try_reserve(event, now_us)
     events = [event for event in step.events if not (isinstance(event, Reserved) and event.row in waiting)]
-    verdicts = step.verdicts | {positions[row]: PACED for row in waiting}
-    return attrs.evolve(step, events=events, verdicts=verdicts)
+    return attrs.evolve(step, events=events, verdicts=step.verdicts | dict.fromkeys(waiting.values(), PACED))

@@ -1,0 +1,234 @@
+"""Give many operations in the best order, each when it is due, and plan anew what has not started.
+
+An operation is given an hour before its planned start: early enough to use a slot that becomes free before, late enough
+to change the order of the rest when somebody else spends quota meanwhile. No operation is given early while another one
+waits for its segment, and with that stands outside the line: whoever comes first in line goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
+
+import attrs
+
+from moe_segments.core.planning.parts import split
+from moe_segments.errors import MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.limits import USERS_PER_DAY
+from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers
+from moe_segments.submission.preflight_policy import enforce
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from moe_segments.core.files.report import PreflightReport
+    from moe_segments.governor.governor import Governor
+    from moe_segments.limits import QuotaLimits
+    from moe_segments.models import Operation
+    from moe_segments.submission.preflight_policy import Preflight
+
+__all__ = ["Ordered", "Planned", "checked_lines", "in_best_order", "in_parts"]
+
+_NONE: Final = 0  # tries of a plan that is only compared with the one before
+_FEW_TRIES: Final = 20  # of a plan that is made anew
+_SAME_S: Final = 1.0  # a start that moved by less is the same
+_SPARE: Final = 0.95  # of the largest file: the rows of one part may be longer than those of another
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Planned:
+    """An operation that is to be submitted.
+
+    Attributes:
+        job_id: Its job's identifier.
+        operation: What to do.
+        priority: How urgent it is.
+        error: Why it cannot be submitted; None where nothing is in its way.
+        whole: The line that it is a part of; None for one that was not split.
+    """
+
+    job_id: str
+    operation: Operation
+    priority: float = 0
+    error: MoeSegmentsError | None = None
+    whole: Planned | None = None
+
+
+class Ordered(Protocol):
+    """The part of the client that the order needs."""
+
+    limits: QuotaLimits
+    governor: Governor
+
+    async def preflight(self, operation: FileOperation) -> PreflightReport:
+        """Check an operation's file now."""
+
+
+async def checked_lines(client: Ordered, lines: Iterable[Planned], mode: Preflight) -> list[Planned]:
+    """Return the lines, each with what is in its way: its file, its name, its size. All files are read.
+
+    Args:
+        client: Open.
+        lines: What is to be done.
+        mode: What broken rules of a file do.
+    """
+    checked = await asyncio.gather(*(_with_file_checked(client, line, mode) for line in lines))
+    fine = [line.operation for line in checked if line.error is None]
+    refusals = iter(await client.governor.refusals(fine))
+    return [line if line.error is not None else attrs.evolve(line, error=next(refusals)) for line in checked]
+
+
+async def _with_file_checked(client: Ordered, line: Planned, mode: Preflight) -> Planned:
+    operation = line.operation
+    if not isinstance(operation, FileOperation) or (mode == "off" and operation.rows is not None):
+        return line
+    try:
+        enforce(await client.preflight(operation), mode, has_told=False)
+    except MoeSegmentsError as error:
+        return attrs.evolve(line, error=error)
+    return line
+
+
+def in_parts(line: Planned, limits: QuotaLimits, path: Path | None) -> list[Planned]:
+    """Return a line that is too large for a day or a file as parts that fit; any other line as it is.
+
+    The first part keeps the kind of the operation, the others add, or remove. Each reads its rows when it is its turn.
+
+    Args:
+        line: Checked, see `checked_lines`.
+        limits: The limits of a day and of a file.
+        path: Where its rows are on this machine; None where they are elsewhere, so that it cannot be split.
+    """
+    operation, rows = line.operation, _rows_if_too_large(line)
+    if path is None or rows is None or not isinstance(operation, FileOperation):
+        return [line]
+    spare = attrs.evolve(limits, file_bytes=max(1, int(limits.file_bytes * _SPARE)))
+    try:
+        parts = split(operation.op, rows, spare, file_bytes=path.stat().st_size)
+    except MoeSegmentsError as error:
+        return [attrs.evolve(line, error=error)]
+    made: list[Planned] = []
+    begin = 0
+    for number, part in enumerate(parts, 1):
+        made.append(
+            Planned(
+                job_id=line.job_id if number == 1 else f"{line.job_id}.{number}",
+                operation=_part(operation, part.op, _rows_of(path, begin, part.rows), part.rows),
+                priority=line.priority,
+                whole=line,
+            )
+        )
+        begin += part.rows
+    return made
+
+
+def _rows_if_too_large(line: Planned) -> int | None:
+    """Return how many rows a line has where it is nothing but too large; else None."""
+    error = line.error
+    if isinstance(error, PreflightError) and error.report is not None and error.report.only_too_large:
+        return int(error.report.rows)
+    if isinstance(error, QuotaNeverFits) and error.limit == USERS_PER_DAY:
+        return error.requested
+    return None
+
+
+def _part(operation: FileOperation, op: str, values: Callable[[], Iterator[str]], rows: int) -> Operation:
+    if op == operation.op:
+        return attrs.evolve(operation, file=None, values=values, rows=rows)  # type: ignore[return-value]  # its kind
+    kind = RemoveUsers if op == RemoveUsers.op else AddUsers
+    return kind(
+        name=operation.name,
+        attribute_name=operation.attribute_name,
+        attribute_type=operation.attribute_type,
+        emails=operation.emails,
+        callback_url=operation.callback_url,
+        cs_id=None if isinstance(operation, CreateFileSegment) else getattr(operation, "cs_id", None),
+        values=values,
+        rows=rows,
+    )
+
+
+def _rows_of(path: Path, begin: int, count: int) -> Callable[[], Iterator[str]]:
+    """Return a function that reads some rows of a file."""
+
+    def read() -> Iterator[str]:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for row in islice(file, begin, begin + count):
+                yield row.rstrip("\r\n")
+
+    return read
+
+
+async def in_best_order(
+    client: Ordered,
+    lines: list[Planned],
+    *,
+    max_wait_s: float,
+    changed: asyncio.Event,
+    following: Callable[[], Sequence[Planned]],
+    others: Callable[[], Awaitable[object]],
+) -> AsyncIterator[Planned]:
+    """Yield *lines* in the best order, each when it is due. What is left is planned anew when others spend quota.
+
+    Args:
+        client: Open.
+        lines: Checked, see `checked_lines`.
+        max_wait_s: Longest wait of each. One whose start is later is given at once, to be refused.
+        changed: Set when an operation ended otherwise than planned, so that quota may be free.
+        following: Returns those that were given and may not stand in line yet, because they wait for their segment. As
+            long as there are any, nobody is given early.
+        others: Returns what others have spent and wait for; another value when that has changed.
+
+    Raises:
+        InputError: A create comes after another operation on its segment.
+    """
+    for line in lines:
+        if line.error is not None:
+            yield line
+    left, starts = [line for line in lines if line.error is None], dict[Planned, float]()
+    early_s, now_s, seen = client.limits.hour_s, 0.0, None
+    while left:
+        if (spent := await others()) != seen or changed.is_set():
+            given, first = following(), not starts
+            changed.clear()
+            now_s, starts = await _planned(client, [*given, *left], tries=None if first else _FEW_TRIES)
+            if following() != given:  # one was sent meanwhile, and counted twice
+                changed.set()
+                continue
+            seen = spent
+            left = sorted((line for line in left), key=starts.__getitem__)
+        now_s = client.governor.now_s()
+        for line in tuple(left):
+            wait_s = starts[line] - now_s
+            if wait_s <= _SAME_S or wait_s > max_wait_s or (wait_s <= early_s and not following()):
+                left.remove(line)
+                yield line
+        if left:
+            next_s = starts[left[0]] - client.governor.now_s()
+            await _until(changed, min(early_s, next_s if following() else max(next_s - early_s, _SAME_S)))
+
+
+async def _planned(
+    client: Ordered, lines: Sequence[Planned], *, tries: int | None
+) -> tuple[float, dict[Planned, float]]:
+    """Return the present moment, and *lines* in the best order with the start of each; epoch seconds, or infinite."""
+    plan = await client.governor.plan(
+        [line.operation for line in lines],
+        order="best",
+        priorities=[line.priority for line in lines],
+        tries=tries,
+        without=[line.job_id for line in lines],
+    )
+    now_s = plan.made_at.timestamp()
+    return now_s, {lines[position]: now_s + plan[position].wait_s for position in plan.order}
+
+
+async def _until(changed: asyncio.Event, longest_s: float) -> None:
+    """Wait until the quotas have changed, at most *longest_s* seconds."""
+    try:
+        async with asyncio.timeout(longest_s):
+            await changed.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""Planning: the order, the parts and the merging of many operations. Pure."""
