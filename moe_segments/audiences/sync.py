@@ -27,7 +27,7 @@ from moe_segments.audiences.audience import (
 from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
 from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
-from moe_segments.core.audiences.choice import Option, candidates, check_guards
+from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
 from moe_segments.core.audiences.memberships import Membership, Step
 from moe_segments.core.audiences.streams import merged
 from moe_segments.core.events import AudienceSynced, MembershipPlanned
@@ -270,22 +270,24 @@ class _Sync:
 
     async def chosen(self, comparisons: Sequence[Comparison]) -> tuple[Option, ...]:
         """Choose for all together: what ends first, then what spends fewer users, then fewer operations."""
-        best: tuple[tuple[float, int, int], tuple[Option, ...]] | None = None
         combinations = list(candidates([comparison.options for comparison in comparisons]))
-        for combination in combinations:
-            operations = [
-                _operation(comparison, op, users)
-                for comparison, option in zip(comparisons, combination, strict=True)
-                for op, users in option.operations
-            ]
-            ends_s = 0.0
-            if len(combinations) > 1:
-                plan = await self._client.governor.plan(operations)
-                ends_s = max((start.wait_s for start in plan), default=0.0)
-            score = round(ends_s), sum(option.users for option in combination), len(operations)
-            if best is None or score < best[0]:
-                best = score, combination
-        return () if best is None else best[1]
+        if len(combinations) == 1:
+            return combinations[0]
+        scores: dict[int, tuple[float, int, int]] = {}
+        while numbers := to_try(len(combinations), scores):
+            for number in numbers:
+                scores[number] = await self._score(comparisons, combinations[number])
+        return combinations[min(scores, key=lambda number: (scores[number], number))]
+
+    async def _score(self, comparisons: Sequence[Comparison], combination: Sequence[Option]) -> tuple[float, int, int]:
+        operations = [
+            _operation(comparison, op, users)
+            for comparison, option in zip(comparisons, combination, strict=True)
+            for op, users in option.operations
+        ]
+        plan = await self._client.governor.plan(operations)
+        ends_s = max((start.wait_s for start in plan), default=0.0)
+        return round(ends_s) if ends_s < math.inf else ends_s, sum(each.users for each in combination), len(operations)
 
     # The way of one audience
 

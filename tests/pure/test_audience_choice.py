@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from moe_segments import InputError
-from moe_segments.core.audiences.choice import Guards, Option, Sizes, candidates, check_guards, options
+from moe_segments.core.audiences.choice import Guards, Option, Sizes, candidates, check_guards, options, to_try
 from moe_segments.core.audiences.streams import compared, merged
 
 if TYPE_CHECKING:
@@ -130,6 +130,25 @@ def _all_ways(sizes: Sizes) -> list[Option]:
 def test_the_choice_for_many_audiences_is_the_best_too(audiences: list[Sizes], per_hour: int, per_day: int) -> None:
     each = [options(sizes) for sizes in audiences]
     assert best(candidates(each), per_hour, per_day) == best(product(*each), per_hour, per_day)
+
+
+@given(
+    some.lists(some.integers(2, 100_000), min_size=9, max_size=120),
+    some.integers(1, 10),
+    some.integers(10_000, 2_000_000),
+)
+def test_few_of_many_candidates_are_tried_and_the_best_is_among_them(
+    sizes: list[int], per_hour: int, per_day: int
+) -> None:
+    each = [options(known(given=size, held=size, added=size // 50 + 1, removed=size // 50 + 1)) for size in sizes]
+    combinations = list(candidates(each))
+    scores: dict[int, tuple[float, int, int]] = {}
+    while numbers := to_try(len(combinations), scores):
+        for number in numbers:
+            operations = [users for option in combinations[number] for _, users in option.operations]
+            scores[number] = end_of(operations, per_hour, per_day), sum(operations), len(operations)
+    assert min(scores.values()) == best(iter(combinations), per_hour, per_day)
+    assert len(scores) <= 45
 
 
 def test_thirty_audiences_are_replaced_in_part() -> None:

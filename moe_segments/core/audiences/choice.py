@@ -16,12 +16,13 @@ import attrs
 from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Guards", "Mode", "Option", "Sizes", "candidates", "check_guards", "options"]
+__all__ = ["Guards", "Mode", "Option", "Sizes", "candidates", "check_guards", "options", "to_try"]
 
 Mode: TypeAlias = Literal["mirror", "add", "remove"]
-_ALL_TRIED: Final = 256  # combinations: those of eight audiences with two options each
+_ALL_TRIED: Final = 16  # combinations: those of four audiences with two options each
+_GRID: Final = 16  # candidates that are tried first
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +125,24 @@ def candidates(audiences: Sequence[Sequence[Option]]) -> Iterator[tuple[Option, 
     for index in sorted(two, key=lambda at: audiences[at][1].users - audiences[at][0].users):
         chosen[index] = audiences[index][1]
         yield tuple(chosen)
+
+
+def to_try(count: int, scores: Mapping[int, tuple[float, int, int]]) -> list[int]:
+    """Return which candidates to score next, by their number; none once the best is among *scores*.
+
+    Along the candidates operations become fewer and users more. So the end of the plan falls while the hour binds and
+    rises once the day does, and a search around the best one so far finds the best one.
+
+    Args:
+        count: How many candidates there are.
+        scores: By number: end of the plan, users, operations.
+    """
+    if not scores:
+        return sorted({*range(0, count, max(1, count // _GRID)), count - 1})
+    best = min(scores, key=lambda number: (scores[number], number))
+    below = max((number for number in scores if number < best), default=best)
+    above = min((number for number in scores if number > best), default=best)
+    return [number for number in {(below + best) // 2, (best + above) // 2} if number not in scores]
 
 
 def check_guards(sizes: Sizes, guards: Guards) -> None:
