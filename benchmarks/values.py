@@ -30,7 +30,8 @@ HELD_MS: Final = 50.0
 SIDES: Final = ("preflight", "values", "duplicates")
 
 
-async def _longest_hold_s(hold: list[float]) -> None:
+async def longest_hold_s(hold: list[float]) -> None:
+    """Note how long the event loop was held, until cancelled."""
     last_s = time.perf_counter()
     while True:
         await asyncio.sleep(0.001)
@@ -50,7 +51,7 @@ async def _run(side: str, path: Path) -> tuple[float, float, float]:
             given.extend(map(str.rstrip, file))
     before = memory_mb("VmRSS")
     hold: list[float] = []
-    watch = asyncio.create_task(_longest_hold_s(hold))
+    watch = asyncio.create_task(longest_hold_s(hold))
     await asyncio.sleep(0)
     began_s = time.perf_counter()
     if side == "preflight":

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     # What type checkers know. `as` makes each name public to them.
     __all__: list[str]
     __version__: str
+    from moe_segments.audiences.audience import Audience as Audience
+    from moe_segments.audiences.audience import AudienceReport as AudienceReport
+    from moe_segments.audiences.audience import KnownAudience as KnownAudience
+    from moe_segments.audiences.audience import PastSync as PastSync
+    from moe_segments.audiences.audience import PlannedAudience as PlannedAudience
+    from moe_segments.audiences.audience import SyncPlan as SyncPlan
+    from moe_segments.audiences.audience import SyncReport as SyncReport
+    from moe_segments.audiences.toml_file import read_audiences as read_audiences
     from moe_segments.callbacks.receiver import CallbackReceiver as CallbackReceiver
     from moe_segments.client.client import SegmentsClient as SegmentsClient
     from moe_segments.client.filter_segments import payload_from_json as payload_from_json
@@ -107,6 +115,16 @@ else:
     # Where each public name lives. It is imported when first used: `--help`, a sandbox or a value needs no HTTP client.
     _HOMES = {
         "moe_segments.types": ("UNSET",),
+        "moe_segments.audiences.toml_file": ("read_audiences",),
+        "moe_segments.audiences.audience": (
+            "Audience",
+            "AudienceReport",
+            "KnownAudience",
+            "PastSync",
+            "PlannedAudience",
+            "SyncPlan",
+            "SyncReport",
+        ),
         "moe_segments.client.client": ("SegmentsClient",),
         "moe_segments.core.files.report": ("Finding", "PreflightReport"),
         "moe_segments.core.wire.file_segments": ("Answer",),

@@ -37,6 +37,7 @@ _ADMISSION = "moe_segments/core/state/admission.py"
 _ORDER = "moe_segments/core/planning/order.py"
 _STEP = "moe_segments/core/state/waiting_line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
+_MEMBERSHIPS = "moe_segments/core/audiences/memberships.py"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/replica.py"
@@ -100,6 +101,8 @@ _BACK = "tests/fleet/test_going_back.py::test_"
 _MOVES = "tests/fleet/test_moving.py::test_"
 _ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
+_HELD = "tests/pure/test_memberships.py::test_"
+_SYNCED = "tests/live/test_audiences.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 
 
@@ -1606,6 +1609,104 @@ MUTANTS: Final = (
         'if lines.count(b"\\n") != len(block) or b"\\r" in lines:',
         'if b"\\r" in lines:',
         ("tests/live/test_values.py::test_a_bad_value_is_named_by_position_and_type",),
+    ),
+    Mutant(
+        "held-once-announced",
+        0,
+        _MEMBERSHIPS,
+        "            membership.steps = {step.job: step for step in map(_step_of, event.steps)}",
+        "            membership.steps = {step.job: step for step in map(_step_of, event.steps)}\n"
+        "            holds = tuple(event.steps[-1]['holds'])\n"
+        "            membership.held = membership.held and attrs.evolve(membership.held, holds=holds)",
+        (f"{_HELD}a_send_that_did_nothing_leaves_members_known",),
+    ),
+    Mutant(
+        "held-after-a-file-that-failed",
+        0,
+        _MEMBERSHIPS,
+        'if event.outcome != "processed" or event.values_found != step.rows or not step.holds:',
+        "if not step.holds:",
+        (f"{_HELD}a_file_that_failed_or_was_read_in_part_makes_members_unknown",),
+    ),
+    Mutant(
+        "foreign-send-overlooked",
+        0,
+        _MEMBERSHIPS,
+        "return membership.held if last and _goes_back(last, membership.held.job, jobs) else None",
+        "return membership.held",
+        (f"{_HELD}a_send_that_was_not_announced_makes_members_unknown",),
+    ),
+    Mutant(
+        "add-upon-unknown-members-confirmed",
+        0,
+        _MEMBERSHIPS,
+        "if not step.is_full and (held is None or not _goes_back(record.follows, held.job, jobs)):",
+        "if held is None and not step.is_full:",
+        (f"{_HELD}an_add_upon_unknown_members_is_no_promotion",),
+    ),
+    Mutant(
+        "two-owners-of-a-sync",
+        0,
+        _MEMBERSHIPS,
+        "if isinstance(event, SyncHeld) and self.worker(name, at_us) in (None, event.owner):",
+        "if isinstance(event, SyncHeld):",
+        (f"{_HELD}one_owner_at_a_time_plans",),
+    ),
+    Mutant(
+        "unknown-members-added-to",
+        0,
+        "moe_segments/core/audiences/choice.py",
+        'op = "replace" if sizes.mode == "mirror" else sizes.mode',
+        'op = "add" if sizes.mode == "mirror" else sizes.mode',
+        (f"{_SYNCED}unknown_members_are_replaced",),
+    ),
+    Mutant(
+        "altered-snapshot-believed",
+        0,
+        "moe_segments/audiences/snapshots.py",
+        "    if seen.hexdigest() != digest:",
+        "    if False:",
+        (f"{_SYNCED}unknown_members_are_replaced",),
+    ),
+    Mutant(
+        "snapshot-for-everybody",
+        0,
+        "moe_segments/audiences/snapshots.py",
+        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600",
+        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644",
+        (f"{_SYNCED}snapshots_are_private_and_only_the_current_one_stays",),
+    ),
+    Mutant(
+        "guard-of-removals-off",
+        0,
+        "moe_segments/core/audiences/choice.py",
+        "    if removed > before * guards.max_removed:",
+        "    if False:",
+        (f"{_SYNCED}one_that_is_refused_spends_nothing_and_stops_no_other",),
+    ),
+    Mutant(
+        "guard-of-empty-sources-off",
+        0,
+        "moe_segments/core/audiences/choice.py",
+        "        if not guards.allow_empty:",
+        "        if False:",
+        (f"{_SYNCED}one_that_is_refused_spends_nothing_and_stops_no_other",),
+    ),
+    Mutant(
+        "sync-while-another-one-works",
+        0,
+        "moe_segments/audiences/lease.py",
+        "        taken = {name for name in names if self._has(name)}",
+        "        taken = set(names)",
+        (f"{_SYNCED}a_host_that_cannot_wait_is_told_that_another_one_syncs",),
+    ),
+    Mutant(
+        "full-replace-never-due",
+        0,
+        "moe_segments/audiences/sync.py",
+        "            if self._replica.now_us() - held.full_us >= every_us:",
+        "            if False:",
+        (f"{_SYNCED}unknown_members_are_replaced",),
     ),
     Mutant(
         "failed-line-not-sent-again",

@@ -322,6 +322,62 @@ def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
 
 
 @app.command
+def sync(
+    file: Path,
+    /,
+    *,
+    only: tuple[str, ...] = (),
+    dry_run: bool = False,
+    sending: Sending = _SENDING,
+    receiving: Receiving = _RECEIVING,
+    common: Common = _COMMON,
+) -> int:
+    """Bring segments to the members they should have; the next time only differences are sent.
+
+    Args:
+        file: TOML with [[audience]] tables: name, attribute_name, attribute_type, expiry_time, file or command, mode,
+            priority, max_removed, max_added, allow_empty, full_every_days.
+        only: The name of an audience; given again, of another one. All without it.
+        dry_run: Read the sources and say what would be sent; send nothing.
+        sending: How the files are checked and published.
+        receiving: How callbacks come in.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.audiences.sync import sync_audiences
+
+    return sync_audiences(file, only, dry_run=dry_run, sending=sending, receiving=receiving, common=common)
+
+
+audiences = App(name="audiences", help="What is known of segments that were synced.")
+app.command(audiences)
+
+
+@audiences.default
+def list_audiences(*, common: Common = _COMMON) -> int:
+    """List the segments that were synced: members, last sync, match rate.
+
+    Args:
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.audiences.known import show_audiences
+
+    return show_audiences(common)
+
+
+@audiences.command(name="forget")
+def forget_audience(name: str, /, *, common: Common = _COMMON) -> int:
+    """Take a segment's members for unknown and delete their snapshots on this host. The next sync replaces them.
+
+    Args:
+        name: The segment's name.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.audiences.known import forget_audience
+
+    return forget_audience(name, common)
+
+
+@app.command
 def preflight(
     *files: str,
     attribute_name: str | None = None,

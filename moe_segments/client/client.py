@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from moe_segments.client.audiences import AudienceCalls
 from moe_segments.client.file_segments import FileSegmentCalls
 from moe_segments.client.filter_segments import FilterSegmentCalls, check_wait
 from moe_segments.client.job import Job, refuse_other
@@ -66,7 +67,7 @@ _log = logging.getLogger("moe_segments.client")
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
-class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the

@@ -24,6 +24,7 @@ __all__ = [
     "ActiveObserved",
     "Adopted",
     "Answered",
+    "AudienceSynced",
     "Batch",
     "CallbackReceived",
     "Checkpoint",
@@ -35,6 +36,8 @@ __all__ = [
     "ExternalUsage",
     "KeyAccepted",
     "KeyRejected",
+    "MembershipForgotten",
+    "MembershipPlanned",
     "Moved",
     "NeverSent",
     "Opened",
@@ -44,6 +47,8 @@ __all__ = [
     "Reserved",
     "RunStarted",
     "Stayed",
+    "SyncHeld",
+    "SyncReleased",
     "Throttled",
     "Trusted",
     "Unclaimed",
@@ -58,6 +63,14 @@ __all__ = [
 def row_of(job: str, attempt: int) -> str:
     """Return the identity of one send. That of a job's first one is the job's own, so that memory holds it once."""
     return job if attempt == 1 else f"{job}\n{attempt}"
+
+
+def _as_texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _as_facts(values: Iterable[Mapping[str, object]]) -> tuple[Mapping[str, object], ...]:
+    return tuple(values)
 
 
 @attrs.frozen
@@ -428,6 +441,80 @@ class Unclaimed:
 
 
 @attrs.frozen
+class SyncHeld:
+    """One process syncs segments: others wait. The same one renews it.
+
+    Attributes:
+        owner: Who.
+        segments: Their names.
+        for_us: How long from now, microseconds.
+    """
+
+    name: ClassVar[str] = "sync_held"
+    owner: str
+    segments: tuple[str, ...] = attrs.field(converter=_as_texts)
+    for_us: int
+
+
+@attrs.frozen
+class SyncReleased:
+    """One process syncs segments no more.
+
+    Attributes:
+        owner: Who did.
+        segments: Their names.
+    """
+
+    name: ClassVar[str] = "sync_released"
+    owner: str
+    segments: tuple[str, ...] = attrs.field(converter=_as_texts)
+
+
+@attrs.frozen
+class MembershipPlanned:
+    """What sends to come make of a segment's members, each once its callback says *processed*.
+
+    Attributes:
+        owner: Who syncs the segment.
+        segment: Its name.
+        generation: One more than before.
+        steps: The sends: job, op, rows, digests and size of the members after each. See `core.audiences.memberships`.
+    """
+
+    name: ClassVar[str] = "membership_planned"
+    owner: str
+    segment: str
+    generation: int
+    steps: tuple[Mapping[str, object], ...] = attrs.field(converter=_as_facts, hash=False)
+
+
+@attrs.frozen
+class MembershipForgotten:
+    """The members of a segment are taken to be unknown from now on.
+
+    Attributes:
+        segment: Its name.
+    """
+
+    name: ClassVar[str] = "membership_forgotten"
+    segment: str
+
+
+@attrs.frozen
+class AudienceSynced:
+    """A sync of one segment has ended.
+
+    Attributes:
+        segment: Its name.
+        facts: How it ended, in numbers.
+    """
+
+    name: ClassVar[str] = "audience_synced"
+    segment: str
+    facts: Mapping[str, object] = attrs.field(hash=False)
+
+
+@attrs.frozen
 class Moved:
     """This log goes on at another place: nothing is decided here any more. See `journal.moving`.
 
@@ -511,6 +598,11 @@ Event: TypeAlias = (
     | Claimed
     | ClaimsRenewed
     | Unclaimed
+    | SyncHeld
+    | SyncReleased
+    | MembershipPlanned
+    | MembershipForgotten
+    | AudienceSynced
     | Moved
     | Stayed
     | Copying
@@ -565,6 +657,11 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
         Claimed,
         ClaimsRenewed,
         Unclaimed,
+        SyncHeld,
+        SyncReleased,
+        MembershipPlanned,
+        MembershipForgotten,
+        AudienceSynced,
         Moved,
         Stayed,
         Copying,

@@ -36,6 +36,7 @@ class ValueReader:
     Args:
         values: See `moe_segments.types.Values`.
         attribute_type: "double" allows floats.
+        allow_empty: Whether a source without values is none of the errors.
 
     Attributes:
         count: How many values were read so far.
@@ -45,10 +46,17 @@ class ValueReader:
             none, or the source raised an exception, which is the cause then.
     """
 
-    def __init__(self, values: Values, *, attribute_type: Literal["string", "double"] = "string") -> None:
+    def __init__(
+        self,
+        values: Values,
+        *,
+        attribute_type: Literal["string", "double"] = "string",
+        allow_empty: bool = False,
+    ) -> None:
         if problem := problem_of_values(values):
             raise InputError(problem, "values")
         self._values, self._floats = values, attribute_type == "double"
+        self._allow_empty = allow_empty
         self.count = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -70,7 +78,7 @@ class ValueReader:
                     yield self._lines(block)
         finally:
             await blocks.aclose()
-        if not self.count:
+        if not self.count and not self._allow_empty:
             raise InputError(f"there is no value; {_ONLY_ONCE}", "values")
 
     async def _opened(self) -> Iterable[object] | AsyncIterable[object]:

@@ -22,7 +22,19 @@ SAMPLES: Final = json.loads(
 CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getattr(moe_segments, name))}
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
 NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
-NEWER: Final = {"LimitForecast", "Plan"}  # than the packages
+NEWER: Final = {  # than the packages
+    *(
+        "Audience",
+        "AudienceReport",
+        "KnownAudience",
+        "LimitForecast",
+        "PastSync",
+        "Plan",
+        "PlannedAudience",
+        "SyncPlan",
+        "SyncReport",
+    ),
+}
 ADDED: Final = (
     ", values=None",
     ", duplicates=None",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from moe_segments.core.audiences import memberships
 from moe_segments.core.events import Checkpoint, Copying, ExternalUsage, Moved, Opened
 from moe_segments.core.quota.active_segments import ActiveSegments
 from moe_segments.core.quota.claims import Claims
@@ -33,6 +34,7 @@ __all__ = ["checkpoint_of", "postponed", "restoring", "take"]
 _FORMAT: Final = 3  # of the data; 2 had no parts, 1 was never published
 _SINCE: Final = 3  # names that are used up, and claims of all who wait; before, names of jobs and claims for users
 _PART: Final = 200  # items at most
+_FEW: Final = 20  # of long items
 _NAMES: Final = tuple(field.name for field in attrs.fields(JobRecord))
 _DEFAULTS: Final = tuple(field.default for field in attrs.fields(JobRecord))
 _VALUES: Final = attrgetter(*_NAMES)
@@ -80,7 +82,7 @@ def take(state: FoldedState) -> tuple[Mapping[str, object], Iterator[str]]:
         "origins": dict(state.origins),
         "remembers": len(state.jobs.records),
     }
-    return head, _parts(rows, state.jobs)
+    return head, _parts(rows, state)
 
 
 def checkpoint_of(head: Mapping[str, object], parts: Iterable[str]) -> Checkpoint:
@@ -89,7 +91,8 @@ def checkpoint_of(head: Mapping[str, object], parts: Iterable[str]) -> Checkpoin
     return Checkpoint({**head, "parts": len(made)}, made)
 
 
-def _parts(rows: Sequence[object], jobs: Jobs) -> Iterator[str]:
+def _parts(rows: Sequence[object], state: FoldedState) -> Iterator[str]:
+    jobs = state.jobs
     yield from _sliced("rows", rows)
     yield from _sliced("records", list(jobs.records.values()), _record)
     yield from _sliced("tokens", [(token, *send) for token, send in jobs.tokens.items()])
@@ -97,6 +100,8 @@ def _parts(rows: Sequence[object], jobs: Jobs) -> Iterator[str]:
     yield from _sliced("last_sent", list(jobs.last_sent.items()))
     yield from _sliced("names", list(jobs.names.items()))
     yield from _sliced("runs", list(jobs.runs.values()), attrs.asdict, size=1)  # each with all its jobs
+    yield from _sliced("memberships", memberships.taken(state.memberships), size=_FEW)
+    yield from _sliced("workers", list(state.memberships.workers.items()))
 
 
 def _sliced(
@@ -237,13 +242,14 @@ def restoring(state: FoldedState, checkpoint: Checkpoint) -> Iterator[None]:
     if data.get("parts", 0) != len(checkpoint.parts):
         raise ValueError(f"{len(checkpoint.parts)} parts of {data.get('parts', 0)}")
     ledger, jobs = _ledger_from(state, data["ledger"]), Jobs(state.limits)
+    held = memberships.Memberships()
     for name, items in _items(checkpoint.parts, data):
-        _restore_part(name, items, ledger, jobs)
+        _restore_part(name, items, ledger, jobs, held)
         yield
     if written < _SINCE:
         for record in jobs.records.values():
             jobs.learn_name(record)
-    state.ledger, state.jobs = ledger, jobs
+    state.ledger, state.jobs, state.memberships = ledger, jobs, held
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = _made(Opened, "opened", data["opened"])
     state.rejected_keys = dict(data["rejected_keys"])
@@ -274,7 +280,7 @@ def _items(parts: Sequence[str], data: Mapping[str, Any]) -> Iterator[tuple[str,
     yield "runs", jobs["runs"]
 
 
-def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs) -> None:
+def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs, held: memberships.Memberships) -> None:
     match name:
         case "rows":
             for row_id, fields in items:
@@ -289,6 +295,10 @@ def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs) -
             getattr(jobs, name).update(items)
         case "runs":
             jobs.runs.update({run.id: run for run in map(_run_from, items)})
+        case "memberships":
+            memberships.restore(held, list(items))
+        case "workers":
+            held.workers.update({name: (owner, until_us) for name, (owner, until_us) in items})
         case _:
             raise _newer("checkpoint", [name])
 
@@ -354,7 +364,7 @@ def _active_from(capacity: int, data: Mapping[str, Any]) -> ActiveSegments:
 def _job_from(fields: Mapping[str, Any]) -> JobRecord:
     _refuse_unknown("job", fields)
     record = JobRecord(**fields)
-    record.keys = tuple(record.keys)
+    record.keys, record.follows = tuple(record.keys), tuple(record.follows)
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moe_segments.core.audiences.memberships import Memberships
 from moe_segments.core.quota.claims import Claims
 from moe_segments.core.quota.ledger import Ledger
 from moe_segments.core.state.jobs import Jobs
@@ -29,6 +30,7 @@ class FoldedState:
         claims: Waiters of all processes.
         moved: Where this log goes on instead; None while it goes on here.
         copying: What is being migrated into it; None when nothing is.
+        memberships: What each segment was last known to hold.
         origins: The logs that this one stands for, by identity, with the last version of each.
     """
 
@@ -40,6 +42,7 @@ class FoldedState:
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
         self.claims = Claims()
+        self.memberships = Memberships()
         self.moved: Moved | None = None
         self.copying: Copying | None = None
         self.origins: dict[str, int] = {}

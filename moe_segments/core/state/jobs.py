@@ -133,6 +133,7 @@ class JobRecord:
         unread: Why the last such callback could not be read, and the beginning of it: `reason`, `raw`.
         adopted: The service's list showed its segment.
         adopted_created: When the service created the segment that was found, ISO 8601.
+        follows: The jobs that were sent to its segment before it, under any of its names.
     """
 
     id: str
@@ -161,6 +162,7 @@ class JobRecord:
     unread: Mapping[str, object] | None = None
     adopted: bool = False
     adopted_created: str | None = None
+    follows: tuple[str, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -345,6 +347,9 @@ class Jobs:
         record.unparsed, record.unread = False, None  # of an earlier send
         if event.token_sha256 is not None:
             self.tokens[event.token_sha256] = (event.job, event.attempt)
+        before = {self.last_sent[key]: None for key in self.known_as(event.keys) if key in self.last_sent}
+        before.pop(event.job, None)  # its own earlier attempt
+        record.follows = tuple(before) or record.follows
         for key in event.keys:
             self.holders[key] = self.last_sent[key] = event.job
 

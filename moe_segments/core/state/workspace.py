@@ -114,6 +114,7 @@ class WorkspaceState(FoldedState):
         if type(event) not in _OF_THE_LOG:
             self.ledger.fold(event, at_us)
             self.jobs.fold(event, at_us)
+            self.memberships.fold(event, at_us, self.jobs)
             if self.claims.live and isinstance(event, Reserved):
                 self.claims.reserved(event.job, event.row, at_us)
             return

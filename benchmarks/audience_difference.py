@@ -1,0 +1,148 @@
+"""What does the difference of a source and a snapshot cost beside plain sets, and beside `sort` and `comm`?
+
+    python -m benchmarks.audience_difference [--rounds N] [--values N]
+
+A segment of N values has a snapshot; the source has N values, 1 % of them others, in any order, from a generator over
+the lines of a file. The plain way reads the old and the new file into two sets and subtracts them both ways. Every run
+is a fresh process; the sides take turns; the ratio is of medians, to the sets. Memory is the peak over what the
+imports take. Beside it, how long the event loop was held at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.preflight import memory_mb
+from benchmarks.values import longest_hold_s
+from benchmarks.verdict import ratio_of_medians, spread, state, state_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOUND: Final = 2.5
+MEMORY_MB: Final = 200.0
+HELD_MS: Final = 50.0
+SIDES: Final = ("set", "sort and comm", "ours")
+CHURN: Final = 100  # one in so many
+SEGMENT: Final = "vip"
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open() as file:
+        for line in file:
+            yield line[:-1]
+
+
+async def _ours(place: Path) -> tuple[int, int]:
+    from moe_segments import Audience, QuotaLimits
+    from moe_segments.audiences.comparison import compare, read_source
+    from moe_segments.audiences.snapshots import Snapshots
+    from moe_segments.core.audiences.memberships import Held
+    from moe_segments.files.stream import in_thread
+
+    digest, size = json.loads((place / "snapshot.json").read_text())
+    held = Held(holds=(digest,), size=size, job="", since_us=0, full_us=0)
+    audience = Audience(
+        SEGMENT, attribute_name="ID", attribute_type="string", members=lambda: _lines(place / "new.csv")
+    )
+    given = await read_source(audience, QuotaLimits())
+    blocks = Snapshots(place / "snapshots").read(SEGMENT, digest)
+    comparison = await in_thread(lambda: compare(audience, given, held, blocks, exists=True, last_held=size))
+    found = comparison.added.count, comparison.removed.count
+    comparison.remove_files()
+    return found
+
+
+def _sets(place: Path) -> tuple[int, int]:
+    old, new = (set(_lines(place / name)) for name in ("old.csv", "new.csv"))
+    return len(new - old), len(old - new)
+
+
+def _commands(place: Path) -> tuple[int, int]:
+    sort = "LC_ALL=C sort -S 150M -u new.csv > new.sorted && LC_ALL=C comm -3 old.sorted new.sorted > changes"
+    subprocess.run(["sh", "-c", sort], cwd=place, check=True)
+    lines = (place / "changes").read_text().splitlines()
+    added = sum(line.startswith("\t") for line in lines)
+    return added, len(lines) - added
+
+
+async def _run(side: str, place: Path) -> tuple[float, float, float, tuple[int, int]]:
+    import moe_segments.audiences.comparison  # noqa: F401 - before the clock starts
+
+    before, hold = memory_mb("VmRSS"), list[float]()
+    watch = asyncio.create_task(longest_hold_s(hold))
+    await asyncio.sleep(0)
+    began_s = time.perf_counter()
+    if side == "ours":
+        found = await _ours(place)
+    else:
+        found = _sets(place) if side == "set" else _commands(place)
+    taken_s = time.perf_counter() - began_s
+    watch.cancel()
+    return taken_s, memory_mb("VmHWM") - before, max(hold, default=0.0) * 1_000, found
+
+
+def prepare(place: Path, values: int) -> None:
+    """Make the files, the snapshot, and the sorted file of the old values."""
+    from moe_segments.audiences.snapshots import Snapshots
+    from moe_segments.audiences.sorted_file import Sorter, lines_of
+
+    chance = random.Random(7)
+    old = [f"{chance.getrandbits(64):016x}" for _ in range(values)]
+    new = [f"n{value[1:]}" if index % CHURN == 0 else value for index, value in enumerate(old)]
+    chance.shuffle(new)
+    (place / "old.csv").write_text("\n".join((*old, "")))
+    (place / "new.csv").write_text("\n".join((*new, "")))
+    sorter = Sorter("the old values")
+    for begin in range(0, values, 100_000):
+        sorter.feed(lines_of(old[begin : begin + 100_000]))
+    whole = sorter.finish()
+    (place / "snapshot.json").write_text(json.dumps(Snapshots(place / "snapshots").write(SEGMENT, whole.blocks())))
+    (place / "old.sorted").write_bytes(whole.path.read_bytes())
+    whole.remove()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--values", type=int, default=4_000_000)
+    options.add_argument("--one", nargs=2)
+    chosen = options.parse_args()
+    if chosen.one:
+        print(json.dumps(asyncio.run(_run(chosen.one[0], Path(chosen.one[1])))))
+        return
+    found: dict[str, list[tuple[float, float, float]]] = {side: [] for side in SIDES}
+    with tempfile.TemporaryDirectory() as directory:
+        making = (
+            f"from benchmarks.audience_difference import Path, prepare; prepare(Path({directory!r}), {chosen.values})"
+        )
+        subprocess.run([sys.executable, "-c", making], check=True)
+        for number in range(chosen.rounds):
+            for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                command = [sys.executable, "-m", "benchmarks.audience_difference", "--one", side, directory]
+                *figures, changes = json.loads(subprocess.check_output(command))
+                assert changes == [-(-chosen.values // CHURN)] * 2, changes
+                found[side].append(tuple(figures))
+    for side, runs in found.items():
+        times, memories, holds = zip(*runs, strict=True)
+        print(f"{side:14} {spread(times)}, {max(memories):.0f} MB, event loop held {max(holds):.0f} ms")
+    ours, sets = ([taken_s for taken_s, _, __ in found[side]] for side in ("ours", "set"))
+    passed = [
+        state("difference to sets", ratio_of_medians(ours, sets), BOUND),
+        state_figure("memory", max(memory for _, memory, __ in found["ours"]), MEMORY_MB, "MB"),
+        state_figure("event loop held", max(hold for *_, hold in found["ours"]), HELD_MS, "ms"),
+    ]
+    sys.exit(not all(passed))
+
+
+if __name__ == "__main__":
+    main()

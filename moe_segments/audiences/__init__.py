@@ -1,0 +1,1 @@
+"""Audiences: desired members in, the cheapest sufficient operations out."""

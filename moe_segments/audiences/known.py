@@ -1,0 +1,63 @@
+"""Look back on syncs, list what is known of segments, and forget it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from moe_segments.audiences.audience import KnownAudience, PastSync
+from moe_segments.audiences.snapshots import Snapshots
+from moe_segments.core.audiences.memberships import Membership
+from moe_segments.core.events import MembershipForgotten
+from moe_segments.files.stream import in_thread
+from moe_segments.governor.usage import at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from moe_segments.journal.replica import Replica
+
+__all__ = ["forget", "history", "known_audiences"]
+
+
+async def history(replica: Replica, name: str, shift_us: int) -> tuple[PastSync, ...]:
+    """Return the last syncs of a segment, oldest first. See `SegmentsClient.audience_history`."""
+    await replica.refresh()
+    membership = replica.state.memberships.of.get(name, Membership())
+    return tuple(_past(facts, shift_us) for facts in membership.history)
+
+
+async def known_audiences(replica: Replica, directory: Path | None, shift_us: int) -> tuple[KnownAudience, ...]:
+    """Return what is known of each segment that was synced, by name. See `SegmentsClient.audiences`."""
+    await replica.refresh()
+    state, known = replica.state, list[KnownAudience]()
+    for name, membership in sorted(state.memberships.of.items()):
+        held = state.memberships.known(name, state.jobs)
+        is_here = False
+        if held is not None and directory is not None:
+            is_here = await in_thread(Snapshots(directory).has, name, held.holds)
+        last = membership.held
+        known.append(
+            KnownAudience(
+                name=name,
+                size=None if last is None else last.size,
+                is_known=is_here,
+                confirmed_at=None if last is None else at(last.since_us + shift_us),
+                full_at=None if last is None else at(last.full_us + shift_us),
+                last=_past(membership.history[-1], shift_us) if membership.history else None,
+            )
+        )
+    return tuple(known)
+
+
+async def forget(replica: Replica, name: str, directory: Path | None) -> None:
+    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`."""
+    await replica.record(MembershipForgotten(name))
+    if directory is not None:
+        await in_thread(Snapshots(directory).forget, name)
+
+
+def _past(facts: Mapping[str, Any], shift_us: int) -> PastSync:
+    return PastSync(
+        at=at(facts["at_us"] + shift_us), facts={key: value for key, value in facts.items() if key != "at_us"}
+    )

@@ -1,0 +1,512 @@
+"""Sync audiences: read, compare, choose, announce, send, and say what became of it.
+
+Before anything is sent, a snapshot of the members to come is on the disk and the journal knows its digest. It becomes
+what the segment holds when the callback says *processed*. So a sync that is killed anywhere is simply called again:
+what was sent meanwhile is waited for, what was not is compared anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from moe_segments.audiences.audience import (
+    Audience,
+    AudienceReport,
+    PlannedAudience,
+    SyncPlan,
+    SyncReport,
+    checked_audiences,
+)
+from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
+from moe_segments.audiences.lease import Lease
+from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
+from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
+from moe_segments.core.audiences.memberships import Membership, Step
+from moe_segments.core.audiences.streams import merged
+from moe_segments.core.events import AudienceSynced, MembershipPlanned
+from moe_segments.errors import (
+    InputError,
+    MoeSegmentsError,
+    NoUsersMatched,
+    OutcomeUnknown,
+    QuotaNeverFits,
+    SegmentBusy,
+)
+from moe_segments.files.stream import in_thread
+from moe_segments.governor.usage import at
+from moe_segments.limits import USERS_PER_DAY
+from moe_segments.models import AddUsers, CreateFileSegment, FileProcessed, JobState, RemoveUsers, ReplaceUsers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from moe_segments.audiences.protocol import Client, Outcome
+    from moe_segments.core.audiences.memberships import Held
+    from moe_segments.core.audiences.streams import Block
+    from moe_segments.core.events import Event
+    from moe_segments.core.state.workspace import WorkspaceState
+    from moe_segments.journal.replica import Replica
+
+__all__ = ["plan_sync", "sync"]
+
+_AT_ONCE: Final = 4  # sources read at a time, for the memory and the disk
+_TRIES: Final = 3  # comparisons of one audience whose segment others change meanwhile
+_POLL_S: Final = 1.0  # between two looks whether another host is done
+_SECOND_US: Final = 1_000_000
+_DAY_S: Final = 86_400
+_UNCONFIRMED: Final = (
+    "something else changed the segment meanwhile, or a file was read in part: the next sync replaces it"
+)
+_NO_RECEIVER: Final = "no callback can come, so the members stay unknown: every sync replaces them; give callbacks="
+_log = logging.getLogger("moe_segments.audiences")
+
+
+async def sync(
+    client: Client,
+    audiences: Iterable[Audience],
+    *,
+    replica: Replica,
+    directory: Path | None,
+    max_wait_s: float = math.inf,
+) -> SyncReport:
+    """Bring segments to the members they should have. See `SegmentsClient.sync`."""
+    checked = checked_audiences(audiences)
+    await replica.refresh()
+    working = _Sync(client, replica, directory, max_wait_s)
+    async with working.lease.kept():
+        names = [audience.name for audience in checked]
+        taken = await working.lease.take(names)
+        is_free = {name: name in taken and working.holder(name) is None for name in names}
+        now = [audience for audience in checked if is_free[audience.name]]
+        later = [audience for audience in checked if not is_free[audience.name]]
+        done = await asyncio.gather(working.turn(now), *(working.turn_once_free(audience) for audience in later))
+    reports = {report.name: report for group in done for report in group}
+    return SyncReport(tuple(reports[name] for name in names))
+
+
+async def plan_sync(
+    client: Client, audiences: Iterable[Audience], *, replica: Replica, directory: Path | None
+) -> SyncPlan:
+    """Say what a sync would do, and when. See `SegmentsClient.plan_sync`."""
+    checked = checked_audiences(audiences)
+    await replica.refresh()
+    working = _Sync(client, replica, directory, math.inf)
+    compared = await working.compared(checked)
+    try:
+        ready = _by_priority(one for one in compared if isinstance(one, Comparison))
+        options = await working.chosen(ready)
+        operations = [
+            _operation(comparison, op, comparison.file_for(op).count)
+            for comparison, option in zip(ready, options, strict=True)
+            for op, _ in option.operations
+        ]
+        plan = await client.governor.plan(operations)
+    finally:
+        _remove_files(compared)
+    chosen = {comparison.audience.name: option for comparison, option in zip(ready, options, strict=True)}
+    return SyncPlan(
+        audiences=tuple(
+            _planned(one, chosen[one.audience.name])
+            if isinstance(one, Comparison)
+            else PlannedAudience(name=one.name, error=one.error)
+            for one in compared
+        ),
+        plan=plan,
+    )
+
+
+class _Sync:
+    """One sync at work.
+
+    Args:
+        client: Sends, plans and looks up.
+        replica: The journal.
+        directory: Where snapshots are; None: members stay unknown.
+        max_wait_s: Longest wait of each operation, seconds.
+    """
+
+    def __init__(self, client: Client, replica: Replica, directory: Path | None, max_wait_s: float) -> None:
+        self._client, self._replica, self._max_wait_s = client, replica, max_wait_s
+        self._snapshots = None if directory is None else Snapshots(directory)
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._deadline_s = asyncio.get_running_loop().time() + max_wait_s
+        self.lease = Lease(replica)
+
+    # Waiting for others
+
+    def holder(self, name: str) -> SegmentBusy | None:
+        """Return which job keeps a segment busy; None when it is free."""
+        now_us = self._replica.now_us()
+        record = self._replica.state.jobs.holder((name,), now_us)
+        if record is None:
+            return None
+        wait_s = (record.busy_until_us - now_us) / _SECOND_US
+        return SegmentBusy(name, record.id, at(record.busy_until_us), wait_s)
+
+    async def turn_once_free(self, audience: Audience) -> list[AudienceReport]:
+        """Sync one audience once nobody else works on its segment."""
+        while audience.name not in await self.lease.take([audience.name]):
+            if self._left_s() <= 0:
+                error = InputError(
+                    f"{audience.name!r} is being synced by another process: try again later", "audiences"
+                )
+                return [AudienceReport(name=audience.name, status="busy", error=error)]
+            await asyncio.sleep(min(_POLL_S, self._left_s()))
+            await self._replica.refresh()
+        while (busy := self.holder(audience.name)) is not None:
+            if self._left_s() <= 0:
+                return [AudienceReport(name=audience.name, status="busy", error=busy)]
+            try:
+                async with asyncio.timeout(max(0.001, min(busy.wait_s, self._left_s()))):
+                    await self._replica.job_changed(busy.job_id)
+            except TimeoutError:
+                pass
+        return await self.turn([audience])
+
+    def _left_s(self) -> float:
+        return self._deadline_s - asyncio.get_running_loop().time()
+
+    # The way of some audiences together
+
+    async def turn(self, audiences: Sequence[Audience]) -> list[AudienceReport]:
+        """Sync audiences whose segments are free. What is chosen for one takes all others into account."""
+        compared = await self.compared(audiences)
+        try:
+            ready = _by_priority(one for one in compared if isinstance(one, Comparison))
+            options = await self.chosen(ready)
+            refused = [one for one in compared if isinstance(one, AudienceReport)]
+            done = list[asyncio.Task[AudienceReport]]()
+            pairs = zip(ready, options, strict=True)
+            for _, group in groupby(pairs, key=lambda pair: pair[0].audience.priority):
+                sent = [(asyncio.Event(), *pair) for pair in group]
+                done += [asyncio.create_task(self._carried_out(*each)) for each in sent]
+                for all_sent, _, _ in sent:
+                    await all_sent.wait()
+            try:
+                return [*refused, *await asyncio.gather(*done)]
+            finally:
+                for task in done:
+                    task.cancel()
+        finally:
+            _remove_files(compared)
+
+    async def compared(self, audiences: Sequence[Audience]) -> list[Comparison | AudienceReport]:
+        """Read all sources and compare them. A source that cannot be used is a report, and stops no other."""
+
+        async def one(audience: Audience) -> Comparison | AudienceReport:
+            try:
+                async with self._room:
+                    return await self._compared(audience)
+            except MoeSegmentsError as error:
+                return AudienceReport(name=audience.name, status="refused", error=error)
+
+        return await asyncio.gather(*map(one, audiences))
+
+    async def _compared(self, audience: Audience) -> Comparison:
+        given = await read_source(audience, self._client.limits)
+        try:
+            comparison = await self._compared_with(audience, given)
+            try:
+                check_guards(comparison.sizes, audience.guards)
+                self._check_fits(comparison)
+            except BaseException:
+                comparison.remove_files()
+                raise
+        except BaseException:
+            given.remove()
+            raise
+        return comparison
+
+    async def _compared_with(self, audience: Audience, given: Any) -> Comparison:
+        membership = self._replica.state.memberships.of.get(audience.name)
+        held, last = self._held(audience), None if membership is None else membership.held
+        exists = last is not None or audience.name in self._replica.state.jobs.names or await self._exists(audience)
+        facts: dict[str, Any] = {"exists": exists, "last_held": None if last is None else last.size}
+        if held is not None:
+            try:
+                return await in_thread(lambda: compare(audience, given, held, self._blocks(audience, held), **facts))
+            except SnapshotAltered as error:
+                _log.warning("%s: %s; all its members are sent again", audience.name, error)
+        return await in_thread(lambda: compare(audience, given, None, (), **facts))
+
+    def _held(self, audience: Audience) -> Held | None:
+        """Return what a segment holds; None where it is unknown, or is to be sent in full again."""
+        state = self._replica.state
+        held = state.memberships.known(audience.name, state.jobs)
+        if held is None or self._snapshots is None:
+            return None
+        if audience.full_every_days is not None:
+            every_us = audience.full_every_days * _DAY_S * _SECOND_US / self._client.limits.scale
+            if self._replica.now_us() - held.full_us >= every_us:
+                return None
+        return held
+
+    def _blocks(self, audience: Audience, held: Held) -> Iterable[Block]:
+        assert self._snapshots is not None  # else nothing is held
+        streams = [self._snapshots.read(audience.name, digest) for digest in held.holds]
+        return streams[0] if len(streams) == 1 else merged(streams)
+
+    async def _exists(self, audience: Audience) -> bool:
+        """Ask the service for a segment that the journal does not know."""
+        return bool(await self._client.list_segments(audience.name, max_wait_s=max(0.0, self._left_s())))
+
+    def _check_fits(self, comparison: Comparison) -> None:
+        """Refuse what no day has room for, and a create without its expiry."""
+        limits = self._client.limits
+        capacity = limits.users_per_day - limits.headroom.get(USERS_PER_DAY, 0)
+        least = min(max((users for _, users in option.operations), default=0) for option in comparison.options)
+        if least > capacity:
+            raise QuotaNeverFits(USERS_PER_DAY, least, capacity)
+        if not comparison.sizes.exists and comparison.audience.expiry_time is None:
+            raise InputError(f"{comparison.audience.name!r} does not exist: its creation needs it", "expiry_time")
+
+    async def chosen(self, comparisons: Sequence[Comparison]) -> tuple[Option, ...]:
+        """Choose for all together: what ends first, then what spends fewer users, then fewer operations."""
+        combinations = list(candidates([comparison.options for comparison in comparisons]))
+        if len(combinations) == 1:
+            return combinations[0]
+        scores: dict[int, tuple[float, int, int]] = {}
+        while numbers := to_try(len(combinations), scores):
+            for number in numbers:
+                scores[number] = await self._score(comparisons, combinations[number])
+        return combinations[min(scores, key=lambda number: (scores[number], number))]
+
+    async def _score(self, comparisons: Sequence[Comparison], combination: Sequence[Option]) -> tuple[float, int, int]:
+        operations = [
+            _operation(comparison, op, users)
+            for comparison, option in zip(comparisons, combination, strict=True)
+            for op, users in option.operations
+        ]
+        plan = await self._client.governor.plan(operations)
+        ends_s = max((start.wait_s for start in plan), default=0.0)
+        return round(ends_s) if ends_s < math.inf else ends_s, sum(each.users for each in combination), len(operations)
+
+    # The way of one audience
+
+    async def _carried_out(self, all_sent: asyncio.Event, comparison: Comparison, option: Option) -> AudienceReport:
+        try:
+            return await self._synced(comparison, option, all_sent)
+        except MoeSegmentsError as error:
+            return AudienceReport(name=comparison.audience.name, status="failed", error=error)
+        finally:
+            all_sent.set()
+
+    async def _synced(self, comparison: Comparison, option: Option, all_sent: asyncio.Event) -> AudienceReport:
+        report = _begun(comparison, option, self._last_match_rate(comparison.audience.name))
+        steps: tuple[Step, ...] = ()
+        if option.operations:
+            steps = await self._announced(comparison, option)
+            report = await self._sent(comparison, steps, report, all_sent)
+        await self._replica.record(AudienceSynced(comparison.audience.name, _facts_of(report)))
+        await self._clear(comparison.audience.name)
+        return report
+
+    def _last_match_rate(self, name: str) -> float | None:
+        membership = self._replica.state.memberships.of.get(name)
+        for past in reversed(membership.history if membership else []):
+            if past.get("processed"):
+                return float(past["matched"] / past["processed"])
+        return None
+
+    async def _announced(self, comparison: Comparison, option: Option) -> tuple[Step, ...]:
+        """Write the snapshot of the members to come and announce the sends to the journal.
+
+        Raises:
+            InputError: The segment was changed since it was compared, or is being synced by another process.
+            JournalError: It cannot be announced.
+        """
+        name, held = comparison.audience.name, comparison.held
+        digest, size = await self._written(comparison)
+        before: Membership | None = None
+
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Step, ...] | None]:
+            nonlocal before
+            before = state.memberships.of.get(name)
+            is_same = held is None or state.memberships.known(name, state.jobs) == held
+            if not is_same or state.memberships.worker(name, now_us) != self.lease.owner:
+                return (), None
+            generation = 1 + (before.generation if before is not None else 0)
+            steps = _steps(comparison, option, generation, digest, size)
+            fields = tuple(attrs.asdict(step) for step in steps)
+            return (MembershipPlanned(self.lease.owner, name, generation, fields),), steps
+
+        steps = await self._replica.ask(question)
+        if steps is None or set(self._replica.state.memberships.of[name].steps) != {step.job for step in steps}:
+            raise InputError(
+                f"{name!r} was changed by somebody else meanwhile: nothing was sent, sync again", "audiences"
+            )
+        return steps
+
+    async def _written(self, comparison: Comparison) -> tuple[str, int]:
+        """Write the snapshot of the members to come. Returns no digest where they stay unknown."""
+        audience, held, snapshots = comparison.audience, comparison.held, self._snapshots
+        is_known = held is not None or audience.mode == "mirror" or not comparison.sizes.exists
+        if snapshots is None or not is_known:
+            return "", 0
+
+        def write() -> tuple[str, int]:
+            blocks = () if held is None else self._blocks(audience, held)
+            return snapshots.write(audience.name, members_after(comparison, blocks))
+
+        try:
+            return await in_thread(write)
+        except OSError as error:
+            problem = f"the snapshot of {audience.name!r} cannot be written ({error.strerror}): nothing was sent"
+            raise InputError(problem, "snapshots") from None
+
+    async def _sent(
+        self, comparison: Comparison, steps: Sequence[Step], report: AudienceReport, all_sent: asyncio.Event
+    ) -> AudienceReport:
+        """Send one operation after another; the next one only once the one before is processed."""
+        name, results = comparison.audience.name, list[FileProcessed]()
+        for step in steps:
+            operation = _operation(comparison, step.op, step.rows, comparison.file_for(step.op).path)
+            outcome = await self._outcome(step.job, operation, all_sent if step is steps[-1] else asyncio.Event())
+            result, error = outcome.result, outcome.error
+            if isinstance(result, FileProcessed):
+                results.append(result)
+            elif isinstance(error, NoUsersMatched):
+                report = attrs.evolve(report, warnings=(*report.warnings, str(error)))
+            elif error is not None:
+                status = "unknown" if isinstance(error, OutcomeUnknown) else "failed"
+                return _counted(attrs.evolve(report, status=status, error=error), results)
+            else:
+                report = attrs.evolve(report, status="accepted")
+        report = _counted(report, results)
+        state = self._replica.state
+        held = state.memberships.known(name, state.jobs)
+        if report.status == "accepted":
+            return attrs.evolve(report, warnings=(*report.warnings, _NO_RECEIVER))
+        if steps[-1].holds and (held is None or held.job != steps[-1].job):
+            return attrs.evolve(report, status="unknown", warnings=(*report.warnings, _UNCONFIRMED))
+        return report
+
+    async def _outcome(self, job: str, operation: object, is_sent: asyncio.Event) -> Outcome:
+        telling = asyncio.create_task(self._tell_once_sent(job, is_sent))
+        try:
+            outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()))
+            (outcome,) = [outcome async for outcome in outcomes]
+            return outcome
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell_once_sent(self, job: str, is_sent: asyncio.Event) -> None:
+        """Set an event when quota is held for a job, after which no lower priority can delay it."""
+        while (record := self._replica.state.jobs.records.get(job)) is None or record.state == JobState.PLANNED:
+            await self._replica.job_changed(job)
+        is_sent.set()
+
+    async def _clear(self, name: str) -> None:
+        """Delete the snapshots of a segment that the journal does not know any more."""
+        membership = self._replica.state.memberships.of.get(name)
+        if self._snapshots is None or membership is None:
+            return
+        kept = {digest for step in membership.steps.values() for digest in step.holds}
+        kept |= set(membership.held.holds if membership.held is not None else ())
+        await in_thread(self._snapshots.keep_only, name, kept)
+
+
+def _by_priority(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    return sorted(comparisons, key=lambda comparison: -comparison.audience.priority)
+
+
+def _remove_files(compared: Iterable[Comparison | AudienceReport]) -> None:
+    for one in compared:
+        if isinstance(one, Comparison):
+            one.remove_files()
+
+
+def _steps(comparison: Comparison, option: Option, generation: int, digest: str, size: int) -> tuple[Step, ...]:
+    """Return the announcement of each operation, with what the segment holds after it."""
+    name, held = comparison.audience.name, comparison.held
+    after = (digest,) if digest else ()
+    between = (*held.holds, digest) if held is not None else ()  # all who were, and all who will be
+    last = len(option.operations) - 1
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return tuple(
+        Step(
+            job=f"sync-{key}-{generation}-{op}",
+            op=op,
+            rows=users,
+            holds=after if index == last else between,
+            size=size if index == last else size + comparison.removed.count,
+        )
+        for index, (op, users) in enumerate(option.operations)
+    )
+
+
+def _operation(
+    comparison: Comparison, op: str, rows: int, path: Path | None = None
+) -> CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers:
+    """Return an operation; without a *path* one for plans alone."""
+    audience = comparison.audience
+    fields: dict[str, Any] = {
+        "name": audience.name,
+        "attribute_name": audience.attribute_name,
+        "attribute_type": audience.attribute_type,
+        "file": path or comparison.given.path,
+        "rows": rows,
+    }
+    match op:
+        case "create":
+            return CreateFileSegment(**fields | {"expiry_time": audience.expiry_time})
+        case "add":
+            return AddUsers(**fields)
+        case "remove":
+            return RemoveUsers(**fields)
+        case _:
+            return ReplaceUsers(**fields)
+
+
+def _numbers(comparison: Comparison, option: Option) -> dict[str, Any]:
+    """Return what an option does to the members, as far as that is known."""
+    is_known = comparison.held is not None
+    is_removal = comparison.audience.mode == "remove"
+    sent = 0 if is_known or not option.operations else comparison.given.count
+    return {
+        "added": comparison.added.count if is_known else 0 if is_removal else sent,
+        "removed": comparison.removed.count if is_known else sent if is_removal else 0,
+        "unchanged": comparison.unchanged,
+        "operations": tuple(op for op, _ in option.operations),
+        "users": option.users,
+    }
+
+
+def _planned(comparison: Comparison, option: Option) -> PlannedAudience:
+    return PlannedAudience(name=comparison.audience.name, **_numbers(comparison, option))
+
+
+def _begun(comparison: Comparison, option: Option, last_match_rate: float | None) -> AudienceReport:
+    return AudienceReport(
+        name=comparison.audience.name,
+        status="synced" if option.operations else "unchanged",
+        last_match_rate=last_match_rate,
+        **_numbers(comparison, option),
+    )
+
+
+def _counted(report: AudienceReport, results: Sequence[FileProcessed]) -> AudienceReport:
+    if not results:
+        return report
+    return attrs.evolve(
+        report,
+        found=sum(result.values_found for result in results),
+        processed=sum(result.values_processed for result in results),
+        matched=sum(result.user_count for result in results),
+    )
+
+
+def _facts_of(report: AudienceReport) -> dict[str, object]:
+    """Return what the journal keeps of a report."""
+    fields = ("status", "added", "removed", "unchanged", "operations", "users", "found", "processed", "matched")
+    facts = {field: getattr(report, field) for field in fields}
+    return {**facts, "operations": list(report.operations)}

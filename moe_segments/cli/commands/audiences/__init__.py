@@ -1,0 +1,1 @@
+"""The commands on audiences: `sync`, `audiences`, `audiences forget`."""

@@ -1,0 +1,75 @@
+"""`audiences`: what is known of segments that were synced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_segments.bulk import EXIT_OK
+from moe_segments.cli import output
+from moe_segments.cli.running import run
+from moe_segments.cli.session import open_session
+from moe_segments.cli.table import Column, Table, terminal_width
+from moe_segments.errors import InputError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from moe_segments.cli.options import Common
+
+__all__ = ["forget_audience", "share", "show_audiences"]
+
+
+def show_audiences(common: Common) -> int:
+    """List what is known of segments that were synced. Returns the exit code."""
+
+    async def command(_: asyncio.Event) -> int:
+        async with open_session(common) as session:
+            known = await session.client.audiences()
+        if common.json:
+            output.document({"audiences": [one.to_json() for one in known]})
+            return EXIT_OK
+        columns = (
+            Column(name="segment", least=8),
+            Column(name="members", is_number=True),
+            Column(name="known"),
+            Column(name="last sync"),
+            Column(name="status"),
+            Column(name="match rate", is_number=True),
+            Column(name="all sent"),
+        )
+        table = Table(columns, left_out=("all sent", "status"), room=terminal_width())
+        for one in known:
+            table.add(
+                (
+                    one.name,
+                    output.figure(one.size),
+                    "yes" if one.is_known else "no: replaced next",
+                    output.clock_time(one.last.at if one.last else None),
+                    str(one.last.facts["status"]) if one.last else "",
+                    share(one.last.match_rate if one.last else None),
+                    output.clock_time(one.full_at),
+                )
+            )
+        table.end()
+        return EXIT_OK
+
+    return run(command)
+
+
+def forget_audience(name: str, common: Common) -> int:
+    """Forget the members of a segment. Returns the exit code."""
+
+    async def command(_: asyncio.Event) -> int:
+        async with open_session(common) as session:
+            if name not in [one.name for one in await session.client.audiences()]:
+                raise InputError(f"no audience {name!r} was synced on this journal", "name")
+            await session.client.forget_audience(name)
+        output.note(f"{name}: its members are unknown now and its snapshots on this host are deleted")
+        return EXIT_OK
+
+    return run(command)
+
+
+def share(part: float | None) -> str:
+    """Return a share in percent, for tables."""
+    return "" if part is None else f"{part:.1%}"

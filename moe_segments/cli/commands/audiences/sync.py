@@ -1,0 +1,100 @@
+"""`sync`: segments brought to the members they should have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from moe_segments import read_audiences
+from moe_segments.bulk import EXIT_FAILED, EXIT_INPUT, EXIT_OK, EXIT_QUOTA, EXIT_UNKNOWN, exit_code_of
+from moe_segments.cli import output
+from moe_segments.cli.commands.audiences.known import share
+from moe_segments.cli.running import run, unless_stopped
+from moe_segments.cli.session import open_session
+from moe_segments.cli.table import Cell, Column, Table, terminal_width
+from moe_segments.errors import InputError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from moe_segments import Audience, AudienceReport, SyncPlan, SyncReport
+    from moe_segments.cli.options import Common, Receiving, Sending
+
+__all__ = ["sync_audiences"]
+
+_FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("added", "removed", "unchanged", "users"))
+_STOPPING: Final = "stopping: what was sent goes on and its callbacks count; the same command goes on from there"
+
+
+def sync_audiences(
+    path: Path, only: Sequence[str], *, dry_run: bool, sending: Sending, receiving: Receiving, common: Common
+) -> int:
+    """Sync the audiences of a file. Returns the exit code."""
+
+    async def command(stop: asyncio.Event) -> int:
+        audiences = _only(read_audiences(path), only)
+        async with open_session(common, receiving, sending) as session:
+            if dry_run:
+                _show_plan(await unless_stopped(session.client.plan_sync(audiences), stop), common)
+                return EXIT_OK
+            output.note(f"{len(audiences)} audiences of {path.name}")
+            report = await unless_stopped(session.client.sync(audiences), stop)
+        _show_report(report, common)
+        return max((_code_of(one) for one in report.audiences), default=EXIT_OK)
+
+    return run(command, stopping=_STOPPING)
+
+
+def _only(audiences: list[Audience], only: Sequence[str]) -> list[Audience]:
+    names = [audience.name for audience in audiences]
+    if unknown := sorted(set(only) - set(names)):
+        raise InputError(f"the file has no audience {unknown[0]!r}; it has {', '.join(names)}", "--only")
+    return [audience for audience in audiences if not only or audience.name in only]
+
+
+def _code_of(report: AudienceReport) -> int:
+    if report.ok:
+        return EXIT_OK
+    if report.error is not None:
+        return exit_code_of(report.error)
+    return {"refused": EXIT_INPUT, "busy": EXIT_QUOTA, "unknown": EXIT_UNKNOWN}.get(report.status, EXIT_FAILED)
+
+
+def _show_report(report: SyncReport, common: Common) -> None:
+    if common.json:
+        output.document(report.to_json())
+        return
+    columns = (
+        *(Column(name="segment", least=8), Column(name="status"), Column(name="sent"), *_FIGURES),
+        *(Column(name=name, is_number=True) for name in ("matched", "match rate", "before")),
+        Column(name="problem", least=16),
+    )
+    table = Table(columns, left_out=("before", "unchanged", "users"), room=terminal_width())
+    for one in report.audiences:
+        table.add(_cells(one))
+    table.end()
+
+
+def _cells(one: AudienceReport) -> tuple[Cell, ...]:
+    problem = "; ".join([*([str(one.error)] if one.error else []), *one.warnings])
+    figures = map(output.figure, (one.added, one.removed, one.unchanged, one.users, one.matched))
+    sent = " + ".join(one.operations) or "nothing"
+    return one.name, one.status, sent, *figures, share(one.match_rate), share(one.last_match_rate), problem
+
+
+def _show_plan(plan: SyncPlan, common: Common) -> None:
+    if common.json:
+        output.document(plan.to_json())
+        return
+    columns = (
+        *(Column(name="segment", least=8), Column(name="to be sent"), *_FIGURES),
+        Column(name="problem", least=16),
+    )
+    table = Table(columns, left_out=("unchanged", "users"), room=terminal_width())
+    for one in plan.audiences:
+        figures = map(output.figure, (one.added, one.removed, one.unchanged, one.users))
+        table.add((one.name, " + ".join(one.operations) or "nothing", *figures, str(one.error or "")))
+    table.end()
+    if plan.plan.all_sent_by is not None:
+        output.note(f"all sent by {output.clock_time(plan.plan.all_sent_by)}")

@@ -1,0 +1,149 @@
+"""The calls on audiences: sync, plan a sync, look back, forget. `SegmentsClient` has them all."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from moe_segments.audiences.protocol import Client
+from moe_segments.client.filter_segments import check_wait
+from moe_segments.errors import InputError
+from moe_segments.settings import state_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moe_segments.audiences.audience import Audience, KnownAudience, PastSync, SyncPlan, SyncReport
+    from moe_segments.journal.replica import Replica
+    from moe_segments.settings import Settings
+
+__all__ = ["AudienceCalls"]
+
+_OFF = "off"
+
+
+class _Client(Client, Protocol):
+    """The part of the client that these calls need."""
+
+    settings: Settings
+    scope: str
+    _replica: Replica
+
+    def _check_usable(self) -> None: ...
+
+
+class AudienceCalls:
+    """The calls on audiences."""
+
+    async def sync(
+        self: _Client,
+        audiences: Iterable[Audience],
+        *,
+        snapshots: Path | str | None = None,
+        max_wait_s: float = math.inf,
+    ) -> SyncReport:
+        """Bring segments to the members they should have, with the operations that end first.
+
+        What a segment holds is remembered in a snapshot, so only differences are sent. Killed anywhere and called
+        again, nothing is sent twice in silence and the members end as desired. One process at a time syncs a segment;
+        the next one waits.
+
+        Args:
+            audiences: One for each segment.
+            snapshots: The directory of the snapshots, which hold users' values; "off": none, so that all members are
+                sent each time. None: beside an SQLite journal, in the user's state directory for a server's, and none
+                for a journal in memory.
+            max_wait_s: Longest wait of each audience for others and for quota, seconds.
+
+        Returns:
+            A report for each audience: one that is refused or fails stops no other.
+
+        Raises:
+            InputError: An audience is none, or two are of one segment.
+            JournalError: The journal cannot be read or written.
+        """
+        self._check_usable()
+        from moe_segments.audiences.sync import sync  # for those who have audiences
+
+        check_wait(max_wait_s)
+        directory = _directory(snapshots, self.settings.journal, self.scope)
+        return await sync(self, audiences, replica=self._replica, directory=directory, max_wait_s=max_wait_s)
+
+    async def plan_sync(
+        self: _Client, audiences: Iterable[Audience], *, snapshots: Path | str | None = None
+    ) -> SyncPlan:
+        """Say what a sync would send, and when. All sources are read; nothing is sent, uploaded or written down.
+
+        Args:
+            audiences: As for `sync`.
+            snapshots: As for `sync`.
+
+        Raises:
+            InputError: An audience is none, or two are of one segment.
+            JournalError: The journal cannot be read.
+        """
+        self._check_usable()
+        from moe_segments.audiences.sync import plan_sync
+
+        directory = _directory(snapshots, self.settings.journal, self.scope)
+        return await plan_sync(self, audiences, replica=self._replica, directory=directory)
+
+    async def audiences(self: _Client, *, snapshots: Path | str | None = None) -> tuple[KnownAudience, ...]:
+        """List the segments that were synced, by name, and what is known of their members.
+
+        Args:
+            snapshots: As for `sync`.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        self._check_usable()
+        from moe_segments.audiences.known import known_audiences
+
+        directory = _directory(snapshots, self.settings.journal, self.scope)
+        return await known_audiences(self._replica, directory, self.governor.shift_us())
+
+    async def audience_history(self: _Client, name: str) -> tuple[PastSync, ...]:
+        """Return the last thirty syncs of a segment, oldest first; none where it was never synced.
+
+        Args:
+            name: The segment's name.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        self._check_usable()
+        from moe_segments.audiences.known import history
+
+        return await history(self._replica, name, self.governor.shift_us())
+
+    async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> None:
+        """Take a segment's members for unknown, and delete their snapshots on this host. The next sync replaces them.
+
+        Args:
+            name: The segment's name.
+            snapshots: As for `sync`.
+
+        Raises:
+            JournalError: It could not be written down.
+        """
+        self._check_usable()
+        from moe_segments.audiences.known import forget
+
+        await forget(self._replica, name, _directory(snapshots, self.settings.journal, self.scope))
+
+
+def _directory(snapshots: Path | str | None, journal: str, scope: str) -> Path | None:
+    """Return where the snapshots of a workspace are; None for nowhere."""
+    if snapshots == _OFF:
+        return None
+    if snapshots is not None:
+        if isinstance(snapshots, str) and "://" in snapshots:
+            raise InputError('must be a directory or "off": buckets are not supported yet', "snapshots")
+        return Path(snapshots) / scope
+    scheme = urlsplit(journal).scheme
+    if scheme == "sqlite":
+        return Path(f"{journal.partition('?')[0].removeprefix('sqlite:///')}.snapshots") / scope
+    return None if scheme in ("memory", "engine") else state_dir() / "snapshots" / scope

@@ -1,0 +1,429 @@
+"""Audiences on the sandbox, in virtual time: after a sync the segment's members are the desired ones."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from moe_segments import Audience, InputError, QuotaNeverFits
+from moe_segments.journal.memory import MemoryJournal
+from moe_segments.sandbox import FaultKind
+from moe_segments.testing import journal_clock
+from tests.live.audience_world import FIELDS, World, in_virtual_time, world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
+
+HOUR_S = 3_600.0
+MANY = {f"user-{number:04}" for number in range(200)}
+
+
+@in_virtual_time
+async def test_only_differences_are_sent(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = await w.sync(MANY)
+        assert (first.status, first.operations, first.added, first.users) == ("synced", ("create",), 200, 200)
+        assert (await w.sync(MANY)).status == "unchanged"
+        report = await w.sync(MANY | {"new-1", "new-2"})
+        assert (report.operations, report.added, report.removed, report.unchanged) == (("add",), 2, 0, 200)
+        report = await w.sync(MANY - {"user-0001"})
+        assert (report.operations, report.added, report.removed, report.unchanged) == (("remove",), 0, 3, 199)
+        report = await w.sync(MANY - {"user-0002"})
+        assert (report.operations, report.users, report.unchanged) == (("add", "remove"), 2, 198)
+        assert w.ops == ["create", "add", "remove", "add", "remove"]
+        assert w.members() == MANY - {"user-0002"}
+
+
+@in_virtual_time
+async def test_a_report_tells_the_match_rate_now_and_last_time(tmp_path: Path) -> None:
+    async with world(tmp_path, users=["u1", "u2", "u4"]) as w:
+        first = await w.sync(["u1", "u2", "u3"])
+        assert (first.found, first.processed, first.matched, first.last_match_rate) == (3, 3, 2, None)
+        second = await w.sync(["u1", "u2", "u3", "u4"])
+        assert (second.match_rate, second.last_match_rate) == (1.0, 2 / 3)
+        assert second.to_json()["match_rate"] == 1.0
+        async with w.client() as client:
+            past = await client.audience_history("vip")
+            assert [(one.facts["added"], one.facts["matched"]) for one in past] == [(3, 2), (1, 1)]
+            assert past[0].at < past[1].at
+            assert await client.audience_history("unheard-of") == ()
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {
+    "list": lambda _: ["u2", "u1", "u2"],
+    "generator": lambda _: (value for value in ("u1", "u2")),
+    "function": lambda _: lambda: ["u1", "u2"],
+    "path": lambda path: path,
+    "text": str,
+    "function of a path": lambda path: lambda: path,
+    "rows": lambda _: [("u1",), ("u2",)],
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_members_come_from_any_source(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("u2\nu1\nu2")
+
+    @in_virtual_time
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            assert (await w.sync(SOURCES[kind](path))).status == "synced"
+            assert w.members() == {"u1", "u2"}
+
+    story()
+
+
+@in_virtual_time
+async def test_modes_leave_other_members_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        assert (await w.sync(["x"], mode="remove")).status == "unchanged"
+        await w.sync(MANY)
+        report = await w.sync(["new", "user-0001"], mode="add")
+        assert (report.operations, report.added, report.removed, report.unchanged) == (("add",), 1, 0, 200)
+        report = await w.sync(["user-0001", "unheard-of"], mode="remove")
+        assert (report.operations, report.added, report.removed, report.unchanged) == (("remove",), 0, 1, 200)
+        assert w.members() == MANY - {"user-0001"} | {"new"}
+        assert (await w.sync(MANY - {"user-0001"} | {"new"})).status == "unchanged"
+
+
+@in_virtual_time
+async def test_a_mode_that_leaves_others_alone_does_not_replace_unknown_members(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.sync(MANY)
+        await _edited(w, "user-0001")
+        report = await w.sync(["new"], mode="add")
+        assert (report.status, report.operations) == ("synced", ("add",))
+        assert w.members() == MANY - {"user-0001"} | {"new"}
+
+
+# One that is refused
+
+
+async def _raising() -> AsyncIterator[str]:
+    yield "u1"
+    raise RuntimeError
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
+    "empty": ([], {}, InputError),
+    "too many removed": (["user-0001"], {}, InputError),
+    "too many added": (MANY | {"a", "b"}, {"max_added": 1}, InputError),
+    "failed half way": (_raising, {}, InputError),
+    "bad value": (["u1", None], {}, InputError),
+    "too many for a day": (range(2_000_001), {"max_removed": 1}, QuotaNeverFits),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_one_that_is_refused_spends_nothing_and_stops_no_other(tmp_path: Path, kind: str) -> None:
+    members, fields, expected = REFUSED[kind]
+
+    @in_virtual_time
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            await w.sync(MANY)
+            async with w.client() as client:
+                audiences = [
+                    Audience("vip", members=members, **FIELDS | fields),
+                    Audience("other", members=["u1"], **FIELDS),
+                ]
+                report = await client.sync(audiences, snapshots=w.place)
+            assert (report["vip"].status, report["other"].status, report.ok) == ("refused", "synced", False)
+            assert isinstance(report["vip"].error, expected)
+            assert w.sent == [("vip", "create"), ("other", "create")]
+            assert w.members() == MANY
+
+    story()
+
+
+@in_virtual_time
+async def test_an_empty_source_empties_the_segment_when_that_is_allowed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.sync(MANY)
+        assert (await w.sync([], allow_empty=True)).operations == ("remove",)
+        assert w.members() == set()
+
+
+# What makes members unknown
+
+
+async def _edited(w: World, value: str) -> None:
+    """Somebody removes a user by another call of the API."""
+    async with w.client() as client:
+        job = await client.remove_users(
+            name="vip", attribute_name="ID", attribute_type="string", values=[value], max_wait_s=1e9
+        )
+        await job.result()
+
+
+async def _deleted(w: World) -> None:
+    for path in w.snapshots():
+        path.unlink()
+
+
+async def _altered(w: World) -> None:
+    for path in w.snapshots():
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+async def _cut(w: World) -> None:
+    for path in w.snapshots():
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+async def _forgotten(w: World) -> None:
+    async with w.client() as client:
+        await client.forget_audience("vip", snapshots=w.place)
+
+
+async def _failed(w: World) -> None:
+    w.sandbox.fail_next(FaultKind.FAIL_PROCESSING)
+    assert (await w.sync(MANY | {"failed"})).status == "failed"
+
+
+async def _lost(w: World) -> None:
+    w.sandbox.fail_next(FaultKind.LOSE_ANSWER)
+    w.sandbox.fail_next(FaultKind.LOSE_CALLBACK)
+    assert (await w.sync(MANY | {"lost"})).status == "unknown"
+
+
+async def _callback_lost(w: World) -> None:
+    w.sandbox.fail_next(FaultKind.LOSE_CALLBACK)
+    assert (await w.sync(MANY | {"lost"})).status == "failed"
+
+
+async def _days_passed(w: World) -> None:
+    await asyncio.sleep(7 * 24 * HOUR_S)
+
+
+async def _elsewhere(w: World) -> None:
+    """Another host, whose snapshots are elsewhere, synced meanwhile."""
+    w.place = w.place.with_name("of another host")
+
+
+DOUBTS: dict[str, Callable[[World], Coroutine[Any, Any, None]]] = {
+    "edited": functools.partial(_edited, value="user-0001"),
+    "deleted": _deleted,
+    "altered": _altered,
+    "cut": _cut,
+    "forgotten": _forgotten,
+    "failed": _failed,
+    "lost": _lost,
+    "callback lost": _callback_lost,
+    "days passed": _days_passed,
+    "elsewhere": _elsewhere,
+}
+
+
+@pytest.mark.parametrize("kind", DOUBTS)
+def test_unknown_members_are_replaced(tmp_path: Path, kind: str) -> None:
+    @in_virtual_time
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            await w.sync(MANY)
+            await DOUBTS[kind](w)
+            report = await w.sync(MANY | {"new"}, full_every_days=6)
+            assert (report.status, report.operations) == ("synced", ("replace",))
+            assert w.members() == MANY | {"new"}
+            assert (await w.sync(MANY | {"new"}, full_every_days=6)).status == "unchanged"
+
+    story()
+
+
+@in_virtual_time
+async def test_an_answer_that_was_lost_is_no_doubt_once_the_callback_came(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.sync(MANY)
+        w.sandbox.fail_next(FaultKind.LOSE_ANSWER)
+        assert (await w.sync(MANY | {"new"})).status == "synced"
+        assert (await w.sync(MANY | {"new"})).status == "unchanged"
+
+
+@in_virtual_time
+async def test_a_segment_made_elsewhere_is_replaced(tmp_path: Path) -> None:
+    """The journal does not know it; the service is asked before a create is spent in vain."""
+    async with world(tmp_path) as w:
+        await w.sync(["u1"])
+        w.journal = MemoryJournal(clock=journal_clock)
+        await asyncio.sleep(24 * HOUR_S)
+        assert (await w.sync(MANY)).operations == ("replace",)
+        assert w.members() == MANY
+
+
+# Snapshots
+
+
+@in_virtual_time
+async def test_snapshots_are_private_and_only_the_current_one_stays(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for members in (MANY, MANY | {"new"}, MANY - {"user-0001"}):
+            await w.sync(members)
+        (path,) = w.snapshots()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert b"user-0002" not in path.read_bytes()
+        async with w.client() as client:
+            await client.forget_audience("vip", snapshots=w.place)
+        assert w.snapshots() == []
+
+
+@in_virtual_time
+async def test_without_snapshots_all_members_are_sent_each_time(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        async with w.client() as client:
+            for expected in ("create", "replace", "replace"):
+                report = await client.sync([Audience("vip", members=MANY, **FIELDS)], snapshots="off")
+                assert report["vip"].operations == (expected,)
+        assert w.snapshots() == []
+
+
+@in_virtual_time
+async def test_the_journal_has_no_value(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.sync(["secret-member-1", "u2", "u3"])
+        await w.sync(["secret-member-2", "u2", "u3"])
+        assert "secret-member" not in repr(await w.journal.read(0))
+        assert "secret-member" not in repr(Audience("vip", members=["secret-member"], **FIELDS))
+
+
+# Kills, and two at a time
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.01, 0.05, 0.2, 0.5, 1.0, 5.0, 20.0, 60.0])
+def test_a_sync_that_is_cut_off_is_called_again_and_ends_as_desired(tmp_path: Path, at_s: float) -> None:
+    """Wherever it stopped: nothing is sent twice."""
+
+    @in_virtual_time
+    async def story() -> None:
+        async with world(tmp_path, latency_s=(0.1, 0.3), processing_s=(0, 30)) as w:
+            await w.sync(MANY)
+            wanted = MANY - {"user-0001"} | {"new"}
+            cut_off = asyncio.ensure_future(w.sync(wanted))
+            await asyncio.sleep(at_s)
+            cut_off.cancel()
+            await asyncio.gather(cut_off, return_exceptions=True)
+            assert (await w.sync(wanted)).ok
+            await w.sandbox.idle()
+            assert w.members() == wanted
+            assert w.ops.count("add") <= 1
+            assert w.ops.count("remove") <= 1
+            assert (await w.sync(wanted)).status == "unchanged"
+
+    story()
+
+
+@in_virtual_time
+async def test_a_callback_that_comes_after_the_client_has_gone_still_confirms(tmp_path: Path) -> None:
+    """Through the receiver of whichever process is there."""
+    async with world(tmp_path, processing_s=(600, 600)) as w:
+        cut_off = asyncio.ensure_future(w.sync(MANY))
+        await asyncio.sleep(300)
+        cut_off.cancel()
+        await asyncio.gather(cut_off, return_exceptions=True)
+        async with w.client(host=0):
+            await asyncio.sleep(600)
+        assert (await w.sync(MANY)).status == "unchanged"
+        assert w.ops == ["create"]
+
+
+@in_virtual_time
+async def test_two_hosts_sync_one_after_the_other(tmp_path: Path) -> None:
+    async with world(tmp_path, processing_s=(600, 600)) as w:
+        first = asyncio.ensure_future(w.sync(MANY))
+        await asyncio.sleep(60)
+        second = await w.sync(MANY | {"new"}, host=1)
+        assert (await first).status == "synced"
+        assert (second.status, second.operations) == ("synced", ("add",))
+        assert w.members() == MANY | {"new"}
+
+
+@in_virtual_time
+async def test_a_host_that_cannot_wait_is_told_that_another_one_syncs(tmp_path: Path) -> None:
+    async with world(tmp_path, processing_s=(600, 600)) as w:
+        first = asyncio.ensure_future(w.sync(MANY))
+        await asyncio.sleep(60)
+        told = await w.sync(MANY | {"new"}, host=1, max_wait_s=0)
+        assert (told.status, str(told.error)) == (
+            "busy",
+            "audiences: 'vip' is being synced by another process: try again later",
+        )
+        await first
+        assert w.ops == ["create"]
+
+
+# Many together
+
+
+@in_virtual_time
+async def test_higher_priorities_are_sent_first(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        audiences = [Audience(f"a{number}", members=MANY, priority=number % 3, **FIELDS) for number in range(12)]
+        plan = await client.plan_sync(audiences, snapshots=w.place)
+        assert w.sent == []
+        assert [len(plan.audiences), len(plan.plan), plan["a3"].operations] == [12, 12, ("create",)]
+        report = await client.sync(audiences, snapshots=w.place)
+        assert report.ok
+        assert [one.name for one in report.audiences] == [audience.name for audience in audiences]
+        priorities = [int(name[1:]) % 3 for name, _ in w.sent]
+        assert priorities == sorted(priorities, reverse=True)
+
+
+@in_virtual_time
+async def test_thirty_audiences_are_synced_within_four_hours(tmp_path: Path) -> None:
+    """All replaced would take a day more, all changed an hour more."""
+    async with world(tmp_path) as w, w.client() as client:
+        scale = 100  # the users of a day and the audiences alike
+        limits = w.sandbox.limits
+        before = [f"user-{number}" for number in range(1_000)]
+        after = [*before[20:], *(f"new-{number}" for number in range(20))]
+        assert limits.users_per_day // scale == 20_000
+        await client.sync([Audience(f"a{number}", members=before, **FIELDS) for number in range(30)], snapshots=w.place)
+        await asyncio.sleep(25 * HOUR_S)
+        await client.governor.record_external(rows=limits.users_per_day - limits.users_per_day // scale)
+        began, known = asyncio.get_running_loop().time(), len(w.sandbox.workspace.counted)
+        report = await client.sync(
+            [Audience(f"a{number}", members=after, **FIELDS) for number in range(30)], snapshots=w.place
+        )
+        assert report.ok
+        counted = w.sandbox.workspace.counted[known:]
+        assert counted[-1] - counted[0] <= 4 * HOUR_S + 5 * 120
+        assert all(w.members(f"a{number}") == set(after) for number in range(30))
+        assert asyncio.get_running_loop().time() - began < 6 * HOUR_S
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mode", "merge"),
+        ("members", 7),
+        ("members", {"u1": 1}),
+        ("max_removed", 2),
+        ("max_added", -1),
+        ("priority", "high"),
+        ("full_every_days", 0),
+        ("attribute_type", "text"),
+        ("expiry_time", 0),
+    ],
+)
+def test_an_audience_says_which_field_cannot_be_used(field: str, value: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        Audience("vip", **{"members": ["u1"]} | FIELDS | {field: value})
+    assert caught.value.field == field
+
+
+@in_virtual_time
+async def test_one_segment_is_given_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        audience = Audience("vip", members=["u1"], **FIELDS)
+        with pytest.raises(InputError, match="given twice"):
+            await client.sync([audience, audience])
+        with pytest.raises(InputError, match="entry 1 must be an Audience"):
+            await client.sync(["vip"])  # type: ignore[list-item]  # the mistake
