@@ -5,6 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
+from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
     Entry,
@@ -44,18 +45,22 @@ __all__ = [
     "EXIT_OK",
     "EXIT_QUOTA",
     "EXIT_UNKNOWN",
+    "BulkPlan",
     "BulkReport",
     "BulkRow",
     "Entry",
     "Manifest",
     "ManifestError",
     "Mistake",
+    "PlannedRow",
     "check_files",
     "check_key",
     "count_rows",
+    "dry_run_bulk",
     "exit_code_of",
     "is_under_way",
     "looks_like_manifest",
+    "plan_bulk",
     "read_manifest",
     "refuse_local_files",
     "refuse_used_names",

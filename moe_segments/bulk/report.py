@@ -29,7 +29,7 @@ from moe_segments.errors import (
 from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from moe_segments.submission.job_info import JobInfo
 
@@ -45,6 +45,7 @@ __all__ = [
     "BulkReport",
     "BulkRow",
     "exit_code_of",
+    "most_urgent",
     "row_of",
 ]
 
@@ -82,6 +83,12 @@ FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the
 def exit_code_of(error: BaseException) -> int:
     """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
     return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
+
+
+def most_urgent(codes: Iterable[int]) -> int:
+    """Return which of several lines' exit codes a run ends with."""
+    given = set(codes)
+    return next((code for code in _MOST_URGENT_FIRST if code in given), EXIT_OK)
 
 
 @attrs.frozen(kw_only=True)
@@ -155,8 +162,7 @@ class BulkReport:
         """0 all processed or accepted, now or before; 130 interrupted; else the most urgent of the rows'."""
         if self.interrupted:
             return EXIT_INTERRUPTED
-        codes = {row.exit_code for row in self.rows}
-        return next((code for code in _MOST_URGENT_FIRST if code in codes), EXIT_OK)
+        return most_urgent(row.exit_code for row in self.rows)
 
     def to_json(self) -> dict[str, object]:
         """Return the report as JSON-ready data."""

@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
+    from moe_segments.governor.planning import Order
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = [
     "BulkReport",
     "BulkRow",
+    "Running",
     "check_key",
     "exit_code_of",
     "is_under_way",
@@ -72,6 +74,7 @@ async def run_bulk(
     result_timeout_s: float | None = None,
     on_outcome: Callable[[BulkRow], None] | None = None,
     stop: asyncio.Event | None = None,
+    order: Order = "best",
 ) -> BulkReport:
     """Carry out a manifest, or what is left of it.
 
@@ -89,6 +92,8 @@ async def run_bulk(
         result_timeout_s: Longest wait for each callback, seconds; None: as long as the quota holds the users.
         on_outcome: Told of each line as it ends.
         stop: Once set, nothing new is sent, what is on its way is settled, and the report says *interrupted*.
+        order: "best" sends the lines so that the last one starts as early as was found, those of a higher priority
+            first; "given" keeps the manifest's order.
 
     Returns:
         A row for each line.
@@ -103,7 +108,7 @@ async def run_bulk(
     began_s = time.monotonic()
     manifest = await with_digests(manifest)
     await replica_of(client).refresh()
-    running = _Running(client, manifest, again=again)
+    running = Running(client, manifest, again=again)
     running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
@@ -115,6 +120,8 @@ async def run_bulk(
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
+            order=order,
+            priority=running.priority_of if order == "best" else None,
         )
         await running.write_plan()
         if on_outcome is not None:
@@ -134,12 +141,12 @@ async def run_bulk(
 
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
     """Return the run that `run_bulk` would go on with, or begin."""
-    return _Running(client, manifest, again=again).run
+    return Running(client, manifest, again=again).run
 
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> bool:
     """Return whether `run_bulk` would go on with what an earlier call began."""
-    return _Running(client, manifest, again=again).is_under_way()
+    return Running(client, manifest, again=again).is_under_way()
 
 
 def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
@@ -148,16 +155,21 @@ def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool
     Raises:
         ManifestError: There are such: all of them.
     """
-    _Running(client, manifest, again=again).refuse_used_names()
+    Running(client, manifest, again=again).refuse_used_names()
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
     """Return the entries that `run_bulk` would still send, in order."""
-    return tuple(line.entry for line in _Running(client, manifest, again=again).to_send())
+    return tuple(line.entry for line in Running(client, manifest, again=again).to_send())
 
 
-class _Running:
-    """One run of a manifest on a client, from what the journal says when it begins."""
+class Running:
+    """One run of a manifest on a client, from what the journal says when it begins.
+
+    Attributes:
+        run: Its identifier.
+        lines: The lines with their jobs.
+    """
 
     def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
         self._client, self._manifest = client, manifest
@@ -210,6 +222,10 @@ class _Running:
     def operations(self) -> Mapping[str, Operation]:
         """Return what there is to submit or to wait for, by job, in order."""
         return self._operations
+
+    def priority_of(self, operation: Operation) -> float:
+        """Return how urgent one of `operations` is."""
+        return self._line_of[id(operation)].entry.priority
 
     def name_taken(self, line: Line) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
@@ -281,7 +297,7 @@ class _Running:
                 if outcome.error is not None:
                     self._errors[line.job_id] = outcome.error
                 if on_outcome is not None:
-                    on_outcome(self._row(line))
+                    on_outcome(self.row(line))
         if stop is None or not stop.is_set():
             return False
         await self._settle()
@@ -308,13 +324,14 @@ class _Running:
 
     def done_rows(self) -> Iterator[BulkRow]:
         """Return the lines that were done before this call."""
-        return (self._row(line) for line in self.lines if line.is_done)
+        return (self.row(line) for line in self.lines if line.is_done)
 
     def rows(self) -> Iterator[BulkRow]:
         """Return every line as it stands."""
-        return (self._row(line) for line in self.lines)
+        return (self.row(line) for line in self.lines)
 
-    def _row(self, line: Line) -> BulkRow:
+    def row(self, line: Line) -> BulkRow:
+        """Return a line as it stands."""
         entry, record = line.entry, self._jobs.records.get(line.job_id)
         if record is None:
             return BulkRow(

@@ -11,7 +11,17 @@ from cyclopts import Group, Parameter, Token
 
 from moe_segments.errors import InputError
 
-__all__ = ["AttributeType", "Common", "FileOptions", "Receiving", "Sending", "Telling", "Waiting", "address_of"]
+__all__ = [
+    "AttributeType",
+    "Common",
+    "FileOptions",
+    "Planning",
+    "Receiving",
+    "Sending",
+    "Telling",
+    "Waiting",
+    "address_of",
+]
 
 _LAST_PORT = 65_535
 
@@ -123,6 +133,23 @@ class Sending:
     publish: str | None = None
     preflight: Literal["error", "warn", "off"] = "error"
     fetch_private: bool = False
+
+
+@Parameter(name="*", group=Group("Plan", sort_key=6))
+@attrs.frozen(kw_only=True)
+class Planning:
+    """Options for the plan: its order, and its picture.
+
+    Attributes:
+        order: best sends the lines so that the last one starts as early as was found, higher priorities first; given
+            keeps the manifest's order.
+        timeline: Draw the plan into this SVG file: a lane for each limit, a row for each operation.
+        force: The drawing may replace a file that is no SVG.
+    """
+
+    order: Literal["best", "given"] = "best"
+    timeline: Path | None = None
+    force: bool = False
 
 
 @Parameter(name="*", group=Group("Waiting", sort_key=7))

@@ -193,6 +193,9 @@ async def in_best_order(
         if (spent := await others()) != seen or changed.is_set():
             given, first = following(), not starts
             changed.clear()
+            left, refused = await _without_refused(client, left)
+            for line in refused:
+                yield line
             now_s, starts = await _planned(client, [*given, *left], tries=None if first else _FEW_TRIES)
             if following() != given:  # one was sent meanwhile, and counted twice
                 changed.set()
@@ -208,6 +211,14 @@ async def in_best_order(
         if left:
             next_s = starts[left[0]] - client.governor.now_s()
             await _until(changed, min(early_s, next_s if following() else max(next_s - early_s, _SAME_S)))
+
+
+async def _without_refused(client: Ordered, lines: Sequence[Planned]) -> tuple[list[Planned], list[Planned]]:
+    """Return those that may still be sent, and the others with their errors: somebody else has used their names."""
+    refusals = await client.governor.refusals([line.operation for line in lines])
+    pairs = tuple(zip(lines, refusals, strict=True))
+    refused = [attrs.evolve(line, error=error) for line, error in pairs if error is not None]
+    return [line for line, error in pairs if error is None], refused
 
 
 async def _planned(

@@ -1,0 +1,244 @@
+"""Plan a manifest, or find out all that a run of it would before its first send. Nothing is sent, uploaded or written.
+
+Lines that earlier runs have done, or that are under way, are told as they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.bulk.lines import with_digests
+from moe_segments.bulk.report import DONE_BEFORE, EXIT_FAILED, EXIT_OK, EXIT_QUOTA, exit_code_of, most_urgent
+from moe_segments.bulk.run import Running
+from moe_segments.client.client import replica_of
+from moe_segments.errors import InputError
+from moe_segments.models import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, tzinfo
+
+    from moe_segments.bulk.assignment import Line
+    from moe_segments.bulk.manifest import Manifest
+    from moe_segments.client.client import SegmentsClient
+    from moe_segments.governor.plan import Plan
+    from moe_segments.governor.planning import Order
+    from moe_segments.governor.usage import PlannedStart
+    from moe_segments.submission.preflight_policy import Preflight
+
+__all__ = ["BulkPlan", "PlannedRow", "dry_run_bulk", "plan_bulk"]
+
+_REFUSED: Final = "refused"
+
+
+@attrs.frozen(kw_only=True)
+class PlannedRow:
+    """The planned start of one line.
+
+    Attributes:
+        line: Its line in the manifest.
+        op: The operation.
+        name: The segment.
+        state: "planned"; "refused" where it would be; "done before"; else how its job stands, one of `JobState`.
+        start: When it would start, aware UTC; None when it never would, or has started before.
+        wait_s: Seconds until then; None likewise.
+        limit: The limit that it waits for last, or that it never fits; None when it can start now.
+        rows: Its users, at most; None where nobody counts them.
+        priority: How urgent it is.
+        doubts: What is doubtful though no error, one sentence each.
+        error: Why it would be refused; None when it would not.
+        exit_code: What this line alone would end the command with.
+    """
+
+    line: int
+    op: str
+    name: str
+    state: str = JobState.PLANNED
+    start: datetime | None = None
+    wait_s: float | None = None
+    limit: str | None = None
+    rows: int | None = None
+    priority: float = 0
+    doubts: tuple[str, ...] = ()
+    error: str | None = None
+    exit_code: int = EXIT_OK
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as JSON-ready data; its start is a `datetime`."""
+        data = attrs.asdict(self)
+        wait_s = self.wait_s
+        return {**data, "doubts": list(self.doubts), "wait_s": None if wait_s is None else round(wait_s, 3)}
+
+
+@attrs.frozen(kw_only=True)
+class BulkPlan:
+    """The plan of what is left of a manifest.
+
+    Attributes:
+        run: The run that would go on, or begin.
+        manifest: The file's name.
+        rows: One for each line, in order.
+        plan: The plan of the operations that can be sent.
+    """
+
+    run: str
+    manifest: str
+    rows: tuple[PlannedRow, ...] = attrs.field(repr=lambda rows: f"<{len(rows)} rows>")
+    plan: Plan = attrs.field(repr=False)
+
+    @property
+    def left(self) -> tuple[PlannedRow, ...]:
+        """The lines that are still to be sent."""
+        return tuple(row for row in self.rows if row.state in (JobState.PLANNED, _REFUSED))
+
+    @property
+    def never(self) -> tuple[PlannedRow, ...]:
+        """Those of them that would never start, as things are."""
+        return tuple(row for row in self.left if row.start is None)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all would be sent; 2 bad input; 3 a quota refuses one, or one never starts; 1 one would be refused."""
+        return most_urgent(row.exit_code for row in self.rows)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the plan as JSON-ready data; moments are `datetime`s."""
+        return {
+            "run": self.run,
+            "manifest": self.manifest,
+            "total": len(self.rows),
+            "all_sent_by": self.plan.all_sent_by,
+            "operations_spent": self.plan.operations,
+            "users_spent": self.plan.users,
+            "exit_code": self.exit_code,
+        }
+
+    def to_svg(self, *, zone: tzinfo | None = None) -> str:
+        """Return the plan as the text of an SVG file, see `Plan.to_svg`."""
+        return self.plan.to_svg(zone=zone)
+
+
+async def plan_bulk(
+    client: SegmentsClient, manifest: Manifest, *, order: Order = "best", again: bool = False
+) -> BulkPlan:
+    """Return when each line that is left of a manifest would start. No file is checked.
+
+    Args:
+        client: Open.
+        manifest: What is to be done, with the rows of its files, see `count_rows`.
+        order: As for `run_bulk`.
+        again: As for `run_bulk`.
+
+    Raises:
+        InputError: The rows of a file are not known.
+        ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them.
+        JournalError: The journal cannot be used.
+    """
+    running = await _running(client, manifest, again=again)
+    lines = list(running.to_send())
+    refusals = await client.governor.refusals([line.entry.operation for line in lines])
+    rows = {line: _refused(line, error) for line, error in zip(lines, refusals, strict=True) if error is not None}
+    left = [line for line in lines if line not in rows]
+    plan = await client.governor.plan(
+        [line.entry.operation for line in left],
+        order=order,
+        priorities=[line.entry.priority for line in left] if order == "best" else None,
+    )
+    rows |= {line: _planned(line, start) for line, start in zip(left, plan, strict=True)}
+    return _whole(running, manifest, rows, plan)
+
+
+async def dry_run_bulk(
+    client: SegmentsClient,
+    manifest: Manifest,
+    *,
+    order: Order = "best",
+    again: bool = False,
+    preflight: Preflight | None = None,
+) -> BulkPlan:
+    """Do what `run_bulk` does before its first send, and return what it would send when, and what would be refused.
+
+    Files are checked, so is the right to publish them, and one list call, where its quota allows it at once, shows
+    creates of names that are used and segments that are not there. Nothing is sent, uploaded or written.
+
+    Args:
+        client: Open.
+        manifest: What is to be done.
+        order: As for `run_bulk`.
+        again: As for `run_bulk`.
+        preflight: As for `run_bulk`.
+
+    Raises:
+        AuthenticationFailed: The key is wrong.
+        ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them.
+        JournalError: The journal cannot be used.
+    """
+    running = await _running(client, manifest, again=again)
+    lines = {line.job_id: line for line in running.to_send()}
+    operations = {job: operation for job, operation in running.operations().items() if job in lines}
+    line_of = {id(operation): lines[job] for job, operation in operations.items()}
+    rows: dict[Line, PlannedRow] = {}
+    plan: Plan | None = None
+    async for outcome in client.submit_many(
+        operations,
+        order=order,
+        priority=running.priority_of if order == "best" else None,
+        preflight=preflight,
+        dry_run=True,
+    ):
+        line = line_of[id(outcome.operation)]
+        if outcome.error is not None:
+            rows[line] = _refused(line, outcome.error)
+        elif outcome.planned is not None:
+            rows[line] = attrs.evolve(_planned(line, outcome.planned), doubts=outcome.doubts)
+        plan = outcome.plan or plan
+    return _whole(running, manifest, rows, plan or await client.governor.plan([]))
+
+
+async def _running(client: SegmentsClient, manifest: Manifest, *, again: bool) -> Running:
+    manifest = await with_digests(manifest)
+    await replica_of(client).refresh()
+    running = Running(client, manifest, again=again)
+    running.refuse_used_names()
+    return running
+
+
+def _whole(running: Running, manifest: Manifest, rows: Mapping[Line, PlannedRow], plan: Plan) -> BulkPlan:
+    told = tuple(rows.get(line) or _standing(running, line) for line in running.lines)
+    return BulkPlan(run=running.run, manifest=manifest.name, rows=told, plan=plan)
+
+
+def _row(line: Line) -> PlannedRow:
+    entry = line.entry
+    rows, name = getattr(entry.operation, "rows", None), entry.operation.name
+    return PlannedRow(line=entry.line, op=entry.operation.op, name=name, rows=rows, priority=entry.priority)
+
+
+def _planned(line: Line, start: PlannedStart) -> PlannedRow:
+    wait_s = None if start.wait_s == math.inf else start.wait_s
+    code = EXIT_OK if start.start is not None else EXIT_QUOTA
+    rows = getattr(start.operation, "rows", None)
+    return attrs.evolve(_row(line), start=start.start, wait_s=wait_s, limit=start.limit, exit_code=code, rows=rows)
+
+
+def _refused(line: Line, error: Exception) -> PlannedRow:
+    # A name that the service lists and the journal does not know: the run would be answered with a conflict.
+    is_conflict = type(error) is InputError and error.field == "name"
+    code = EXIT_FAILED if is_conflict else exit_code_of(error)
+    limit = getattr(error, "limit", None)
+    return attrs.evolve(_row(line), state=_REFUSED, limit=limit, error=str(error), exit_code=code)
+
+
+def _standing(running: Running, line: Line) -> PlannedRow:
+    """Return a line that is not to be sent, as it stands."""
+    row = running.row(line)
+    is_awaited = row.state == JobState.RESERVED  # its answer is on its way
+    return attrs.evolve(
+        _row(line),
+        state=DONE_BEFORE if row.done_before else row.state,
+        error=row.error,
+        exit_code=EXIT_OK if is_awaited else row.exit_code,
+    )

@@ -1,0 +1,224 @@
+"""Bulk runs in the best order, by priority, and dry runs of them: the plan, and nothing sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import attrs
+import pytest
+import pytest_asyncio
+
+from moe_segments import AuthenticationFailed, CallbackReceiver, SegmentsClient
+from moe_segments.bulk import ManifestError, dry_run_bulk, plan_bulk, read_manifest, run_bulk
+from moe_segments.sandbox import Sandbox
+from tests.live.test_bulk import creates, manifest_of, open_client, states_of
+from tests.live.test_cli import HEADER, Shell, a_shell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from moe_segments.bulk import Manifest
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(speed=3_600, processing_s=(0, 0)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def url(sandbox: Sandbox, tmp_path: Path) -> str:
+    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
+    return await sandbox.publish(tmp_path / "users.csv")
+
+
+@pytest_asyncio.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    async with a_shell(tmp_path) as one:
+        yield one
+
+
+def urgent_last(tmp_path: Path, url: str, count: int = 12) -> Manifest:
+    """Creates, of which the last two are urgent."""
+    rows = (f"create,s{number},ID,string,{url},30,3,{int(number >= count - 2)}" for number in range(count))
+    path = tmp_path / "urgent.csv"
+    path.write_text(f"{HEADER.strip()},rows,priority\n" + "".join(f"{row}\n" for row in rows))
+    return read_manifest(path)
+
+
+def sent(sandbox: Sandbox) -> list[str | None]:
+    """The segments that operations reached, in order."""
+    return [request.segment for request in sandbox.workspace.requests if request.op != "list"]
+
+
+# Order
+
+
+@pytest.mark.parametrize(("order", "last"), [("best", {"s8", "s9"}), ("given", {"s10", "s11"})])
+async def test_urgent_lines_go_first_in_the_best_order(
+    sandbox: Sandbox, url: str, tmp_path: Path, order: Any, last: set[str]
+) -> None:
+    """Ten fit the hour: with "best" the two urgent ones are among them; with "given" they are the last."""
+    async with open_client(sandbox, tmp_path) as client:
+        planned = await plan_bulk(client, urgent_last(tmp_path, url), order=order)
+        report = await run_bulk(client, urgent_last(tmp_path, url), order=order)
+
+    assert states_of(report) == ["processed"] * 12
+    assert {row.name for row in planned.rows if row.limit} == last
+    assert set(sent(sandbox)[10:]) == last
+
+
+async def test_a_priority_is_no_part_of_what_a_line_says(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
+    """Made urgent after it was done, a line stays done."""
+    async with open_client(sandbox, tmp_path) as client:
+        await run_bulk(client, creates(tmp_path, url, 3))
+        report = await run_bulk(client, urgent_last(tmp_path, url, 3))
+
+    assert [row.done_before for row in report.rows] == [True] * 3
+    assert len(sent(sandbox)) == 3
+
+
+@pytest.mark.parametrize("order", ["best", "given"])
+async def test_a_run_goes_on_with_what_is_under_way_in_any_order(tmp_path: Path, order: Any) -> None:
+    """Creates that were accepted have used their names up, and are still waited for."""
+    async with Sandbox(processing_s=(1, 1)) as sandbox:
+        (tmp_path / "users.csv").write_text("u-1\n")
+        manifest = creates(tmp_path, await sandbox.publish(tmp_path / "users.csv"), 3)
+        async with open_client(sandbox, tmp_path) as client:
+            first = await run_bulk(client, manifest, order=order, result_timeout_s=0)
+            again = await run_bulk(client, manifest, order=order)
+
+    assert states_of(first) == ["accepted"] * 3
+    assert (states_of(again), again.exit_code) == (["processed"] * 3, 0)
+    assert len(sent(sandbox)) == 3
+
+
+# Dry runs
+
+
+async def test_a_dry_run_says_when_each_line_would_start_and_leaves_nothing(
+    sandbox: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """No operation, no run, no job; the run that follows does what was said."""
+    manifest = urgent_last(tmp_path, url)
+    async with open_client(sandbox, tmp_path) as client:
+        tried = await dry_run_bulk(client, manifest)
+        runs, jobs = [run async for run in client.runs()], [job async for job in client.jobs()]
+        assert (sent(sandbox), runs, jobs) == ([], [], [])
+        report = await run_bulk(client, manifest)
+
+    assert tried.exit_code == report.exit_code == 0
+    assert {row.name for row in tried.rows if row.limit == "operations_per_hour"} == {"s8", "s9"}
+    assert {row.state for row in tried.rows} == {"planned"}
+    assert (tried.plan.operations, tried.plan.users, tried.never) == (12, 36, ())
+    assert tried.plan.all_sent_by == max(row.start for row in tried.rows if row.start)
+
+
+async def test_a_dry_run_tells_what_is_done_and_what_would_be_refused(
+    sandbox: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """Done before; a name that only the service knows; a segment that nobody knows; more users than a day takes."""
+    async with (
+        CallbackReceiver().serve() as receiver,
+        SegmentsClient(
+            sandbox.credentials, journal="memory:", callbacks=receiver, limits=sandbox.limits, base_url=sandbox.url
+        ) as other,
+    ):
+        await run_bulk(other, manifest_of(tmp_path, f"create,theirs,ID,string,{url},30,3"))
+    manifest = manifest_of(
+        tmp_path,
+        f"create,ours,ID,string,{url},30,3",
+        f"create,theirs,ID,string,{url},30,3",
+        f"add,nowhere,ID,string,{url},,3",
+        f"add,ours,ID,string,{url},,3",
+    )
+    async with open_client(sandbox, tmp_path) as client:
+        await run_bulk(client, manifest_of(tmp_path, f"create,ours,ID,string,{url},30,3"))
+        before = sent(sandbox)
+        tried = await dry_run_bulk(client, manifest)
+        never = await dry_run_bulk(client, manifest_of(tmp_path, f"create,l,ID,string,{url},30,3000000"), order="given")
+        assert sent(sandbox) == before
+
+    assert [row.state for row in tried.rows] == ["done before", "refused", "planned", "planned"]
+    assert [row.exit_code for row in tried.rows] == [0, 1, 0, 0]
+    assert "the service's list shows" in str(tried.rows[1].error)
+    assert [bool(row.doubts) for row in tried.rows] == [False, False, True, False]
+    assert (tried.exit_code, len(tried.left)) == (1, 3)
+    assert (never.exit_code, never.rows[0].start) == (3, None)
+
+
+async def test_a_dry_run_refuses_used_names_and_a_wrong_key_as_a_run_does(
+    sandbox: Sandbox, url: str, tmp_path: Path
+) -> None:
+    async with open_client(sandbox, tmp_path) as client:
+        await run_bulk(client, creates(tmp_path, url, 1))
+        with pytest.raises(ManifestError, match="s0"):
+            await dry_run_bulk(client, manifest_of(tmp_path, f"create,s0,ID,string,{url},60,3"))
+    wrong = attrs.evolve(sandbox.credentials, api_key="wrong")
+    async with open_client(sandbox, tmp_path, credentials=wrong) as client:
+        with pytest.raises(AuthenticationFailed):
+            await dry_run_bulk(client, creates(tmp_path, url, 2))
+
+
+async def test_a_line_that_never_fits_is_planned_as_never(sandbox: Sandbox, url: str, tmp_path: Path) -> None:
+    """In any order, with the limit; the others are planned."""
+    manifest = manifest_of(tmp_path, f"create,l,ID,string,{url},30,3000000", f"create,s,ID,string,{url},30,3")
+    async with open_client(sandbox, tmp_path) as client:
+        for order in ("best", "given"):
+            planned = await plan_bulk(client, manifest, order=order)
+            assert [(row.start is None, row.limit) for row in planned.rows] == [(True, "users_per_day"), (False, None)]
+            assert planned.exit_code == 3
+
+
+# The command line
+
+
+@pytest.mark.processes
+async def test_a_dry_run_prints_the_plan_and_ends_with_the_code_of_a_run(shell: Shell) -> None:
+    """As a table and as JSON; the journal has no run."""
+    manifest = shell.creates(12)
+    shown = await shell.run_at_speed("bulk", manifest, "--dry-run")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("operations_per_hour") == 2
+    assert "all sent by" in shown.err
+    assert "it spends 12 operations and 36 users" in shown.err
+    assert "nothing was sent" in shown.err
+    document = (await shell.run_at_speed("bulk", manifest, "--dry-run", "--json")).document
+    assert [one["state"] for one in document["operations"]] == ["planned"] * 12
+    assert (document["operations_spent"], document["users_spent"], document["exit_code"]) == (12, 36, 0)
+    assert (await shell.run_at_speed("jobs", "--json")).document["jobs"] == []
+    assert not shell.sent()
+
+    await shell.run_at_speed("bulk", shell.creates(1))
+    done = await shell.run_at_speed("bulk", shell.creates(2), "--dry-run")
+    assert "done before" in done.out
+    assert "1 of 2 operations left" in done.err
+    assert (await shell.run_at_speed("bulk", shell.manifest("create,s0,ID,string,URL,60"), "--dry-run")).code == 2
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("command", [("plan",), ("bulk", "--dry-run"), ("bulk",)])
+async def test_a_plan_is_drawn_where_it_was_asked_for(shell: Shell, command: tuple[str, ...]) -> None:
+    """Over an earlier drawing, and over nothing else without --force."""
+    picture, other = shell.directory / "plan.svg", shell.directory / "notes.txt"
+    other.write_text("not to be lost\n")
+    line = (*command, shell.creates(2))
+    for _ in range(2):
+        result = await shell.run_at_speed(*line, "--timeline", "plan.svg")
+        assert result.code == 0, result.err
+        assert ET.fromstring(picture.read_text()).tag.endswith("svg")
+    assert sorted(path.suffix for path in shell.directory.glob(".*.part")) == []
+
+    sent = shell.sent()
+    for place in ("notes.txt", "nowhere/plan.svg", "."):
+        result = await shell.run_at_speed(*line, "--timeline", place)
+        assert result.code == 2
+        assert "--timeline" in result.err
+    assert other.read_text() == "not to be lost\n"
+    assert shell.sent() == sent
+    assert (await shell.run_at_speed(*line, "--timeline", "notes.txt", "--force")).code == 0
+    assert "<svg" in other.read_text()
