@@ -5,7 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
-from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk
+from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk, planned_row
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
     Entry,
@@ -61,6 +61,7 @@ __all__ = [
     "is_under_way",
     "looks_like_manifest",
     "plan_bulk",
+    "planned_row",
     "read_manifest",
     "refuse_local_files",
     "refuse_used_names",

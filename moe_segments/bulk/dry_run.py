@@ -5,7 +5,6 @@ Lines that earlier runs have done, or that are under way, are told as they stand
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -14,6 +13,7 @@ from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.report import DONE_BEFORE, EXIT_FAILED, EXIT_OK, EXIT_QUOTA, exit_code_of, most_urgent
 from moe_segments.bulk.run import Running
 from moe_segments.client.client import replica_of
+from moe_segments.client.submit_many import Outcome
 from moe_segments.errors import InputError
 from moe_segments.models import JobState
 
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from moe_segments.client.client import SegmentsClient
     from moe_segments.governor.plan import Plan
     from moe_segments.governor.planning import Order
-    from moe_segments.governor.usage import PlannedStart
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["BulkPlan", "PlannedRow", "dry_run_bulk", "plan_bulk"]
+__all__ = ["BulkPlan", "PlannedRow", "dry_run_bulk", "plan_bulk", "planned_row"]
 
 _REFUSED: Final = "refused"
 
@@ -39,7 +38,7 @@ class PlannedRow:
     """The planned start of one line.
 
     Attributes:
-        line: Its line in the manifest.
+        line: Its line in the manifest; 0 for one that stands in none.
         op: The operation.
         name: The segment.
         state: "planned"; "refused" where it would be; "done before"; else how its job stands, one of `JobState`.
@@ -140,15 +139,20 @@ async def plan_bulk(
     running = await _running(client, manifest, again=again)
     lines = list(running.to_send())
     refusals = await client.governor.refusals([line.entry.operation for line in lines])
-    rows = {line: _refused(line, error) for line, error in zip(lines, refusals, strict=True) if error is not None}
-    left = [line for line in lines if line not in rows]
+    outcomes = {
+        line: Outcome(operation=line.entry.operation, error=error)
+        for line, error in zip(lines, refusals, strict=True)
+        if error is not None
+    }
+    left = [line for line in lines if line not in outcomes]
     plan = await client.governor.plan(
         [line.entry.operation for line in left],
         order=order,
         priorities=[line.entry.priority for line in left] if order == "best" else None,
     )
-    rows |= {line: _planned(line, start) for line, start in zip(left, plan, strict=True)}
-    return _whole(running, manifest, rows, plan)
+    pairs = zip(left, plan, strict=True)
+    outcomes |= {line: Outcome(operation=line.entry.operation, planned=start) for line, start in pairs}
+    return _whole(running, manifest, outcomes, plan)
 
 
 async def dry_run_bulk(
@@ -180,7 +184,7 @@ async def dry_run_bulk(
     lines = {line.job_id: line for line in running.to_send()}
     operations = {job: operation for job, operation in running.operations().items() if job in lines}
     line_of = {id(operation): lines[job] for job, operation in operations.items()}
-    rows: dict[Line, PlannedRow] = {}
+    outcomes: dict[Line, Outcome] = {}
     plan: Plan | None = None
     async for outcome in client.submit_many(
         operations,
@@ -189,13 +193,9 @@ async def dry_run_bulk(
         preflight=preflight,
         dry_run=True,
     ):
-        line = line_of[id(outcome.operation)]
-        if outcome.error is not None:
-            rows[line] = _refused(line, outcome.error)
-        elif outcome.planned is not None:
-            rows[line] = attrs.evolve(_planned(line, outcome.planned), doubts=outcome.doubts)
-        plan = outcome.plan or plan
-    return _whole(running, manifest, rows, plan or await client.governor.plan([]))
+        outcomes[line_of[id(outcome.operation)]] = outcome
+        plan = outcome.plan if plan is None else plan
+    return _whole(running, manifest, outcomes, await client.governor.plan([]) if plan is None else plan)
 
 
 async def _running(client: SegmentsClient, manifest: Manifest, *, again: bool) -> Running:
@@ -206,39 +206,50 @@ async def _running(client: SegmentsClient, manifest: Manifest, *, again: bool) -
     return running
 
 
-def _whole(running: Running, manifest: Manifest, rows: Mapping[Line, PlannedRow], plan: Plan) -> BulkPlan:
-    told = tuple(rows.get(line) or _standing(running, line) for line in running.lines)
-    return BulkPlan(run=running.run, manifest=manifest.name, rows=told, plan=plan)
+def _whole(running: Running, manifest: Manifest, outcomes: Mapping[Line, Outcome], plan: Plan) -> BulkPlan:
+    rows = tuple(
+        planned_row(outcomes[line], line=line.entry.line, priority=line.entry.priority)
+        if line in outcomes
+        else _standing(running, line)
+        for line in running.lines
+    )
+    return BulkPlan(run=running.run, manifest=manifest.name, rows=rows, plan=plan)
 
 
-def _row(line: Line) -> PlannedRow:
-    entry = line.entry
-    rows, name = getattr(entry.operation, "rows", None), entry.operation.name
-    return PlannedRow(line=entry.line, op=entry.operation.op, name=name, rows=rows, priority=entry.priority)
+def planned_row(outcome: Outcome, *, line: int = 0, priority: float = 0) -> PlannedRow:
+    """Return one outcome of a dry run as a row.
 
-
-def _planned(line: Line, start: PlannedStart) -> PlannedRow:
-    wait_s = None if start.wait_s == math.inf else start.wait_s
-    code = EXIT_OK if start.start is not None else EXIT_QUOTA
-    rows = getattr(start.operation, "rows", None)
-    return attrs.evolve(_row(line), start=start.start, wait_s=wait_s, limit=start.limit, exit_code=code, rows=rows)
-
-
-def _refused(line: Line, error: Exception) -> PlannedRow:
-    # A name that the service lists and the journal does not know: the run would be answered with a conflict.
-    is_conflict = type(error) is InputError and error.field == "name"
-    code = EXIT_FAILED if is_conflict else exit_code_of(error)
-    limit = getattr(error, "limit", None)
-    return attrs.evolve(_row(line), state=_REFUSED, limit=limit, error=str(error), exit_code=code)
+    Args:
+        outcome: With its planned start, or with the error that refuses it.
+        line: Its line in a manifest, from 1; 0 for one that stands in none.
+        priority: How urgent it is.
+    """
+    operation, start, error = outcome.operation, outcome.planned, outcome.error
+    rows = getattr(operation if start is None else start.operation, "rows", None)
+    row = PlannedRow(
+        line=line, op=operation.op, name=operation.name, rows=rows, priority=priority, doubts=outcome.doubts
+    )
+    if error is not None:
+        # A name that the service lists and the journal does not know: a run would be answered with a conflict.
+        is_conflict = type(error) is InputError and error.field == "name"
+        code, limit = EXIT_FAILED if is_conflict else exit_code_of(error), getattr(error, "limit", None)
+        return attrs.evolve(row, state=_REFUSED, limit=limit, error=str(error), exit_code=code)
+    if start is None or start.start is None:
+        return attrs.evolve(row, limit=None if start is None else start.limit, exit_code=EXIT_QUOTA)
+    return attrs.evolve(row, start=start.start, wait_s=start.wait_s, limit=start.limit)
 
 
 def _standing(running: Running, line: Line) -> PlannedRow:
     """Return a line that is not to be sent, as it stands."""
     row = running.row(line)
     is_awaited = row.state == JobState.RESERVED  # its answer is on its way
-    return attrs.evolve(
-        _row(line),
+    return PlannedRow(
+        line=row.line,
+        op=row.op,
+        name=row.name,
         state=DONE_BEFORE if row.done_before else row.state,
+        rows=row.rows,
+        priority=line.entry.priority,
         error=row.error,
         exit_code=EXIT_OK if is_awaited else row.exit_code,
     )

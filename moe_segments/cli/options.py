@@ -155,15 +155,18 @@ class Planning:
 @Parameter(name="*", group=Group("Waiting", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Waiting:
-    """Options for waiting: quota and results.
+    """Options for one operation: waiting for the quota and for its result, or neither.
 
     Attributes:
         max_wait: Longest wait for the quota and the segment, seconds, or inf; 0 refuses at once.
         result_timeout: Longest wait for the callback, seconds, or inf; by default as long as the quota holds the users.
+        dry_run: Do all that comes before the send, say when it would start, and end with the exit code that it would
+            have. Nothing is sent, uploaded or written.
     """
 
     max_wait: float = 0.0
     result_timeout: float | None = None
+    dry_run: bool = False
 
 
 @Parameter(name="*", group=Group("File", sort_key=6))

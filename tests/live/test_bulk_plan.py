@@ -222,3 +222,47 @@ async def test_a_plan_is_drawn_where_it_was_asked_for(shell: Shell, command: tup
     assert shell.sent() == sent
     assert (await shell.run_at_speed(*line, "--timeline", "notes.txt", "--force")).code == 0
     assert "<svg" in other.read_text()
+
+
+@pytest.mark.processes
+async def test_a_dry_run_of_one_operation_says_when_it_would_start(shell: Shell) -> None:
+    """Now, later than it may wait, a used name, a doubt, a bad file; nothing is sent, and there is no job."""
+    file = ("--attribute-name", "ID", "--file-url", shell.url)
+    create = ("create", "--expiry-time", "30", *file)
+    now = await shell.run_at_speed(*create, "s", "--dry-run")
+    assert (now.code, now.out) == (0, "create s: would start now\n"), now.err
+    for command, doubt in (
+        (("archive", "gone"), True),
+        (("unarchive", "gone"), True),
+        (("add-users", "s", *file), True),
+        (("remove-users", "s", *file), True),
+        (("replace-users", "s", *file), True),
+        (("add-users", "s", *file, "--cs-id", "65a0"), False),
+    ):
+        tried = await shell.run_at_speed(*command, "--dry-run")
+        assert (tried.code, "would start now" in tried.out, "knows a segment" in tried.err) == (0, True, doubt)
+    large = await shell.run_at_speed(*create, "large", "--rows", "3000000", "--dry-run")
+    assert large.code == 3
+    assert not shell.sent()
+    assert (await shell.run_at_speed("jobs", "--json")).document["jobs"] == []
+
+    slow = ("--journal", "slow.db")
+    assert (await shell.run(*create, "used", *slow)).code == 0
+    assert (await shell.run("quota", "--spent-operations", "9", *slow)).code == 0
+    sent = shell.sent()
+    full = await shell.run(*create, "later", "--dry-run", "--json", *slow)
+    assert (full.code, full.document["limit"], full.document["state"]) == (3, "operations_per_hour", "planned")
+    assert (await shell.run(*create, "later", "--dry-run", "--max-wait", "inf", *slow)).code == 0
+    used = await shell.run(*create, "used", "--dry-run", *slow)
+    assert (used.code, "used" in used.err) == (2, True)
+    assert shell.sent() == sent
+
+
+@pytest.mark.processes
+async def test_a_dry_run_of_one_operation_knows_the_names_of_the_service(shell: Shell) -> None:
+    """A create that would be answered with a conflict ends as that would."""
+    create = ("create", "s", "--expiry-time", "30", "--attribute-name", "ID", "--file-url", shell.url)
+    assert (await shell.run(*create)).code == 0
+    tried = await shell.run(*create, "--dry-run", "--journal", "other.db")
+    assert (tried.code, tried.out) == (1, "create s: would be refused\n")
+    assert "the service's list shows" in tried.err
