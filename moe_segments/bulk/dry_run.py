@@ -11,18 +11,18 @@ import attrs
 
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.report import DONE_BEFORE, EXIT_FAILED, EXIT_OK, EXIT_QUOTA, exit_code_of, most_urgent
-from moe_segments.bulk.run import Running
-from moe_segments.client.client import replica_of
+from moe_segments.bulk.run import opened_run
 from moe_segments.client.submit_many import Outcome
 from moe_segments.errors import InputError
 from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Sequence
     from datetime import datetime, tzinfo
 
     from moe_segments.bulk.assignment import Line
     from moe_segments.bulk.manifest import Manifest
+    from moe_segments.bulk.run import Running
     from moe_segments.client.client import SegmentsClient
     from moe_segments.governor.plan import Plan
     from moe_segments.governor.planning import Order
@@ -50,6 +50,7 @@ class PlannedRow:
         doubts: What is doubtful though no error, one sentence each.
         error: Why it would be refused; None when it would not.
         exit_code: What this line alone would end the command with.
+        parts: In how many operations it is still to be sent; the start is that of the first of them.
     """
 
     line: int
@@ -64,6 +65,7 @@ class PlannedRow:
     doubts: tuple[str, ...] = ()
     error: str | None = None
     exit_code: int = EXIT_OK
+    parts: int = 1
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready data; its start is a `datetime`."""
@@ -123,7 +125,7 @@ class BulkPlan:
 async def plan_bulk(
     client: SegmentsClient, manifest: Manifest, *, order: Order = "best", again: bool = False
 ) -> BulkPlan:
-    """Return when each line that is left of a manifest would start. No file is checked.
+    """Return when each line that is left of a manifest would start. Only large local files are read.
 
     Args:
         client: Open.
@@ -136,22 +138,16 @@ async def plan_bulk(
         ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them.
         JournalError: The journal cannot be used.
     """
-    running = await _running(client, manifest, again=again)
-    lines = list(running.to_send())
-    refusals = await client.governor.refusals([line.entry.operation for line in lines])
-    outcomes = {
-        line: Outcome(operation=line.entry.operation, error=error)
-        for line, error in zip(lines, refusals, strict=True)
-        if error is not None
-    }
-    left = [line for line in lines if line not in outcomes]
-    plan = await client.governor.plan(
-        [line.entry.operation for line in left],
-        order=order,
-        priorities=[line.entry.priority for line in left] if order == "best" else None,
-    )
-    pairs = zip(left, plan, strict=True)
-    outcomes |= {line: Outcome(operation=line.entry.operation, planned=start) for line, start in pairs}
+    running = await _running(client, manifest, order=order, again=again)
+    operations = [operation for line in running.to_send() for operation in running.sends(line).values()]
+    refusals = await client.governor.refusals(operations)
+    pairs = zip(operations, refusals, strict=True)
+    outcomes = [Outcome(operation=operation, error=error) for operation, error in pairs if error is not None]
+    left = [operation for operation, error in zip(operations, refusals, strict=True) if error is None]
+    priorities = [running.priority_of(operation) for operation in left] if order == "best" else None
+    plan = await client.governor.plan(left, order=order, priorities=priorities)
+    planned = zip(left, plan, strict=True)
+    outcomes += [Outcome(operation=operation, planned=start) for operation, start in planned]
     return _whole(running, manifest, outcomes, plan)
 
 
@@ -180,40 +176,45 @@ async def dry_run_bulk(
         ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them.
         JournalError: The journal cannot be used.
     """
-    running = await _running(client, manifest, again=again)
-    lines = {line.job_id: line for line in running.to_send()}
-    operations = {job: operation for job, operation in running.operations().items() if job in lines}
-    line_of = {id(operation): lines[job] for job, operation in operations.items()}
-    outcomes: dict[Line, Outcome] = {}
-    plan: Plan | None = None
-    async for outcome in client.submit_many(
-        operations,
-        order=order,
-        priority=running.priority_of if order == "best" else None,
-        preflight=preflight,
-        dry_run=True,
-    ):
-        outcomes[line_of[id(outcome.operation)]] = outcome
-        plan = outcome.plan if plan is None else plan
+    running = await _running(client, manifest, order=order, again=again)
+    outcomes = [
+        outcome
+        async for outcome in client.submit_many(
+            {job_id: one for line in running.to_send() for job_id, one in running.sends(line).items()},
+            order=order,
+            priority=running.priority_of if order == "best" else None,
+            preflight=preflight,
+            dry_run=True,
+        )
+    ]
+    plan = next((outcome.plan for outcome in outcomes if outcome.plan is not None), None)
     return _whole(running, manifest, outcomes, await client.governor.plan([]) if plan is None else plan)
 
 
-async def _running(client: SegmentsClient, manifest: Manifest, *, again: bool) -> Running:
-    manifest = await with_digests(manifest)
-    await replica_of(client).refresh()
-    running = Running(client, manifest, again=again)
+async def _running(client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool) -> Running:
+    running = await opened_run(client, await with_digests(manifest), order=order, again=again)
     running.refuse_used_names()
     return running
 
 
-def _whole(running: Running, manifest: Manifest, outcomes: Mapping[Line, Outcome], plan: Plan) -> BulkPlan:
+def _whole(running: Running, manifest: Manifest, outcomes: Iterable[Outcome], plan: Plan) -> BulkPlan:
+    parts: dict[Line, list[Outcome]] = {}
+    for outcome in outcomes:
+        parts.setdefault(running.line_of(outcome.operation), []).append(outcome)
     rows = tuple(
-        planned_row(outcomes[line], line=line.entry.line, priority=line.entry.priority)
-        if line in outcomes
-        else _standing(running, line)
-        for line in running.lines
+        _row_of_parts(line, parts[line]) if line in parts else _standing(running, line) for line in running.lines
     )
     return BulkPlan(run=running.run, manifest=manifest.name, rows=rows, plan=plan)
+
+
+def _row_of_parts(line: Line, parts: Sequence[Outcome]) -> PlannedRow:
+    """Return the row of a line: the start of its first part; what is wrong with any of them."""
+    rows = [planned_row(part, line=line.entry.line, priority=line.entry.priority) for part in parts]
+    told = next((row for row in rows if row.start is None), min(rows, key=lambda row: row.wait_s or 0))
+    counts = [row.rows for row in rows if row.rows is not None]
+    doubts = tuple(dict.fromkeys(doubt for row in rows for doubt in row.doubts))
+    rows_of_all = sum(counts) if counts else None
+    return attrs.evolve(told, op=line.entry.operation.op, rows=rows_of_all, doubts=doubts, parts=len(rows))
 
 
 def planned_row(outcome: Outcome, *, line: int = 0, priority: float = 0) -> PlannedRow:

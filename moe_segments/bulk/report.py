@@ -29,7 +29,7 @@ from moe_segments.errors import (
 from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from moe_segments.submission.job_info import JobInfo
 
@@ -47,6 +47,7 @@ __all__ = [
     "exit_code_of",
     "most_urgent",
     "row_of",
+    "whole_of",
 ]
 
 EXIT_OK: Final = 0
@@ -110,6 +111,8 @@ class BulkRow:
         error: Why it did not end well; None when it did.
         done_before: It was done before this call: by an earlier run of this manifest, or of what it was edited from.
         exit_code: What this line alone would have ended the command with.
+        parts: In how many operations it was sent: more than one where it was too large for a day or a file. The figures
+            are their sums; state and error are those of the first part that is not processed.
     """
 
     line: int
@@ -126,6 +129,7 @@ class BulkRow:
     error: str | None = None
     done_before: bool = False
     exit_code: int = EXIT_OK
+    parts: int = 1
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready data."""
@@ -197,6 +201,29 @@ def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
         error=str(error) if error else _problem_of(info.error),
         exit_code=code,
     )
+
+
+def whole_of(rows: Sequence[BulkRow]) -> BulkRow:
+    """Return the row of a line from those of its parts."""
+    told = next((row for row in rows if row.error or row.state != JobState.PROCESSED), rows[-1])
+    return attrs.evolve(
+        told,
+        op=rows[0].op,
+        job_id=rows[0].job_id,
+        parts=len(rows),
+        exit_code=most_urgent(row.exit_code for row in rows),
+        warning="; ".join(row.warning for row in rows if row.warning) or None,
+        rows=_sum(row.rows for row in rows),
+        distinct_rows=_sum(row.distinct_rows for row in rows),
+        found=_sum(row.found for row in rows),
+        processed=_sum(row.processed for row in rows),
+        matched=_sum(row.matched for row in rows),
+    )
+
+
+def _sum(figures: Iterable[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
-from moe_segments.client.ordering import Planned, checked_lines, in_best_order, in_parts
+from moe_segments.client.ordering import Planned, checked_lines, in_best_order, in_parts, part_id
 from moe_segments.errors import (
     CallbackTimeout,
     JournalError,
@@ -205,7 +205,9 @@ class _Many:
         for line in checked:
             operation = line.operation
             path = self._files.path_of(operation) if isinstance(operation, FileOperation) else None
-            parts = in_parts(line, self._client.limits, path)
+            # One that is journaled, or that its caller has cut, stays as it is.
+            is_fixed = part_id(line.job_id, 2) in self._ours or line.job_id in self._replica.state.jobs.records
+            parts = [line] if is_fixed else in_parts(line, self._client.limits, path)
             if parts[0].whole is not None:
                 self._parts[line] = [None] * len(parts)
                 await self._open.enter_async_context(self._files.values_written(operation))

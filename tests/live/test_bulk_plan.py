@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
 import pytest_asyncio
 
-from moe_segments import AuthenticationFailed, CallbackReceiver, SegmentsClient
-from moe_segments.bulk import ManifestError, dry_run_bulk, plan_bulk, read_manifest, run_bulk
-from moe_segments.sandbox import Sandbox
+from moe_segments import AuthenticationFailed, CallbackReceiver, QuotaLimits, SegmentsClient
+from moe_segments.bulk import BulkRow, ManifestError, check_files, dry_run_bulk, plan_bulk, read_manifest, run_bulk
+from moe_segments.sandbox import FaultKind, Sandbox
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
 
@@ -172,6 +175,141 @@ async def test_a_line_that_never_fits_is_planned_as_never(sandbox: Sandbox, url:
             planned = await plan_bulk(client, manifest, order=order)
             assert [(row.start is None, row.limit) for row in planned.rows] == [(True, "users_per_day"), (False, None)]
             assert planned.exit_code == 3
+
+
+# Lines that are too large for a day
+
+SHORT_DAY: Final = 20_000.0  # a day is four seconds
+FEW: Final = QuotaLimits(users_per_day=1_000).scaled(SHORT_DAY)
+RUN: Final = """
+import asyncio, shutil, sys
+from pathlib import Path
+from moe_segments import CallbackReceiver, Credentials, QuotaLimits, SegmentsClient
+from moe_segments.bulk import read_manifest, run_bulk
+
+async def main(manifest, journal, url, served, served_url, *credentials):
+    async def publish(path):
+        shutil.copy(path, served)
+        return served_url + path.name
+
+    limits = QuotaLimits(users_per_day=1_000).scaled(20_000.0)
+    async with CallbackReceiver().serve() as receiver:
+        async with SegmentsClient(
+            Credentials(workspace_id=credentials[0], api_key=credentials[1], data_center=credentials[2]),
+            journal=journal, callbacks=receiver, base_url=url, publish=publish,
+            limits=limits, requests_per_s=1_000,
+        ) as client:
+            await run_bulk(client, read_manifest(Path(manifest)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def of_a_large_file(tmp_path: Path, op: str = "create", rows: int = 2_500) -> Manifest:
+    (tmp_path / "large.csv").write_text("".join(f"u-{number}\n" for number in range(rows)))
+    path = tmp_path / "large_manifest.csv"
+    days = "30" if op == "create" else ""
+    path.write_text(f"{HEADER.replace('file_url', 'file')}{op},large,ID,string,large.csv,{days}\n")
+    return read_manifest(path)
+
+
+@asynccontextmanager
+async def few_a_day(sandbox: Sandbox, tmp_path: Path, limits: QuotaLimits = FEW) -> AsyncIterator[SegmentsClient]:
+    """A client that may send a thousand users a day."""
+    async with (
+        CallbackReceiver().serve() as receiver,
+        SegmentsClient(
+            sandbox.credentials,
+            journal=f"sqlite:///{tmp_path / 'few.db'}",
+            callbacks=receiver,
+            limits=limits,
+            base_url=sandbox.url,
+            publish=sandbox.publish,
+            requests_per_s=1_000,
+        ) as client,
+    ):
+        yield client
+
+
+def ops(sandbox: Sandbox) -> list[str | None]:
+    return [request.op for request in sandbox.workspace.requests if request.op != "list"]
+
+
+async def test_a_line_that_is_too_large_for_a_day_is_sent_in_parts(sandbox: Sandbox, tmp_path: Path) -> None:
+    """One row in the report, with the sums; in the dry run, too. Done, it is not sent again."""
+    manifest, told = of_a_large_file(tmp_path), list[BulkRow]()
+    async with few_a_day(sandbox, tmp_path) as client:
+        checked = await check_files(client, manifest)
+        tried = await dry_run_bulk(client, checked)
+        planned = await plan_bulk(client, manifest)
+        report = await run_bulk(client, checked, on_outcome=told.append)
+        again = await run_bulk(client, manifest)
+
+    (row,) = report.rows
+    assert (row.state, row.parts, row.found, row.exit_code) == ("processed", 3, 2_500, 0)
+    assert (row.op, told, report.exit_code) == ("create", [row], 0)
+    assert ops(sandbox) == ["create", "add", "add"]
+    assert [(one.rows[0].parts, one.rows[0].rows, one.exit_code) for one in (tried, planned)] == [(3, 2_500, 0)] * 2
+    assert (tried.plan.operations, tried.plan.users) == (3, 2_500)
+    assert (again.already_finished, again.rows[0].done_before, again.rows[0].parts) == (True, True, 3)
+
+
+async def test_a_line_that_was_killed_between_two_parts_goes_on_with_the_next(tmp_path: Path) -> None:
+    """Also under other limits: the parts are those that were planned. No part is sent twice."""
+    async with Sandbox(speed=SHORT_DAY, processing_s=(0, 0)) as sandbox:
+        manifest, served, who = of_a_large_file(tmp_path), tmp_path / "served", sandbox.credentials
+        served.mkdir()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-c", RUN, str(tmp_path / "large_manifest.csv"), f"sqlite:///{tmp_path / 'few.db'}", sandbox.url),
+            *(str(served), await sandbox.publish(served)),
+            *(who.workspace_id, who.api_key, who.data_center),
+        )
+        async with asyncio.timeout(30):
+            while not ops(sandbox):
+                await asyncio.sleep(0.01)
+            async with few_a_day(sandbox, tmp_path) as client:
+                while not [job async for job in client.jobs(state="processed")]:
+                    await asyncio.sleep(0.01)
+        process.kill()
+        await process.wait()
+        assert ops(sandbox) == ["create"]
+        other = QuotaLimits(users_per_day=1_200).scaled(SHORT_DAY)
+        async with few_a_day(sandbox, tmp_path, other) as client:
+            planned = await plan_bulk(client, manifest)
+            report = await run_bulk(client, manifest)
+
+    (row,) = report.rows
+    assert (row.state, row.parts, row.found, row.done_before, report.exit_code) == ("processed", 3, 2_500, False, 0)
+    assert (planned.rows[0].state, planned.rows[0].parts, planned.rows[0].rows) == ("planned", 2, 1_500)
+    assert ops(sandbox) == ["create", "add", "add"]
+
+
+async def test_in_the_given_order_a_line_that_is_too_large_is_refused_with_what_helps(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async with few_a_day(sandbox, tmp_path) as client:
+        with pytest.raises(ManifestError, match="--order best, or mend it: moe-segments preflight"):
+            await check_files(client, of_a_large_file(tmp_path), order="given")
+        report = await run_bulk(client, of_a_large_file(tmp_path), order="given")
+
+    assert (report.exit_code, ops(sandbox)) == (3, [])
+
+
+async def test_a_part_that_failed_sends_its_line_anew(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A replace whose second part failed is no done line, and begins again with its first part."""
+    url = await sandbox.publish(tmp_path)
+    async with few_a_day(sandbox, tmp_path) as client:
+        (tmp_path / "one.csv").write_text("u-0\n")
+        await run_bulk(client, manifest_of(tmp_path, f"create,large,ID,string,{url}one.csv,30,1"))
+        sandbox.fail_next(FaultKind.DOUBLE_CALLBACK)  # a fault that changes nothing, for the first part
+        sandbox.fail_next(FaultKind.FAIL_PROCESSING)
+        first = await run_bulk(client, of_a_large_file(tmp_path, "replace"))
+        second = await run_bulk(client, of_a_large_file(tmp_path, "replace"))
+
+    assert [row.exit_code for row in (*first.rows, *second.rows)] == [1, 0]
+    assert ops(sandbox) == ["create", "replace", "add", "add", "replace", "add", "add"]
+    assert (second.rows[0].found, second.rows[0].parts) == (2_500, 3)
 
 
 # The command line

@@ -116,7 +116,7 @@ async def _bulk(
         if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
-            manifest = await unless_stopped(_checked(client, manifest, options, sending), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options, planning, sending), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
@@ -177,7 +177,9 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
         raise
 
 
-async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, sending: Sending) -> Manifest:
+async def _checked(
+    client: SegmentsClient, manifest: Manifest, options: BulkOptions, planning: Planning, sending: Sending
+) -> Manifest:
     """Return the manifest with the rows of its files known, after all of them were checked."""
     if sending.preflight == "off":
         return await count_rows(client, manifest, remote=False)
@@ -189,7 +191,14 @@ async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOpti
             told = True
             output.note(f"checking the files of {manifest.name} before anything is sent")
 
-    return await check_files(client, manifest, preflight=sending.preflight, again=options.again, on_checked=on_checked)
+    return await check_files(
+        client,
+        manifest,
+        preflight=sending.preflight,
+        again=options.again,
+        order=planning.order,
+        on_checked=on_checked,
+    )
 
 
 # Showing a run
