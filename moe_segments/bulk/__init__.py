@@ -5,6 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
+from moe_segments.bulk.coalesce import coalesced
 from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk, planned_row
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
@@ -55,6 +56,7 @@ __all__ = [
     "PlannedRow",
     "check_files",
     "check_key",
+    "coalesced",
     "count_rows",
     "dry_run_bulk",
     "exit_code_of",

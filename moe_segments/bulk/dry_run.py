@@ -51,6 +51,7 @@ class PlannedRow:
         error: Why it would be refused; None when it would not.
         exit_code: What this line alone would end the command with.
         parts: In how many operations it is still to be sent; the start is that of the first of them.
+        merged_into: The line that it was merged into, and that is sent for both; None for one that was not merged.
     """
 
     line: int
@@ -66,6 +67,7 @@ class PlannedRow:
     error: str | None = None
     exit_code: int = EXIT_OK
     parts: int = 1
+    merged_into: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready data; its start is a `datetime`."""
@@ -201,10 +203,13 @@ def _whole(running: Running, manifest: Manifest, outcomes: Iterable[Outcome], pl
     parts: dict[Line, list[Outcome]] = {}
     for outcome in outcomes:
         parts.setdefault(running.line_of(outcome.operation), []).append(outcome)
-    rows = tuple(
-        _row_of_parts(line, parts[line]) if line in parts else _standing(running, line) for line in running.lines
-    )
-    return BulkPlan(run=running.run, manifest=manifest.name, rows=rows, plan=plan)
+    rows: list[PlannedRow] = []
+    for line in running.lines:
+        row = _row_of_parts(line, parts[line]) if line in parts else _standing(running, line)
+        others = (attrs.evolve(row, line=other, rows=None, merged_into=row.line) for other in line.entry.merged)
+        rows += [row, *others]
+    rows.sort(key=lambda row: row.line)
+    return BulkPlan(run=running.run, manifest=manifest.name, rows=tuple(rows), plan=plan)
 
 
 def _row_of_parts(line: Line, parts: Sequence[Outcome]) -> PlannedRow:

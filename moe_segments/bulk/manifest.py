@@ -94,12 +94,14 @@ class Entry:
         operation: What is to be done.
         says: What it says, its file's content included, as a digest; None until `with_digests` has read the file.
         priority: How urgent it is, a finite number: with the best order a higher one is never delayed by a lower one.
+        merged: The lines after it that were merged into it, see `coalesced`.
     """
 
     line: int
     operation: Operation
     says: str | None = None
     priority: float = 0
+    merged: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

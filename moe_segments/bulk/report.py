@@ -45,6 +45,7 @@ __all__ = [
     "BulkReport",
     "BulkRow",
     "exit_code_of",
+    "merged_row",
     "most_urgent",
     "row_of",
     "whole_of",
@@ -113,6 +114,7 @@ class BulkRow:
         exit_code: What this line alone would have ended the command with.
         parts: In how many operations it was sent: more than one where it was too large for a day or a file. The figures
             are their sums; state and error are those of the first part that is not processed.
+        merged_into: The line that it was merged into, which has the figures of both; None for one that was not merged.
     """
 
     line: int
@@ -130,6 +132,7 @@ class BulkRow:
     done_before: bool = False
     exit_code: int = EXIT_OK
     parts: int = 1
+    merged_into: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready data."""
@@ -218,6 +221,21 @@ def whole_of(rows: Sequence[BulkRow]) -> BulkRow:
         found=_sum(row.found for row in rows),
         processed=_sum(row.processed for row in rows),
         matched=_sum(row.matched for row in rows),
+    )
+
+
+def merged_row(row: BulkRow, line: int) -> BulkRow:
+    """Return the row of a line that was merged into that of *row*."""
+    return BulkRow(
+        line=line,
+        op=row.op,
+        name=row.name,
+        job_id=row.job_id,
+        state=row.state,
+        error=row.error,
+        done_before=row.done_before,
+        exit_code=row.exit_code,
+        merged_into=row.line,
     )
 
 

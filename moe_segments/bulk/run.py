@@ -21,7 +21,7 @@ from moe_segments.bulk.assignment import Line, assign, is_open
 from moe_segments.bulk.lines import is_done, is_void, says, with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.parts import jobs_of, size_of, sizes_of_large
-from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of, whole_of
+from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, merged_row, row_of, whole_of
 from moe_segments.client.client import replica_of
 from moe_segments.client.ordering import cut, part_id
 from moe_segments.core.events import Planned, RunStarted
@@ -357,7 +357,8 @@ class Running:
                 if outcome.error is not None:
                     self._errors[job_of[id(outcome.operation)]] = outcome.error
                 if on_outcome is not None and not awaited[line]:
-                    on_outcome(self.row(line))
+                    for row in self.rows_of(line):
+                        on_outcome(row)
         if stop is None or not stop.is_set():
             return False
         await self._settle()
@@ -383,11 +384,18 @@ class Running:
 
     def done_rows(self) -> Iterator[BulkRow]:
         """Return the lines that were done before this call."""
-        return (self.row(line) for line in self.lines if line.is_done)
+        return (row for line in self.lines if line.is_done for row in self.rows_of(line))
 
-    def rows(self) -> Iterator[BulkRow]:
+    def rows(self) -> Sequence[BulkRow]:
         """Return every line as it stands."""
-        return (self.row(line) for line in self.lines)
+        return sorted((row for line in self.lines for row in self.rows_of(line)), key=lambda row: row.line)
+
+    def rows_of(self, line: Line) -> Iterator[BulkRow]:
+        """Return a line as it stands, and those that were merged into it."""
+        row = self.row(line)
+        yield row
+        for other in line.entry.merged:
+            yield merged_row(row, other)
 
     def row(self, line: Line) -> BulkRow:
         """Return a line as it stands."""

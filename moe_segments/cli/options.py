@@ -143,11 +143,14 @@ class Planning:
     Attributes:
         order: best sends the lines so that the last one starts as early as was found, higher priorities first; given
             keeps the manifest's order.
+        coalesce: Merge neighbouring adds, or removes, of local files on one segment into one operation, as far as they
+            fit a day and a file.
         timeline: Draw the plan into this SVG file: a lane for each limit, a row for each operation.
         force: The drawing may replace a file that is no SVG.
     """
 
     order: Literal["best", "given"] = "best"
+    coalesce: bool = False
     timeline: Path | None = None
     force: bool = False
 

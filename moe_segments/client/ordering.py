@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_parts", "part_id", "sizes_of"]
+__all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_parts", "part_id", "rows_of", "sizes_of"]
 
 _NONE: Final = 0  # tries of a plan that is only compared with the one before
 _FEW_TRIES: Final = 20  # of a plan that is made anew
@@ -143,7 +143,7 @@ def cut(operation: FileOperation, parts: Sequence[Part], path: Path) -> list[Ope
     """
     begins = accumulate((part.rows for part in parts), initial=0)
     pairs = zip(parts, begins, strict=False)
-    return [_part(operation, part.op, _rows_of(path, begin, part.rows), part.rows) for part, begin in pairs]
+    return [_part(operation, part.op, rows_of(path, begin, part.rows), part.rows) for part, begin in pairs]
 
 
 def _rows_if_too_large(line: Planned) -> int | None:
@@ -172,7 +172,7 @@ def _part(operation: FileOperation, op: str, values: Callable[[], Iterator[str]]
     )
 
 
-def _rows_of(path: Path, begin: int, count: int) -> Callable[[], Iterator[str]]:
+def rows_of(path: Path, begin: int, count: int) -> Callable[[], Iterator[str]]:
     """Return a function that reads some rows of a file."""
 
     def read() -> Iterator[str]:

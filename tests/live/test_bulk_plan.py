@@ -13,7 +13,16 @@ import pytest
 import pytest_asyncio
 
 from moe_segments import AuthenticationFailed, CallbackReceiver, QuotaLimits, SegmentsClient
-from moe_segments.bulk import BulkRow, ManifestError, check_files, dry_run_bulk, plan_bulk, read_manifest, run_bulk
+from moe_segments.bulk import (
+    BulkRow,
+    ManifestError,
+    check_files,
+    coalesced,
+    dry_run_bulk,
+    plan_bulk,
+    read_manifest,
+    run_bulk,
+)
 from moe_segments.sandbox import FaultKind, Sandbox
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
@@ -312,7 +321,86 @@ async def test_a_part_that_failed_sends_its_line_anew(sandbox: Sandbox, tmp_path
     assert (second.rows[0].found, second.rows[0].parts) == (2_500, 3)
 
 
+# Coalescing
+
+
+def of_neighbours(tmp_path: Path, *more: str) -> Manifest:
+    """A create, three adds and two removes on one segment, and an add on another between them."""
+    for name, rows in {"a": "ab", "b": "bc", "c": "cd", "d": "de", "e": "ef"}.items():
+        (tmp_path / f"{name}.csv").write_text("".join(f"u-{row}\n" for row in rows))
+    rows = (
+        *("create,s,ID,string,a.csv,30", "create,t,ID,string,a.csv,30", "add,s,ID,string,b.csv,"),
+        *("add,t,ID,string,b.csv,", "add,s,ID,string,c.csv,", "add,s,ID,string,d.csv,"),
+        *("remove,s,ID,string,b.csv,", "remove,s,ID,string,e.csv,", *more),
+    )
+    path = tmp_path / "neighbours.csv"
+    path.write_text(HEADER.replace("file_url", "file") + "".join(f"{row}\n" for row in rows))
+    return read_manifest(path)
+
+
+@asynccontextmanager
+async def publishing(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[SegmentsClient]:
+    async with few_a_day(sandbox, tmp_path, sandbox.limits) as client:
+        yield client
+
+
+async def test_neighbours_are_sent_as_one_operation_and_every_line_says_into_what(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """In the dry run, in the run, and in the next one, which knows them; a user in two files counts once."""
+    told: list[BulkRow] = []
+    async with publishing(sandbox, tmp_path) as client:
+        manifest = await coalesced(await check_files(client, of_neighbours(tmp_path)), client.limits)
+        tried = await dry_run_bulk(client, manifest)
+        report = await run_bulk(client, manifest, on_outcome=told.append)
+        counted = await check_files(client, of_neighbours(tmp_path))
+        again = await run_bulk(client, await coalesced(counted, client.limits))
+
+    into = [None, None, None, None, 4, 4, None, 8]
+    assert [row.merged_into for row in report.rows] == [row.merged_into for row in tried.rows] == into
+    assert [row.line for row in report.rows] == list(range(2, 10))
+    assert sorted(told, key=lambda row: row.line) == list(report.rows)
+    requests = [(one.op, one.segment) for one in sandbox.workspace.requests if one.op != "list"]
+    assert sorted(requests) == sorted(
+        [*(("create", one) for one in "st"), *(("add", one) for one in "st"), ("remove", "s")]
+    )
+    assert [row.found for row in report.rows] == [2, 2, 4, 2, None, None, 4, None]
+    assert (report.exit_code, tried.plan.operations) == (0, 5)
+    assert (again.already_finished, {row.done_before for row in again.rows}) == (True, {True})
+
+
+async def test_what_differs_or_does_not_fit_is_not_merged(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Another priority, another attribute, more users than a day, a file at an address, rows that nobody counted."""
+    header = f"{HEADER.strip().replace('file_url', 'file')},priority,file_url,rows\n"
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"u-{name}\n")
+    pairs = [
+        ("add,s,ID,string,a.csv,,0,,1", "add,s,ID,string,b.csv,,1,,1"),
+        ("add,s,ID,string,a.csv,,,,1", "add,s,email,string,b.csv,,,,1"),
+        ("add,s,ID,string,a.csv,,,,1", "remove,s,ID,string,b.csv,,,,1"),
+        ("add,s,ID,string,a.csv,,,,1", "add,s,ID,string,,,,https://files.example.com/b.csv,1"),
+        ("add,s,ID,string,a.csv,,,,", "add,s,ID,string,b.csv,,,,1"),
+        ("add,s,ID,string,a.csv,,,,1200000", "add,s,ID,string,b.csv,,,,1200000"),
+        ("replace,s,ID,string,a.csv,,,,1", "replace,s,ID,string,b.csv,,,,1"),
+    ]
+    for pair in pairs:
+        path = tmp_path / "pair.csv"
+        path.write_text(header + "".join(f"{row}\n" for row in pair))
+        assert len((await coalesced(read_manifest(path), QuotaLimits())).entries) == 2, pair
+
+
 # The command line
+
+
+@pytest.mark.processes
+async def test_lines_are_merged_where_that_was_asked_for(shell: Shell) -> None:
+    """By plan, by a dry run and by a run: the table says into which line."""
+    of_neighbours(shell.directory)
+    for command, code in ((("plan",), 0), (("bulk", "--dry-run"), 0), (("bulk",), 0)):
+        shown = await shell.run(*command, "neighbours.csv", "--coalesce", "--sandbox", "--speed", "600")
+        assert shown.code == code, shown.err
+        assert (shown.out.count("merged into line 4"), shown.out.count("merged into line 8")) == (2, 1)
+        assert "8 lines are 5 operations" in shown.err
 
 
 @pytest.mark.processes

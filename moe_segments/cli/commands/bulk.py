@@ -16,6 +16,7 @@ from moe_segments.bulk import (
     EXIT_OK,
     EXIT_QUOTA,
     check_files,
+    coalesced,
     count_rows,
     dry_run_bulk,
     is_under_way,
@@ -120,6 +121,7 @@ async def _bulk(
         except Stopped:
             output.note("stopped before anything was sent")
             raise
+        manifest = await unless_stopped(_merged(client, manifest, planning), stop)
         if options.dry_run:
             work = dry_run_bulk(
                 client, manifest, order=planning.order, again=options.again, preflight=sending.preflight
@@ -201,6 +203,15 @@ async def _checked(
     )
 
 
+async def _merged(client: SegmentsClient, manifest: Manifest, planning: Planning) -> Manifest:
+    """Return the manifest with its neighbours merged, where that was asked for."""
+    if not planning.coalesce:
+        return manifest
+    merged = await coalesced(manifest, client.limits)
+    output.note(f"{len(manifest.entries)} lines are {len(merged.entries)} operations")
+    return merged
+
+
 # Showing a run
 
 
@@ -220,7 +231,7 @@ def _show_report(report: BulkReport, common: Common) -> None:
 
 
 def _show_rows(rows: Sequence[BulkRow]) -> None:
-    has_problem = any(row.error or row.warning for row in rows)
+    has_problem = any(_said_of(row) for row in rows)
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
@@ -237,7 +248,12 @@ def _show_rows(rows: Sequence[BulkRow]) -> None:
 
 def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[str]:
     cells = [str(row.line), row.op, row.name, DONE_BEFORE if row.done_before else row.state, *figures_of(row)]
-    return [*cells, row.error or row.warning or ""] if has_problem else cells
+    return [*cells, _said_of(row)] if has_problem else cells
+
+
+def _said_of(row: BulkRow) -> str:
+    merged = "" if row.merged_into is None else f"merged into line {row.merged_into}"
+    return row.error or row.warning or merged
 
 
 def _explain(report: BulkReport, session: Session) -> None:
@@ -291,6 +307,7 @@ async def _plan(path: Path, planning: Planning, common: Common, stop: asyncio.Ev
         client = session.client
         refuse_used_names(client, manifest)
         left = await unless_stopped(_counted(client, manifest), stop)
+        left = await unless_stopped(_merged(client, left, planning), stop)
         planned = await unless_stopped(plan_bulk(client, left, order=planning.order), stop)
         return _show_plan(planned, planning, common, is_dry=False)
 
@@ -345,7 +362,8 @@ def _show_starts(rows: Sequence[PlannedRow]) -> None:
 
 
 def _problem_of(row: PlannedRow) -> str:
-    return row.error or "; ".join(row.doubts)
+    merged = "" if row.merged_into is None else f"merged into line {row.merged_into}"
+    return row.error or "; ".join(row.doubts) or merged
 
 
 def _start_cells(row: PlannedRow) -> tuple[str, ...]:
