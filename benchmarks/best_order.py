@@ -31,7 +31,7 @@ from moe_segments.sandbox import Sandbox
 from moe_segments.testing import journal_clock, run_virtually
 
 if TYPE_CHECKING:
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
 
 SHAPES: Final = 5
 _ORDERS: Final[tuple[Order, ...]] = ("given", "best")

@@ -102,7 +102,7 @@ else:
     # here twice: `tests/test_package.py` holds both lists equal, name by name and module by module.
     from importlib import import_module as _import_module
 
-    import moe_segments.moved  # noqa: F401 - pickles name modules that moved
+    import moe_segments.old_module_names  # noqa: F401 - pickles name modules that moved
 
     # Where each public name lives. It is imported when first used: `--help`, a sandbox or a value needs no HTTP client.
     _HOMES = {

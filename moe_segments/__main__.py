@@ -17,6 +17,11 @@ _INTERRUPTED: Final = 130
 def main() -> None:
     """Run the command line and exit with its code, see `moe_segments.bulk.exit_code_of`."""
     _fill_closed_streams()
+    if sys.argv[1:] == ["--version"]:
+        from importlib import metadata  # needs nothing but the core
+
+        sys.stdout.write(f"{metadata.version('moe-segments')}\n")
+        return
     try:
         from moe_segments.cli.app import run  # only here, so that a missing extra can be explained
     except ModuleNotFoundError as error:

@@ -168,7 +168,7 @@ class QuotaNeverFits(QuotaError):
     def __str__(self) -> str:
         return (
             f"{self.limit}: {self.requested:,} asked for and {self.capacity:,} is all the limit allows; "
-            "split the file into parts that fit"
+            f"split the file into parts that fit, or set {self.limit} if support has raised it for you"
         )
 
 

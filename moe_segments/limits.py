@@ -212,6 +212,11 @@ def _not_negative_s(_: object, attribute: _Attribute, value: float) -> None:
         raise InputError(f"must be a number of seconds from 0, not {value!r}", attribute.name)
 
 
+def _flag(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"must be True or False, not {value!r}", attribute.name)
+
+
 def _copied_amounts(value: Mapping[str, int]) -> Mapping[str, int]:
     return dict(value)
 
@@ -249,14 +254,14 @@ class QuotaLimits:
         users_per_day: Users uploaded in any *day_s* seconds.
         active_segments: Active segments of all types at a time.
         list_per_minute: Lists of segments in any *minute_s* seconds.
-        list_per_hour: The same in any *hour_s* seconds.
-        list_per_day: The same in any *day_s* seconds.
+        list_per_hour: Lists of segments in any *hour_s* seconds.
+        list_per_day: Lists of segments in any *day_s* seconds.
         create_filter_per_minute: Creates of filter segments in any *minute_s* seconds.
-        create_filter_per_hour: The same in any *hour_s* seconds.
-        create_filter_per_day: The same in any *day_s* seconds.
+        create_filter_per_hour: Creates of filter segments in any *hour_s* seconds.
+        create_filter_per_day: Creates of filter segments in any *day_s* seconds.
         get_per_minute: Segments got by their identifier in any *minute_s* seconds.
-        get_per_hour: The same in any *hour_s* seconds.
-        get_per_day: The same in any *day_s* seconds.
+        get_per_hour: Segments got by their identifier in any *hour_s* seconds.
+        get_per_day: Segments got by their identifier in any *day_s* seconds.
         filter_calls_shared: Whether lists and creates of filter segments spend from one pool, that of the lists. Their
             pages state the same figures and do not say.
         file_bytes: Largest file, bytes.
@@ -293,7 +298,7 @@ class QuotaLimits:
     get_per_minute: int = attrs.field(default=100, validator=_positive_int)
     get_per_hour: int = attrs.field(default=1_000, validator=_positive_int)
     get_per_day: int = attrs.field(default=4_000, validator=_positive_int)
-    filter_calls_shared: bool = True
+    filter_calls_shared: bool = attrs.field(default=True, validator=_flag)
     file_bytes: int = attrs.field(default=150_000_000, validator=_positive_int)
     minute_s: float = attrs.field(default=MINUTE_S, validator=_positive_s)
     hour_s: float = attrs.field(default=HOUR_S, validator=_positive_s)
@@ -308,11 +313,11 @@ class QuotaLimits:
     count_late_s: float = attrs.field(default=900.0, validator=_not_negative_s)
     processing_allowance_s: float = attrs.field(default=21_600.0, validator=_not_negative_s)
     external_active_margin: int = attrs.field(default=50, validator=_not_negative_int)
-    remove_counts_operation: bool = True
-    replace_counts_operation: bool = True
-    remove_counts_users: bool = True
-    replace_counts_users: bool = True
-    callback_lowers_users: bool = True
+    remove_counts_operation: bool = attrs.field(default=True, validator=_flag)
+    replace_counts_operation: bool = attrs.field(default=True, validator=_flag)
+    remove_counts_users: bool = attrs.field(default=True, validator=_flag)
+    replace_counts_users: bool = attrs.field(default=True, validator=_flag)
+    callback_lowers_users: bool = attrs.field(default=True, validator=_flag)
     expiry_slack_s: float = attrs.field(default=DAY_S, validator=_not_negative_s)
     expiry_day_s: float = attrs.field(default=DAY_S, validator=_positive_s)
     scale: float = attrs.field(default=1.0, validator=_positive_s)

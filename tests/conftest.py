@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from moe_segments.testing import run_virtually
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 # How long an example takes says how busy the machine is. The rest is as it was: in CI the same examples each time.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For mutants, where it matters only that a test fails: the same examples each time, and none of them made smaller.
+settings.register_profile(
+    "unshrunk",
+    settings.get_profile("patient"),
+    phases=(Phase.explicit, Phase.generate, Phase.target),
+    derandomize=True,
+    database=None,
+)
 settings.load_profile("patient")
 
 

@@ -10,6 +10,9 @@ from typing import Final
 import pytest
 
 import moe_segments
+from moe_segments.settings import read_settings
+from tests import settings_table
+from tests.pure.test_configuration import CERTIFICATE
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,6 +50,22 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    """`python -m tests.settings_table` writes it anew."""
+    assert f"\n{settings_table.table()}\n" in settings_table.PAGE.read_text("utf-8")
+
+
+def test_the_file_of_settings_that_the_page_shows_can_be_used(tmp_path: Path) -> None:
+    text = re.search(r"```toml\n(.*?)```", settings_table.PAGE.read_text("utf-8"), re.DOTALL)
+    assert text is not None
+    path = tmp_path / "moe.toml"
+    path.write_text(text[1])
+    (tmp_path / "company-ca.pem").write_text(CERTIFICATE)
+    for profile in ("staging", "office"):
+        found = read_settings({"api_key": "key"}, environ={}, config=path, profile=profile).checked()
+        assert found.settings.limits.users_per_day == 2_500_000
 
 
 def test_the_files_that_the_architecture_names_are_there() -> None:

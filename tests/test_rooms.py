@@ -48,7 +48,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("core",),
     ("models",),
     ("models.filters",),
-    ("types", "moved"),
+    ("types", "old_module_names"),
     ("limits",),
     ("errors",),
 )

@@ -5,7 +5,6 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
-from moe_segments.bulk.coalesce import coalesced
 from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk, planned_row
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
@@ -15,6 +14,7 @@ from moe_segments.bulk.manifest import (
     Mistake,
     read_manifest,
 )
+from moe_segments.bulk.parts import coalesced
 from moe_segments.bulk.report import (
     DONE_BEFORE,
     EXIT_FAILED,

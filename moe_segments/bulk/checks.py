@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moe_segments.bulk.manifest import Entry, Manifest
     from moe_segments.client.client import SegmentsClient
     from moe_segments.core.files.report import PreflightReport
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.submission.file_preparer import AnyFile
     from moe_segments.submission.preflight_policy import Preflight
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moe_segments.bulk.run import Running
     from moe_segments.client.client import SegmentsClient
     from moe_segments.governor.plan import Plan
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = ["BulkPlan", "PlannedRow", "dry_run_bulk", "plan_bulk", "planned_row"]

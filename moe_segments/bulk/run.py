@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 

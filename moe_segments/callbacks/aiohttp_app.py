@@ -24,7 +24,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from moe_segments.callbacks.asgi import BODY_TIMEOUT_S
-from moe_segments.callbacks.replies import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, Decider, Reply
+from moe_segments.callbacks.http_replies import BROKEN_OFF, MAX_BODY_BYTES, TOO_SLOW, Decider, Reply
 from moe_segments.callbacks.tokens import scope_and_token
 from moe_segments.errors import InputError
 

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from urllib.parse import quote
 
-from moe_segments.callbacks.replies import MAX_BODY_BYTES, TOO_SLOW, Reply
+from moe_segments.callbacks.http_replies import MAX_BODY_BYTES, TOO_SLOW, Reply
 from moe_segments.callbacks.tokens import scope_and_token
 from moe_segments.errors import MoeSegmentsError
 
 if TYPE_CHECKING:
-    from moe_segments.callbacks.replies import Decider
+    from moe_segments.callbacks.http_replies import Decider
 
 __all__ = ["Application", "Receive", "Scope", "Send", "answer", "application"]
 

@@ -22,8 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-from moe_segments.callbacks.inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
-from moe_segments.callbacks.replies import (
+from moe_segments.callbacks.http_replies import (
     ENCODED,
     HEALTHY,
     MAX_BODY_BYTES,
@@ -35,6 +34,7 @@ from moe_segments.callbacks.replies import (
     UNKNOWN,
     Reply,
 )
+from moe_segments.callbacks.inbox import Inbox, Refreshes, callback_event, lookup, names_of, refused_event
 from moe_segments.callbacks.tokens import new_token, token_digest
 from moe_segments.core.events import Quarantined
 from moe_segments.core.wire.redaction import Redactor

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
-from moe_segments.cli.options import AttributeType, Common, FileOptions, Planning, Receiving, Sending, Telling, Waiting
+from moe_segments.cli.options import (
+    AttributeType,
+    Common,
+    Configured,
+    FileOptions,
+    Logs,
+    Planning,
+    Receiving,
+    Sending,
+    Telling,
+    Waiting,
+)
 from moe_segments.cli.terminal import guard_streams, unguarded
 
 if TYPE_CHECKING:
@@ -19,6 +30,8 @@ __all__ = ["app", "run"]
 FiltersFrom: TypeAlias = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 Hosts: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 _COMMON: Final = Common()
+_CONFIGURED: Final = Configured()
+_LOGS: Final = Logs()
 _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
@@ -336,6 +349,7 @@ def preflight(
     mask: bool = False,
     fetch_private: bool = False,
     json: bool = False,
+    configured: Configured = _CONFIGURED,
 ) -> int:
     """Check files of users before they are uploaded: every rule, exact counts, line numbers. Nothing is sent anywhere.
 
@@ -354,6 +368,7 @@ def preflight(
         mask: Show the shape of rows instead of the rows.
         fetch_private: Read URLs at addresses of this machine and of private networks too; else MOE_FETCH_PRIVATE.
         json: One JSON document on standard output, everything else on standard error.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.preflight import Wanted, preflight_files
 
@@ -370,7 +385,7 @@ def preflight(
         fetch_private=fetch_private,
         json=json,
     )
-    return preflight_files(files, wanted)
+    return preflight_files(files, wanted, configured)
 
 
 @app.command
@@ -442,9 +457,10 @@ def sandbox(
     port: int = 0,
     listen: str | None = None,
     allow_host: Hosts = (),
-    speed: float = 1.0,
+    speed: float | None = None,
     users: Path | None = None,
     json: bool = False,
+    configured: Configured = _CONFIGURED,
 ) -> int:
     """Run the stand-in for the service alone on this machine, until Ctrl-C.
 
@@ -453,13 +469,53 @@ def sandbox(
         listen: ADDRESS:PORT to listen on instead, such as 0.0.0.0:8765 to be reached from other containers.
         allow_host: Name or address besides this machine's that it answers to, fetches files from and calls back; may be
             given several times. The first is the sandbox's own, as others know it.
-        speed: Windows this many times shorter; give the same --speed to the other commands.
+        speed: Windows this many times shorter; else MOE_SPEED. Give the same to the other commands.
         users: A CSV of the users that the workspace knows, one a line; else it knows everybody.
         json: Say where it is in one JSON document.
+        configured: Where settings come from.
     """
     from moe_segments.cli.commands.servers import run_sandbox
 
-    return run_sandbox(port, listen, allow_host, Common(speed=speed, users=users, json=json))
+    return run_sandbox(port, listen, allow_host, Common(speed=speed, users=users, json=json, configured=configured))
+
+
+@app.command
+def config(
+    *,
+    receiving: Receiving = _RECEIVING,
+    sending: Sending = _SENDING,
+    common: Common = _COMMON,
+) -> int:
+    """Show which settings are in force and where each comes from, secrets masked. Exit code 2 when some are wrong.
+
+    Args:
+        receiving: How callbacks come in.
+        sending: How the files are checked and published.
+        common: Where to, and how to say it.
+    """
+    from moe_segments.cli.commands.config import show_config
+
+    return show_config(receiving, sending, common)
+
+
+@app.command
+def completion(
+    shell: Literal["bash", "zsh", "fish", "powershell"] | None = None,
+    /,
+    *,
+    output: Path | None = None,
+    logs: Logs = _LOGS,
+) -> int:
+    """Install completion of commands and options in your shell; a new shell has it.
+
+    Args:
+        shell: Your shell; else it is found out.
+        output: Write the script here, and leave the shell's startup file alone.
+        logs: What is logged.
+    """
+    from moe_segments.cli.commands.config import install
+
+    return install(app, shell, output, logs.level)
 
 
 journal = App(

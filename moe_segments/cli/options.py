@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - cyclopts reads the annotations when it runs
 from pathlib import Path  # noqa: TC003 - likewise
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import attrs
 from cyclopts import Group, Parameter, Token
 
 from moe_segments.errors import InputError
+from moe_segments.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from moe_segments.settings import Setting
 
 __all__ = [
     "AttributeType",
     "Common",
+    "Configured",
     "FileOptions",
+    "Logs",
     "Planning",
     "Receiving",
     "Sending",
@@ -24,6 +30,101 @@ __all__ = [
 ]
 
 _LAST_PORT = 65_535
+_LEVELS: Final = (None, "info", "debug")  # by how often -v is given
+# The key has no option, since everybody on a machine sees its command lines; the others have one below.
+_ELSEWHERE: Final = frozenset(
+    {
+        "api_key",
+        "journal",
+        "callback_url",
+        "publish",
+        "preflight",
+        "raise_on_zero_users",
+        "speed",
+        "log_level",
+        "fetch_private",
+    }
+)
+_IN_HELP: Final = frozenset(
+    {
+        *("operations_per_hour", "operations_per_day", "users_per_day", "active_segments", "headroom", "file_bytes"),
+        *("proxy", "trust_env", "ca_file", "read_timeout_s", "content_type"),
+    }
+)
+
+
+def _option(setting: Setting) -> object:
+    default = f" [default: {setting.default_text}]" if setting.default_text else ""
+    is_flag = setting.kind is bool
+    shown = Parameter(
+        help=f"{setting.help}{default}",
+        show=setting.name in _IN_HELP,
+        negative=f"--no-{setting.option.removeprefix('--')}" if is_flag else (),
+    )
+    # Texts are converted as those of variables are, so that a mistake has one sentence wherever it is made.
+    kind: Any = Annotated[(bool if is_flag else str) | None, shown]
+    return attrs.field(default=None, type=kind)
+
+
+if TYPE_CHECKING:
+
+    class SettingOptions:
+        """Settings as options of their own names."""
+
+else:
+    SettingOptions = Parameter(name="*", group=Group("Settings, see docs/settings.md for all of them", sort_key=10))(
+        attrs.make_class(
+            "SettingOptions",
+            {name: _option(setting) for name, setting in SETTINGS.items() if name not in _ELSEWHERE},
+            frozen=True,
+            kw_only=True,
+        )
+    )
+
+
+_CONFIGURATION: Final = Group("Configuration", sort_key=9)
+
+
+@Parameter(name="*", group=_CONFIGURATION)
+@attrs.frozen(kw_only=True)
+class Logs:
+    """Options for what is logged.
+
+    Attributes:
+        verbose: Log what is sent to standard error; -vv logs more.
+        log_level: Log records from this level on; else MOE_LOG_LEVEL.
+    """
+
+    verbose: Annotated[int, Parameter(name=("--verbose", "-v"), count=True, show_default=False)] = 0
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+
+    @property
+    def level(self) -> str | None:
+        """Return the level that was asked for; None when none was."""
+        return self.log_level or _LEVELS[min(self.verbose, len(_LEVELS) - 1)]
+
+
+@Parameter(name="*", group=_CONFIGURATION)
+@attrs.frozen(kw_only=True)
+class Configured:
+    """Options for where settings come from, and what is logged.
+
+    Attributes:
+        config: Configuration file in TOML; else MOE_CONFIG.
+        profile: The [profile.NAME] of that file to use; else MOE_PROFILE.
+        logs: What is logged.
+        settings: The settings.
+    """
+
+    config: Path | None = None
+    profile: str | None = None
+    logs: Logs = attrs.field(factory=Logs)
+    settings: SettingOptions = attrs.field(factory=SettingOptions)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Return the settings that were given as options; None for each that was not."""
+        return {**attrs.asdict(self.settings), "log_level": self.logs.level}  # type: ignore[arg-type]  # a class of attrs when it runs
 
 
 def address_of(listen: str) -> tuple[str, int]:
@@ -59,15 +160,17 @@ class Common:
         journal: Path or URL of the journal, such as ./quota.db; else MOE_JOURNAL, else a file in the state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
         sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named.
-        speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine.
+        speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine; else MOE_SPEED.
         users: With --sandbox: a CSV of the users that the workspace knows, one a line; else it knows everybody.
+        configured: Where settings come from.
     """
 
     journal: str | None = None
     json: bool = False
     sandbox: bool = False
-    speed: float = 1.0
+    speed: float | None = None
     users: Path | None = None
+    configured: Configured = attrs.field(factory=Configured)
 
 
 @Parameter(name="*", group=Group("Tell the journal", sort_key=7))
@@ -125,13 +228,14 @@ class Sending:
     Attributes:
         publish: Where local files are put for the service to fetch: s3://bucket/prefix?endpoint=…&region=…, gs://… or
             az://…; else MOE_PUBLISH. Credentials come from the environment. Not needed with --sandbox.
-        preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look.
+        preflight: What is done with a file that breaks a rule: error refuses it, warn goes on, off does not look; else
+            MOE_PREFLIGHT, else error.
         fetch_private: Read files at URLs from addresses of this machine and of private networks too; else
             MOE_FETCH_PRIVATE.
     """
 
     publish: str | None = None
-    preflight: Literal["error", "warn", "off"] = "error"
+    preflight: Literal["error", "warn", "off"] | None = None
     fetch_private: bool = False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,23 +12,34 @@ from urllib.parse import urlsplit
 import aiohttp
 import attrs
 
-from moe_segments import CallbackReceiver, QuotaLimits, SegmentsClient
+from moe_segments import CallbackReceiver, SegmentsClient
+from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import Receiving, Sending
 from moe_segments.errors import InputError
 from moe_segments.journal.tools import origin_of
-from moe_segments.settings import Settings, from_environment, is_loopback
+from moe_segments.settings import CREDENTIALS, read_settings, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from moe_segments import Credentials
-    from moe_segments.cli.options import Common
+    from moe_segments import QuotaLimits
+    from moe_segments.cli.options import Common, Configured
     from moe_segments.sandbox import Sandbox
+    from moe_segments.settings import Configuration, Settings
 
-__all__ = ["Session", "limits_of", "open_sandbox", "open_session", "real_settings", "temporary_directory"]
+__all__ = [
+    "TO_READ",
+    "Session",
+    "configuration",
+    "open_sandbox",
+    "open_session",
+    "option_of",
+    "settings_of",
+    "temporary_directory",
+    "without_client",
+]
 
-_REQUESTS_PER_S: Final = 5.0
-_MOST_REQUESTS_PER_S: Final = 200.0
+TO_READ: Final = ("workspace_id", "data_center")  # what a journal is read with: nothing of it is a secret
 _CHECK_S: Final = 10.0
 _NOT_POST: Final = 405  # what a receiver answers to a GET, and hardly anything else does
 
@@ -58,6 +68,7 @@ async def open_session(
     sending: Sending | None = None,
     *,
     check: Callable[[SegmentsClient], None] = lambda _: None,
+    required: Collection[str] = CREDENTIALS,
 ) -> AsyncIterator[Session]:
     """Open the client that the options and the environment describe, close it at the end.
 
@@ -66,56 +77,107 @@ async def open_session(
         receiving: How callbacks come in; None for a command that waits for none.
         sending: How files are checked and published; None for a command that sends none.
         check: Refuses what this client cannot do, before it is opened and its journal made.
+        required: Credentials that are needed: a command that only reads the journal needs no key.
 
     Raises:
         InputError: Options or variables are missing, wrong, or do not go together.
         JournalError: The journal cannot be used.
     """
     async with AsyncExitStack() as stack:
-        open_one = _sandboxed if common.sandbox else _real
-        session = await open_one(stack, common, receiving, sending or Sending(preflight="off"))
+        if common.sandbox:
+            session = await _sandboxed(stack, common, receiving, sending or Sending(preflight="off"))
+        else:
+            session = await _real(stack, common, receiving, sending, required)
         check(session.client)
         await stack.enter_async_context(session.client)
         yield session
 
 
-def real_settings(common: Common, *, needs_key: bool = True) -> tuple[Credentials, Settings]:
-    """Credentials and settings from the environment, with the options over them.
+def settings_of(
+    common: Common,
+    receiving: Receiving | None = None,
+    sending: Sending | None = None,
+    *,
+    required: Collection[str] = CREDENTIALS,
+    sandbox: bool = False,
+) -> Configuration:
+    """Return all settings, with what is wrong: of the options, else of variables, else of the configuration file.
 
     Args:
-        common: The options.
-        needs_key: Whether anything is sent; if not, a missing key is no mistake.
+        common: Where to.
+        receiving: How callbacks come in.
+        sending: How files are checked and published.
+        required: Credentials that are needed: to read a journal the key is not.
+        sandbox: Whether they are for a sandbox, which has credentials of its own.
 
     Raises:
-        InputError: Something is missing or wrong.
+        InputError: Settings are missing, wrong, or do not go together.
     """
-    environ = dict(os.environ)
-    if not needs_key:
-        environ["MOE_API_KEY"] = environ.get("MOE_API_KEY") or "unused"
-    credentials, settings = from_environment(environ, journal=common.journal)
-    if common.users is not None:
+    if common.users is not None and not sandbox:
         raise InputError("goes with --sandbox: the real service knows its users", "--users")
-    return credentials, attrs.evolve(settings, limits=limits_of(common, settings.base_url))
+    options: dict[str, object] = {"journal": common.journal, "speed": common.speed}
+    if receiving is not None:
+        options["callback_url"] = receiving.callback_url
+    if sending is not None:
+        options |= {"publish": sending.publish, "preflight": sending.preflight}
+        options["fetch_private"] = sending.fetch_private or None
+    if sandbox:
+        from moe_segments.sandbox import DEMO_CREDENTIALS
+
+        options |= {**attrs.asdict(DEMO_CREDENTIALS), "base_url": "http://127.0.0.1"}
+        options["journal"] = common.journal or "memory:"  # a home directory is not needed for it
+    return _read(common.configured, options, required)
 
 
-def limits_of(common: Common, base_url: str) -> QuotaLimits:
-    """Return the quotas at the speed that was asked for.
+def configuration(
+    common: Common,
+    receiving: Receiving | None = None,
+    sending: Sending | None = None,
+    *,
+    required: Collection[str] = CREDENTIALS,
+    sandbox: bool = False,
+) -> Configuration:
+    """Return all settings as `settings_of` does, and show the log records that they ask for.
 
     Raises:
-        InputError: Another speed than the real service's was asked for, and this is it.
+        InputError: Settings are missing, wrong, or do not go together.
     """
-    parts = urlsplit(base_url)
-    if common.speed != 1 and not (is_loopback(parts.hostname) or parts.scheme == "http"):  # the real one has https
-        raise InputError("goes with --sandbox: the real service has its own speed", "--speed")
-    try:
-        return QuotaLimits().scaled(common.speed)
-    except InputError as error:
-        raise InputError(error.problem, "--speed") from None
+    found = settings_of(common, receiving, sending, required=required, sandbox=sandbox).checked()
+    show_logs(found.run.log_level)
+    return found
+
+
+def without_client(configured: Configured) -> Configuration:
+    """Return the settings of a command that needs no client, and show the log records that they ask for.
+
+    Raises:
+        InputError: Settings are wrong.
+    """
+    found = _read(configured, {"journal": "memory:"}, ()).checked()
+    show_logs(found.run.log_level)
+    return found
+
+
+def _read(configured: Configured, options: Mapping[str, object], required: Collection[str]) -> Configuration:
+    return read_settings(
+        {**configured.arguments, **options},
+        config=configured.config,
+        profile=configured.profile,
+        required=required,
+        named=option_of,
+        texts=True,
+    )
+
+
+def option_of(name: str) -> str:
+    """Return the option that a setting has on the command line."""
+    return f"--{name.replace('_', '-')}"
 
 
 async def open_sandbox(
     stack: AsyncExitStack,
-    common: Common,
+    limits: QuotaLimits,
+    users: Path | None,
     port: int,
     *,
     option: str,
@@ -126,7 +188,8 @@ async def open_sandbox(
 
     Args:
         stack: What stops it.
-        common: Its speed and users.
+        limits: Its quotas, at its speed.
+        users: The file of the users that it knows; None for everybody.
         port: 0 for a free one.
         option: The option that the port comes from.
         host: The address to listen on.
@@ -137,8 +200,7 @@ async def open_sandbox(
     """
     from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
 
-    limits_of(common, "http://localhost")
-    sandbox = Sandbox(speed=common.speed, users=common.users, host=host, port=port, allowed_hosts=allowed_hosts)
+    sandbox = Sandbox(limits=limits, users=users, host=host, port=port, allowed_hosts=allowed_hosts)
     try:
         return await stack.enter_async_context(sandbox)
     except OverflowError:
@@ -163,31 +225,24 @@ def temporary_directory(stack: AsyncExitStack) -> Path:
         ) from None
 
 
-def requests_per_s(speed: float) -> float:
-    """Return the pace at a speed: quotas come back faster, so requests may leave faster."""
-    return min(_MOST_REQUESTS_PER_S, max(_REQUESTS_PER_S, _REQUESTS_PER_S * speed))
-
-
 async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
     receiving = receiving or Receiving()
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
     directory = temporary_directory(stack)
     journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
-    sandbox = await open_sandbox(stack, common, await _port_of(journal), option="--journal")
+    settings = configuration(common, sending=sending, sandbox=True)
+    limits = settings.settings.limits
+    sandbox = await open_sandbox(stack, limits, common.users, await _port_of(journal), option="--journal")
     receiver = await stack.enter_async_context(CallbackReceiver().serve())
-    client = SegmentsClient(
-        sandbox.credentials,
-        journal=journal,
-        callbacks=receiver,
-        limits=sandbox.limits,
-        base_url=sandbox.url,
-        requests_per_s=requests_per_s(common.speed),
-        publish=sending.publish or sandbox.publish,
-        preflight=sending.preflight,
-        raise_on_zero_users=not receiving.allow_zero_users,
-        fetch_private=sending.fetch_private or None,
-    )
+    # What leads to the real service and its files has no place here.
+    own: dict[str, object] = {
+        "journal": journal,
+        "base_url": sandbox.url,
+        "publish": sending.publish or sandbox.publish,
+    }
+    own |= {"proxy": None, "trust_env": False, "ca_file": None}
+    client = _client(settings, receiver, receiving, sending, **own)
     return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 
 
@@ -199,23 +254,34 @@ async def _port_of(journal: str) -> int:
     return (urlsplit(origin).port or 0) if origin else 0
 
 
-async def _real(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
-    credentials, settings = real_settings(common)
-    receiver = None if receiving is None else await _receiver(stack, receiving, settings, credentials.scope)
-    client = SegmentsClient(
-        credentials,
-        journal=settings.journal,
-        callbacks=receiver,
-        limits=settings.limits,
-        base_url=settings.base_url,
-        requests_per_s=requests_per_s(common.speed),
-        publish=sending.publish or settings.publish,
-        preflight=sending.preflight,
-        raise_on_zero_users=receiving is None or not receiving.allow_zero_users,
-        allow_http=settings.allow_http,
-        fetch_private=sending.fetch_private or settings.fetch_private,
-    )
+async def _real(
+    stack: AsyncExitStack,
+    common: Common,
+    receiving: Receiving | None,
+    sending: Sending | None,
+    required: Collection[str],
+) -> Session:
+    found = configuration(common, receiving, sending, required=required)
+    settings, scope = found.settings, found.credentials.scope
+    receiver = None if receiving is None else await _receiver(stack, receiving, settings, scope)
+    client = _client(found, receiver, receiving, sending)
     return Session(client=client, receives=receiver is not None, lasts=_lasts(settings.journal))
+
+
+def _client(
+    found: Configuration,
+    receiver: CallbackReceiver | None,
+    receiving: Receiving | None,
+    sending: Sending | None,
+    **own: object,
+) -> SegmentsClient:
+    """Return the client of the settings; *own* goes over them."""
+    arguments = {**found.client_arguments, **own}
+    if sending is None:
+        arguments["preflight"] = "off"  # no file is sent
+    if receiving is None or receiving.allow_zero_users:
+        arguments["raise_on_zero_users"] = receiving is None
+    return SegmentsClient(found.credentials, callbacks=receiver, **arguments)
 
 
 async def _receiver(
@@ -228,11 +294,11 @@ async def _receiver(
     if address is not None:
         await stack.enter_async_context(receiver.serve(*address))
     if public_url is not None and not receiving.unchecked:
-        await _check_reachable(receiver, scope)
+        await _check_reachable(receiver, settings, scope)
     return receiver
 
 
-async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
+async def _check_reachable(receiver: CallbackReceiver, settings: Settings, scope: str) -> None:
     """Look whether a receiver answers where the service will call it: a callback lost is a result lost.
 
     Raises:
@@ -241,7 +307,12 @@ async def _check_reachable(receiver: CallbackReceiver, scope: str) -> None:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CHECK_S), trust_env=False) as session,
-            session.get(receiver.url_for(scope, secrets.token_urlsafe()), allow_redirects=False) as response,
+            session.get(
+                receiver.url_for(scope, secrets.token_urlsafe()),
+                allow_redirects=False,
+                proxy=settings.proxy_for(receiver.public_url or ""),
+                ssl=tls_context(settings.ca_file) or True,
+            ) as response,
         ):
             problem = "" if response.status == _NOT_POST else f"something else answers, HTTP {response.status}"
     except (aiohttp.ClientError, OSError) as error:

@@ -22,7 +22,7 @@ from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
 from moe_segments.governor.governor import Governor, boot_time_s
 from moe_segments.governor.pace import Pace
-from moe_segments.governor.planning import checked_order
+from moe_segments.governor.plan_queries import checked_order
 from moe_segments.governor.usage import name_taken
 from moe_segments.http.transport import Transport
 from moe_segments.journal.opening import open_journal
@@ -32,17 +32,18 @@ from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, JobS
 from moe_segments.models.arguments import check_many, check_operation
 from moe_segments.models.urls import journal_url_of
 from moe_segments.models.validators import doubt_of_name
-from moe_segments.settings import Settings, default_journal_url, from_environment, is_loopback, state_dir_or_none
+from moe_segments.settings import Settings, default_journal_url, is_loopback, read_settings, state_dir_or_none
 from moe_segments.submission.dispatcher import Dispatcher
-from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
+from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.submission.tasks import CallTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     import aiohttp
 
@@ -50,9 +51,10 @@ if TYPE_CHECKING:
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.journal.protocol import Journal
     from moe_segments.models import Credentials, FilterOperation, Operation
+    from moe_segments.settings import Overrides
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
     from moe_segments.types import FetchPrivate
@@ -80,7 +82,10 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         base_url: Another origin than the data center's, such as a sandbox.
         requests_per_s: Pace of all requests together.
         session: A session of the caller's own, with its proxy or connector. It is not closed here.
-        proxy: A proxy's URL. None: no proxy, whatever the environment says.
+        proxy: A proxy's URL, for the service and for files. None: no proxy, unless *trust_env* is set.
+        trust_env: Whether HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured where *proxy* is not given;
+            never for this machine itself. A netrc file is not read.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         publish: Where local files are put for the service to fetch, see `moe_segments.publish`: "s3://bucket/prefix?…",
             "gs://…", "az://…"; or a function of your own that publishes a file and returns its URL. Needed for `file=`.
         preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
@@ -90,6 +95,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         connect_timeout_s: Longest wait for a connection.
         read_timeout_s: Longest silence while an answer is awaited.
         total_timeout_s: Longest time for a whole request.
+        send_by_s: Longest time from a reservation to its first byte; None: 30, or 2 where windows are scaled.
         max_attempts: Sends of one operation at most, where repeating is safe.
         content_type: Content type of file-segment requests.
         poll_s: Longest time between two looks at what other processes wrote.
@@ -119,6 +125,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         requests_per_s: float = 5.0,
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
+        trust_env: bool = False,
+        ca_file: str | Path | None = None,
         publish: Publish | None = None,
         preflight: Preflight = "error",
         raise_on_zero_users: bool = True,
@@ -126,6 +134,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         connect_timeout_s: float = 10.0,
         read_timeout_s: float = 30.0,
         total_timeout_s: float = 60.0,
+        send_by_s: float | None = None,
         max_attempts: int = 5,
         content_type: str = "application/json",
         poll_s: float = 0.25,
@@ -133,11 +142,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         fetch_private: FetchPrivate | None = None,
         clock: Callable[[], float] = boot_time_s,
     ) -> None:
-        if on_lost_journal not in ("wait", "trust"):
-            raise InputError(f"must be 'wait' or 'trust', not {on_lost_journal!r}", "on_lost_journal")
         journal = journal_url_of(journal)
-        self._credentials, self._on_lost_journal = credentials, on_lost_journal
-        self._raise_on_zero_users = raise_on_zero_users
+        self._credentials = credentials
         self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
         self.settings = Settings(
             base_url=base_url or credentials.base_url,
@@ -151,13 +157,20 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             content_type=content_type,
             poll_s=poll_s,
             proxy=proxy,
+            trust_env=trust_env,
+            ca_file=ca_file,
+            publish=publish if isinstance(publish, str) else None,
+            preflight=preflight,
+            raise_on_zero_users=raise_on_zero_users,
+            on_lost_journal=on_lost_journal,
+            send_by_s=send_by_s,
             allow_http=allow_http,
             fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
 
-        self._file_preparer = FilePreparer(self.settings, publish, preflight)
+        self._file_preparer = FilePreparer(self.settings, publish)
         self._local = is_loopback(urlsplit(self.settings.base_url).hostname)
         is_named = journal is None or isinstance(journal, str)
         # A sandbox on this machine leaves no trace in the user's state directory.
@@ -205,44 +218,51 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
     def from_env(
         cls,
         *,
+        environ: Mapping[str, str] | None = None,
+        config: str | Path | None = None,
+        profile: str | None = None,
         callbacks: CallbackReceiver | str | None = None,
         limits: QuotaLimits | None = None,
         journal: str | Journal | None = None,
-        environ: Mapping[str, str] | None = None,
         publish: Publish | None = None,
-        preflight: Preflight = "error",
-        raise_on_zero_users: bool = True,
-        on_lost_journal: Literal["wait", "trust"] = "wait",
+        session: aiohttp.ClientSession | None = None,
+        clock: Callable[[], float] = boot_time_s,
+        **overrides: Unpack[Overrides],
     ) -> Self:
-        """Return a client from the `MOE_…` variables; a parameter given here wins.
+        """Return a client from keywords, `MOE_…` variables and a configuration file; each goes before the next.
+
+        Every setting of the client, of `QuotaLimits` and of `Credentials` is a keyword under its own name, `MOE_` with
+        that name in capitals as a variable, and a key of the file: see docs/settings.md.
 
         Args:
-            callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
-            limits: As for the client.
-            journal: As for the client; None takes MOE_JOURNAL.
             environ: The variables; None for the process's own.
+            config: A configuration file in TOML; None for MOE_CONFIG.
+            profile: The `[profile.NAME]` of that file to use; None for MOE_PROFILE.
+            callbacks: As for the client; None takes MOE_CALLBACK_URL, the address of a receiver elsewhere.
+            limits: As for the client; then variables and the file set none of them, and single keywords go over it.
+            journal: As for the client; None takes MOE_JOURNAL.
             publish: As for the client; None takes MOE_PUBLISH.
-            preflight: As for the client.
-            raise_on_zero_users: As for the client.
-            on_lost_journal: As for the client.
+            session: As for the client.
+            clock: As for the client.
+            **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
 
         Raises:
-            InputError: Variables are missing or wrong; it names them all.
+            InputError: Settings are missing or wrong; it names them all.
         """
-        named = journal if isinstance(journal, str) or journal is None else "engine:"
-        credentials, settings = from_environment(os.environ if environ is None else environ, journal=named)
+        arguments = {
+            **overrides,
+            "callback_url": callbacks if isinstance(callbacks, str) else overrides.get("callback_url"),
+            "journal": journal if isinstance(journal, str) or journal is None else "engine:",
+            "publish": publish if isinstance(publish, str) else None,
+        }
+        given = read_settings(arguments, environ=environ, config=config, profile=profile, limits=limits).checked()
+        objects = {"journal": journal, "publish": publish}
         return cls(
-            credentials,
-            journal=journal or settings.journal,
-            callbacks=callbacks or settings.callback_url,
-            limits=limits,
-            base_url=settings.base_url,
-            publish=publish or settings.publish,
-            preflight=preflight,
-            raise_on_zero_users=raise_on_zero_users,
-            on_lost_journal=on_lost_journal,
-            allow_http=settings.allow_http,
-            fetch_private=settings.fetch_private,
+            given.credentials,
+            callbacks=callbacks or given.settings.callback_url,
+            session=session,
+            clock=clock,
+            **{**given.client_arguments, **{name: one for name, one in objects.items() if one is not None}},
         )
 
     def __repr__(self) -> str:
@@ -261,7 +281,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             stack.push_async_callback(self._replica.close)
             await self._open_journal()
             await self.governor.open(
-                self.settings.base_url, on_lost_journal=self._on_lost_journal, announce=not self._local
+                self.settings.base_url, on_lost_journal=self.settings.on_lost_journal, announce=not self._local
             )
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
@@ -468,7 +488,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
         if preflight is not None:
             self._file_preparer.check_mode(preflight)
         if dry_run:
-            return self._dry_outcomes(operations, preflight or self._file_preparer.preflight, order, priority)
+            return self._dry_outcomes(operations, preflight or self.settings.preflight, order, priority)
         from moe_segments.client.submit_many import outcomes  # for those who submit many
 
         return outcomes(
@@ -512,7 +532,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls):
             self._replica,
             operation,
             self._is_sending,
-            raise_on_zero_users=self._raise_on_zero_users,
+            raise_on_zero_users=self.settings.raise_on_zero_users,
             shift_us=self.governor.shift_us,
         )
 

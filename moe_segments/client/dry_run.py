@@ -19,7 +19,7 @@ from moe_segments.models import CreateFileSegment, FileOperation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.governor.usage import PlannedStart
     from moe_segments.models import Segment
     from moe_segments.submission.file_preparer import FilePreparer

@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
     from moe_segments.governor.plan import Plan
-    from moe_segments.governor.planning import Order
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.governor.usage import PlannedStart
     from moe_segments.journal.replica import Replica
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
+    from moe_segments.settings import Settings
     from moe_segments.submission.file_preparer import FilePreparer
     from moe_segments.submission.preflight_policy import Preflight
 
@@ -52,6 +53,7 @@ _END: Final = object()
 class _Client(Protocol):
     """The part of the client that many operations need."""
 
+    settings: Settings
     limits: QuotaLimits
     governor: Governor
 
@@ -200,7 +202,7 @@ class _Many:
                 lines.append(line)
             else:  # under way or ended: nothing of it is planned
                 yield line
-        checked = await checked_lines(self._client, lines, self._preflight or self._files.preflight)
+        checked = await checked_lines(self._client, lines, self._preflight or self._client.settings.preflight)
         made: list[Planned] = []
         for line in checked:
             operation = line.operation

@@ -22,6 +22,7 @@ from moe_segments.models.validators import attribute_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import aiohttp
 
@@ -54,6 +55,7 @@ async def check_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    ca_file: Path | None = None,
     fetch_private: FetchPrivate = False,
     name: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -72,6 +74,7 @@ async def check_file(
         session: For a URL: lends its connector, and nothing else. It connects as it likes, so it needs *fetch_private*.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         fetch_private: For a URL: also read it from private addresses; "loopback": from this machine's alone. See
             docs/preflight.md.
         name: What the report calls the file; by default the path, or the URL without its query.
@@ -106,7 +109,14 @@ async def check_file(
         )
         return _Checking(check, origin, whole)
 
-    web = Web(max_bytes=limits.file_bytes, session=session, timeouts=timeouts, proxy=proxy, fetch_private=fetch_private)
+    web = Web(
+        max_bytes=limits.file_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(source, make, web=web, progress=progress, is_reread=True)
 
 

@@ -23,9 +23,11 @@ from moe_segments.http.addresses import PrivateAddress, connector_for, names_pri
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from moe_segments.settings import Settings
     from moe_segments.types import FetchPrivate
@@ -85,6 +87,7 @@ async def serving_of(
     max_bytes: int,
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
+    ca_file: Path | None = None,
     fetch_private: FetchPrivate = False,
 ) -> AsyncIterator[Served]:
     """Ask a host for a file, and give what it sends while inside.
@@ -95,6 +98,7 @@ async def serving_of(
         max_bytes: Largest file, bytes.
         timeouts: See `file_timeouts`.
         proxy: An HTTP proxy to reach the URL through, which then resolves its host and decides where to connect.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         fetch_private: Which addresses besides public ones are read.
 
     Raises:
@@ -122,6 +126,7 @@ async def serving_of(
                 headers={"Accept": "*/*", "Accept-Encoding": "identity"},
                 allow_redirects=False,
                 proxy=proxy,
+                ssl=tls_context(ca_file) or True,
             ) as response:
                 _check_headers(response, source)
                 check_size(response.content_length or 0, max_bytes, source)

@@ -115,6 +115,7 @@ async def split_file(
     session: aiohttp.ClientSession | None = None,
     timeouts: aiohttp.ClientTimeout | None = None,
     proxy: str | None = None,
+    ca_file: Path | None = None,
     fetch_private: FetchPrivate = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SplitReport:
@@ -133,6 +134,7 @@ async def split_file(
         session: As for `check_file`.
         timeouts: For a URL; by default 10 s to connect, 30 s of silence, an hour in total.
         proxy: For a URL: an HTTP proxy to reach it through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         fetch_private: As for `check_file`.
         progress: Told how many bytes were read, and of how many where that is known, in any thread.
 
@@ -159,6 +161,7 @@ async def split_file(
         session=session,
         timeouts=timeouts,
         proxy=proxy,
+        ca_file=ca_file,
         fetch_private=fetch_private,
     )
     return await pour(source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress)

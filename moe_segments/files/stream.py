@@ -65,6 +65,7 @@ class Web:
         session: Lends its connector, and nothing else; None makes one.
         timeouts: See `moe_segments.files.remote.file_timeouts`, the default.
         proxy: An HTTP proxy to reach the URL through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         fetch_private: Which addresses besides public ones are read: none, "loopback", or all with True.
     """
 
@@ -72,6 +73,7 @@ class Web:
     session: aiohttp.ClientSession | None = None
     timeouts: aiohttp.ClientTimeout | None = None
     proxy: str | None = None
+    ca_file: Path | None = None
     fetch_private: FetchPrivate = False
 
 
@@ -180,6 +182,7 @@ async def pour(
         max_bytes=web.max_bytes,
         timeouts=web.timeouts or file_timeouts(),
         proxy=web.proxy,
+        ca_file=web.ca_file,
         fetch_private=web.fetch_private,
     ) as served:
         name = url_without_query(source)
@@ -324,6 +327,7 @@ async def count_rows(
     max_bytes: int,
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
+    ca_file: Path | None = None,
     session: aiohttp.ClientSession | None = None,
     fetch_private: FetchPrivate = False,
 ) -> int:
@@ -336,6 +340,7 @@ async def count_rows(
         max_bytes: Largest file, bytes.
         timeouts: For a URL, see `moe_segments.files.remote.file_timeouts`.
         proxy: An HTTP proxy to reach the URL through.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         session: Lends its connector, and nothing else; needs *fetch_private*.
         fetch_private: Which addresses besides public ones are read.
 
@@ -345,7 +350,14 @@ async def count_rows(
     Raises:
         PreflightError: It cannot be read, is empty, too large, or not what the service would take.
     """
-    web = Web(max_bytes=max_bytes, session=session, timeouts=timeouts, proxy=proxy, fetch_private=fetch_private)
+    web = Web(
+        max_bytes=max_bytes,
+        session=session,
+        timeouts=timeouts,
+        proxy=proxy,
+        ca_file=ca_file,
+        fetch_private=fetch_private,
+    )
     return await pour(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 from moe_segments.core.events import Opened, Quarantined, Reserved, Trusted
 from moe_segments.core.state.admission import Round, admit, readmit
-from moe_segments.core.state.line import Outlook
 from moe_segments.core.state.verdicts import Admitted, Ask, Busy, Deferred, Known, Paced, Verdict
+from moe_segments.core.state.waiting_line import Outlook
 from moe_segments.errors import JournalAmbiguous, JournalError, JournalUnavailable, MoeSegmentsError, NotSent
-from moe_segments.governor.pacing import grant_within
-from moe_segments.governor.planning import PlanCalls
-from moe_segments.governor.queries import QuotaCalls
+from moe_segments.governor.paced_grants import grant_within
+from moe_segments.governor.plan_queries import PlanCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
+from moe_segments.governor.usage_queries import QuotaCalls
 from moe_segments.journal.local.outage import AWAY
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Event
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.governor.pace import Pace, Place
-    from moe_segments.governor.planning import AnyFile
+    from moe_segments.governor.plan_queries import AnyFile
     from moe_segments.journal.replica import Question, Replica
     from moe_segments.limits import QuotaLimits
 

@@ -10,6 +10,8 @@ not an exception, and its reason holds no header, no query and no text of an err
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import sys
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -22,6 +24,7 @@ from yarl import URL
 
 from moe_segments.core.wire.file_segments import Answer, authorization
 from moe_segments.errors import InputError
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     from types import SimpleNamespace, TracebackType
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_IN_TIME", "Attempt", "Delivery", "Maybe", "Replied", "Transport", "Unsent", "client_timeout"]
 
+_log = logging.getLogger("moe_segments.http")
 MAX_ANSWER_BYTES: Final = 1_048_576
 _BLOCK_BYTES: Final = 65_536
 _SECRET_MIN_CHARS: Final = 8  # a shorter key would blot out honest text
@@ -124,6 +128,7 @@ class Transport:
         hidden = (basic, key) if len(key) >= _SECRET_MIN_CHARS else (basic,)
         self._secrets = tuple(secret for text in hidden for secret in _as_written(text))
         self._timeout = client_timeout(settings)
+        self._proxy, self._tls = settings.proxy_for(settings.base_url), tls_context(settings.ca_file)
         self._trace = _trace_config()
         self._given = session
         self._session: aiohttp.ClientSession | None = None
@@ -178,7 +183,13 @@ class Transport:
             asyncio.CancelledError: As ever; *attempt* says how far it got.
             RuntimeError: The transport is not open.
         """
-        attempt = attempt or Attempt()
+        began_s = asyncio.get_running_loop().time()
+        delivery = await self._send(request, attempt or Attempt())
+        took_s = asyncio.get_running_loop().time() - began_s
+        _log.info("%s %s: %s after %.3f s", request.method, request.path, _said(delivery), took_s)
+        return delivery
+
+    async def _send(self, request: Request, attempt: Attempt) -> Delivery:
         session = self.session
         _ATTEMPT.set(attempt)
         try:
@@ -191,7 +202,8 @@ class Transport:
                 raise_for_status=False,
                 auto_decompress=True,
                 timeout=self._timeout,
-                proxy=self._settings.proxy,
+                proxy=self._proxy,
+                ssl=self._tls or True,
                 trace_request_ctx=attempt,
                 middlewares=() if self._given is None and request.method in _SENT_ONCE else _ONCE,
             ) as response:
@@ -298,6 +310,13 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     except (aiohttp.ClientError, OSError):
         return b"".join(blocks), False
     return b"".join(blocks), True
+
+
+def _said(delivery: Delivery) -> str:
+    """Return what is known of a send, for the log."""
+    if isinstance(delivery, Replied):
+        return f"HTTP {delivery.answer.status}"
+    return f"{'not sent' if isinstance(delivery, Unsent) else 'no answer'}, {delivery.reason}"
 
 
 def _ended(attempt: Attempt, reason: str) -> Delivery:

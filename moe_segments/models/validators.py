@@ -43,6 +43,7 @@ __all__ = [
     "problem_of_optional_text",
     "problem_of_optional_url",
     "problem_of_optional_values",
+    "problem_of_quotes",
     "problem_of_text",
     "problem_of_url",
     "problem_of_values",
@@ -58,6 +59,15 @@ _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") 
 _NAMED_MOST: Final = 3
 _BOM: Final = "\ufeff"  # at an edge it is left over from a file, and a blank to many
 _ATTRIBUTE_TYPES: Final = ("string", "double")
+_QUOTES: Final = (
+    "''",
+    '""',
+    "``",
+    "\u2018\u2019",
+    "\u201c\u201d",
+    "\u201e\u201c",
+    "\u00ab\u00bb",
+)  # opening and closing
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 
@@ -171,6 +181,8 @@ def problem_of_optional_text(value: object) -> str | None:
 
 def problem_of_optional_header(value: object) -> str | None:
     """Return what is wrong with the text of a header that may be left out, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if value is not None and not (isinstance(value, str) and value.strip() and value.isascii() and value.isprintable()):
         return "must be plain ASCII text that is not blank, or left out: it is sent as a header"
     return None
@@ -226,8 +238,20 @@ def problem_of_expiry_time(value: object) -> str | None:
     return None
 
 
+def problem_of_quotes(value: object) -> str | None:
+    """Return what is wrong with a value that is in quotes, or None. Never repeats it."""
+    if not isinstance(value, str) or len(value) < 2 or value[0] + value[-1] not in _QUOTES:  # noqa: PLR2004 - a pair
+        return None
+    return (
+        "is in quotes, which are taken as part of the value: leave them out; a shell would, and docker's --env-file "
+        "keeps them"
+    )
+
+
 def problem_of_data_center(value: object) -> str | None:
     """Return what is wrong with the name of a data center, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or value not in DATA_CENTERS:
         return f"{value!r} is no data center; MoEngage has {', '.join(DATA_CENTERS)}"
     return None
@@ -235,6 +259,8 @@ def problem_of_data_center(value: object) -> str | None:
 
 def problem_of_key(value: object) -> str | None:
     """Return what is wrong with an API key, or None. Never repeats it."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or not value.strip() or not value.isprintable() or not value.isascii():
         return "must be the key as shown on the dashboard's Data tile"
     return None
@@ -242,6 +268,8 @@ def problem_of_key(value: object) -> str | None:
 
 def problem_of_workspace(value: object) -> str | None:
     """Return what is wrong with a workspace's identifier, or None."""
+    if problem := problem_of_quotes(value):
+        return problem
     if not isinstance(value, str) or not re.fullmatch(r"[!-9;-~]{1,128}", value):
         return "must be the workspace ID as shown under Settings > Account > APIs"
     return None

@@ -19,6 +19,7 @@ from moe_segments.http.addresses import connector_for
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.publishing.local_file import blocks_of
+from moe_segments.settings import tls_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,19 +64,20 @@ async def put_file(url: str, path: Path, sha256: str, file_bytes: int) -> bool:
     return True
 
 
-async def fetch_once(url: str, file_bytes: int, *, proxy: str | None = None) -> None:
+async def fetch_once(url: str, file_bytes: int, *, proxy: str | None = None, ca_file: Path | None = None) -> None:
     """Fetch the first byte of a published file, without any credentials, as the service will.
 
     Args:
         url: Where it is.
         file_bytes: How large it has to be.
         proxy: An HTTP proxy to reach it through.
+        ca_file: Certificates that are trusted beside the system's own.
 
     Raises:
         PreflightError: It cannot be fetched, or is not what was put there.
     """
     try:
-        problem = _problem_of(await glance(url, proxy=proxy), file_bytes)
+        problem = _problem_of(await glance(url, proxy=proxy, ca_file=ca_file), file_bytes)
     except (aiohttp.ClientError, OSError) as error:  # their texts hold the signature
         problem = f"no answer ({type(error).__name__})"
     if problem:
@@ -109,13 +111,19 @@ class Glance:
 
 
 async def glance(
-    url: str, *, proxy: str | None = None, total_s: float | None = None, fetch_private: FetchPrivate = True
+    url: str,
+    *,
+    proxy: str | None = None,
+    ca_file: Path | None = None,
+    total_s: float | None = None,
+    fetch_private: FetchPrivate = True,
 ) -> Glance:
     """Look at what is at an address, and take no more than its first byte.
 
     Args:
         url: Where.
         proxy: An HTTP proxy to reach it through.
+        ca_file: Certificates that are trusted beside the system's own.
         total_s: Longest time, seconds; None: as for a file.
         fetch_private: Which addresses besides public ones are looked at, without a proxy.
 
@@ -131,6 +139,7 @@ async def glance(
             headers={"Range": "bytes=0-0", "Accept": "*/*", "Accept-Encoding": "identity"},
             allow_redirects=False,
             proxy=proxy,
+            ssl=tls_context(ca_file) or True,
         ) as response,
     ):
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))

@@ -72,7 +72,9 @@ def require_library(destination: Destination) -> None:
         raise InputError("publishing to a bucket needs an extra: pip install 'moe-segments[storage]'", "publish")
 
 
-def open_bucket(destination: Destination, options: Mapping[str, str], proxy: str | None) -> Bucket:
+def open_bucket(
+    destination: Destination, options: Mapping[str, str], proxy: str | None, ca_file: Path | None = None
+) -> Bucket:
     """Return the bucket of a destination. Nothing is asked of it yet.
 
     Raises:
@@ -83,7 +85,7 @@ def open_bucket(destination: Destination, options: Mapping[str, str], proxy: str
 
     make = {"s3": _s3, "gs": _gs, "az": _az}[destination.kind]
     try:
-        store = make(stores, destination, Secrets(options), proxy)
+        store = make(stores, destination, Secrets(options), proxy, ca_file)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - the library has many kinds, and their texts may hold a secret
@@ -271,7 +273,7 @@ def _has_keys(destination: Destination, options: Mapping[str, str]) -> bool:
 # One maker for each kind. Credentials that are not in the options the library reads from the environment.
 
 
-def _s3(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None) -> Any:
+def _s3(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None, ca_file: Path | None) -> Any:
     settings = destination.settings
     endpoint = settings.get("endpoint") or next((url for name in _S3_ENDPOINTS if (url := os.environ.get(name))), None)
     config: dict[str, Any] = {}
@@ -286,7 +288,7 @@ def _s3(stores: Any, destination: Destination, options: dict[str, Any], proxy: s
         config["server_side_encryption"] = settings["encryption"]
     if "kms_key_id" in settings:
         config["sse_kms_key_id"] = settings["kms_key_id"]
-    return stores.S3Store(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
+    return stores.S3Store(destination.bucket, config={**config, **options}, **_client(endpoint, proxy, ca_file))
 
 
 def _with_bucket(endpoint: str, destination: Destination) -> str:
@@ -297,18 +299,18 @@ def _with_bucket(endpoint: str, destination: Destination) -> str:
     return f"{scheme}://{destination.bucket}.{rest}"
 
 
-def _gs(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None) -> Any:
+def _gs(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None, ca_file: Path | None) -> Any:
     endpoint = destination.settings.get("endpoint")
     config = {} if endpoint is None else {"base_url": checked_endpoint(endpoint, allow_http=destination.allow_http)}
-    return stores.GCSStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
+    return stores.GCSStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy, ca_file))
 
 
-def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None) -> Any:
+def _az(stores: Any, destination: Destination, options: dict[str, Any], proxy: str | None, ca_file: Path | None) -> Any:
     endpoint = destination.settings.get("endpoint")
     config = {} if endpoint is None else {"endpoint": checked_endpoint(endpoint, allow_http=destination.allow_http)}
     if "account" in destination.settings:
         config["account_name"] = destination.settings["account"]
-    return stores.AzureStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy))
+    return stores.AzureStore(destination.bucket, config={**config, **options}, **_client(endpoint, proxy, ca_file))
 
 
 class _TakenBackError(Exception):
@@ -333,12 +335,14 @@ async def _settled(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise
 
 
-def _client(endpoint: str | None, proxy: str | None) -> dict[str, Any]:
+def _client(endpoint: str | None, proxy: str | None, ca_file: Path | None) -> dict[str, Any]:
     options: dict[str, Any] = dict(_CLIENT)
     if endpoint is not None and endpoint.startswith("http://"):
         options["allow_http"] = True  # the endpoint was checked
     if proxy is not None:
         options["proxy_url"] = proxy
+    if ca_file is not None:
+        options["root_certificate"] = ca_file.read_bytes()
     return {
         "client_options": options,
         "retry_config": {"max_retries": 4, "retry_timeout": timedelta(seconds=60)},

@@ -22,6 +22,7 @@ from moe_segments.publishing.destination import MOST_EXPIRY_S, Destination, chec
 from moe_segments.publishing.http import fetch_once, put_file
 from moe_segments.publishing.local_file import examine
 from moe_segments.publishing.object_store import Secrets, open_bucket
+from moe_segments.settings import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,8 @@ async def publish(
     options: Mapping[str, str] | None = None,
     max_bytes: int | None = None,
     proxy: str | None = None,
+    trust_env: bool = False,
+    ca_file: Path | None = None,
     allow_http: bool = False,
 ) -> PublishedFile:
     """Publish a local file, and prove that the service will be able to fetch it.
@@ -78,6 +81,8 @@ async def publish(
         options: Credentials and further settings by the names of obstore's store, such as `access_key_id`; never shown.
         max_bytes: Largest file, bytes; None: the documented 150 MB.
         proxy: An HTTP proxy to reach the store through.
+        trust_env: Whether the environment's proxy is used where *proxy* is not given.
+        ca_file: Certificates in PEM that are trusted beside the system's own.
         allow_http: Take a sandbox or an endpoint at http:// beyond this machine.
 
     Returns:
@@ -99,14 +104,15 @@ async def publish(
         url = f"{destination.bucket}/{key}"
         uploaded, expires_at = await put_file(url, path, digest, file_bytes), None
     else:
-        bucket = open_bucket(destination, options, proxy)
+        bucket = open_bucket(destination, options, proxy, ca_file)
         uploaded = await bucket.holds(key) != file_bytes
         if uploaded:
             await bucket.check_signing(key, wanted_s)
             await bucket.upload(key, path, digest, file_bytes)
         expires_at = datetime.fromtimestamp(time.time() + wanted_s, UTC)
         url = await bucket.signed(key, wanted_s)
-    await fetch_once(url, file_bytes, proxy=None if destination.kind == "http" else proxy)
+    through = None if destination.kind == "http" else proxy_for(url, proxy, trust_env=trust_env)
+    await fetch_once(url, file_bytes, proxy=through, ca_file=ca_file)
     return PublishedFile(url=url, expires_at=expires_at, key=key, sha256=digest, uploaded=uploaded)
 
 

@@ -116,18 +116,16 @@ class FilePreparer:
     """The preparation of one client's files: check, weigh, publish, look again.
 
     Args:
-        settings: Limits, time-outs and proxy.
+        settings: Limits, time-outs, proxy, and what a preflight's errors do where a call does not say.
         publish: Where local files go, or what publishes one; None: local files are refused.
-        preflight: What a preflight's errors do where a call does not say.
 
     Raises:
-        InputError: *publish* or *preflight* cannot be used.
+        InputError: *publish* cannot be used.
     """
 
-    def __init__(self, settings: Settings, publish: Publish | None, preflight: Preflight) -> None:
+    def __init__(self, settings: Settings, publish: Publish | None) -> None:
         self._settings, self._limits = settings, settings.limits
         self._publish = _destination(publish, allow_http=settings.allow_http) if isinstance(publish, str) else publish
-        self.preflight = checked_preflight(preflight)
         self._known: OrderedDict[AnyFile, Checked] = OrderedDict()
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
@@ -265,7 +263,7 @@ class FilePreparer:
             PreflightError: It breaks a rule, cannot be read or published, or changed since it was checked.
             QuotaNeverFits: It has more rows than a whole day allows.
         """
-        mode = self.preflight if preflight is None else checked_preflight(preflight)
+        mode = self._settings.preflight if preflight is None else checked_preflight(preflight)
         _check_there(operation)
         if mode == "off" and operation.rows is not None and operation.file_url is not None:  # nothing is read
             self._check_weight(operation)
@@ -340,7 +338,8 @@ class FilePreparer:
             attribute_type="double" if operation.attribute_type == "double" else "string",
             limits=self._limits,
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
             fetch_private=self._settings.fetches_private,
         )
         if operation.file_url is None or report.etag is not None:
@@ -379,9 +378,13 @@ class FilePreparer:
             source,
             max_bytes=self._limits.file_bytes,
             timeouts=file_timeouts(self._settings),
-            proxy=self._settings.proxy,
+            proxy=self._proxy_for(source),
+            ca_file=self._settings.ca_file,
             fetch_private=self._settings.fetches_private,
         )
+
+    def _proxy_for(self, source: Path | str) -> str | None:
+        return self._settings.proxy_for(source) if isinstance(source, str) else None
 
     # Publishing
 
@@ -394,7 +397,13 @@ class FilePreparer:
         from moe_segments.publishing.publisher import publish
 
         return await publish(
-            file, self._publish, sha256=sha256, max_bytes=self._limits.file_bytes, proxy=self._settings.proxy
+            file,
+            self._publish,
+            sha256=sha256,
+            max_bytes=self._limits.file_bytes,
+            proxy=self._settings.proxy,
+            trust_env=self._settings.trust_env,
+            ca_file=self._settings.ca_file,
         )
 
     async def _handed_on(
@@ -466,8 +475,13 @@ class FilePreparer:
         from moe_segments.publishing.http import glance
 
         try:
+            settings = self._settings
             return await glance(
-                url, proxy=self._settings.proxy, total_s=_LOOK_S, fetch_private=self._settings.fetches_private
+                url,
+                proxy=settings.proxy_for(url),
+                ca_file=settings.ca_file,
+                total_s=_LOOK_S,
+                fetch_private=settings.fetches_private,
             )
         except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
             _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)

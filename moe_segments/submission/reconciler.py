@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
-    from moe_segments.submission.reads import Reader
+    from moe_segments.submission.list_and_get import Reader
 
 __all__ = ["Reconciler"]
 

@@ -14,7 +14,7 @@ from moe_segments.core.events import NeverSent, OwnerGone
 from moe_segments.errors import MoeSegmentsError, NotSent, OutcomeUnknown, ServerError
 from moe_segments.journal.local.process import is_gone
 from moe_segments.models import JobState
-from moe_segments.submission.reads import Reader
+from moe_segments.submission.list_and_get import Reader
 from moe_segments.submission.reconciler import Reconciler
 
 if TYPE_CHECKING:

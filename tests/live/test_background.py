@@ -79,8 +79,9 @@ async def test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait() -> 
     await asyncio.sleep(0)
     journal.changes = [JournalReplaced("it was put back")]
     await journal.append([FACT], batch_id="elsewhere")
-    for ended in await asyncio.gather(*waiting, ending, return_exceptions=True):
-        assert isinstance(ended, JournalReplaced)
+    ended, endless = await asyncio.wait((*waiting, ending), timeout=10)
+    assert not endless
+    assert all(isinstance(one.exception(), JournalReplaced) for one in ended)
     for call in (replica.refresh(), replica.record(FACT), replica.ask(lambda *_: ((), None)), replica.check()):
         with pytest.raises(JournalReplaced):
             await call

@@ -326,8 +326,8 @@ async def test_a_part_that_failed_sends_its_line_anew(sandbox: Sandbox, tmp_path
 
 def of_neighbours(tmp_path: Path, *more: str) -> Manifest:
     """A create, three adds and two removes on one segment, and an add on another between them."""
-    for name, rows in {"a": "ab", "b": "bc", "c": "cd", "d": "de", "e": "ef"}.items():
-        (tmp_path / f"{name}.csv").write_text("".join(f"u-{row}\n" for row in rows))
+    for name, users in {"a": "ab", "b": "bc", "c": "cd", "d": "de", "e": "ef"}.items():
+        (tmp_path / f"{name}.csv").write_text("".join(f"u-{user}\n" for user in users))
     rows = (
         *("create,s,ID,string,a.csv,30", "create,t,ID,string,a.csv,30", "add,s,ID,string,b.csv,"),
         *("add,t,ID,string,b.csv,", "add,s,ID,string,c.csv,", "add,s,ID,string,d.csv,"),

@@ -752,7 +752,7 @@ async def test_a_wrong_key_spends_no_operation(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
     [
-        (("quota",), {"MOE_API_KEY": ""}, "MOE_API_KEY: is not set"),
+        (("list",), {"MOE_API_KEY": ""}, "MOE_API_KEY: is empty, which is as good as not set"),
         (("quota",), {"MOE_DATA_CENTER": "99"}, "MOE_DATA_CENTER: '99' is no data center"),
         (("quota",), {"MOE_BASE_URL": "http://example.com"}, "MOE_BASE_URL: must begin with https"),
         (("quota", "--speed", "5"), {"MOE_BASE_URL": ""}, "--speed: goes with --sandbox"),

@@ -437,7 +437,7 @@ async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_j
     async with client_on(sandbox) as client:
         job = await client.submit(create(url))
         with pytest.raises(CallbackUnreadable, match=r"not JSON @ \$.*moe-segments jobs") as caught:
-            await job.result()
+            await asyncio.wait_for(job.result(), 10)
         with pytest.raises(CallbackUnreadable):
             await job.result()
         await sandbox.idle()

@@ -82,8 +82,8 @@ from moe_segments.models import AddUsers, Credentials, JobState
 from moe_segments.settings import Settings
 from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.file_preparer import FilePreparer
-from moe_segments.submission.operations import SubmissionFactory
 from moe_segments.submission.recorder import OutcomeRecorder
+from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.testing import EPOCH_US, journal_clock
 
 if TYPE_CHECKING:
@@ -391,7 +391,7 @@ async def dispatch(
     )
     replica, governor = process.replica, process.governor
     submissions = SubmissionFactory(
-        credentials, settings, replica=replica, file_preparer=FilePreparer(settings, None, "off"), receiver=None
+        credentials, settings, replica=replica, file_preparer=FilePreparer(settings, None), receiver=None
     )
     dispatcher = Dispatcher(
         settings,

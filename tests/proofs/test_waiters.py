@@ -31,8 +31,8 @@ from moe_segments.core.events import (
 from moe_segments.core.quota.decision import Cost, Granted, Wait
 from moe_segments.core.quota.usage import Row, holds_of
 from moe_segments.core.state.admission import admit, forecast
-from moe_segments.core.state.line import Outlook
 from moe_segments.core.state.verdicts import Admitted, Ask, Deferred, TooLarge, Verdict
+from moe_segments.core.state.waiting_line import Outlook
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError, QuotaExceeded
 from moe_segments.governor.governor import Governor, Grant, PlannedStart

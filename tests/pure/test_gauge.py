@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import random
 from typing import TYPE_CHECKING
 
@@ -155,3 +157,23 @@ def test_an_end_that_is_moved_often_is_still_the_last_one() -> None:
     for now_us, left in ((1_099, {"often", "once", "never"}), (1_100, {"often", "never"}), (1_200, {"never"})):
         gauge.advance(now_us)
         assert gauge.leases.keys() == left
+
+
+def test_ends_that_are_moved_or_taken_back_are_not_kept_for_ever() -> None:
+    """A gauge that was used for long takes as much memory as one that counts the same."""
+    gauge = ActiveSegments(10)
+    for number in range(3):
+        gauge.take(f"stays-{number}", f"s{number}", None, 10**9)
+    small = len(pickle.dumps(gauge))
+    for number in range(5_000):
+        gauge.take("goes", "g", None, 10**6 + number)
+        gauge.free("goes")
+        gauge.later("stays-1", 1)
+    assert len(pickle.dumps(gauge)) < small + 8_000
+    gauge.advance(10**9 + 4_999)
+    assert gauge.leases.keys() == {"stays-1"}
+
+
+def test_a_gauge_is_made_of_its_baseline_alone() -> None:
+    """Leases come in one by one, so that every index knows them."""
+    assert list(inspect.signature(ActiveSegments).parameters) == ["capacity", "external", "full_until_us"]

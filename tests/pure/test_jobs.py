@@ -93,6 +93,33 @@ def test_what_an_event_makes_of_a_send(event: Event | None, state: str, busy: fl
             assert one.holder(("s",), round(until * S) - 1) is record
 
 
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Answered("j", 1, 200, problem="no JSON"), "no JSON"),
+        (Answered("j", 1, 200), "the answer could not be read"),
+        (Unknown("j", 1, "lost", 502), "lost"),
+        (NeverSent("j", 1, "no connection"), "no connection"),
+        (OwnerGone("j", 1), "the process that was sending it is gone"),
+        (Answered("j", 1, 400, error={}), None),
+        (accepted(), None),
+    ],
+)
+def test_a_doubt_has_its_reason(event: Event, reason: str | None) -> None:
+    assert jobs(sent(), event).records["j"].reason == reason
+
+
+def test_a_job_that_ends_gives_back_what_it_holds_itself() -> None:
+    """Another one that was sent to the same segment after it holds it for as long as it runs."""
+    one = jobs(sent("j", keys=("s", "t")), sent("k", name="s"))
+    assert one.holders == {"s": "k", "t": "j"}
+    fold(one, 1, Answered("j", 1, 400, error={}))
+    assert one.holders == {"s": "k"}
+    assert one.holder(("s",), 2 * S) is one.records["k"]
+    fold(one, 2, Answered("k", 1, 400, error={}))
+    assert one.holders == {}
+
+
 def test_silence_is_a_doubt_once_the_attempt_must_be_over() -> None:
     record = jobs(sent()).records["j"]
     assert record.state_at(OVER * S - 1) == JobState.RESERVED
@@ -113,14 +140,23 @@ def test_the_first_callback_stands_and_a_different_one_is_a_conflict() -> None:
     one = jobs(sent(token=TOKEN))
     fold(one, 1, CallbackReceived("j", 1, "?", "unparsed", {}))
     assert (one.records["j"].unparsed, one.records["j"].state) == (True, JobState.RESERVED)
-    for digest in ("first", "first", "other"):
+    for digest in ("first", "first", "other", "first", "third"):
         fold(one, 2, CallbackReceived("j", 1, digest, "processed", {"digest": digest}))
     fold(one, 3, CallbackReceived("unheard of", 1, "first", "failed", {}))
     record = one.records["j"]
-    assert (record.state, record.result, record.conflicts) == (JobState.PROCESSED, {"digest": "first"}, 1)
+    assert (record.state, record.result, record.conflicts) == (JobState.PROCESSED, {"digest": "first"}, 2)
     fold(one, 4, accepted(cs_id="7"), Unknown("j", 1, "late"), Adopted("j", 1, "8"), OwnerGone("j", 1))
     assert (record.state, record.accepted, record.adopted) == (JobState.PROCESSED, {"cs_id": "7"}, False)
     assert one.tokens == {TOKEN: ("j", 1)}
+
+
+@pytest.mark.parametrize("chars", [0, 4_095, 4_096, 4_097, 9_000])
+def test_of_a_callback_that_cannot_be_read_the_beginning_is_kept(chars: int) -> None:
+    """4,096 characters of it, and a sign that there was more."""
+    body = {"reason": "not JSON", "raw": "x" * chars}
+    record = jobs(sent(), CallbackReceived("j", 1, "?", "unparsed", body)).records["j"]
+    kept = "x" * chars if chars <= 4_096 else "x" * 4_096 + "…"
+    assert record.unread == {"reason": "not JSON", "raw": kept}
 
 
 def test_what_was_given_up_and_answered_all_the_same_is_what_was_answered() -> None:

@@ -20,7 +20,7 @@ from moe_segments.core.events import (
     Trusted,
     Unknown,
 )
-from moe_segments.core.quota.decision import Cost, Granted, LimitState, Never, Wait
+from moe_segments.core.quota.decision import Cost, Granted, LimitState, Never, Unit, Wait
 from moe_segments.core.quota.ledger import Ledger
 from moe_segments.core.quota.window import TRIM_AT
 from moe_segments.limits import QuotaLimits
@@ -256,6 +256,62 @@ def test_a_full_limit_tells_until_when_and_a_closed_one_too() -> None:
     fold(one, 153, Trusted("known"))
     assert one.quarantine is None
     assert isinstance(one.decide(Cost(1), 153 * S), Granted)
+
+
+def test_a_quarantine_lasts_a_whole_window_and_trust_ends_it_without_a_trace() -> None:
+    one = ledger()
+    fold(one, 10, Quarantined("lost"))
+    assert {window.closed_until_us for window in one.windows} == {(10 + HOUR) * S, (10 + DAY) * S}
+    fold(one, 11, Trusted("known"))
+    assert {window.closed_until_us for window in one.all_windows()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("cost", "fits"),
+    [
+        (Cost(), True),
+        (Cost(3), True),
+        (Cost(4), False),
+        (Cost(1, 100), True),
+        (Cost(1, 101), False),
+        (Cost(segments=8), True),
+        (Cost(segments=9), False),
+        (Cost(call="get"), True),
+        (Cost(3, 100, 8, "get"), True),
+        (Cost(call="list"), False),
+        (Cost(3, 100, 8, "list"), False),
+    ],
+)
+def test_room_is_for_what_fits_every_limit_that_it_asks(cost: Cost, *, fits: bool) -> None:
+    """Whoever else waits. Two calls a minute are used up here."""
+    one = ledger()
+    for job in ("l", "m"):
+        fold(one, 0, Reserved(job, 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
+    assert one.room(S).takes(cost) is fits
+
+
+def test_a_call_that_waits_asks_for_one() -> None:
+    """And what waits for operations asks for as many as it has."""
+    one = ledger()
+    for job in ("l", "m"):
+        fold(one, 0, Reserved(job, 1, {"op": "list"}, 0, 0, 0, (), 3 * S, 7 * S, call="list"))
+        fold(one, 0, Answered(job, 1, 200))
+    assert one.decide(Cost(call="list"), S) == Wait(10 * S, "list_per_minute", 2, 1, 2)
+    cost = Cost(3, 20, 2, "list")
+    assert [cost.asks(unit) for unit in Unit] == [3, 20, 2, 1]
+    assert [Cost().asks(unit) for unit in Unit] == [0, 0, 0, 0]
+
+
+def test_a_limit_that_is_full_leaves_room_for_what_does_not_ask_it() -> None:
+    one = ledger()
+    fold(one, 0, *(created(str(number), rows=33) for number in range(3)))
+    room = one.room(S)
+    assert (room.operations, room.rows, room.segments) == (0, 1, 5)
+    assert room.takes(Cost(0, 1, 5))
+    assert not room.takes(Cost(1))
+    fold(one, 1, Throttled("active_segments", 30 * S))
+    assert one.room(30 * S - 1).segments == 0
+    assert one.room(30 * S).segments == 5
 
 
 def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:

@@ -181,3 +181,12 @@ def test_each_429_in_a_row_doubles_the_least_pause_up_to_a_whole_window(strikes:
     window = Window(UsageHistory(), limit="l", unit=0, capacity=10, span_us=6_400)
     window.strikes = strikes
     assert window.least_pause_us() == pause_us
+
+
+@pytest.mark.parametrize(("now_us", "ends_us"), [(0, 10), (9, 10), (10, 30), (28, 30), (29, 30), (30, 40), (39, 40)])
+def test_a_probe_ends_when_the_first_in_flight_does(now_us: int, ends_us: int) -> None:
+    """As long as it may end at any moment, when it no longer may; after that, at its bound; later than now."""
+    history = history_with_windows()
+    history.hold(Hold(1, 50, 20))
+    history.hold(Hold(1, 40, 30))
+    assert history.windows[0].probe_ends_us(now_us) == ends_us

@@ -149,6 +149,20 @@ async def opened_from_the_environment() -> None:
         assert_type(client, SegmentsClient)
 
 
+async def opened_from_a_file() -> None:
+    client = SegmentsClient.from_env(
+        config=Path("moe.toml"),
+        profile="staging",
+        users_per_day=2_500_000,
+        headroom={"operations_per_hour": 2},
+        proxy=None,
+        trust_env=True,
+        ca_file="company-ca.pem",
+        preflight="warn",
+    )
+    assert_type(client, SegmentsClient)
+
+
 async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     client = SegmentsClient(
         credentials(),

@@ -33,10 +33,10 @@ from moe_segments.cli import output
 from moe_segments.cli.commands.jobs import FIGURES, figures_of
 from moe_segments.cli.commands.progress import watching
 from moe_segments.cli.commands.quota import quota_line
-from moe_segments.cli.commands.timeline import check_timeline, draw_timeline
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import STATE_STYLES, Column, Table, terminal_width
+from moe_segments.cli.timeline import check_timeline, draw_timeline
 from moe_segments.errors import InputError, JournalError, JournalReplaced
 
 if TYPE_CHECKING:
@@ -117,15 +117,13 @@ async def _bulk(
         if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
-            manifest = await unless_stopped(_checked(client, manifest, options, planning, sending), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options, planning), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
         manifest = await unless_stopped(_merged(client, manifest, planning), stop)
         if options.dry_run:
-            work = dry_run_bulk(
-                client, manifest, order=planning.order, again=options.again, preflight=sending.preflight
-            )
+            work = dry_run_bulk(client, manifest, order=planning.order, again=options.again)
             return _show_plan(await unless_stopped(work, stop), planning, common, is_dry=True)
         _announce(run_id, manifest, len(remaining_entries(client, manifest, again=options.again)))
         await _forecast(client, manifest, planning, again=options.again)
@@ -136,7 +134,7 @@ async def _bulk(
                 concurrency=options.concurrency,
                 again=options.again,
                 on_unknown=options.on_unknown,
-                preflight=sending.preflight,
+                preflight=client.settings.preflight,
                 result_timeout_s=options.result_timeout_s,
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
@@ -179,11 +177,9 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
         raise
 
 
-async def _checked(
-    client: SegmentsClient, manifest: Manifest, options: BulkOptions, planning: Planning, sending: Sending
-) -> Manifest:
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, planning: Planning) -> Manifest:
     """Return the manifest with the rows of its files known, after all of them were checked."""
-    if sending.preflight == "off":
+    if client.settings.preflight == "off":
         return await count_rows(client, manifest, remote=False)
     began_s, told = time.monotonic(), False
 
@@ -196,7 +192,7 @@ async def _checked(
     return await check_files(
         client,
         manifest,
-        preflight=sending.preflight,
+        preflight=client.settings.preflight,
         again=options.again,
         order=planning.order,
         on_checked=on_checked,
@@ -303,7 +299,7 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 async def _plan(path: Path, planning: Planning, common: Common, stop: asyncio.Event) -> int:
     check_timeline(planning)
     manifest = await with_digests(read_manifest(path))
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         client = session.client
         refuse_used_names(client, manifest)
         left = await unless_stopped(_counted(client, manifest), stop)

@@ -11,7 +11,7 @@ import attrs
 from moe_segments.bulk import EXIT_OK, row_of
 from moe_segments.cli import output
 from moe_segments.cli.running import moment_since, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import STATE_STYLES, Column, Table, show_facts, terminal_width
 from moe_segments.errors import InputError
 
@@ -59,7 +59,7 @@ async def _show(job: str | None, listed: Listed, common: Common, stop: asyncio.E
     since = moment_since(listed.since)
     if listed.limit is not None and listed.limit < 1:
         raise InputError(f"must be a whole number from 1, not {listed.limit}", "limit")
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         if job is not None:
             _show_one(_one(session.client, job), common)
             return EXIT_OK

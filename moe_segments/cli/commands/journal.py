@@ -11,10 +11,10 @@ import attrs
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import moment_since, run, unless_stopped
-from moe_segments.cli.session import real_settings
+from moe_segments.cli.session import TO_READ, configuration
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
-from moe_segments.settings import is_loopback, state_dir_or_none
+from moe_segments.settings import is_loopback, problem_of_quotes, state_dir_or_none
 
 if TYPE_CHECKING:
     import asyncio
@@ -149,6 +149,8 @@ def _url(text: str, parameter: str) -> str:
     url = os.environ.get(name, "").strip()
     if not url:
         raise InputError(f"the variable {name} is not set", parameter)
+    if problem := problem_of_quotes(url):
+        raise InputError(problem, name)
     return url
 
 
@@ -161,6 +163,6 @@ def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
         if named is None:
             raise InputError("name the journal that the sandbox was run on", "URL")
         return DEMO_CREDENTIALS.scope, named, None
-    credentials, settings = real_settings(common, needs_key=False)
-    is_local = is_loopback(urlsplit(settings.base_url).hostname)
-    return credentials.scope, named or settings.journal, None if is_local else state_dir_or_none()
+    found = configuration(common, required=TO_READ)
+    is_local = is_loopback(urlsplit(found.settings.base_url).hostname)
+    return found.credentials.scope, named or found.settings.journal, None if is_local else state_dir_or_none()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -15,11 +14,10 @@ from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK, looks_like_manifest, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
+from moe_segments.cli.session import without_client
 from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
-from moe_segments.limits import DATA_CENTERS
-from moe_segments.settings import Settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from moe_segments.cli.options import Configured
     from moe_segments.files.check import CleanReport, PreflightReport, SplitReport
+    from moe_segments.settings import Settings
 
 __all__ = ["Wanted", "preflight_files"]
 
@@ -116,13 +116,14 @@ class _Result:
         return {**self.report.as_json(mask=mask), **done}
 
 
-def preflight_files(files: Sequence[str], wanted: Wanted) -> int:
+def preflight_files(files: Sequence[str], wanted: Wanted, configured: Configured) -> int:
     """Check files, and those of manifests. Return the exit code: 0 ready, 1 errors, 2 unreadable or a wrong option."""
-    return run(lambda stop: _preflight(files, wanted, stop), options=_OPTIONS)
+    return run(lambda stop: _preflight(files, wanted, configured, stop), options=_OPTIONS)
 
 
-async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) -> int:
+async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configured, stop: asyncio.Event) -> int:
     _check_options(files, wanted)
+    settings = without_client(configured).settings
     targets = [target for file in files for target in _targets(file, wanted)]
     is_one = len(targets) == 1 and targets[0].manifest is None
     if len(targets) > 1 and (wanted.fix or wanted.split):
@@ -133,7 +134,7 @@ async def _preflight(files: Sequence[str], wanted: Wanted, stop: asyncio.Event) 
     for target in targets:
         place = _place_of(target)
         try:
-            result = await _result(target, stop)
+            result = await _result(target, settings, stop)
         except PreflightError as error:
             if is_one:
                 raise
@@ -192,9 +193,14 @@ def _is_manifest(path: Path) -> bool:
     return looks_like_manifest(head, path.suffix.lower())
 
 
-async def _result(target: _Target, stop: asyncio.Event) -> _Result:
+async def _result(target: _Target, settings: Settings, stop: asyncio.Event) -> _Result:
     source, wanted = target.source, target.wanted
-    fetch_private = wanted.fetch_private or _fetch_private()
+    web: dict[str, Any] = {
+        "limits": settings.limits,
+        "proxy": settings.proxy_for(source) if isinstance(source, str) else None,
+        "ca_file": settings.ca_file,
+        "fetch_private": wanted.fetch_private or settings.fetches_private,
+    }
     cleaned: CleanReport | None = None
     if wanted.fix is not None:
         with _progress("cleaning") as told:
@@ -203,8 +209,8 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 wanted.fix,
                 attribute_name=wanted.attribute_name,
                 replace=wanted.force,
-                fetch_private=fetch_private,
                 progress=told,
+                **web,
             )
             cleaned = await unless_stopped(work, stop)
         source = wanted.fix
@@ -216,33 +222,20 @@ async def _result(target: _Target, stop: asyncio.Event) -> _Result:
                 attribute_type=wanted.attribute_type,
                 strict=wanted.strict,
                 findings_per_rule=wanted.findings,
-                fetch_private=fetch_private,
                 progress=told,
+                **web,
             ),
             stop,
         )
     parts: SplitReport | None = None
     if wanted.split is not None and report.only_too_large:
         with _progress("splitting") as told:
-            work_of_parts = split_file(
-                source, wanted.split, max_rows=wanted.max_rows, fetch_private=fetch_private, progress=told
-            )
+            work_of_parts = split_file(source, wanted.split, max_rows=wanted.max_rows, progress=told, **web)
             parts = await unless_stopped(work_of_parts, stop)
     elif wanted.split is not None:
         how = "with --fix OUT" if cleaned is None else "where the file comes from: --fix leaves these"
         output.note(f"moe-segments: not split: every part would have these errors; mend them first, {how}")
     return _Result(report=report, cleaned=cleaned, parts=parts)
-
-
-def _fetch_private() -> bool | Literal["loopback"]:
-    """Return what the environment says of private addresses, as for the commands that send."""
-    variables = {name: os.environ.get(name, "").strip() or None for name in ("MOE_BASE_URL", "MOE_FETCH_PRIVATE")}
-    return Settings(
-        base_url=variables["MOE_BASE_URL"] or DATA_CENTERS["01"],
-        journal="memory:",
-        allow_http=True,
-        fetch_private=variables["MOE_FETCH_PRIVATE"],
-    ).fetches_private
 
 
 def _place_of(target: _Target) -> dict[str, object]:

@@ -18,7 +18,7 @@ from rich.text import Text
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_session
+from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import Column, Table, terminal_width
 from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError
@@ -87,7 +87,7 @@ def wait_s(full: LimitUsage) -> float:
 
 async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool) -> int:
     _check(telling)
-    async with open_session(common) as session:
+    async with open_session(common, required=TO_READ) as session:
         await _tell(session.client.governor, telling)
         if watch:
             with contextlib.suppress(Stopped):

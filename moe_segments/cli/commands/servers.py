@@ -12,7 +12,7 @@ from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.options import address_of
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import open_sandbox, real_settings, temporary_directory
+from moe_segments.cli.session import TO_READ, configuration, open_sandbox, temporary_directory
 from moe_segments.errors import InputError
 from moe_segments.settings import is_loopback
 
@@ -39,7 +39,8 @@ def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], com
 async def _receive(host: str, port: int, public_url: str | None, common: Common, stop: asyncio.Event) -> int:
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
-    credentials, settings = real_settings(common, needs_key=False)
+    found = configuration(common, required=TO_READ)
+    credentials, settings = found.credentials, found.settings
     public_url = public_url or settings.callback_url
     if public_url is None and not is_loopback(host):
         raise InputError("an address that is not on this machine needs --public-url", "--host")
@@ -69,9 +70,12 @@ async def _sandbox(
         raise InputError("has a port already: leave out --port", "--listen")
     host, port = ("127.0.0.1", port) if listen is None else address_of(listen)
     async with AsyncExitStack() as stack:
+        found = configuration(common, sandbox=True)
+        speed = found.run.speed
         sandbox = await open_sandbox(
             stack,
-            common,
+            found.settings.limits,
+            common.users,
             port,
             option="--port" if listen is None else "--listen",
             host=host,
@@ -81,6 +85,7 @@ async def _sandbox(
             "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
             "MOE_API_KEY": sandbox.credentials.api_key,  # the sandbox's own, which opens nothing else
             "MOE_DATA_CENTER": sandbox.credentials.data_center,
+            "MOE_SPEED": f"{speed:g}",
         }
         url = sandbox.url
         if is_loopback(host):
@@ -92,14 +97,14 @@ async def _sandbox(
             files = f"{url}{urlsplit(sandbox.files_url).path}"
             variables |= {"MOE_BASE_URL": url, "MOE_PUBLISH": files, "MOE_ALLOW_HTTP": "1", "MOE_FETCH_PRIVATE": "1"}
         if common.json:
-            output.document({"url": url, "speed": common.speed, "environment": variables})
+            output.document({"url": url, "speed": speed, "environment": variables})
         else:
             exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
             output.say(*exports)
         output.note(
-            f"the sandbox serves {url}, its page too, at speed {common.speed:g}; give --speed {common.speed:g} "
-            f"to the other commands, and --listen {'127.0.0.1:0' if is_loopback(host) else '0.0.0.0:8080'} to hear its "
-            "callbacks; Ctrl-C ends it and its journal"
+            f"the sandbox serves {url}, its page too, at speed {speed:g}; with these variables other commands use it, "
+            f"and --listen {'127.0.0.1:0' if is_loopback(host) else '0.0.0.0:8080'} lets them hear its callbacks; "
+            "Ctrl-C ends it and its journal"
         )
         await stop.wait()
     return EXIT_OK

@@ -122,7 +122,7 @@ class ActiveSegments:
         if until_us is not None:
             heappush(self._ends, (until_us, row))
         spare = len(self._ends) - _SPARE
-        if spare > 0 and spare > 2 * (len(self._pending) + len(self._confirmed)):  # taken back, or moved
+        if spare > 2 * (len(self._pending) + len(self._confirmed)):  # taken back, or moved
             self._ends = sorted((one.until_us, name) for name, one in self.leases.items() if one.until_us is not None)
 
     def confirm(self, row: str, until_us: int | None, cs_id: str | None = None) -> None:

@@ -81,7 +81,7 @@ class Quotas:
         self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
         self._every_history = tuple(self.all_histories())
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
-        self.active = ActiveSegments(max(0, limits.active_segments - spare))
+        self.active = ActiveSegments(limits.active_segments - spare)
         self.external: list[ExternalUsage] = []
         self.quarantine: str | None = None
 

@@ -20,9 +20,9 @@ import attrs
 from moe_segments.core.events import Claimed, Reserved
 from moe_segments.core.quota.decision import Granted, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
-from moe_segments.core.state.line import Ahead, Outlook, Step, Waiting, Walk, is_in_time
 from moe_segments.core.state.lookahead import look_ahead
 from moe_segments.core.state.verdicts import Admitted, Busy, Deferred, TooLarge, Verdict, verdict_of, wait_of
+from moe_segments.core.state.waiting_line import Ahead, Outlook, Step, Waiting, Walk, is_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.quota.forecast import Schedule
-from moe_segments.core.state.line import Waiting, is_in_time
 from moe_segments.core.state.verdicts import Busy, Deferred, verdict_of
+from moe_segments.core.state.waiting_line import Waiting, is_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from moe_segments.core.quota.forecast import Start
-    from moe_segments.core.state.line import Step
+    from moe_segments.core.state.waiting_line import Step
 
 __all__ = ["look_ahead"]
 
@@ -78,7 +78,7 @@ def _kept_schedule(step: Step) -> Schedule:
 def _to_place(step: Step) -> Iterator[Waiting]:
     """Return those in line that the schedule may not have, in order."""
     if step.line is not None:
-        yield from step.line
+        yield from (one for one in step.line if one.ask is not None or step.waits_for_segment(one) is None)
         return
     state, now_us, ours = step.state, step.now_us, _ours(step)
     gone = {step.asks[position].job for position, _ in step.granted}

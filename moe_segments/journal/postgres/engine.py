@@ -41,7 +41,7 @@ from moe_segments.journal.postgres.listener import Listener
 from moe_segments.journal.postgres.log import PostgresLog, View
 from moe_segments.journal.postgres.schema import MIGRATIONS
 from moe_segments.journal.postgres.url import target_of
-from moe_segments.journal.server import ServerJournal
+from moe_segments.journal.server_engine import ServerJournal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.journal.postgres.connection import connected, cut
-from moe_segments.journal.server import Notifications
+from moe_segments.journal.server_engine import Notifications
 
 if TYPE_CHECKING:
     import psycopg

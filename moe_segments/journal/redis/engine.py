@@ -49,7 +49,7 @@ from moe_segments.journal.redis.errors import refusal
 from moe_segments.journal.redis.pubsub import News
 from moe_segments.journal.redis.scripts import CHECKPOINT, LEAVE, MIGRATIONS, STEP, Keys, opening
 from moe_segments.journal.redis.url import address_of
-from moe_segments.journal.server import ServerJournal
+from moe_segments.journal.server_engine import ServerJournal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.journal.server import Notifications
+from moe_segments.journal.server_engine import Notifications
 
 if TYPE_CHECKING:
     from moe_segments.journal.notifier import Notifier

@@ -1,39 +1,38 @@
-"""Configuration, from arguments or from the environment: one frozen value, checked when it is made.
+"""Settings of a client: one frozen value, checked when it is made. Where it may come from is said in `sources`.
 
-Times are seconds and say so. Nothing is read behind the caller's back: no proxy variables, no netrc.
+Times are seconds and say so. Nothing is read behind the caller's back: no netrc, and proxy variables with `trust_env`.
 """
 
 from __future__ import annotations
 
 import functools
-import ipaddress
 import logging
 import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
 
 from moe_segments.errors import InputError
-from moe_segments.limits import DATA_CENTERS, FILE_CONTENT_TYPES, QuotaLimits
-from moe_segments.models import Credentials
+from moe_segments.limits import FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models.urls import journal_url_of, masked_url
-from moe_segments.models.validators import problem_of_url
+from moe_segments.models.validators import path_of, problem_of_url
+from moe_segments.settings.network import is_loopback, problem_of_ca_file, problem_of_proxy, proxy_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from moe_segments.types import FetchPrivate
 
 __all__ = [
-    "ENVIRONMENT",
+    "CONTENT_TYPES",
+    "LOST_JOURNAL",
+    "PREFLIGHT",
     "Settings",
     "default_journal_url",
-    "from_environment",
-    "is_loopback",
     "problem_of_http",
     "problem_of_journal_url",
     "state_dir",
@@ -42,44 +41,16 @@ __all__ = [
 
 _LOG: Final = logging.getLogger("moe_segments.journal")
 CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
+PREFLIGHT: Final = ("error", "warn", "off")
+LOST_JOURNAL: Final = ("wait", "trust")
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
-_TRUTH: Final = {
-    **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("0", "false", "no", "off"), False),
-}
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
-# Variable to the field it fills.
-ENVIRONMENT: Final = {
-    "MOE_WORKSPACE_ID": "workspace_id",
-    "MOE_API_KEY": "api_key",
-    "MOE_DATA_CENTER": "data_center",
-    "MOE_DB_NAME": "db_name",
-    "MOE_BASE_URL": "base_url",
-    "MOE_JOURNAL": "journal",
-    "MOE_CALLBACK_URL": "callback_url",
-    "MOE_PUBLISH": "publish",
-    "MOE_ALLOW_HTTP": "allow_http",
-    "MOE_FETCH_PRIVATE": "fetch_private",
-}
-# Valid values to try one variable beside, so that each mistake is found and not only the first.
-_BESIDE_CREDENTIALS: Final = {"workspace_id": "W", "api_key": "K", "data_center": "01"}
 _OF_SQLITE: Final = ("sqlite", "sqlite3", "file", "")
 _FORMS: Final = "write sqlite:///path/to/quota.db (three slashes, four before an absolute path)"
-_BESIDE_SETTINGS: Final = {"base_url": DATA_CENTERS["01"], "journal": "memory:"}
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return whether a host, as written in a URL, is this machine."""
-    if host is None or host.lower() == "localhost":
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _origin(value: object) -> str:
@@ -109,16 +80,6 @@ def _may_be_http(instance: Settings, attribute: _Attribute, value: object) -> No
         raise InputError(problem, attribute.name)
 
 
-def _flag(value: object) -> object:
-    """Return the truth that a text of the environment stands for; anything else as it is."""
-    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-def _true_or_false(_: object, attribute: _Attribute, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InputError(f"must be true or false, not {value!r}", attribute.name)
-
-
 def _reach(_: object, attribute: _Attribute, value: object) -> None:
     if not (value is None or isinstance(value, bool) or value == "loopback"):
         raise InputError(f"must be true, false or 'loopback', not {value!r}", attribute.name)
@@ -144,9 +105,17 @@ def _from_one(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError(f"must be a whole number from 1, not {value!r}", attribute.name)
 
 
-def _content_type(_: object, attribute: _Attribute, value: object) -> None:
-    if value not in CONTENT_TYPES:
-        raise InputError(f"must be one of {', '.join(CONTENT_TYPES)}, not {value!r}", attribute.name)
+def _one_of(*choices: str) -> Callable[[object, _Attribute, object], None]:
+    def validate(_: object, attribute: _Attribute, value: object) -> None:
+        if value not in choices:
+            raise InputError(f"must be one of {', '.join(choices)}, not {value!r}", attribute.name)
+
+    return validate
+
+
+def _flag(_: object, attribute: _Attribute, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"must be true or false, not {value!r}", attribute.name)
 
 
 def _limits(_: object, attribute: _Attribute, value: object) -> None:
@@ -213,15 +182,13 @@ def _publish(_: object, attribute: _Attribute, value: object) -> None:
 
 
 def _proxy(_: object, attribute: _Attribute, value: object) -> None:
-    if value is None:
-        return
-    try:
-        parts = urlsplit(value if isinstance(value, str) else "")
-        fits = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise InputError("must be a URL, such as http://proxy.example.com:3128", attribute.name)
+    if value is not None and (problem := problem_of_proxy(value)):
+        raise InputError(problem, attribute.name)
+
+
+def _ca_file(_: object, attribute: _Attribute, value: object) -> None:
+    if value is not None and (problem := problem_of_ca_file(value)):
+        raise InputError(problem, attribute.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -241,8 +208,16 @@ class Settings:
         max_attempts: Sends of one operation at most.
         content_type: Sent with file-segment operations; the documents list the others, JSON is what works.
         poll_s: Longest time between two looks at a journal that others write to.
-        proxy: An HTTP proxy to reach the service through; never taken from the environment. Masked.
-        publish: Where local files are put, see `moe_segments.publish`; None for nowhere. Shown without its query.
+        proxy: An HTTP proxy to reach the service and files through, such as http://proxy.example.com:3128. Shown
+            without its password.
+        trust_env: Whether HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured where *proxy* is not given;
+            never for this machine itself.
+        ca_file: Certificates in PEM that are trusted beside the system's own, such as those of a company's proxy.
+        publish: Where local files are put, such as s3://bucket/prefix; None for nowhere. Shown without its query.
+        preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
+            logs it and goes on, "off" does not look.
+        raise_on_zero_users: Whether a create or replace that matched nobody is a failure.
+        on_lost_journal: When the journal may have lost history: "wait" as after a full window, or "trust" it.
         allow_http: Accept http:// beyond this machine, for a sandbox and a receiver on a network of yours. The key and
             the callbacks' addresses cross it in plain text.
         fetch_private: Read files from private addresses too, by default from public ones alone; "loopback" adds this
@@ -262,12 +237,29 @@ class Settings:
     total_timeout_s: float = attrs.field(default=60.0, validator=_seconds)
     _send_by_s: float | None = attrs.field(default=None, validator=_optional_seconds)
     max_attempts: int = attrs.field(default=5, validator=_from_one)
-    content_type: str = attrs.field(default="application/json", validator=_content_type)
+    content_type: str = attrs.field(default="application/json", validator=_one_of(*CONTENT_TYPES))
     poll_s: float = attrs.field(default=0.25, validator=_seconds)
     proxy: str | None = attrs.field(default=None, validator=_proxy, repr=masked_url)
+    trust_env: bool = attrs.field(default=False, validator=_flag)
+    ca_file: Path | None = attrs.field(default=None, converter=path_of, validator=_ca_file)
     publish: str | None = attrs.field(default=None, validator=_publish, repr=masked_url)
-    allow_http: bool = attrs.field(default=False, converter=_flag, validator=_true_or_false)
-    fetch_private: FetchPrivate | None = attrs.field(default=None, converter=_flag, validator=_reach)
+    preflight: Literal["error", "warn", "off"] = attrs.field(default="error", validator=_one_of(*PREFLIGHT))
+    raise_on_zero_users: bool = attrs.field(default=True, validator=_flag)
+    on_lost_journal: Literal["wait", "trust"] = attrs.field(default="wait", validator=_one_of(*LOST_JOURNAL))
+
+    def __attrs_post_init__(self) -> None:
+        self.proxy_for(self.base_url)  # a wrong variable is named before anything is spent
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy to reach *url* through; None for none.
+
+        Raises:
+            InputError: `trust_env` is set and the environment names a proxy that cannot be used.
+        """
+        return proxy_for(url, self.proxy, trust_env=self.trust_env)
+
+    allow_http: bool = attrs.field(default=False, validator=_flag)
+    fetch_private: FetchPrivate | None = attrs.field(default=None, validator=_reach)
 
     @property
     def fetches_private(self) -> FetchPrivate:
@@ -282,55 +274,6 @@ class Settings:
         if self._send_by_s is not None:
             return self._send_by_s
         return _FENCE_S if self.limits.scale == 1 else _FENCE_SCALED_S
-
-
-def from_environment(environ: Mapping[str, str], *, journal: str | None = None) -> tuple[Credentials, Settings]:
-    """Credentials and settings from `MOE_…` variables; an empty one is as good as none.
-
-    Args:
-        environ: The variables.
-        journal: The journal that was named elsewhere, which goes before MOE_JOURNAL and needs no home directory.
-
-    Raises:
-        InputError: Some are missing or wrong: all of them, by name.
-    """
-    given = {field: environ.get(variable, "").strip() for variable, field in ENVIRONMENT.items()}
-    values = {field: value for field, value in given.items() if value}
-    beside = {**_BESIDE_SETTINGS, "allow_http": _flag(values.get("allow_http", "")) is True}
-    problems = [
-        f"{variable}: {problem}"
-        for variable, field in ENVIRONMENT.items()
-        if (problem := _problem_of(field, values.get(field), beside))
-    ]
-    if problems:
-        raise InputError("; ".join(problems))
-    credentials = Credentials(
-        workspace_id=values["workspace_id"],
-        api_key=values["api_key"],
-        data_center=values["data_center"],
-        db_name=values.get("db_name"),
-    )
-    return credentials, Settings(
-        base_url=values.get("base_url", credentials.base_url),
-        journal=journal or values.get("journal") or default_journal_url(environ),
-        callback_url=values.get("callback_url"),
-        publish=values.get("publish"),
-        allow_http=values.get("allow_http", False),
-        fetch_private=values.get("fetch_private"),
-    )
-
-
-def _problem_of(field: str, value: str | None, beside: Mapping[str, object]) -> str | None:
-    if value is None:
-        return "is not set" if field in _BESIDE_CREDENTIALS else None
-    try:
-        if field in attrs.fields_dict(Credentials):
-            Credentials(**{**_BESIDE_CREDENTIALS, field: value})
-        else:
-            Settings(**{**beside, field: value})  # type: ignore[arg-type]  # each is checked there
-    except InputError as error:
-        return error.problem
-    return None
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> Path:
