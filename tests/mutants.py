@@ -1728,7 +1728,7 @@ MUTANTS: Final = (
         "later-line-not-sent-after-what-undoes-it",
         0,
         "moe_segments/bulk/assignment.py",
-        "is_done(record) and before & undone_by(entry.operation.op)",
+        "done and before & undone_by(entry.operation.op)",
         "False",
         ("tests/live/test_rerun.py::test_a_later_line_that_the_new_one_would_undo_is_sent_again_after_it",),
     ),

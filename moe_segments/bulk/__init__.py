@@ -5,6 +5,7 @@ from moe_segments.bulk.checks import (
     count_rows,
     refuse_local_files,
 )
+from moe_segments.bulk.dry_run import BulkPlan, PlannedRow, dry_run_bulk, plan_bulk, planned_row
 from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import (
     Entry,
@@ -13,6 +14,7 @@ from moe_segments.bulk.manifest import (
     Mistake,
     read_manifest,
 )
+from moe_segments.bulk.parts import coalesced
 from moe_segments.bulk.report import (
     DONE_BEFORE,
     EXIT_FAILED,
@@ -44,18 +46,24 @@ __all__ = [
     "EXIT_OK",
     "EXIT_QUOTA",
     "EXIT_UNKNOWN",
+    "BulkPlan",
     "BulkReport",
     "BulkRow",
     "Entry",
     "Manifest",
     "ManifestError",
     "Mistake",
+    "PlannedRow",
     "check_files",
     "check_key",
+    "coalesced",
     "count_rows",
+    "dry_run_bulk",
     "exit_code_of",
     "is_under_way",
     "looks_like_manifest",
+    "plan_bulk",
+    "planned_row",
     "read_manifest",
     "refuse_local_files",
     "refuse_used_names",

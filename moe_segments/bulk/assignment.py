@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from moe_segments.bulk.lines import is_done, is_void, standing, undone_by
+from moe_segments.bulk.lines import is_void, standing, undone_by
+from moe_segments.bulk.parts import all_done, jobs_of
 from moe_segments.core.state.jobs import remembered
 from moe_segments.models import CreateFileSegment, JobState
 
@@ -74,11 +75,13 @@ def assign(jobs: Jobs, manifest: Manifest, *, again: bool, now_us: int) -> Assig
     own_runs = frozenset(run.id for run in generations.values())
     found = standing(jobs, manifest.entries, own_runs, now_us)
     forgotten = _forgotten(jobs, own_runs)
-    is_repeat = again and (latest is None or not any(record and _can_end(jobs, record, now_us) for record in found))
+    is_repeat = again and (
+        latest is None or not any(record and _is_under_way(jobs, record, now_us) for record in found)
+    )
     if is_repeat:
         kept, forgotten = _final(jobs, manifest.entries, found), {}
     else:
-        kept = _without_undone(manifest.entries, _kept(jobs, manifest.entries, found, latest, now_us))
+        kept = _without_undone(jobs, manifest.entries, _kept(jobs, manifest.entries, found, latest, now_us))
     new = [
         entry.line
         for entry, record in zip(manifest.entries, kept, strict=True)
@@ -88,7 +91,7 @@ def assign(jobs: Jobs, manifest: Manifest, *, again: bool, now_us: int) -> Assig
     if not new and latest is None:  # all of it is an earlier run's
         run = next((record.run for record in kept if record is not None and record.run), run)
     lines = tuple(
-        _line(run, entry, before, record, forgotten.get(entry.line))
+        _line(jobs, run, entry, before, record, forgotten.get(entry.line))
         for entry, before, record in zip(manifest.entries, found, kept, strict=True)
     )
     return Assignment(run, lines, is_repeat)
@@ -97,6 +100,10 @@ def assign(jobs: Jobs, manifest: Manifest, *, again: bool, now_us: int) -> Assig
 def is_open(jobs: Jobs, record: JobRecord, now_us: int) -> bool:
     """Return whether a job has not ended, or has not been sent."""
     return not record.settled or jobs.may_send(record.id, retry_unknown=False, now_us=now_us)
+
+
+def _is_under_way(jobs: Jobs, record: JobRecord, now_us: int) -> bool:
+    return any(_can_end(jobs, part, now_us) for part in jobs_of(jobs, record.id))
 
 
 def _can_end(jobs: Jobs, record: JobRecord, now_us: int) -> bool:
@@ -108,9 +115,15 @@ def _can_end(jobs: Jobs, record: JobRecord, now_us: int) -> bool:
 def _final(jobs: Jobs, entries: Sequence[Entry], found: Sequence[JobRecord | None]) -> list[JobRecord | None]:
     """Return the jobs that cannot be repeated: creates that have used up their names."""
     return [
-        record if record is not None and (is_done(record) or is_void(record)) and _names_are_used(jobs, entry) else None
+        record
+        if record is not None and (all_done(jobs, record) or is_void(record)) and _names_are_used(jobs, entry)
+        else None
         for entry, record in zip(entries, found, strict=True)
     ]
+
+
+def _has_ended(jobs: Jobs, record: JobRecord) -> bool:
+    return all_done(jobs, record) or any(map(is_void, jobs_of(jobs, record.id)))
 
 
 def _names_are_used(jobs: Jobs, entry: Entry) -> bool:
@@ -136,21 +149,24 @@ def _kept(
 
 def _needs_another(jobs: Jobs, entry: Entry, record: JobRecord, now_us: int) -> bool:
     """Return whether a job cannot be sent (again), and its line can be."""
-    if record.state in _NEVER_SENT:
+    if record.state in _NEVER_SENT and "values" not in record.operation:  # a part has no path to compare
         return remembered(entry.operation).get("file") != record.operation.get("file")  # the file has moved
-    if not is_void(record) or jobs.may_send(record.id, retry_unknown=False, now_us=now_us):
-        return False
-    return not _names_are_used(jobs, entry)
+    is_lost = any(
+        is_void(part) and not jobs.may_send(part.id, retry_unknown=False, now_us=now_us)
+        for part in jobs_of(jobs, record.id)
+    )
+    return is_lost and not _names_are_used(jobs, entry)
 
 
-def _without_undone(entries: Sequence[Entry], kept: Sequence[JobRecord | None]) -> list[JobRecord | None]:
+def _without_undone(jobs: Jobs, entries: Sequence[Entry], kept: Sequence[JobRecord | None]) -> list[JobRecord | None]:
     """Return the jobs without those that are done, and would be undone by what is still to be sent before them."""
     sent: dict[str, set[str]] = {}  # operations by segment
     left: list[JobRecord | None] = []
     for entry, record in zip(entries, kept, strict=True):
         before = sent.setdefault(entry.operation.name, set())
-        stays = record is not None and not (is_done(record) and before & undone_by(entry.operation.op))
-        if record is None or not stays or not is_done(record):
+        done = record is not None and all_done(jobs, record)
+        stays = record is not None and not (done and before & undone_by(entry.operation.op))
+        if not stays or not done:
             before.add(entry.operation.op)
         left.append(record if stays else None)
     return left
@@ -162,9 +178,11 @@ def _forgotten(jobs: Jobs, own_runs: frozenset[str]) -> dict[int, str]:
     return {int(job.rpartition(".")[2]): job for job in planned}
 
 
-def _line(run: str, entry: Entry, before: JobRecord | None, kept: JobRecord | None, forgotten: str | None) -> Line:
+def _line(
+    jobs: Jobs, run: str, entry: Entry, before: JobRecord | None, kept: JobRecord | None, forgotten: str | None
+) -> Line:
     if kept is not None:
-        return Line(entry, kept.id, is_done=is_done(kept))
+        return Line(entry, kept.id, is_done=all_done(jobs, kept))
     if forgotten is not None:
         return Line(entry, forgotten, is_done=True)
     return Line(entry, f"{run}.{entry.line}", is_new=True, replaces=None if before is None else before.id)

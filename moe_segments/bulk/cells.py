@@ -5,6 +5,7 @@ What can mean one thing only is taken for that; anything else is an `InputError`
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from moe_segments.models import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KINDS", "addresses", "field_of", "kind_of", "whole_number"]
+__all__ = ["KINDS", "addresses", "field_of", "finite_number", "kind_of", "whole_number"]
 
 KINDS: Final[Mapping[str, type[Operation]]] = {
     kind.op: kind for kind in (CreateFileSegment, AddUsers, RemoveUsers, ReplaceUsers, ArchiveSegment, UnarchiveSegment)
@@ -31,7 +32,7 @@ KINDS: Final[Mapping[str, type[Operation]]] = {
 _OBJECT: Final = re.compile(r"(file)?(users?|segments?)$")  # what an operation is done to, as in add_users
 _FIELDS: Final = (
     *("op", "name", "attribute_name", "attribute_type", "file_url", "file", "emails", "callback_url", "rows"),
-    *("expiry_time", "cs_id"),
+    *("expiry_time", "cs_id", "priority"),
 )
 _OTHER_NAMES: Final[dict[str, str]] = {
     **dict.fromkeys(("operation", "action"), "op"),
@@ -44,6 +45,7 @@ _OTHER_NAMES: Final[dict[str, str]] = {
 _KNOWN: Final[dict[str, str]] = {field.replace("_", ""): field for field in _FIELDS} | _OTHER_NAMES
 _BETWEEN_ADDRESSES: Final = re.compile(r"[;,\s]+")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DECIMAL: Final = re.compile(r"([+-]?[0-9]{1,18})\.(0|00|0{4,9})")  # three zeros may be thousands
 _GROUPED: Final = re.compile(r"[0-9]{1,3}(?P<mark>[,'\u2019 _])[0-9]{3}((?P=mark)[0-9]{3})*|[0-9]{1,3}(\.[0-9]{3}){2,}")
 _GROUPED_BY_LAKHS: Final = re.compile(r"[0-9]{1,2}(,[0-9]{2})+,[0-9]{3}")
@@ -86,7 +88,7 @@ def whole_number(field: str, value: object) -> object:
         return int(value)
     if not isinstance(value, str):
         return value
-    text = "".join(one for one in unicodedata.normalize("NFKC", value) if not _is_unseen(one)).strip()
+    text = _seen(value)
     if _WHOLE.fullmatch(text):
         return int(text)
     if found := _DECIMAL.fullmatch(text):
@@ -98,14 +100,37 @@ def whole_number(field: str, value: object) -> object:
     raise InputError(_problem_of_number(field, text))
 
 
+def finite_number(value: object) -> float:
+    """Return the finite number that is meant by a cell or by a value of JSON.
+
+    Raises:
+        InputError: It is none.
+    """
+    text = _seen(value) if isinstance(value, str) else repr(value)
+    is_number = not isinstance(value, bool) and _NUMBER.fullmatch(text) is not None
+    if not is_number or not math.isfinite(found := float(text)):
+        shown = f", not {text!r}" if _is_harmless(text) else ""
+        raise InputError(f"must be a finite number, such as 1 or -2.5{shown}")
+    return found
+
+
+def _seen(value: str) -> str:
+    """Return a text without what nobody sees, and without blanks around it."""
+    return "".join(one for one in unicodedata.normalize("NFKC", value) if not _is_unseen(one)).strip()
+
+
+def _is_harmless(text: str) -> bool:
+    """Return whether a text may be repeated in a message: no address, no URL, not endless."""
+    return len(text) <= _REPEATED_CHARS and "@" not in text and "://" not in text
+
+
 def _problem_of_number(field: str, text: str) -> str:
     if _DATE.fullmatch(text):
         what = "a number of days, such as 30" if field == "expiry_time" else "a whole number"
         return f"is {what}, not a date ({text})"
     if _DOUBTFUL.fullmatch(text):
         return f"must be a whole number: {text} may mean two, so write it without a separator"
-    is_harmless = len(text) <= _REPEATED_CHARS and "@" not in text and "://" not in text
-    return f"must be a whole number, not {text!r}" if is_harmless else "must be a whole number"
+    return f"must be a whole number, not {text!r}" if _is_harmless(text) else "must be a whole number"
 
 
 def addresses(text: str) -> tuple[str, ...]:

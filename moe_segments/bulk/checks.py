@@ -14,7 +14,8 @@ from moe_segments.bulk.lines import with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
 from moe_segments.bulk.run import refuse_used_names, remaining_entries
 from moe_segments.client.client import replica_of
-from moe_segments.errors import InputError, PreflightError
+from moe_segments.client.ordering import sizes_of
+from moe_segments.errors import InputError, PreflightError, QuotaNeverFits
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
 from moe_segments.submission.preflight_policy import broken_rules, doubtful_rules, problem_of_rows
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from moe_segments.bulk.manifest import Entry, Manifest
     from moe_segments.client.client import SegmentsClient
     from moe_segments.core.files.report import PreflightReport
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.submission.file_preparer import AnyFile
     from moe_segments.submission.preflight_policy import Preflight
 
@@ -39,6 +41,7 @@ async def check_files(
     *,
     preflight: Preflight = "error",
     again: bool = False,
+    order: Order = "best",
     on_checked: Callable[[Entry], None] = lambda _: None,
 ) -> Manifest:
     """Check the files of all operations that `run_bulk` would still send.
@@ -48,6 +51,7 @@ async def check_files(
         manifest: What is to be done.
         preflight: "error": a broken rule is a mistake of the manifest; "warn": it is logged; "off": nothing is read.
         again: As for `run_bulk`.
+        order: As for `run_bulk`: with "best" a local file that is only too large is sent in parts, and no mistake.
         on_checked: Told of each entry whose file has been read.
 
     Returns:
@@ -71,7 +75,7 @@ async def check_files(
         ):
             return entry, []
         async with room:
-            report, mistakes = await _report(client, entry.line, operation)
+            report, mistakes = await _report(client, entry.line, operation, order)
             on_checked(entry)
         if report is None or operation.rows is not None:
             return entry, mistakes
@@ -134,18 +138,24 @@ def refuse_local_files(manifest: Manifest, problem: str) -> None:
 
 
 async def _report(
-    client: SegmentsClient, line: int, operation: AnyFile
+    client: SegmentsClient, line: int, operation: AnyFile, order: Order
 ) -> tuple[PreflightReport | None, list[Mistake]]:
     field = "file_url" if operation.file is None else "file"
     try:
         report = await client.preflight(operation)
+        fits = order == "best" and operation.file is not None and report.only_too_large
+        if fits and operation.file is not None:
+            sizes_of(operation.op, report.rows, client.limits, operation.file)
+    except QuotaNeverFits as error:
+        return None, [Mistake(line, field, str(error))]
     except PreflightError as error:
         return None, [Mistake(line, field, error.problem)]
     except InputError as error:
         return None, [Mistake(line, error.field, error.problem)]
     for sentence in doubtful_rules(report):
         _log.warning("%s", Mistake(line, field, sentence))
-    return report, list(_mistakes(line, field, operation, report))
+    mistakes = _mistakes(line, field, operation, report)
+    return report, [one for one in mistakes if not fits or one.field == "rows"]
 
 
 def _what_helps(operation: AnyFile, report: PreflightReport) -> str:
@@ -156,7 +166,8 @@ def _what_helps(operation: AnyFile, report: PreflightReport) -> str:
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
     command = report.fix_command(str(path))
-    return f"segment {operation.name}, " + (f"mend it: {command}" if command else str(path))
+    in_parts = "send it in parts with --order best, or " if report.only_too_large else ""
+    return f"segment {operation.name}, " + (f"{in_parts}mend it: {command}" if command else str(path))
 
 
 def _mistakes(line: int, field: str, operation: AnyFile, report: PreflightReport) -> Iterator[Mistake]:

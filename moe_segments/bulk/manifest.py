@@ -41,7 +41,7 @@ _ATTRIBUTES: Final[Mapping[str, _Attribute]] = {
     for name, attribute in attrs.fields_dict(kind).items()
     if name != "values"  # no user's value belongs in a manifest
 }
-_FIELDS: Final = ("op", *_ATTRIBUTES)
+_FIELDS: Final = ("op", *_ATTRIBUTES, "priority")
 
 
 @attrs.frozen(order=True)
@@ -93,11 +93,15 @@ class Entry:
         line: Its physical line, from 1.
         operation: What is to be done.
         says: What it says, its file's content included, as a digest; None until `with_digests` has read the file.
+        priority: How urgent it is, a finite number: with the best order a higher one is never delayed by a lower one.
+        merged: The lines after it that were merged into it, see `coalesced`.
     """
 
     line: int
     operation: Operation
     says: str | None = None
+    priority: float = 0
+    merged: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -188,7 +192,9 @@ class _Reading:
         if kind is None or row.reported or len(self.mistakes) > before:
             return
         try:
-            self.entries.append(Entry(row.line, kind(**fields)))
+            urgent = row.values.get("priority", 0.0)
+            assert isinstance(urgent, float | int)
+            self.entries.append(Entry(row.line, kind(**fields), priority=urgent))
         except InputError as error:
             self._mistake(row.line, error.field, error.problem)
             return

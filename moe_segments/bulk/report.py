@@ -29,7 +29,7 @@ from moe_segments.errors import (
 from moe_segments.models import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from moe_segments.submission.job_info import JobInfo
 
@@ -45,7 +45,10 @@ __all__ = [
     "BulkReport",
     "BulkRow",
     "exit_code_of",
+    "merged_row",
+    "most_urgent",
     "row_of",
+    "whole_of",
 ]
 
 EXIT_OK: Final = 0
@@ -84,6 +87,12 @@ def exit_code_of(error: BaseException) -> int:
     return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
 
 
+def most_urgent(codes: Iterable[int]) -> int:
+    """Return which of several lines' exit codes a run ends with."""
+    given = set(codes)
+    return next((code for code in _MOST_URGENT_FIRST if code in given), EXIT_OK)
+
+
 @attrs.frozen(kw_only=True)
 class BulkRow:
     """The result of one line.
@@ -103,6 +112,9 @@ class BulkRow:
         error: Why it did not end well; None when it did.
         done_before: It was done before this call: by an earlier run of this manifest, or of what it was edited from.
         exit_code: What this line alone would have ended the command with.
+        parts: In how many operations it was sent: more than one where it was too large for a day or a file. The figures
+            are their sums; state and error are those of the first part that is not processed.
+        merged_into: The line that it was merged into, which has the figures of both; None for one that was not merged.
     """
 
     line: int
@@ -119,6 +131,8 @@ class BulkRow:
     error: str | None = None
     done_before: bool = False
     exit_code: int = EXIT_OK
+    parts: int = 1
+    merged_into: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready data."""
@@ -155,8 +169,7 @@ class BulkReport:
         """0 all processed or accepted, now or before; 130 interrupted; else the most urgent of the rows'."""
         if self.interrupted:
             return EXIT_INTERRUPTED
-        codes = {row.exit_code for row in self.rows}
-        return next((code for code in _MOST_URGENT_FIRST if code in codes), EXIT_OK)
+        return most_urgent(row.exit_code for row in self.rows)
 
     def to_json(self) -> dict[str, object]:
         """Return the report as JSON-ready data."""
@@ -191,6 +204,44 @@ def row_of(info: JobInfo, error: Exception | None = None) -> BulkRow:
         error=str(error) if error else _problem_of(info.error),
         exit_code=code,
     )
+
+
+def whole_of(rows: Sequence[BulkRow]) -> BulkRow:
+    """Return the row of a line from those of its parts."""
+    told = next((row for row in rows if row.error or row.state != JobState.PROCESSED), rows[-1])
+    return attrs.evolve(
+        told,
+        op=rows[0].op,
+        job_id=rows[0].job_id,
+        parts=len(rows),
+        exit_code=most_urgent(row.exit_code for row in rows),
+        warning="; ".join(row.warning for row in rows if row.warning) or None,
+        rows=_sum(row.rows for row in rows),
+        distinct_rows=_sum(row.distinct_rows for row in rows),
+        found=_sum(row.found for row in rows),
+        processed=_sum(row.processed for row in rows),
+        matched=_sum(row.matched for row in rows),
+    )
+
+
+def merged_row(row: BulkRow, line: int) -> BulkRow:
+    """Return the row of a line that was merged into that of *row*."""
+    return BulkRow(
+        line=line,
+        op=row.op,
+        name=row.name,
+        job_id=row.job_id,
+        state=row.state,
+        error=row.error,
+        done_before=row.done_before,
+        exit_code=row.exit_code,
+        merged_into=row.line,
+    )
+
+
+def _sum(figures: Iterable[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def _problem_of(error: MoeSegmentsError | None) -> str | None:  # noqa: PLR0911 - one a kind

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from moe_segments.bulk.cells import addresses, field_of, kind_of, whole_number
+from moe_segments.bulk.cells import addresses, field_of, finite_number, kind_of, whole_number
 from moe_segments.core.files.file_format import HEAD_BYTES, foreign_format
 from moe_segments.errors import InputError
 
@@ -283,6 +283,8 @@ def _end(pattern: re.Pattern[str], text: str, begin: int) -> int:
 def _from_cell(name: str, cell: str) -> object:
     if name == "emails":
         return addresses(cell)
+    if name == "priority":
+        return finite_number(cell)
     return whole_number(name, cell) if name in _NUMBERS else cell.strip()
 
 
@@ -295,6 +297,8 @@ def _from_json(name: str, value: object) -> object:
         raise InputError("must be a list of addresses")
     if name in {"op", "file"} and (not isinstance(value, str) or not value.strip()):
         raise InputError("must be text that is not blank")
+    if name == "priority":
+        return finite_number(value) if not isinstance(value, str) or value.strip() else 0.0
     return whole_number(name, value) if name in _NUMBERS else value
 
 

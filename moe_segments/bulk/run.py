@@ -12,15 +12,18 @@ import logging
 import time
 from contextlib import aclosing, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import attrs
 
 from moe_segments.bulk.assignment import Line, assign, is_open
-from moe_segments.bulk.lines import says, with_digests
+from moe_segments.bulk.lines import is_done, is_void, says, with_digests
 from moe_segments.bulk.manifest import ManifestError, Mistake
-from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, row_of
+from moe_segments.bulk.parts import jobs_of, size_of, sizes_of_large
+from moe_segments.bulk.report import FORGOTTEN, BulkReport, BulkRow, exit_code_of, merged_row, row_of, whole_of
 from moe_segments.client.client import replica_of
+from moe_segments.client.ordering import cut, part_id
 from moe_segments.core.events import Planned, RunStarted
 from moe_segments.core.state.jobs import CREATES, remembered
 from moe_segments.core.state.verdicts import name_used
@@ -35,18 +38,22 @@ if TYPE_CHECKING:
     from moe_segments.client.client import SegmentsClient
     from moe_segments.client.submit_many import Outcome
     from moe_segments.core.events import Event
+    from moe_segments.core.planning.parts import Part
     from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.errors import NameTaken
+    from moe_segments.governor.plan_queries import Order
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = [
     "BulkReport",
     "BulkRow",
+    "Running",
     "check_key",
     "exit_code_of",
     "is_under_way",
+    "opened_run",
     "refuse_used_names",
     "remaining_entries",
     "row_of",
@@ -72,6 +79,7 @@ async def run_bulk(
     result_timeout_s: float | None = None,
     on_outcome: Callable[[BulkRow], None] | None = None,
     stop: asyncio.Event | None = None,
+    order: Order = "best",
 ) -> BulkReport:
     """Carry out a manifest, or what is left of it.
 
@@ -89,6 +97,8 @@ async def run_bulk(
         result_timeout_s: Longest wait for each callback, seconds; None: as long as the quota holds the users.
         on_outcome: Told of each line as it ends.
         stop: Once set, nothing new is sent, what is on its way is settled, and the report says *interrupted*.
+        order: "best" sends the lines so that the last one starts as early as was found, those of a higher priority
+            first; "given" keeps the manifest's order.
 
     Returns:
         A row for each line.
@@ -102,8 +112,7 @@ async def run_bulk(
     """
     began_s = time.monotonic()
     manifest = await with_digests(manifest)
-    await replica_of(client).refresh()
-    running = _Running(client, manifest, again=again)
+    running = await opened_run(client, manifest, order=order, again=again)
     running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
@@ -115,6 +124,8 @@ async def run_bulk(
             result_timeout_s=result_timeout_s,
             on_unknown=on_unknown,
             preflight=preflight,
+            order=order,
+            priority=running.priority_of if order == "best" else None,
         )
         await running.write_plan()
         if on_outcome is not None:
@@ -132,14 +143,31 @@ async def run_bulk(
     )
 
 
+async def opened_run(client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool) -> Running:
+    """Return a run on what the journal says now. In the best order, new lines that are too large are cut.
+
+    Args:
+        client: Open.
+        manifest: With its digests.
+        order: As for `run_bulk`.
+        again: As for `run_bulk`.
+    """
+    await replica_of(client).refresh()
+    running = Running(client, manifest, again=again)
+    new = tuple(line.entry for line in running.lines if line.is_new)
+    if order == "given" or not (sizes := await sizes_of_large(client, new)):
+        return running
+    return Running(client, manifest, again=again, sizes=sizes)
+
+
 def run_id_for(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> str:
     """Return the run that `run_bulk` would go on with, or begin."""
-    return _Running(client, manifest, again=again).run
+    return Running(client, manifest, again=again).run
 
 
 def is_under_way(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> bool:
     """Return whether `run_bulk` would go on with what an earlier call began."""
-    return _Running(client, manifest, again=again).is_under_way()
+    return Running(client, manifest, again=again).is_under_way()
 
 
 def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> None:
@@ -148,25 +176,36 @@ def refuse_used_names(client: SegmentsClient, manifest: Manifest, *, again: bool
     Raises:
         ManifestError: There are such: all of them.
     """
-    _Running(client, manifest, again=again).refuse_used_names()
+    Running(client, manifest, again=again).refuse_used_names()
 
 
 def remaining_entries(client: SegmentsClient, manifest: Manifest, *, again: bool = False) -> tuple[Entry, ...]:
     """Return the entries that `run_bulk` would still send, in order."""
-    return tuple(line.entry for line in _Running(client, manifest, again=again).to_send())
+    return tuple(line.entry for line in Running(client, manifest, again=again).to_send())
 
 
-class _Running:
-    """One run of a manifest on a client, from what the journal says when it begins."""
+class Running:
+    """One run of a manifest on a client, from what the journal says when it begins.
 
-    def __init__(self, client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
+    Attributes:
+        run: Its identifier.
+        lines: The lines with their jobs.
+    """
+
+    def __init__(
+        self,
+        client: SegmentsClient,
+        manifest: Manifest,
+        *,
+        again: bool,
+        sizes: Mapping[int, Sequence[Part]] = MappingProxyType({}),
+    ) -> None:
         self._client, self._manifest = client, manifest
         self._errors: dict[str, Exception] = {}
         assignment = assign(self._jobs, manifest, again=again, now_us=self._now_us())
         self.run, self.lines, self._is_repeat = assignment.run, assignment.lines, assignment.is_repeat
-        left = [(line, self._operation_of(line)) for line in self.lines if not line.is_done]
-        self._operations = {line.job_id: operation for line, operation in left}
-        self._line_of = {id(operation): line for line, operation in left}
+        self._left = {line: self._left_of(line, sizes) for line in self.lines if not line.is_done}
+        self._line_of = {id(operation): line for line, left in self._left.items() for operation in left.values()}
 
     @property
     def _jobs(self) -> Jobs:
@@ -183,6 +222,26 @@ class _Running:
             return operation
         return attrs.evolve(operation, file=Path(str(path)))
 
+    def _left_of(self, line: Line, sizes: Mapping[int, Sequence[Part]]) -> dict[str, Operation]:
+        """Return by job what of a line is not done: itself, or its parts up to one that can never be."""
+        known, operation = jobs_of(self._jobs, line.job_id), line.entry.operation
+        parts = [size_of(record) for record in known] if len(known) > 1 else sizes.get(line.entry.line, ())
+        if not (parts and (line.is_new or len(known) > 1)) or not isinstance(operation, FileOperation):
+            return {line.job_id: self._operation_of(line)}
+        left: dict[str, Operation] = {}
+        for number, part in enumerate(cut(operation, parts, Path(str(operation.file))), 1):
+            job_id = part_id(line.job_id, number)
+            record = self._jobs.records.get(job_id)
+            if record is not None and is_done(record):
+                continue
+            left[job_id] = part
+            if record is not None and is_void(record) and not self._may_send(job_id):
+                break
+        return left
+
+    def _may_send(self, job_id: str) -> bool:
+        return self._jobs.may_send(job_id, retry_unknown=False, now_us=self._now_us())
+
     # What there is to do
 
     def is_finished(self) -> bool:
@@ -190,10 +249,10 @@ class _Running:
         return all(self._has_ended(line) for line in self.lines)
 
     def _has_ended(self, line: Line) -> bool:
-        record = self._jobs.records.get(line.job_id)
-        if line.is_done or record is None:
-            return line.is_done
-        return not is_open(self._jobs, record, self._now_us()) or self.name_taken(line) is not None
+        if line.is_done or line.is_new or self.name_taken(line) is not None:
+            return not line.is_new
+        records = (self._jobs.records.get(job_id) for job_id in self._left[line])
+        return all(record is not None and not is_open(self._jobs, record, self._now_us()) for record in records)
 
     def is_under_way(self) -> bool:
         """Return whether it goes on with what an earlier call began, and has something left."""
@@ -202,19 +261,30 @@ class _Running:
 
     def to_send(self) -> Iterator[Line]:
         """Return the lines that are still to be sent, in order."""
-        for line in self.lines:
-            may_send = self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us())
-            if not line.is_done and may_send and self.name_taken(line) is None:
+        for line, left in self._left.items():
+            if self.name_taken(line) is None and any(map(self._may_send, left)):
                 yield line
+
+    def sends(self, line: Line) -> Mapping[str, Operation]:
+        """Return what of a line is still to be sent, by job, in order."""
+        return {job_id: operation for job_id, operation in self._left[line].items() if self._may_send(job_id)}
 
     def operations(self) -> Mapping[str, Operation]:
         """Return what there is to submit or to wait for, by job, in order."""
-        return self._operations
+        return {job_id: operation for left in self._left.values() for job_id, operation in left.items()}
+
+    def line_of(self, operation: Operation) -> Line:
+        """Return the line of one of `operations`."""
+        return self._line_of[id(operation)]
+
+    def priority_of(self, operation: Operation) -> float:
+        """Return how urgent one of `operations` is."""
+        return self.line_of(operation).entry.priority
 
     def name_taken(self, line: Line) -> NameTaken | None:
         """Return why a create that is still to be sent cannot be: its name is used up. None for any other line."""
         operation = line.entry.operation
-        if line.is_done or not self._jobs.may_send(line.job_id, retry_unknown=False, now_us=self._now_us()):
+        if line.is_done or not self._may_send(line.job_id):
             return None
         used = name_used(replica_of(self._client).state, operation.op, operation.name, line.job_id)
         return None if used is None else name_taken(operation.name, used)
@@ -263,9 +333,12 @@ class _Running:
         missing = [line for line in new if line.job_id not in known]
         events: list[Event] = [RunStarted(self.run, self._manifest.name, len(new))] if new and not run else []
         for line in missing[:_PLANNED_AT_ONCE]:
-            entry = line.entry
-            planned = Planned(line.job_id, remembered(entry.operation), self.run, entry.line)
-            events.append(attrs.evolve(planned, says=says(entry), replaces=line.replaces))
+            first, *parts = (
+                Planned(job_id, remembered(operation), line=line.entry.line)
+                for job_id, operation in self._left[line].items()
+            )
+            first = attrs.evolve(first, run=self.run, says=says(line.entry), replaces=line.replaces)
+            events += [first, *parts]  # together: a line is done when all its parts are
         return events, len(missing) > _PLANNED_AT_ONCE
 
     async def follow(
@@ -275,13 +348,17 @@ class _Running:
         stop: asyncio.Event | None,
     ) -> bool:
         """Take outcomes as they come. Returns whether it was stopped before all had ended."""
+        awaited = {line: len(left) for line, left in self._left.items()}
+        job_of = {id(operation): job_id for job_id, operation in self.operations().items()}
         async with aclosing(_until(outcomes, stop)) as coming:
             async for outcome in coming:
-                line = self._line_of[id(outcome.operation)]
+                line = self.line_of(outcome.operation)
+                awaited[line] -= 1
                 if outcome.error is not None:
-                    self._errors[line.job_id] = outcome.error
-                if on_outcome is not None:
-                    on_outcome(self._row(line))
+                    self._errors[job_of[id(outcome.operation)]] = outcome.error
+                if on_outcome is not None and not awaited[line]:
+                    for row in self.rows_of(line):
+                        on_outcome(row)
         if stop is None or not stop.is_set():
             return False
         await self._settle()
@@ -298,25 +375,32 @@ class _Running:
 
     async def look_at_done(self) -> None:
         """Find among what was done before the files that matched nobody, which is an error where the client says so."""
-        for line in self.lines:
-            record = self._jobs.records.get(line.job_id)
-            if line.is_done and record is not None and record.result and not record.result.get("user_count"):
+        for record in [one for line in self.lines if line.is_done for one in jobs_of(self._jobs, line.job_id)]:
+            if record.result and not record.result.get("user_count"):
                 try:
-                    await self._client.job(line.job_id).result(timeout=0)
+                    await self._client.job(record.id).result(timeout=0)
                 except NoUsersMatched as error:
-                    self._errors[line.job_id] = error
+                    self._errors[record.id] = error
 
     def done_rows(self) -> Iterator[BulkRow]:
         """Return the lines that were done before this call."""
-        return (self._row(line) for line in self.lines if line.is_done)
+        return (row for line in self.lines if line.is_done for row in self.rows_of(line))
 
-    def rows(self) -> Iterator[BulkRow]:
+    def rows(self) -> Sequence[BulkRow]:
         """Return every line as it stands."""
-        return (self._row(line) for line in self.lines)
+        return sorted((row for line in self.lines for row in self.rows_of(line)), key=lambda row: row.line)
 
-    def _row(self, line: Line) -> BulkRow:
-        entry, record = line.entry, self._jobs.records.get(line.job_id)
-        if record is None:
+    def rows_of(self, line: Line) -> Iterator[BulkRow]:
+        """Return a line as it stands, and those that were merged into it."""
+        row = self.row(line)
+        yield row
+        for other in line.entry.merged:
+            yield merged_row(row, other)
+
+    def row(self, line: Line) -> BulkRow:
+        """Return a line as it stands."""
+        entry, records = line.entry, jobs_of(self._jobs, line.job_id)
+        if not records:
             return BulkRow(
                 line=entry.line,
                 op=entry.operation.op,
@@ -325,9 +409,11 @@ class _Running:
                 state=FORGOTTEN,
                 done_before=True,
             )
-        error = self._errors.get(line.job_id) or self.name_taken(line)
-        row = row_of(self._client.job(line.job_id).info, error)
-        return attrs.evolve(row, line=entry.line, done_before=line.is_done)
+        errors = [self._errors.get(record.id) for record in records]
+        errors[0] = errors[0] or self.name_taken(line)
+        pairs = zip(records, errors, strict=True)
+        rows = [row_of(self._client.job(record.id).info, error) for record, error in pairs]
+        return attrs.evolve(whole_of(rows), line=entry.line, done_before=line.is_done)
 
 
 def _is_off_its_way(record: JobRecord) -> bool:

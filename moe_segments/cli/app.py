@@ -14,6 +14,7 @@ from moe_segments.cli.options import (
     Configured,
     FileOptions,
     Logs,
+    Planning,
     Receiving,
     Sending,
     Telling,
@@ -35,6 +36,7 @@ _TELLING: Final = Telling()
 _RECEIVING: Final = Receiving()
 _WAITING: Final = Waiting()
 _SENDING: Final = Sending()
+_PLANNING: Final = Planning()
 
 app = App(
     name="moe-segments",
@@ -282,6 +284,8 @@ def bulk(
     concurrency: int = 100,
     on_unknown: Literal["raise", "retry"] = "raise",
     result_timeout: float | None = None,
+    dry_run: bool = False,
+    planning: Planning = _PLANNING,
     sending: Sending = _SENDING,
     receiving: Receiving = _RECEIVING,
     common: Common = _COMMON,
@@ -293,32 +297,42 @@ def bulk(
 
     Args:
         manifest: CSV with a header row, or JSON Lines: op, name, attribute_name, attribute_type, file_url or file,
-            expiry_time, rows, cs_id, emails, callback_url.
+            expiry_time, rows, cs_id, emails, callback_url, priority.
         again: Repeat lines that were done before, but for creates, once none of the manifest is under way.
         concurrency: Operations under way at a time, waiting ones included.
         on_unknown: "retry" sends operations of unknown outcome again, where that is possible.
         result_timeout: Longest wait for each callback, seconds, or inf; else as long as the quota holds the users.
+        dry_run: Do all that comes before the first send, print the plan, and end with the exit code that a run would
+            have. Nothing is sent, uploaded or written.
+        planning: In which order, and where to draw the plan.
         sending: How the files are checked and published; all are checked before anything is sent.
         receiving: How callbacks come in.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.bulk import BulkOptions, run_manifest
 
-    options = BulkOptions(again=again, concurrency=concurrency, on_unknown=on_unknown, result_timeout_s=result_timeout)
-    return run_manifest(manifest, options, sending, receiving, common)
+    options = BulkOptions(
+        again=again,
+        concurrency=concurrency,
+        on_unknown=on_unknown,
+        result_timeout_s=result_timeout,
+        dry_run=dry_run,
+    )
+    return run_manifest(manifest, options, planning, sending, receiving, common)
 
 
 @app.command
-def plan(manifest: Path, /, *, common: Common = _COMMON) -> int:
+def plan(manifest: Path, /, *, planning: Planning = _PLANNING, common: Common = _COMMON) -> int:
     """Say when each operation of a manifest could start now, and what it waits for. Nothing is sent.
 
     Args:
         manifest: As for bulk; operations that its run has sent are left out.
+        planning: In which order, and where to draw the plan.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.bulk import plan_manifest
 
-    return plan_manifest(manifest, common)
+    return plan_manifest(manifest, planning, common)
 
 
 @app.command

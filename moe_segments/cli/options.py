@@ -21,6 +21,7 @@ __all__ = [
     "Configured",
     "FileOptions",
     "Logs",
+    "Planning",
     "Receiving",
     "Sending",
     "Telling",
@@ -238,18 +239,41 @@ class Sending:
     fetch_private: bool = False
 
 
+@Parameter(name="*", group=Group("Plan", sort_key=6))
+@attrs.frozen(kw_only=True)
+class Planning:
+    """Options for the plan: its order, and its picture.
+
+    Attributes:
+        order: best sends the lines so that the last one starts as early as was found, higher priorities first; given
+            keeps the manifest's order.
+        coalesce: Merge neighbouring adds, or removes, of local files on one segment into one operation, as far as they
+            fit a day and a file.
+        timeline: Draw the plan into this SVG file: a lane for each limit, a row for each operation.
+        force: The drawing may replace a file that is no SVG.
+    """
+
+    order: Literal["best", "given"] = "best"
+    coalesce: bool = False
+    timeline: Path | None = None
+    force: bool = False
+
+
 @Parameter(name="*", group=Group("Waiting", sort_key=7))
 @attrs.frozen(kw_only=True)
 class Waiting:
-    """Options for waiting: quota and results.
+    """Options for one operation: waiting for the quota and for its result, or neither.
 
     Attributes:
         max_wait: Longest wait for the quota and the segment, seconds, or inf; 0 refuses at once.
         result_timeout: Longest wait for the callback, seconds, or inf; by default as long as the quota holds the users.
+        dry_run: Do all that comes before the send, say when it would start, and end with the exit code that it would
+            have. Nothing is sent, uploaded or written.
     """
 
     max_wait: float = 0.0
     result_timeout: float | None = None
+    dry_run: bool = False
 
 
 @Parameter(name="*", group=Group("File", sort_key=6))

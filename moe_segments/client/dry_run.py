@@ -13,7 +13,7 @@ import attrs
 
 from moe_segments.client.ordering import Ordered, Planned, checked_lines, in_parts
 from moe_segments.client.submit_many import Outcome
-from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
+from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
 from moe_segments.models import CreateFileSegment, FileOperation
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ async def dry_outcomes(
         order: In which order.
 
     Raises:
+        AuthenticationFailed: The service does not take the key.
         InputError: With "best", a create comes after another operation on its segment.
     """
     checked = await checked_lines(client, await _with_rights(files, lines), mode)
@@ -66,12 +67,11 @@ async def dry_outcomes(
         priorities=[line.priority for line in left] if order == "best" else None,
     )
     starts = {left[position]: plan[position] for position in plan.order}
-    done: set[Planned] = set()
-    for line in starts:
-        whole = line.whole or line
-        if whole not in done:
-            done.add(whole)
-            yield _outcome(whole, [(part, starts[part]) for part in left if (part.whole or part) is whole], doubts)
+    parts: dict[Planned, list[tuple[Planned, PlannedStart]]] = {}
+    for line in left:
+        parts.setdefault(line.whole or line, []).append((line, starts[line]))
+    for whole in dict.fromkeys(line.whole or line for line in starts):
+        yield attrs.evolve(_outcome(whole, parts[whole], doubts), plan=plan)
 
 
 def _outcome(line: Planned, parts: Sequence[tuple[Planned, PlannedStart]], doubts: dict[Planned, str]) -> Outcome:
@@ -107,6 +107,8 @@ async def _with_segments(client: _Client, lines: list[Planned]) -> tuple[list[Pl
     """Return the lines, creates of names that the service lists with an error, and what is doubtful of the others."""
     try:
         listed = {segment.name for segment in await client.list_segments()}
+    except AuthenticationFailed:
+        raise
     except (MoeSegmentsError, TimeoutError) as error:
         _log.info("the segments could not be listed (%s), going on with what the journal knows", type(error).__name__)
         return lines, {}

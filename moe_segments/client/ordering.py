@@ -8,7 +8,7 @@ waits for its segment, and with that stands outside the line: whoever comes firs
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.files.report import PreflightReport
+    from moe_segments.core.planning.parts import Part
     from moe_segments.governor.governor import Governor
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["Ordered", "Planned", "checked_lines", "in_best_order", "in_parts"]
+__all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_parts", "part_id", "rows_of", "sizes_of"]
 
 _NONE: Final = 0  # tries of a plan that is only compared with the one before
 _FEW_TRIES: Final = 20  # of a plan that is made anew
@@ -104,24 +105,45 @@ def in_parts(line: Planned, limits: QuotaLimits, path: Path | None) -> list[Plan
     operation, rows = line.operation, _rows_if_too_large(line)
     if path is None or rows is None or not isinstance(operation, FileOperation):
         return [line]
-    spare = attrs.evolve(limits, file_bytes=max(1, int(limits.file_bytes * _SPARE)))
     try:
-        parts = split(operation.op, rows, spare, file_bytes=path.stat().st_size)
+        parts = sizes_of(operation.op, rows, limits, path)
     except MoeSegmentsError as error:
         return [attrs.evolve(line, error=error)]
-    made: list[Planned] = []
-    begin = 0
-    for number, part in enumerate(parts, 1):
-        made.append(
-            Planned(
-                job_id=line.job_id if number == 1 else f"{line.job_id}.{number}",
-                operation=_part(operation, part.op, _rows_of(path, begin, part.rows), part.rows),
-                priority=line.priority,
-                whole=line,
-            )
-        )
-        begin += part.rows
-    return made
+    return [
+        Planned(job_id=part_id(line.job_id, number), operation=part, priority=line.priority, whole=line)
+        for number, part in enumerate(cut(operation, parts, path), 1)
+    ]
+
+
+def part_id(job_id: str, number: int) -> str:
+    """Return the identifier of a part's job: the first part has that of the whole."""
+    return job_id if number == 1 else f"{job_id}.{number}"
+
+
+def sizes_of(op: str, rows: int, limits: QuotaLimits, path: Path) -> tuple[Part, ...]:
+    """Return the parts that fit a day and a file; one where it fits as it is.
+
+    Raises:
+        InputError: A segment would hold more users than the service allows.
+        QuotaNeverFits: Not even one row fits a file.
+    """
+    file_bytes = path.stat().st_size
+    if file_bytes > limits.file_bytes:
+        limits = attrs.evolve(limits, file_bytes=max(1, int(limits.file_bytes * _SPARE)))
+    return split(op, rows, limits, file_bytes=file_bytes)
+
+
+def cut(operation: FileOperation, parts: Sequence[Part], path: Path) -> list[Operation]:
+    """Return an operation as its parts. Each reads its rows of the file when it is its turn.
+
+    Args:
+        operation: The whole.
+        parts: The kind and the rows of each part.
+        path: Where the rows are.
+    """
+    begins = accumulate((part.rows for part in parts), initial=0)
+    pairs = zip(parts, begins, strict=False)
+    return [_part(operation, part.op, rows_of(path, begin, part.rows), part.rows) for part, begin in pairs]
 
 
 def _rows_if_too_large(line: Planned) -> int | None:
@@ -150,7 +172,7 @@ def _part(operation: FileOperation, op: str, values: Callable[[], Iterator[str]]
     )
 
 
-def _rows_of(path: Path, begin: int, count: int) -> Callable[[], Iterator[str]]:
+def rows_of(path: Path, begin: int, count: int) -> Callable[[], Iterator[str]]:
     """Return a function that reads some rows of a file."""
 
     def read() -> Iterator[str]:
@@ -193,6 +215,9 @@ async def in_best_order(
         if (spent := await others()) != seen or changed.is_set():
             given, first = following(), not starts
             changed.clear()
+            left, refused = await _without_refused(client, left)
+            for line in refused:
+                yield line
             now_s, starts = await _planned(client, [*given, *left], tries=None if first else _FEW_TRIES)
             if following() != given:  # one was sent meanwhile, and counted twice
                 changed.set()
@@ -208,6 +233,14 @@ async def in_best_order(
         if left:
             next_s = starts[left[0]] - client.governor.now_s()
             await _until(changed, min(early_s, next_s if following() else max(next_s - early_s, _SAME_S)))
+
+
+async def _without_refused(client: Ordered, lines: Sequence[Planned]) -> tuple[list[Planned], list[Planned]]:
+    """Return those that may still be sent, and the others with their errors: somebody else has used their names."""
+    refusals = await client.governor.refusals([line.operation for line in lines])
+    pairs = tuple(zip(lines, refusals, strict=True))
+    refused = [attrs.evolve(line, error=error) for line, error in pairs if error is not None]
+    return [line for line, error in pairs if error is None], refused
 
 
 async def _planned(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
-from moe_segments.client.ordering import Planned, checked_lines, in_best_order, in_parts
+from moe_segments.client.ordering import Planned, checked_lines, in_best_order, in_parts, part_id
 from moe_segments.errors import (
     CallbackTimeout,
     JournalError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.governor import Governor
+    from moe_segments.governor.plan import Plan
     from moe_segments.governor.plan_queries import Order
     from moe_segments.governor.usage import PlannedStart
     from moe_segments.journal.replica import Replica
@@ -86,6 +87,7 @@ class Outcome:
         error: Why there is no result; None when there is one.
         planned: When it would start, for a dry run; else None.
         doubts: What is doubtful though no error, one sentence each, for a dry run.
+        plan: The plan of the whole dry run; else None.
         parts: The outcomes of its parts, in order, where it was too large for a day and was split; else empty. The
             result is their sum then, and the error that of the first part that has one.
     """
@@ -96,6 +98,7 @@ class Outcome:
     error: MoeSegmentsError | None = None
     planned: PlannedStart | None = None
     doubts: tuple[str, ...] = ()
+    plan: Plan | None = attrs.field(default=None, repr=False)
     parts: tuple[Outcome, ...] = ()
 
 
@@ -192,13 +195,21 @@ class _Many:
         self, source: Source, priority: Callable[[Operation], float] | None
     ) -> AsyncIterator[Planned]:
         """Yield the operations in the best order, each when it is due; large ones in parts."""
-        lines = [line async for line in each_line(source, priority)]
+        lines: list[Planned] = []
+        async for line in each_line(source, priority):
+            self._ours.add(line.job_id)
+            if self._is_to_send(line):
+                lines.append(line)
+            else:  # under way or ended: nothing of it is planned
+                yield line
         checked = await checked_lines(self._client, lines, self._preflight or self._client.settings.preflight)
         made: list[Planned] = []
         for line in checked:
             operation = line.operation
             path = self._files.path_of(operation) if isinstance(operation, FileOperation) else None
-            parts = in_parts(line, self._client.limits, path)
+            # One that is journaled, or that its caller has cut, stays as it is.
+            is_fixed = part_id(line.job_id, 2) in self._ours or line.job_id in self._replica.state.jobs.records
+            parts = [line] if is_fixed else in_parts(line, self._client.limits, path)
             if parts[0].whole is not None:
                 self._parts[line] = [None] * len(parts)
                 await self._open.enter_async_context(self._files.values_written(operation))
@@ -213,6 +224,10 @@ class _Many:
             others=self._others,
         ):
             yield line
+
+    def _is_to_send(self, line: Planned) -> bool:
+        jobs, is_retried = self._replica.state.jobs, self._on_unknown == "retry"
+        return jobs.may_send(line.job_id, retry_unknown=is_retried, now_us=self._replica.now_us())
 
     def _not_in_line(self) -> Sequence[Planned]:
         """Return those that follow another on their segment and were not sent yet, in the order they were given."""

@@ -348,3 +348,40 @@ def test_a_name_that_nobody_sees_as_it_is_comes_with_a_warning_and_its_line(
     read_manifest(written(tmp_path, "op,name\n" + "".join(f"archive,a\u200b{number}\n" for number in range(60))))
     assert len(caplog.records) == 26
     assert caplog.records[-1].getMessage() == "bulk.csv: and 35 more such names"
+
+
+# Priorities
+
+
+def priorities(tmp_path: Path, text: str, name: str = "bulk.csv") -> list[float]:
+    return [entry.priority for entry in read_manifest(written(tmp_path, text, name)).entries]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("", 0), (" ", 0), ("0", 0), ("3", 3), ("-2.5", -2.5), ("+1", 1), ("1e3", 1000), (".5", 0.5), ("\u200b7", 7)],
+)
+def test_a_priority_is_any_finite_number(tmp_path: Path, given: str, meant: float) -> None:
+    """In CSV and in JSON, there as a number or as text; a line without one has 0."""
+    fields = {**FIELDS, "priority": given}
+    assert priorities(tmp_path, f"{HEADER},Priority\n{ROW},{given}\n") == [meant]
+    assert priorities(tmp_path, json.dumps(fields), "bulk.jsonl") == [meant]
+    assert priorities(tmp_path, json.dumps({**fields, "priority": meant}), "bulk.jsonl") == [meant]
+    assert priorities(tmp_path, f"{HEADER}\n{ROW}\n") == [0]
+
+
+@pytest.mark.parametrize("given", ["high", "nan", "inf", "-Infinity", "1e999", "1_000", "0x10", "one", "1.2.3"])
+def test_a_priority_that_is_no_finite_number_is_named_with_its_line_and_column(tmp_path: Path, given: str) -> None:
+    told = "line 2, priority: must be a finite number, such as 1 or -2.5"
+    assert problem(tmp_path, f"{HEADER},priority\n{ROW},{given}\n").startswith(told)
+    assert problem(tmp_path, "\n" + json.dumps({**FIELDS, "priority": given}), "bulk.jsonl").startswith(told)
+
+
+@pytest.mark.parametrize("given", [True, [], {}, 10**400])
+def test_a_priority_of_another_type_is_named(tmp_path: Path, given: object) -> None:
+    assert "line 1, priority: must " in problem(tmp_path, json.dumps({**FIELDS, "priority": given}), "bulk.jsonl")
+
+
+def test_a_priority_that_is_an_address_is_not_repeated(tmp_path: Path) -> None:
+    told = problem(tmp_path, f"{HEADER},priority\n{ROW},someone@example.com\n")
+    assert "someone" not in told

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -17,8 +16,11 @@ from moe_segments.bulk import (
     EXIT_OK,
     EXIT_QUOTA,
     check_files,
+    coalesced,
     count_rows,
+    dry_run_bulk,
     is_under_way,
+    plan_bulk,
     read_manifest,
     refuse_local_files,
     refuse_used_names,
@@ -34,16 +36,17 @@ from moe_segments.cli.commands.quota import quota_line
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import STATE_STYLES, Column, Table, terminal_width
+from moe_segments.cli.timeline import check_timeline, draw_timeline
 from moe_segments.errors import InputError, JournalError, JournalReplaced
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from moe_segments import Plan, PlannedStart, SegmentsClient
-    from moe_segments.bulk import BulkReport, BulkRow, Entry, Manifest
-    from moe_segments.cli.options import Common, Receiving, Sending
+    from moe_segments import Plan, SegmentsClient
+    from moe_segments.bulk import BulkPlan, BulkReport, BulkRow, Entry, Manifest, PlannedRow
+    from moe_segments.cli.options import Common, Planning, Receiving, Sending
     from moe_segments.cli.session import Session
 
 __all__ = ["BulkOptions", "plan_manifest", "run_manifest"]
@@ -69,22 +72,29 @@ class BulkOptions:
     concurrency: int
     on_unknown: Literal["raise", "retry"]
     result_timeout_s: float | None
+    dry_run: bool
 
 
-def run_manifest(path: Path, options: BulkOptions, sending: Sending, receiving: Receiving, common: Common) -> int:
-    """Carry out a manifest. Returns the exit code."""
+def run_manifest(
+    path: Path, options: BulkOptions, planning: Planning, sending: Sending, receiving: Receiving, common: Common
+) -> int:
+    """Carry out a manifest, or find out what that would do. Returns the exit code."""
     stopping = "stopping: nothing new is sent, answers to what was sent are awaited; once more to quit at once"
-    return run(lambda stop: _bulk(path, options, sending, receiving, common, stop), stopping=stopping)
+    return run(
+        lambda stop: _bulk(path, options, planning, sending, receiving, common, stop),
+        stopping=None if options.dry_run else stopping,
+    )
 
 
-def plan_manifest(path: Path, common: Common) -> int:
+def plan_manifest(path: Path, planning: Planning, common: Common) -> int:
     """Say when the operations of a manifest could start. Returns the exit code."""
-    return run(lambda stop: _plan(path, common, stop))
+    return run(lambda stop: _plan(path, planning, common, stop))
 
 
 async def _bulk(
     path: Path,
     options: BulkOptions,
+    planning: Planning,
     sending: Sending,
     receiving: Receiving,
     common: Common,
@@ -93,6 +103,7 @@ async def _bulk(
     check_seconds(options.result_timeout_s, "--result-timeout")
     if options.concurrency < 1:
         raise InputError(f"must be a whole number from 1, not {options.concurrency}", "--concurrency")
+    check_timeline(planning)
     manifest = read_manifest(path)
 
     def check(made: SegmentsClient) -> None:
@@ -106,12 +117,16 @@ async def _bulk(
         if session.embedded and is_under_way(client, manifest, again=options.again):
             raise InputError(_SANDBOX_GONE.format(run=run_id), "--journal")
         try:
-            manifest = await unless_stopped(_checked(client, manifest, options), stop)
+            manifest = await unless_stopped(_checked(client, manifest, options, planning), stop)
         except Stopped:
             output.note("stopped before anything was sent")
             raise
+        manifest = await unless_stopped(_merged(client, manifest, planning), stop)
+        if options.dry_run:
+            work = dry_run_bulk(client, manifest, order=planning.order, again=options.again)
+            return _show_plan(await unless_stopped(work, stop), planning, common, is_dry=True)
         _announce(run_id, manifest, len(remaining_entries(client, manifest, again=options.again)))
-        await _forecast(client, manifest, again=options.again)
+        await _forecast(client, manifest, planning, again=options.again)
         async with watching(client, run_id, len(manifest.entries)), _resumable(run_id):
             report = await run_bulk(
                 client,
@@ -123,6 +138,7 @@ async def _bulk(
                 result_timeout_s=options.result_timeout_s,
                 on_outcome=_show_outcome if common.json else None,
                 stop=stop,
+                order=planning.order,
             )
         quotas = await _quotas(client)
     _show_report(report, common)
@@ -161,7 +177,7 @@ async def _resumable(run_id: str) -> AsyncIterator[None]:
         raise
 
 
-async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions) -> Manifest:
+async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOptions, planning: Planning) -> Manifest:
     """Return the manifest with the rows of its files known, after all of them were checked."""
     if client.settings.preflight == "off":
         return await count_rows(client, manifest, remote=False)
@@ -174,8 +190,22 @@ async def _checked(client: SegmentsClient, manifest: Manifest, options: BulkOpti
             output.note(f"checking the files of {manifest.name} before anything is sent")
 
     return await check_files(
-        client, manifest, preflight=client.settings.preflight, again=options.again, on_checked=on_checked
+        client,
+        manifest,
+        preflight=client.settings.preflight,
+        again=options.again,
+        order=planning.order,
+        on_checked=on_checked,
     )
+
+
+async def _merged(client: SegmentsClient, manifest: Manifest, planning: Planning) -> Manifest:
+    """Return the manifest with its neighbours merged, where that was asked for."""
+    if not planning.coalesce:
+        return manifest
+    merged = await coalesced(manifest, client.limits)
+    output.note(f"{len(manifest.entries)} lines are {len(merged.entries)} operations")
+    return merged
 
 
 # Showing a run
@@ -197,7 +227,7 @@ def _show_report(report: BulkReport, common: Common) -> None:
 
 
 def _show_rows(rows: Sequence[BulkRow]) -> None:
-    has_problem = any(row.error or row.warning for row in rows)
+    has_problem = any(_said_of(row) for row in rows)
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
@@ -214,7 +244,12 @@ def _show_rows(rows: Sequence[BulkRow]) -> None:
 
 def _cells(row: BulkRow, *, has_problem: bool) -> Sequence[str]:
     cells = [str(row.line), row.op, row.name, DONE_BEFORE if row.done_before else row.state, *figures_of(row)]
-    return [*cells, row.error or row.warning or ""] if has_problem else cells
+    return [*cells, _said_of(row)] if has_problem else cells
+
+
+def _said_of(row: BulkRow) -> str:
+    merged = "" if row.merged_into is None else f"merged into line {row.merged_into}"
+    return row.error or row.warning or merged
 
 
 def _explain(report: BulkReport, session: Session) -> None:
@@ -261,35 +296,48 @@ def _hints(report: BulkReport, session: Session) -> Iterator[str]:
 # Planning
 
 
-async def _plan(path: Path, common: Common, stop: asyncio.Event) -> int:
+async def _plan(path: Path, planning: Planning, common: Common, stop: asyncio.Event) -> int:
+    check_timeline(planning)
     manifest = await with_digests(read_manifest(path))
     async with open_session(common, required=TO_READ) as session:
         client = session.client
         refuse_used_names(client, manifest)
-        left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
-        left = await unless_stopped(count_rows(client, left, remote=True), stop)
-        starts = await client.governor.plan(left.operations)
+        left = await unless_stopped(_counted(client, manifest), stop)
+        left = await unless_stopped(_merged(client, left, planning), stop)
+        planned = await unless_stopped(plan_bulk(client, left, order=planning.order), stop)
+        return _show_plan(planned, planning, common, is_dry=False)
+
+
+async def _counted(client: SegmentsClient, manifest: Manifest) -> Manifest:
+    """Return the manifest with the rows of what is still to be sent; no other file is read."""
+    left = attrs.evolve(manifest, entries=remaining_entries(client, manifest))
+    counted = {entry.line: entry for entry in (await count_rows(client, left, remote=True)).entries}
+    return attrs.evolve(manifest, entries=tuple(counted.get(entry.line, entry) for entry in manifest.entries))
+
+
+def _show_plan(planned: BulkPlan, planning: Planning, common: Common, *, is_dry: bool) -> int:
+    """Show a plan: all lines of a dry run, else those that are left. Returns the exit code."""
+    draw_timeline(planned.plan, planning)
+    rows = planned.rows if is_dry else planned.left
     if common.json:
-        planned = [_planned(entry, start) for entry, start in zip(left.entries, starts, strict=True)]
-        told = {"manifest": manifest.name, "total": len(manifest.entries), "all_sent_by": starts.all_sent_by}
-        output.document({**told, "operations": planned})
+        output.document({**planned.to_json(), "operations": [row.to_json() for row in rows]})
     else:
-        _show_plan(manifest, left.entries, starts)
-    return EXIT_QUOTA if any(start.start is None for start in starts) else EXIT_OK
+        _show_starts(rows)
+    done = len(planned.rows) - len(planned.left)
+    count = f"{len(planned.left)} of {len(planned.rows)} operations left" if done else f"{len(planned.left)} operations"
+    if not common.json:
+        output.note(count)
+        if planned.left:
+            output.note(_all_sent(planned.plan, len(planned.never)), folds=True)
+            output.note(f"it spends {planned.plan.operations:,} operations and {planned.plan.users:,} users")
+    if is_dry:
+        output.note(f"dry run of {planned.run}: nothing was sent, uploaded or written")
+        return planned.exit_code
+    return EXIT_QUOTA if planned.never else EXIT_OK
 
 
-def _planned(entry: Entry, start: PlannedStart) -> Mapping[str, object]:
-    return {
-        "line": entry.line,
-        "op": entry.operation.op,
-        "name": entry.operation.name,
-        "start": start.start,
-        "wait_s": None if start.wait_s == math.inf else round(start.wait_s, 3),
-        "limit": start.limit,
-    }
-
-
-def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Plan) -> None:
+def _show_starts(rows: Sequence[PlannedRow]) -> None:
+    has_problem = any(_problem_of(row) for row in rows)
     columns = (
         Column(name="line", is_number=True),
         Column(name="op"),
@@ -298,38 +346,46 @@ def _show_plan(manifest: Manifest, entries: Sequence[Entry], starts: Plan) -> No
         *(() if output.is_utc() else (Column(name="UTC"),)),
         Column(name="wait", is_number=True),
         Column(name="waits for"),
+        *((Column(name="problem", least=16),) if has_problem else ()),
     )
-    table = Table(columns, left_out=("UTC", "op", "waits for", "segment", "wait"), room=terminal_width())
-    rows = zip(entries, starts, strict=True)
-    if all(
-        table.add((str(entry.line), entry.operation.op, entry.operation.name, *_start_cells(start)))
-        for entry, start in rows
-    ):
-        table.end()
-    done = len(manifest.entries) - len(entries)
-    output.note(f"{len(entries)} of {len(manifest.entries)} operations left" if done else f"{len(entries)} operations")
-    if starts:
-        output.note(_all_sent(starts), folds=True)
+    left_out = ("UTC", "op", "waits for", *(("problem",) if has_problem else ()), "segment", "wait")
+    table = Table(columns, left_out=left_out, room=terminal_width())
+    for row in rows:
+        cells = (str(row.line), row.op, row.name, *_start_cells(row))
+        if not table.add((*cells, _problem_of(row)) if has_problem else cells):
+            return
+    table.end()
 
 
-def _start_cells(start: PlannedStart) -> tuple[str, ...]:
-    if start.start is None:
-        return "never", *(() if output.is_utc() else ("",)), "", start.limit or ""
-    utc = () if output.is_utc() else (output.utc_time(start.start),)
-    return output.local_time(start.start), *utc, output.span(start.wait_s), start.limit or ""
+def _problem_of(row: PlannedRow) -> str:
+    merged = "" if row.merged_into is None else f"merged into line {row.merged_into}"
+    return row.error or "; ".join(row.doubts) or merged
 
 
-async def _forecast(client: SegmentsClient, manifest: Manifest, *, again: bool) -> None:
-    """Say by when all that is left of a run is sent, where that can be known."""
-    left = [entry.operation for entry in remaining_entries(client, manifest, again=again)]
-    with suppress(InputError, JournalError):  # rows that nobody has counted; and the run says what is wrong itself
-        if left:
-            output.note(_all_sent(await client.governor.plan(left)), folds=True)
+def _start_cells(row: PlannedRow) -> tuple[str, ...]:
+    utc = () if output.is_utc() else (output.utc_time(row.start),)
+    if row.start is None or row.wait_s is None:
+        is_left = row.state == JobState.PLANNED or row.limit
+        return "never" if is_left else row.state, *utc, "", row.limit or ""
+    return output.local_time(row.start), *utc, output.span(row.wait_s), row.limit or ""
 
 
-def _all_sent(plan: Plan) -> str:
+async def _forecast(client: SegmentsClient, manifest: Manifest, planning: Planning, *, again: bool) -> None:
+    """Say by when all that is left of a run is sent, and draw its plan, where that can be known."""
+    try:
+        planned = await plan_bulk(client, manifest, order=planning.order, again=again)
+    except (InputError, JournalError) as error:  # rows that nobody has counted; the run says what is wrong itself
+        if planning.timeline is not None:
+            output.note(f"the plan cannot be drawn: {error}")
+        return
+    draw_timeline(planned.plan, planning)
+    if planned.left:
+        output.note(_all_sent(planned.plan, len(planned.never)), folds=True)
+
+
+def _all_sent(plan: Plan, never: int) -> str:
     """Return by when all of a plan is sent, in a sentence."""
-    never, last = len(plan.never), plan.all_sent_by
+    last = plan.all_sent_by
     if last is None:
         return f"none of {never:,} can ever be sent, as things are"
     others = f", but for {never:,} that can never be sent, as things are" if never else ""

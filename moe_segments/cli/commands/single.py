@@ -16,7 +16,7 @@ from moe_segments import (
     ReplaceUsers,
     UnarchiveSegment,
 )
-from moe_segments.bulk import check_key, row_of
+from moe_segments.bulk import EXIT_QUOTA, check_key, exit_code_of, planned_row, row_of
 from moe_segments.cli import output
 from moe_segments.cli.commands.jobs import told_acceptance
 from moe_segments.cli.commands.quota import waiting_sentence, what_it_waits_for
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_segments import Job, Operation, SegmentsClient
-    from moe_segments.bulk import BulkRow
+    from moe_segments.bulk import BulkRow, PlannedRow
     from moe_segments.cli.options import Common, FileOptions, Receiving, Sending, Waiting
     from moe_segments.cli.session import Session
 
@@ -75,6 +75,8 @@ async def _submit(
     check_seconds(waiting.max_wait, "--max-wait")
     check_seconds(waiting.result_timeout, "--result-timeout")
     async with open_session(common, receiving, sending, check=lambda made: _check_file(operation, made)) as session:
+        if waiting.dry_run:
+            return await unless_stopped(_tried(session.client, operation, waiting, common), stop)
         if isinstance(operation, FileOperation):
             await unless_stopped(check_key(session.client, operation.name), stop)
         job, error = await _followed(session, operation, waiting, stop)
@@ -97,6 +99,37 @@ def _check_file(operation: Operation, client: SegmentsClient) -> None:
         raise InputError(f"there is no file {operation.file}", "--file")
 
 
+async def _tried(client: SegmentsClient, operation: Operation, waiting: Waiting, common: Common) -> int:
+    """Say when an operation would start. Returns the exit code that it would end with, as far as that can be known."""
+    (outcome,) = [one async for one in client.submit_many([operation], dry_run=True)]
+    row, error = planned_row(outcome), outcome.error
+    if error is not None and row.exit_code == exit_code_of(error):
+        _tell_report(error)
+        raise error
+    if row.wait_s is not None and row.wait_s > waiting.max_wait:
+        row = attrs.evolve(row, exit_code=EXIT_QUOTA)
+    if common.json:
+        output.document({field: value for field, value in row.to_json().items() if field not in {"line", "priority"}})
+    else:
+        output.say(f"{row.op} {row.name}: {_start_of(row)}")
+    for sentence in (*row.doubts, *((row.error,) if row.error else ())):
+        output.note(sentence)
+    output.note("dry run: nothing was sent, uploaded or written")
+    return row.exit_code
+
+
+def _start_of(row: PlannedRow) -> str:
+    """Return when an operation would start, in words."""
+    limit = f", {row.limit} is full until then" if row.limit else ""
+    if row.error is not None:
+        return "would be refused"
+    if row.wait_s is None:
+        return f"would never start, as things are: {row.limit}"
+    if not row.wait_s:
+        return "would start now"
+    return f"could start at {output.clock_time(row.start)}, in {output.span(row.wait_s)}{limit}"
+
+
 async def _followed(
     session: Session, operation: Operation, waiting: Waiting, stop: asyncio.Event
 ) -> tuple[Job, MoeSegmentsError | None]:
@@ -113,12 +146,17 @@ async def _followed(
         raise
     except MoeSegmentsError as error:
         if not _is_known(client, job_id):
-            if isinstance(error, PreflightError) and error.report is not None:
-                output.note(error.report.as_text(mask=True))  # what is said here may be kept in a log
+            _tell_report(error)
             raise
         output.note(f"moe-segments: {error}")
         return client.job(job_id), error
     return job, None
+
+
+def _tell_report(error: MoeSegmentsError) -> None:
+    """Tell what was found in a file, where that is why."""
+    if isinstance(error, PreflightError) and error.report is not None:
+        output.note(error.report.as_text(mask=True))  # what is said here may be kept in a log
 
 
 def _is_known(client: SegmentsClient, job_id: str) -> bool:
