@@ -70,8 +70,7 @@ class ValueReader:
                 except InputError:
                     raise
                 except Exception as error:
-                    said = f"the source raised {type(error).__name__} after at least {self.count:,} values"
-                    raise InputError(f"{said}; nothing was sent", "values") from error
+                    raise InputError(f"the source raised {type(error).__name__}; nothing was sent", "values") from error
                 if block is None:
                     break
                 if block:

@@ -322,7 +322,7 @@ class Replica:
             return
         mistake = None if isinstance(error, JournalError) else error
         kind = "mistake" if mistake else AWAY
-        self.outage.warn(kind, "the journal cannot be read, whoever waits goes on waiting: %s", error, error=mistake)
+        self.outage.warn(kind, "the journal cannot be read, and is tried again: %s", error, error=mistake)
 
     # Flushing
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, get_args, get_origin
 
 from moe_segments.errors import InputError
+from moe_segments.models.urls import journal_url_of
 from moe_segments.models.validators import problem_of_quotes
 
 if TYPE_CHECKING:
@@ -71,7 +72,18 @@ def from_toml(setting: Setting, value: object, directory: Path = Path()) -> obje
     if _may_be_word(setting.kind) and isinstance(value, bool | str):
         return value
     read = _of_toml().structure(value, setting.kind)
+    if setting.name == "journal":
+        return _journal_at(str(read), directory)
     return directory / read if isinstance(read, Path) else read
+
+
+def _journal_at(journal: str, directory: Path) -> str:
+    """Return a journal URL whose file, where it is a relative one, is relative to *directory*."""
+    url = str(journal_url_of(journal))
+    path, mark, options = url.removeprefix("sqlite:///").partition("?")
+    if not url.startswith("sqlite:///") or path.startswith(("/", "~", ":")):
+        return journal
+    return f"sqlite:///{(directory / path).absolute()}{mark}{options}"
 
 
 def _may_be_word(kind: Any) -> bool:

@@ -415,3 +415,23 @@ def test_a_speed_shortens_the_windows_and_quickens_the_requests() -> None:
     found = read_settings(environ=environ).checked()
     assert (found.settings.limits, found.settings.requests_per_s) == (QuotaLimits().scaled(20), 100)
     assert read_settings({"requests_per_s": 3}, environ=environ).settings.requests_per_s == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("quota.db", "sqlite:///{etc}/quota.db"),
+        ("./quota.db", "sqlite:///{etc}/quota.db"),
+        ("sqlite:///quota.db", "sqlite:///{etc}/quota.db"),
+        ("sqlite:////var/lib/quota.db", "sqlite:////var/lib/quota.db"),
+        ("memory:", "memory:"),
+        ("redis://127.0.0.1/2", "redis://127.0.0.1/2"),
+    ],
+)
+def test_a_journal_in_a_file_is_relative_to_that_file(tmp_path: Path, given: str, found: str) -> None:
+    """From whichever directory a command is typed, it is the same journal."""
+    config = tmp_path / "etc" / "moe.toml"
+    config.parent.mkdir()
+    config.write_text(f'journal = "{given}"\n')
+    settings = read_settings(environ=ENVIRON, config=config).checked().settings
+    assert settings.journal == found.format(etc=config.parent)

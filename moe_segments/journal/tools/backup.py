@@ -90,7 +90,7 @@ def _target(to: Path | str, *, replace: bool) -> Path:
     if not target.parent.is_dir():
         raise InputError(f"there is no directory {target.parent}; make it, or mend the path", "TO")
     if target.exists() and not (replace and target.is_file()):
-        raise InputError(f"{target} is there: choose another name, or allow that a file is replaced", "TO")
+        raise InputError(f"{target} is there: choose another name, or say --force (replace=True) to replace it", "TO")
     return target
 
 
