@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 from moe_segments.core.planning.parts import split
-from moe_segments.errors import MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.errors import JournalUnavailable, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers
 from moe_segments.submission.preflight_policy import enforce
@@ -34,6 +34,7 @@ __all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_pa
 
 _NONE: Final = 0  # tries of a plan that is only compared with the one before
 _FEW_TRIES: Final = 20  # of a plan that is made anew
+_AWAY_S: Final = 1.0  # between two looks at a journal that is away
 _SAME_S: Final = 1.0  # a start that moved by less is the same
 _SPARE: Final = 0.95  # of the largest file: the rows of one part may be longer than those of another
 
@@ -210,29 +211,35 @@ async def in_best_order(
         if line.error is not None:
             yield line
     left, starts = [line for line in lines if line.error is None], dict[Planned, float]()
-    early_s, now_s, seen = client.limits.hour_s, 0.0, None
+    early_s, seen = client.limits.hour_s, None
     while left:
-        if (spent := await others()) != seen or changed.is_set():
-            given, first = following(), not starts
-            changed.clear()
-            left, refused = await _without_refused(client, left)
-            for line in refused:
-                yield line
-            now_s, starts = await _planned(client, [*given, *left], tries=None if first else _FEW_TRIES)
-            if following() != given:  # one was sent meanwhile, and counted twice
-                changed.set()
-                continue
-            seen = spent
-            left = sorted((line for line in left), key=starts.__getitem__)
+        refused: list[Planned] = []
+        try:
+            if (spent := await others()) != seen or changed.is_set():
+                given, first = following(), not starts
+                changed.clear()
+                left, refused = await _without_refused(client, left)
+                starts = await _planned(client, [*given, *left], tries=None if first else _FEW_TRIES)
+                if following() != given:  # one was sent meanwhile, and counted twice
+                    changed.set()
+                    left += refused
+                    continue
+                seen = spent
+                left.sort(key=starts.__getitem__)
+        except JournalUnavailable:  # those in line go on waiting, too; the journal has warned
+            changed.set()
+            await asyncio.sleep(_AWAY_S)
+            continue
+        for line in refused:
+            yield line
         now_s = client.governor.now_s()
         for line in tuple(left):
             wait_s = starts[line] - now_s
             if wait_s <= _SAME_S or wait_s > max_wait_s or (wait_s <= early_s and not following()):
                 left.remove(line)
                 yield line
-        if left:
-            next_s = starts[left[0]] - client.governor.now_s()
-            await _until(changed, min(early_s, next_s if following() else max(next_s - early_s, _SAME_S)))
+        next_s = starts[left[0]] - client.governor.now_s() if left else 0.0
+        await _until(changed, min(early_s, next_s if following() else max(next_s - early_s, _SAME_S if left else 0.0)))
 
 
 async def _without_refused(client: Ordered, lines: Sequence[Planned]) -> tuple[list[Planned], list[Planned]]:
@@ -243,10 +250,8 @@ async def _without_refused(client: Ordered, lines: Sequence[Planned]) -> tuple[l
     return [line for line, error in pairs if error is None], refused
 
 
-async def _planned(
-    client: Ordered, lines: Sequence[Planned], *, tries: int | None
-) -> tuple[float, dict[Planned, float]]:
-    """Return the present moment, and *lines* in the best order with the start of each; epoch seconds, or infinite."""
+async def _planned(client: Ordered, lines: Sequence[Planned], *, tries: int | None) -> dict[Planned, float]:
+    """Return *lines* in the best order with the start of each; epoch seconds, or infinite."""
     plan = await client.governor.plan(
         [line.operation for line in lines],
         order="best",
@@ -255,7 +260,7 @@ async def _planned(
         without=[line.job_id for line in lines],
     )
     now_s = plan.made_at.timestamp()
-    return now_s, {lines[position]: now_s + plan[position].wait_s for position in plan.order}
+    return {lines[position]: now_s + plan[position].wait_s for position in plan.order}
 
 
 async def _until(changed: asyncio.Event, longest_s: float) -> None:

@@ -254,8 +254,9 @@ class _Many:
         """Carry out one. Returns whether a later operation on its segment may follow."""
         operation = line.operation
         if line.error is not None:
-            self._report(line, Outcome(operation=operation, error=line.error))
-            return not isinstance(operation, CreateFileSegment)
+            refused = Outcome(operation=operation, error=line.error)
+            self._report(line, refused)
+            return self._clears_the_way(refused)
         if before is not None and not await before:
             self._following.pop(line, None)
             held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through")

@@ -121,6 +121,7 @@ async def test_the_command_listens_where_it_is_told_to() -> None:
         "MOE_PUBLISH": f"http://sandbox:{port}/_files/sent",
         "MOE_ALLOW_HTTP": "1",
         "MOE_FETCH_PRIVATE": "1",
+        "MOE_SPEED": "1",
     }
 
 
