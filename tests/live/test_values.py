@@ -93,8 +93,20 @@ async def agen(*values: object) -> AsyncIterator[object]:
         yield value
 
 
+OPENED: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what `rows` opened."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def rows() -> Iterator[Any]:
     connection = sqlite3.connect(":memory:")
+    OPENED.append(connection)
     connection.execute("CREATE TABLE users (id TEXT)")
     connection.executemany("INSERT INTO users VALUES (?)", [("u1",), ("u2",), ("u3",)])
     connection.row_factory = sqlite3.Row
