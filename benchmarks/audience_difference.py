@@ -1,4 +1,4 @@
-"""What does the difference of a source and a snapshot cost beside plain sets, and beside `sort` and `comm`?
+"""Measure the difference of a source and a snapshot beside plain sets, and beside `sort` and `comm`.
 
     python -m benchmarks.audience_difference [--rounds N] [--values N]
 

@@ -42,7 +42,7 @@ PATIENCE_S: Final = 600.0
 
 @attrs.frozen
 class Run:
-    """One run.
+    """The figures of one run.
 
     Attributes:
         planned_h: From its first start to its last, as planned.

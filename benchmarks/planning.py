@@ -1,4 +1,4 @@
-"""How much of the time does the planner save, and how long does it think?
+"""Measure how much time the planner saves, and how long it thinks.
 
     python -m benchmarks.planning [--seeds N]
 
@@ -71,7 +71,7 @@ class Shape:
     active: int = 0
 
     def state(self) -> WorkspaceState:
-        """What is known before the first of them."""
+        """Return what is known before the first of them."""
         state, (ago_h, operations, rows) = WorkspaceState(LIMITS), self.spent
         at_us = NOW_US - round(ago_h * HOUR_US)
         events: list[Event] = []
@@ -98,7 +98,7 @@ class Shape:
 
 
 def made(segment: str) -> tuple[Event, Event]:
-    """What the journal tells of a segment that was made without a file operation."""
+    """Return what the journal tells of a segment that was made without a file operation."""
     operation = {"op": "unarchive", "name": segment}
     sent = Reserved(segment, 1, operation, segments=1, keys=(segment,), fence_us=0, timeout_us=0)
     return sent, Answered(segment, 1, 200, accepted={"cs_name": segment})
@@ -121,7 +121,7 @@ def archive(segment: str) -> Line:
 
 
 def creates(sizes: Sequence[int]) -> list[Line]:
-    """One segment for each size."""
+    """Return one create for each size."""
     return [create(size, number) for number, size in enumerate(sizes)]
 
 
@@ -233,7 +233,7 @@ def timed() -> bool:
         for count, bound_s, rounds in ((1_000, 1.0, 3), (10_000, 30.0, 1)):
             chance = random.Random(count)
             lines = [add(draw(chance), f"segment {number}") for number in range(count)]
-            taken_s = scaled_s(lambda lines=lines: best_order(state, lines, NOW_US), rounds)  # type: ignore[misc]
+            taken_s = scaled_s(lambda lines=lines: best_order(state, lines, NOW_US), rounds)  # type: ignore[misc]  # no type for a lambda with a default
             within.append(state_figure(f"{count:,} {name}", taken_s, bound_s, "s"))
             if count == 1_000:
                 planned = [lines[at] for at in best_order(state, lines, NOW_US).positions]

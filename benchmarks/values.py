@@ -1,4 +1,4 @@
-"""What do values from a generator cost beside a preflight of the file that they make, in time and memory?
+"""Measure values from a generator beside a preflight of the file that they make, in time and memory.
 
     python -m benchmarks.values [--rounds N] [--rows N]
 

@@ -120,7 +120,7 @@ STEP_BOUND_MS, EXPONENT_BOUND = 50.0, 1.3
 
 
 class Collections:
-    """How long the interpreter has collected garbage so far."""
+    """Return how long the interpreter has collected garbage so far."""
 
     taken_s = 0.0
 

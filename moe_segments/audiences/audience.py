@@ -126,7 +126,7 @@ class Audience:
 
     @property
     def guards(self) -> Guards:
-        """What one sync may change."""
+        """Return the guards of one sync: how much it may change."""
         return Guards(max_removed=self.max_removed, max_added=self.max_added, allow_empty=self.allow_empty)
 
     async def opened(self) -> Any:
