@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_parts", "part_id", "rows_of", "sizes_of"]
 
-_NONE: Final = 0  # tries of a plan that is only compared with the one before
 _FEW_TRIES: Final = 20  # of a plan that is made anew
 _AWAY_S: Final = 1.0  # between two looks at a journal that is away
 _SAME_S: Final = 1.0  # a start that moved by less is the same
@@ -227,6 +226,7 @@ async def in_best_order(
                 seen = spent
                 left.sort(key=starts.__getitem__)
         except JournalUnavailable:  # those in line go on waiting, too; the journal has warned
+            left += refused
             changed.set()
             await asyncio.sleep(_AWAY_S)
             continue

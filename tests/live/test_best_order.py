@@ -10,6 +10,7 @@ import random
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -20,7 +21,9 @@ from moe_segments import (
     ArchiveSegment,
     CallbackReceiver,
     CreateFileSegment,
+    Governor,
     InputError,
+    JournalUnavailable,
     NameTaken,
     Outcome,
     PreflightError,
@@ -29,6 +32,7 @@ from moe_segments import (
     ReplaceUsers,
     SegmentsClient,
 )
+from moe_segments.client.ordering import Planned, in_best_order
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import journal_clock, run_virtually
@@ -312,3 +316,34 @@ async def test_closing_the_run_sends_nothing_more_and_leaves_no_file(tmp_path: P
         await asyncio.sleep(200 * HOUR_S)
 
         assert len(sandbox.workspace.submissions) == sent < 4
+
+
+class Away:
+    """A governor whose journal is away when it is asked for a plan the first time."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor, self._is_away = governor, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._governor, name)
+
+    async def plan(self, *given: Any, **options: Any) -> Plan:
+        if self._is_away:
+            self._is_away = False
+            raise JournalUnavailable("the server is away")
+        return await self._governor.plan(*given, **options)
+
+
+@in_virtual_time
+async def test_a_line_that_is_refused_while_the_journal_goes_away_is_told_all_the_same() -> None:
+    """Each line has its outcome: the refused one is not forgotten with the plan that could not be made."""
+    async with running() as (_, client, url):
+        await (await client.submit(create(1, 1, url))).result(timeout=60)
+        shaky: Any = SimpleNamespace(limits=LIMITS, governor=Away(client.governor))
+        lines = [Planned(job_id=f"j{number}", operation=create(number, 1, url)) for number in (1, 2)]
+        given = in_best_order(
+            shaky, lines, max_wait_s=math.inf, changed=asyncio.Event(), following=list, others=client.governor.usage
+        )
+        found = {line.job_id: type(line.error) async for line in given}
+
+    assert found == {"j1": NameTaken, "j2": type(None)}
