@@ -38,6 +38,7 @@ from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.recorder import OutcomeRecorder
 from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.submission.tasks import CallTasks
+from moe_segments.telemetry.emitter import Events, consumers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from moe_segments.settings import Overrides
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.telemetry.emitter import Consumers
     from moe_segments.types import FetchPrivate
 
 __all__ = ["SegmentsClient", "replica_of"]
@@ -103,10 +105,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         allow_http: Accept http:// beyond this machine, for a sandbox, its files and a receiver on a network of yours.
         fetch_private: Read files at URLs from private addresses too; False: public ones alone; "loopback": and this
             machine's. None: "loopback" where *base_url* is a sandbox on this machine, else False.
+        on_event: A function, or several, that are told what happens: see `moe_segments.events`. Called in the event
+            loop, so it must not block; what it raises is logged and changes nothing. The log is told in any case.
         clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
             time as people's clocks.
 
     Attributes:
+        events: Who is told of events, and how to tell more: `client.events.subscribe(function)`.
         governor: Usage, plans, and what to tell it of others' spending.
         limits: The quotas in force.
         scope: What shares one quota: workspace and data center.
@@ -141,6 +146,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         poll_s: float = 0.25,
         allow_http: bool = False,
         fetch_private: FetchPrivate | None = None,
+        on_event: Consumers = None,
         clock: Callable[[], float] = boot_time_s,
     ) -> None:
         journal = journal_url_of(journal)
@@ -169,6 +175,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
+        self.events = Events(self.scope, consumers_of(on_event))
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
 
         self._file_preparer = FilePreparer(self.settings, publish)
@@ -227,6 +234,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         journal: str | Journal | None = None,
         publish: Publish | None = None,
         session: aiohttp.ClientSession | None = None,
+        on_event: Consumers = None,
         clock: Callable[[], float] = boot_time_s,
         **overrides: Unpack[Overrides],
     ) -> Self:
@@ -244,6 +252,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             journal: As for the client; None takes MOE_JOURNAL.
             publish: As for the client; None takes MOE_PUBLISH.
             session: As for the client.
+            on_event: As for the client.
             clock: As for the client.
             **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
 
@@ -262,6 +271,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             given.credentials,
             callbacks=callbacks or given.settings.callback_url,
             session=session,
+            on_event=on_event,
             clock=clock,
             **{**given.client_arguments, **{name: one for name, one in objects.items() if one is not None}},
         )
