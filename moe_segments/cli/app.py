@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
+from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import (
     AttributeType,
     Common,
@@ -58,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     guard_streams()
+    show_logs(None)
     # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
     consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
     code = app(list(arguments), console=consoles[0], error_console=consoles[1])

@@ -16,14 +16,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
 from moe_segments.errors import InputError
+from moe_segments.telemetry import events as told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
+    from moe_segments.journal.local.outage import Outage
     from moe_segments.telemetry.events import Event, Sent
+    from moe_segments.telemetry.logs import LogConsumer
 
-__all__ = ["Consumer", "Consumers", "Events", "Tracing", "consumers_of"]
+__all__ = ["Consumer", "Consumers", "Events", "Tracing", "consumers_of", "tell_outages"]
 
 P = ParamSpec("P")
 Consumer: TypeAlias = "Callable[[Event], object]"
@@ -67,18 +70,19 @@ def consumers_of(on_event: object) -> tuple[Consumer, ...]:
 
 
 class Events:
-    """The consumers of one client or receiver.
+    """Who is told of the events of one client or receiver.
 
     Args:
         scope: What every event says of itself.
-        consumers: Who is told first.
+        consumers: Who is told, after the log.
+        log: The log; None for none.
 
     Attributes:
         scope: Whose quota the events concern.
     """
 
-    def __init__(self, scope: str, consumers: Iterable[Consumer] = ()) -> None:
-        self.scope = scope
+    def __init__(self, scope: str, consumers: Iterable[Consumer] = (), *, log: LogConsumer | None = None) -> None:
+        self.scope, self._log = scope, log
         self._consumers = tuple(consumers)
         self._tracing = tuple(consumer for consumer in self._consumers if isinstance(consumer, Tracing))
         self._failed: set[int] = set()  # consumers whose failure is logged
@@ -88,7 +92,7 @@ class Events:
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Return who is told."""
+        """Return who is told, besides the log."""
         return self._consumers
 
     def subscribe(self, consumer: Consumer) -> Callable[[], None]:
@@ -107,13 +111,19 @@ class Events:
         self._consumers = consumers
         self._tracing = tuple(consumer for consumer in consumers if isinstance(consumer, Tracing))
 
+    def hears(self, kind: object) -> bool:
+        """Return whether anybody takes in an event of this kind, so that it is worth making."""
+        return bool(self._consumers) or (self._log is not None and self._log.hears(kind))
+
     def emit(self, kind: Callable[Concatenate[str, P], Event], *args: P.args, **fields: P.kwargs) -> None:
         """Tell an event of *kind* with these fields, without its scope."""
-        if self._consumers:
+        if self.hears(kind):
             self.tell(kind(self.scope, *args, **fields))
 
     def tell(self, event: Event) -> None:
-        """Tell *event* to every consumer."""
+        """Tell *event* to the log and to every consumer."""
+        if self._log is not None:
+            self._log(event)
         for consumer in self._consumers:
             try:
                 consumer(event)
@@ -157,3 +167,9 @@ class Events:
         if id(consumer) not in self._failed:
             self._failed.add(id(consumer))
             _log.error("%r failed on an event; its further failures are not logged", consumer, exc_info=error)
+
+
+def tell_outages(outage: Outage, events: Events) -> None:
+    """Tell of the outages of a journal as they are warned of, and of their end."""
+    outage.on_warning = lambda reason: events.emit(told.JournalUnavailable, reason=reason)
+    outage.on_end = lambda away_s: events.emit(told.JournalAvailable, away_s=away_s)

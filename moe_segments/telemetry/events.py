@@ -3,7 +3,7 @@
 They are not the journal's events (`core.events`): those are facts on the disk, these are told to consumers and gone.
 Users import them as `from moe_segments import events`, since some share a name with an exception or a result.
 
-Durations are seconds, moments aware UTC. No event holds a key, a token, a file's address or a user's identifier. A
+Durations are seconds, moments aware UTC. No event holds a key, a token, the query of an address or a value of a file. A
 segment's name and a job's identifier are in them, and so are sentences of the service.
 """
 
@@ -47,7 +47,7 @@ class Event:
     """Something that happened. Every event is one.
 
     Attributes:
-        scope: Whose quota it concerns: workspace and data center.
+        scope: Whose quota it concerns: workspace and data center; empty where a callback names none that is served.
     """
 
     name: ClassVar[str] = "event"
@@ -161,7 +161,7 @@ class Retried(OperationEvent):
     """It is going to be sent again.
 
     Attributes:
-        reason: How the send before it ended: not_sent, no_answer, throttled, or the HTTP status.
+        reason: How the send before it ended: not_sent, no_answer, or the HTTP status.
         pause_s: How long it pauses before it is in line again.
     """
 
@@ -216,12 +216,12 @@ class NotSent(OperationEvent):
 
     Attributes:
         reason: Why.
-        took_s: From its submission to now.
+        took_s: From its submission to now; None for one whose process died.
     """
 
     name: ClassVar[str] = "not_sent"
     reason: str
-    took_s: float
+    took_s: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -297,12 +297,14 @@ class CallbackStored(OperationEvent):
         outcome: What it says: processed or failed; unparsed where it cannot be read; repeated where it was there
             already; conflict where it says something else than the one before, which counts; surplus where too many
             such came, so that it was not kept.
+        reason: Why it cannot be read; None for others.
         delay_s: From the operation's acceptance to now; None where the acceptance is not known, or it ended before.
         trace: The trace context of the operation, as the W3C `traceparent` has it; None where none was kept.
     """
 
     name: ClassVar[str] = "callback_stored"
     outcome: str
+    reason: str | None = None
     delay_s: float | None = None
     trace: str | None = attrs.field(default=None, repr=False)
 
@@ -313,7 +315,7 @@ class CallbackLost(Event):
 
     Attributes:
         status: The HTTP status that it was answered with.
-        cause: Why, in one word: path, scope, token, encoding, size or journal.
+        cause: Why, in one word: path, scope, token, encoding, size, closed or journal.
         reason: Why, for people.
     """
 
