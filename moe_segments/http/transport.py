@@ -186,7 +186,7 @@ class Transport:
         began_s = asyncio.get_running_loop().time()
         delivery = await self._send(request, attempt or Attempt())
         took_s = asyncio.get_running_loop().time() - began_s
-        _log.debug("%s %s: %s after %.3f s", request.method, request.path, _said(delivery), took_s)
+        _log.info("%s %s: %s after %.3f s", request.method, request.path, _said(delivery), took_s)
         return delivery
 
     async def _send(self, request: Request, attempt: Attempt) -> Delivery:

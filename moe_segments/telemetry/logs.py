@@ -233,16 +233,6 @@ def _reserved(event: Event) -> Said:
     return _of(event, "has its quota after %s, send %d", _span(event.waited_s), event.attempt)
 
 
-def _answered(event: Event) -> Said:
-    assert isinstance(event, told.Answered)
-    return _of(event, "was answered HTTP %d after %s, send %d", event.status, _span(event.took_s), event.attempt)
-
-
-def _sent(event: Event) -> Said:
-    assert isinstance(event, told.Sent)
-    return _of(event, "leaves now, send %d", event.attempt)
-
-
 def _submitted(event: Event) -> Said:
     assert isinstance(event, told.Submitted)
     return _of(event, "was submitted")
@@ -306,13 +296,12 @@ def _logged(logger: str, level: int, said: Callable[[Event], Said], most: int | 
     return Logged(logging.getLogger(f"moe_segments.{logger}"), level, said, level if most is None else most)
 
 
-# Outages are logged by `journal.local.outage`, which every part of a process notices several times a second.
+# Each send is logged by `http.transport` with what came of it, and outages by `journal.local.outage`, which warns of each
+# once a minute.
 LOGGED: Final[Mapping[type[Event], Logged]] = {
     told.Submitted: _logged("client", logging.DEBUG, _submitted),
     told.Waiting: _logged("governor", logging.INFO, _waiting),
     told.Reserved: _logged("governor", logging.DEBUG, _reserved),
-    told.Sent: _logged("client", logging.DEBUG, _sent),
-    told.Answered: _logged("client", logging.DEBUG, _answered),
     told.Throttled: _logged("client", logging.WARNING, _throttled),
     told.Retried: _logged("client", logging.INFO, _retried),
     told.Accepted: _logged("client", logging.INFO, _accepted),

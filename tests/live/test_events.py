@@ -422,5 +422,5 @@ async def test_every_extra_of_a_record_can_be_written_as_json(caplog: pytest.Log
             await asyncio.gather(*(client.submit(create(f"s{n}"), max_wait_s=math.inf) for n in range(11)))
 
     told = [{key: value for key, value in vars(record).items() if key.startswith("moe_")} for record in caplog.records]
-    assert {one["moe_event"] for one in told if one} >= {"submitted", "reserved", "sent", "answered", "waiting"}
+    assert {one["moe_event"] for one in told if one} >= {"submitted", "reserved", "accepted", "waiting"}
     assert json.loads(json.dumps(told)) == told
