@@ -724,8 +724,9 @@ MUTANTS: Final = (
         "answered-before-it-is-durable",
         12,
         "moe_segments/callbacks/receiver.py",
-        "            await self._inbox.take(replica, token_sha256, record, event)",
-        '            __import__("asyncio").ensure_future(self._inbox.take(replica, token_sha256, record, event))',
+        "            outcome = await self._inbox.take(replica, token_sha256, record, event)",
+        '            outcome = str(__import__("asyncio").ensure_future('
+        "self._inbox.take(replica, token_sha256, record, event)))",
         ("tests/live/test_receiver.py::test_the_answer_waits_for_the_disk",),
     ),
     Mutant(

@@ -7,8 +7,8 @@ log, a proxy's included.
 
 One decision, `CallbackReceiver.decide`, stands behind three faces: `app` (aiohttp), `asgi`, and `serve`, a server of
 its own with deadlines. Scope and token are the last two segments of the path, whatever stands before them. Each face
-also answers `GET …/-/live` and `GET …/-/ready` for whoever watches it. Forwarding headers are never read. Times are
-seconds.
+also answers `GET …/-/live` and `GET …/-/ready` for whoever watches it, and `GET …/-/metrics` where that is switched on.
+Forwarding headers are never read. Times are seconds.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.journal.protocol import Journal
     from moe_segments.telemetry.emitter import Consumers, Events
+    from moe_segments.telemetry.prometheus import PrometheusMetrics
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "token_digest"]
 
@@ -65,6 +66,7 @@ LOOKS_PER_S: Final = 50  # for who asks whether it is ready
 READY_WITHIN_S: Final = 5.0  # a journal that takes longer to be read is not ready
 _LIVE: Final = ("-", "live")
 _READY: Final = ("-", "ready")
+_METRICS: Final = ("-", "metrics")
 _SECOND_US: Final = 1_000_000
 _TOO_MUCH: Final = f"its body is larger than {MAX_BODY_BYTES:,} bytes"
 _log = logging.getLogger("moe_segments.receiver")
@@ -87,8 +89,12 @@ class CallbackReceiver:
         limits: The quotas that the journal's clients count with; only with *journal*.
         allow_http: Take a public address at http:// beyond this machine, for a sandbox on a network of yours.
         on_event: A function, or several, that are told of callbacks: see `moe_segments.events`. As for the client.
+        metrics: Answer `GET …/-/metrics` in the format of Prometheus: True for metrics of this receiver alone, or a
+            `PrometheusMetrics`, for what else it watches, too. They are for whoever reaches the address. Needs the
+            extra `prometheus`.
 
     Attributes:
+        events: Who is told of callbacks, and how to tell more: `receiver.events.subscribe(function)`.
         public_url: The address without a slash at its end, None while it is not known.
         port: The port that `serve` listens on, None while it does not.
 
@@ -105,6 +111,7 @@ class CallbackReceiver:
         limits: QuotaLimits | None = None,
         allow_http: bool = False,
         on_event: Consumers = None,
+        metrics: bool | PrometheusMetrics = False,
     ) -> None:
         self.public_url = None if public_url is None else _checked(public_url, allow_http=allow_http)
         self.port: int | None = None
@@ -115,7 +122,8 @@ class CallbackReceiver:
         self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
         self._refreshes, self._looks = Refreshes(1 / REFRESHES_PER_S), Refreshes(1 / LOOKS_PER_S)
-        self._desk = CallbackDesk(consumers_of(on_event))
+        self.events = CallbackDesk(consumers_of(on_event), self._replicas)
+        self._metrics = _metrics_of(metrics, self) if metrics else None
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
@@ -148,14 +156,14 @@ class CallbackReceiver:
                 "callbacks",
             )
         self._secrets[scope] = tuple(secrets)
-        self._desk.serve(scope, events)
+        self.events.serve(scope, events)
 
     def unbind(self, scope: str) -> None:
         """Stop serving *scope*. Idempotent."""
         if self._replicas.pop(scope, None) is not None:
             self._left.add(scope)
             self._secrets.pop(scope, None)
-            self._desk.leave(scope)
+            self.events.leave(scope)
 
     def url_for(self, scope: str, token: str) -> str:
         """Return the address to give to the service for one send. A secret: it holds the token.
@@ -196,6 +204,9 @@ class CallbackReceiver:
         """
         if method in ("GET", "HEAD") and (scope, token) in (_LIVE, _READY):
             return HEALTHY if token == _LIVE[1] or await self._is_ready() else NOT_READY
+        if self._metrics is not None and method in ("GET", "HEAD") and (scope, token) == _METRICS:
+            content_type, text = await self._metrics.exposition()
+            return Reply(200, {**HEALTHY.headers, "Content-Type": content_type}, text)
         if method != "POST":
             return NOT_POST
         if coding := foreign_coding(content_encoding):
@@ -210,7 +221,7 @@ class CallbackReceiver:
             return await self._refuse(scope, token, TOO_LARGE, "size", _TOO_MUCH)
         reply = await self._keep(scope, token, body)
         if reply is UNKNOWN:
-            self._desk.lost(scope, reply.status, *self._why_unknown(scope, token))
+            self.events.lost(scope, reply.status, *self._why_unknown(scope, token))
         return reply
 
     async def _refuse(self, scope: str, token: str, reply: Reply, cause: str, reason: str) -> Reply:
@@ -218,7 +229,7 @@ class CallbackReceiver:
         reason = Redactor(token).text(reason)
         stored = await self._keep(scope, token, None, reason)
         if stored is UNKNOWN:
-            self._desk.lost(scope, reply.status, cause, f"it has no known token, and {reason}")
+            self.events.lost(scope, reply.status, cause, f"it has no known token, and {reason}")
         return NOT_STORED if stored is NOT_STORED else reply
 
     async def _keep(self, scope: str, token: str, body: bytes | None, reason: str = "") -> Reply:
@@ -229,7 +240,7 @@ class CallbackReceiver:
             if replica is None or found is None:
                 is_closed = scope in self._left and replica is None
                 if is_closed:
-                    self._desk.lost(scope, NOT_STORED.status, "closed", "the client that it is for is closed")
+                    self.events.lost(scope, NOT_STORED.status, "closed", "the client that it is for is closed")
                 return NOT_STORED if is_closed else UNKNOWN
             if replica.state.barred is not None:  # the service is to come again where the journal is then
                 raise replica.state.barred
@@ -246,10 +257,10 @@ class CallbackReceiver:
             outcome = await self._inbox.take(replica, token_sha256, record, event)
         except JournalError as error:
             _tell(replica, error)
-            self._desk.lost(scope, NOT_STORED.status, "journal", str(error))
+            self.events.lost(scope, NOT_STORED.status, "journal", str(error))
             return NOT_STORED
         delay_s = None if accepted_us is None else (replica.now_us() - accepted_us) / _SECOND_US
-        self._desk.stored(scope, record, event, outcome, delay_s)
+        self.events.stored(scope, record, event, outcome, delay_s)
         return STORED
 
     def _why_unknown(self, scope: str, token: str) -> tuple[str, str]:
@@ -395,7 +406,7 @@ class CallbackReceiver:
                 opening.enter_context(replica.watching())  # so that it is known at once when the journal is replaced
                 opening.callback(self._replicas.pop, scope, None)
                 self._replicas[scope] = replica
-                self._desk.serve(scope, None, replica.outage)
+                self.events.serve(scope, None, replica.outage)
                 if replica.journal.doubt:  # written down before any callback can make the witness forget it
                     await replica.record(Quarantined(replica.journal.doubt))
                     _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
@@ -406,6 +417,20 @@ class CallbackReceiver:
     def _journal_of(self, scope: str) -> Journal:
         assert self._journal is not None
         return open_journal(self._journal, scope) if isinstance(self._journal, str) else self._journal
+
+
+def _metrics_of(metrics: bool | PrometheusMetrics, receiver: CallbackReceiver) -> PrometheusMetrics:  # noqa: FBT001 - the parameter's own type
+    """Return the metrics that a receiver answers with, which watch it.
+
+    Raises:
+        InputError: The extra is missing, or it is something else.
+    """
+    from moe_segments.telemetry.prometheus import PrometheusMetrics, own_registry  # for those who want metrics
+
+    made = PrometheusMetrics(registry=own_registry()) if metrics is True else metrics
+    if not isinstance(made, PrometheusMetrics):
+        raise InputError(f"must be True, False or a PrometheusMetrics, not {type(metrics).__name__}", "metrics")
+    return made.watch(receiver)
 
 
 def _tell(replica: Replica | None, error: JournalError) -> None:

@@ -188,7 +188,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         self._witness_dir = state_dir_or_none() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
-        tell_outages(self._replica.outage, self.events)
+        tell_outages(self._replica.outage, self.events.tell, self.scope)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
             self._replica,
@@ -305,6 +305,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             if self._callbacks is not None:
                 self._callbacks.bind(self.scope, self._replica, secrets=self._secrets(), events=self.events)
                 stack.callback(self._callbacks.unbind, self.scope)
+            stack.enter_context(self.events.reading(self._replica))
             stack.callback(ResultNews(self.events, self._replica).listen())
             await self._call_tasks.mark_orphaned_jobs()
             await self._file_preparer.open()

@@ -241,6 +241,11 @@ class Replica:
         raise AssertionError("only an error ends it")
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the event loop that it was opened in; None before."""
+        return self._home
+
+    @property
     def is_replaced(self) -> bool:
         """Return whether the journal is another one than was opened, so that nothing works any more."""
         return self._replaced is not None

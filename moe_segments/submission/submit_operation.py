@@ -133,6 +133,8 @@ class Submission(Call):
             known["checked"] = facts
         if (digest := made_by.filters_digest(operation, self.job_id)) is not None:
             known["filters"] = digest
+        if (trace := self.life.trace()) is not None:
+            known["trace"] = trace
         return Ask(
             job=self.job_id,
             operation=known,

@@ -19,10 +19,11 @@ from moe_segments.errors import InputError
 from moe_segments.telemetry import events as told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from moe_segments.journal.local.outage import Outage
+    from moe_segments.journal.replica import Replica
     from moe_segments.telemetry.events import Event, Sent
     from moe_segments.telemetry.logs import LogConsumer
 
@@ -86,6 +87,7 @@ class Events:
         self._consumers = tuple(consumers)
         self._tracing = tuple(consumer for consumer in self._consumers if isinstance(consumer, Tracing))
         self._failed: set[int] = set()  # consumers whose failure is logged
+        self._replica: Replica | None = None
 
     def __repr__(self) -> str:
         return f"Events({self.scope!r}, consumers={len(self._consumers)})"
@@ -107,6 +109,19 @@ class Events:
         self._set((*self._consumers, *consumers_of(consumer)))
         return lambda: self._set(tuple(one for one in self._consumers if one is not consumer))
 
+    @contextmanager
+    def reading(self, replica: Replica) -> Iterator[None]:
+        """Let metrics read a journal while inside, for as long as it is open."""
+        self._replica = replica
+        try:
+            yield
+        finally:
+            self._replica = None
+
+    def replicas(self) -> Mapping[str, Replica]:
+        """Return the journal by its scope, while it is open; for metrics."""
+        return {} if self._replica is None else {self.scope: self._replica}
+
     def _set(self, consumers: tuple[Consumer, ...]) -> None:
         self._consumers = consumers
         self._tracing = tuple(consumer for consumer in consumers if isinstance(consumer, Tracing))
@@ -120,11 +135,13 @@ class Events:
         if self.hears(kind):
             self.tell(kind(self.scope, *args, **fields))
 
-    def tell(self, event: Event) -> None:
-        """Tell *event* to the log and to every consumer."""
+    def tell(self, event: Event, *, but: Sequence[Consumer] = ()) -> None:
+        """Tell *event* to the log and to every consumer, those left out who heard of it elsewhere."""
         if self._log is not None:
             self._log(event)
         for consumer in self._consumers:
+            if consumer in but:
+                continue
             try:
                 consumer(event)
             except Exception as error:  # noqa: BLE001 - what a consumer does is its own affair
@@ -169,7 +186,7 @@ class Events:
             _log.error("%r failed on an event; its further failures are not logged", consumer, exc_info=error)
 
 
-def tell_outages(outage: Outage, events: Events) -> None:
+def tell_outages(outage: Outage, tell: Callable[[Event], None], scope: str) -> None:
     """Tell of the outages of a journal as they are warned of, and of their end."""
-    outage.on_warning = lambda reason: events.emit(told.JournalUnavailable, reason=reason)
-    outage.on_end = lambda away_s: events.emit(told.JournalAvailable, away_s=away_s)
+    outage.on_warning = lambda reason: tell(told.JournalUnavailable(scope, reason=reason))
+    outage.on_end = lambda away_s: tell(told.JournalAvailable(scope, away_s=away_s))

@@ -70,6 +70,10 @@ class Life:
                 self.end(error)
             raise
 
+    def trace(self) -> str | None:
+        """Return its trace context for the journal, as the W3C `traceparent` has it; None where nobody traces it."""
+        return None if self._job is None else self._events.trace_of(self._job)
+
     def reserved(self, attempt: int, since_s: float) -> None:
         """Tell that its quota is held, for which it waited since a moment of the loop's clock."""
         self._events.emit(

@@ -296,8 +296,7 @@ def _logged(logger: str, level: int, said: Callable[[Event], Said], most: int | 
     return Logged(logging.getLogger(f"moe_segments.{logger}"), level, said, level if most is None else most)
 
 
-# Each send is logged by `http.transport` with what came of it, and outages by `journal.local.outage`, which warns of each
-# once a minute.
+# Each send is logged by `http.transport` with what came of it, and outages by `journal.local.outage`, once a minute.
 LOGGED: Final[Mapping[type[Event], Logged]] = {
     told.Submitted: _logged("client", logging.DEBUG, _submitted),
     told.Waiting: _logged("governor", logging.INFO, _waiting),
