@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.errors import InputError
-from moe_segments.telemetry.gauges import Gauges
+from moe_segments.telemetry.gauges import Gauges, read, source_of
 from moe_segments.telemetry.metrics import BUCKETS_S, METRICS, Kind, measured
 
 try:
@@ -132,14 +132,25 @@ def own_registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def write_textfile(path: Path, samples: Iterable[Sample]) -> None:
-    """Write metrics of a journal for the textfile collector of the node exporter; whoever reads it sees all or nothing.
+async def write_textfile(path: Path, client: object) -> None:
+    """Write what the journal of an open client holds, for the textfile collector of the node exporter.
+
+    Whoever reads the file sees all of it or what was there before.
+
+    Args:
+        path: The file; its name must end in `.prom`, since the collector reads no other.
+        client: A `SegmentsClient`, or a `CallbackReceiver`.
 
     Raises:
-        OSError: It cannot be written.
+        InputError: The name ends otherwise, or it is neither.
+        JournalError: The journal cannot be read.
+        OSError: The file cannot be written.
     """
+    if path.suffix != ".prom":
+        raise InputError("must end in .prom: the textfile collector reads no other file", "prometheus")
     registry = own_registry()
-    registry.register(_Fixed(samples))
+    journals = source_of(client).replicas().items()
+    registry.register(_Fixed([sample for scope, replica in journals for sample in await read(scope, replica)]))
     write_to_textfile(str(path), registry)
 
 
