@@ -1757,6 +1757,73 @@ MUTANTS: Final = (
         "return is_accepted",
         ("tests/live/test_rerun.py::test_lines_after_a_409_that_says_the_segment_exists_are_sent",),
     ),
+    # Events and metrics
+    Mutant(
+        "consumer-fails-again-and-again",
+        0,
+        "moe_segments/telemetry/emitter.py",
+        "        if id(consumer) not in self._failed:",
+        "        if True:",
+        ("tests/pure/test_events.py::test_a_consumer_that_raises_is_logged_once_and_changes_nothing",),
+    ),
+    Mutant(
+        "results-of-others-are-told",
+        0,
+        "moe_segments/telemetry/results.py",
+        "            if is_news and record.state in _BY_CALLBACK:",
+        "            if record.state in _BY_CALLBACK:",
+        ("tests/live/test_event_stories.py::test_a_client_tells_nothing_of_the_jobs_of_others",),
+    ),
+    Mutant(
+        "refused-callers-are-told-to-wait",
+        0,
+        "moe_segments/governor/governor.py",
+        "            if isinstance(verdict, Deferred | Busy) and waiter not in self._queue.urgent:",
+        "            if isinstance(verdict, Deferred | Busy):",
+        ("tests/live/test_event_stories.py::test_who_would_not_wait_is_refused_and_not_told_to_wait",),
+    ),
+    Mutant(
+        "callbacks-are-counted-twice",
+        0,
+        "moe_segments/telemetry/callback_desk.py",
+        "            self._own.tell(event, but=client.consumers)",
+        "            self._own.tell(event)",
+        ("tests/live/test_prometheus.py::test_a_scrape_shows_usage_operations_and_callbacks_counted_once",),
+    ),
+    Mutant(
+        "strangers-name-metrics",
+        0,
+        "moe_segments/telemetry/callback_desk.py",
+        '        scope = scope if scope in self._replicas else ""  # else a stranger could make up names of metrics',
+        "        pass",
+        ("tests/live/test_prometheus.py::test_what_a_stranger_sends_makes_no_names_of_metrics",),
+    ),
+    Mutant(
+        "trace-stays-in-its-process",
+        0,
+        "moe_segments/submission/submit_operation.py",
+        '            known["trace"] = trace',
+        "            pass",
+        ("tests/live/test_opentelemetry.py::test_the_callback_is_linked_where_another_process_receives_it",),
+    ),
+    Mutant(
+        "span-is-not-current-while-sending",
+        0,
+        "moe_segments/telemetry/life.py",
+        "        with self._events.around(sent):",
+        "        with contextmanager(lambda: iter((self._events.tell(sent),)))():",
+        (
+            "tests/live/test_opentelemetry.py::test_an_operation_is_a_span_above_its_request_and_linked_from_its_callback",
+        ),
+    ),
+    Mutant(
+        "overdue-callbacks-alarm-for-ever",
+        0,
+        "moe_segments/telemetry/gauges.py",
+        '            if state_now == "awaiting_callback":',
+        '            if state_now in ("awaiting_callback", "overdue"):',
+        ("tests/live/test_prometheus.py::test_a_callback_that_never_came_is_overdue_and_no_longer_the_oldest",),
+    ),
 )
 
 

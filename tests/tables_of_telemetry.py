@@ -39,10 +39,10 @@ def event_rows() -> Iterator[tuple[str, ...]]:
 
 def metric_rows() -> Iterator[tuple[str, ...]]:
     """The rows of the table of metrics."""
-    yield "metric", "kind", "unit", "labels", "it says"
+    yield "Prometheus", "OpenTelemetry", "kind", "unit", "labels", "it says"
     for metric in METRICS.values():
-        says = metric.help.rstrip(".")
-        yield f"`{metric.exposed_name}`", metric.kind.value, metric.unit.strip("{}"), ", ".join(metric.labels), says
+        names = f"`{metric.exposed_name}`", f"`{metric.name}`"
+        yield *names, metric.kind.value, metric.unit.strip("{}"), ", ".join(metric.labels), metric.help.rstrip(".")
 
 
 def table(rows: Iterator[tuple[str, ...]]) -> str:

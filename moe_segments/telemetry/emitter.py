@@ -80,6 +80,7 @@ class Events:
 
     Attributes:
         scope: Whose quota the events concern.
+        sent_here: Jobs that were sent from here and have not ended.
     """
 
     def __init__(self, scope: str, consumers: Iterable[Consumer] = (), *, log: LogConsumer | None = None) -> None:
@@ -88,6 +89,7 @@ class Events:
         self._tracing = tuple(consumer for consumer in self._consumers if isinstance(consumer, Tracing))
         self._failed: set[int] = set()  # consumers whose failure is logged
         self._replica: Replica | None = None
+        self.sent_here: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Events({self.scope!r}, consumers={len(self._consumers)})"

@@ -76,6 +76,8 @@ class Life:
 
     def reserved(self, attempt: int, since_s: float) -> None:
         """Tell that its quota is held, for which it waited since a moment of the loop's clock."""
+        if self._job is not None:
+            self._events.sent_here.add(self._job)
         self._events.emit(
             told.Reserved,
             job=self._job,

@@ -1,4 +1,4 @@
-"""Tell how jobs ended, in the process that submitted them or waits for them, whichever process took the callback.
+"""Tell how jobs ended, by the client that sent them or waits for them, whichever process took the callback.
 
 The journal is where a client hears of it, so it is told as soon as the client has read that: at once where its own
 receiver takes the callback, else while somebody waits for a result or for quota.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from moe_segments.journal.local.process import this_process
 from moe_segments.models import JobState
 from moe_segments.telemetry import events as told
 from moe_segments.telemetry.life import segment_of
@@ -36,8 +35,8 @@ class ResultNews:
 
     def __init__(self, events: Events, replica: Replica) -> None:
         self._events, self._replica = events, replica
-        self._owner, self._since_us = this_process(), replica.state.now_us
-        self._accepted_us: dict[str, int | None] = {}  # jobs of ours under way, and when each was accepted
+        self._since_us = replica.state.now_us
+        self._accepted_us: dict[str, int] = {}  # when jobs under way were accepted
 
     def listen(self) -> Callable[[], None]:
         """Tell from now on. Returns what ends that."""
@@ -51,16 +50,15 @@ class ResultNews:
                 self._look_at(record)
 
     def _look_at(self, record: JobRecord) -> None:
-        if record.state in _BY_CALLBACK:
-            is_ours = record.id in self._accepted_us
+        is_ours = record.id in self._events.sent_here
+        if record.settled:
+            self._events.sent_here.discard(record.id)
             accepted_us = self._accepted_us.pop(record.id, None)
-            if is_ours or (self._replica.is_awaited(record.id) and record.since_us > self._since_us):
-                took_s = None if accepted_us is None else (record.since_us - accepted_us) / _SECOND_US
-                self._tell(record, took_s)
-        elif record.settled:
-            self._accepted_us.pop(record.id, None)
-        elif record.owner == self._owner or self._replica.is_awaited(record.id):
-            self._accepted_us[record.id] = record.since_us if record.state == JobState.ACCEPTED else None
+            is_news = is_ours or (self._replica.is_awaited(record.id) and record.since_us > self._since_us)
+            if is_news and record.state in _BY_CALLBACK:
+                self._tell(record, None if accepted_us is None else (record.since_us - accepted_us) / _SECOND_US)
+        elif record.state == JobState.ACCEPTED and (is_ours or self._replica.is_awaited(record.id)):
+            self._accepted_us[record.id] = record.since_us
 
     def _tell(self, record: JobRecord, took_s: float | None) -> None:
         operation, segment = str(record.operation.get("op")), segment_of(record.operation)

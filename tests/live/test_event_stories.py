@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import math
+import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -29,11 +31,11 @@ from moe_segments.testing import journal_clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from moe_segments.events import Event
 
 E = TypeVar("E")
+ROOT = Path(__file__).parents[2]
 FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string"}
 VALUE = "canary-value-9f2"
 
@@ -381,6 +383,30 @@ async def test_a_client_that_takes_up_a_job_tells_how_it_ended(tmp_path: Path, t
     assert names(told) == ["processed"]
 
 
+@pytest.mark.asyncio
+async def test_a_client_tells_nothing_of_the_jobs_of_others(tmp_path: Path, told: list[Event]) -> None:
+    """Else the sum over a fleet would count each result as often as there are workers."""
+    journal = f"sqlite:///{tmp_path / 'quota.db'}"
+    async with Sandbox(speed=3_600, processing_s=(0, 0)) as sandbox, CallbackReceiver().serve() as receiver:
+        options: dict[str, Any] = {
+            "journal": journal,
+            "limits": sandbox.limits,
+            "base_url": sandbox.url,
+            "publish": sandbox.publish,
+            "poll_s": 0.02,
+        }
+        async with (
+            SegmentsClient(sandbox.credentials, callbacks=receiver, **options) as other,
+            SegmentsClient(sandbox.credentials, on_event=told.append, **options) as client,
+        ):
+            job = await other.submit(create("vip"))
+            await job.result(timeout=20)
+            await client.job(job.id).refresh()
+            assert client.job(job.id).state == "processed"
+
+    assert told == []
+
+
 # The journal
 
 
@@ -424,3 +450,24 @@ async def test_every_extra_of_a_record_can_be_written_as_json(caplog: pytest.Log
     told = [{key: value for key, value in vars(record).items() if key.startswith("moe_")} for record in caplog.records]
     assert {one["moe_event"] for one in told if one} >= {"submitted", "reserved", "accepted", "waiting"}
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.virtual_time
+async def test_the_json_lines_of_the_page_are_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its example is run as it stands there."""
+    page = (ROOT / "docs" / "events.md").read_text("utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "JsonLines" in block]
+    logger = logging.getLogger("moe_segments")
+    before = logger.handlers[:], logger.level
+    try:
+        exec(compile(example, "events.md", "exec"), {})
+        async with world() as (_, client):
+            await (await client.submit(create("vip"))).result(timeout=600)
+    finally:
+        logger.handlers[:], level = before
+        logger.setLevel(level)
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (accepted,) = [line for line in lines if line.get("moe_event") == "accepted"]
+    assert accepted.keys() >= {"time", "level", "logger", "message", "moe_job", "moe_operation", "moe_segment"}
+    assert (accepted["level"], accepted["logger"]) == ("INFO", "moe_segments.client")

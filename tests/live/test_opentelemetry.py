@@ -99,7 +99,7 @@ def create(name: str) -> CreateFileSegment:
     )
 
 
-async def test_an_operation_is_a_span_with_its_request_as_a_child_and_its_callback_as_a_link(
+async def test_an_operation_is_a_span_above_its_request_and_linked_from_its_callback(
     sandbox: Sandbox, telemetry: Telemetry
 ) -> None:
     """And it is a child of whatever span its caller is in."""

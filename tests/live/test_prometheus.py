@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -113,6 +116,24 @@ async def test_the_exposition_is_as_prometheus_wants_it(metrics: PrometheusMetri
         await (await client.submit(create("vip"))).result(timeout=600)
         _, text = await metrics.exposition()
     promtool("check", "metrics", text=text)
+
+
+@pytest.mark.virtual_time
+async def test_a_callback_that_never_came_is_overdue_and_no_longer_the_oldest(metrics: PrometheusMetrics) -> None:
+    """Its segment is released by then; an alarm that never ends is no alarm."""
+    async with world(metrics) as (sandbox, client):
+        sandbox.fail_next(FaultKind.LOSE_CALLBACK)
+        await client.submit(create("silent"))
+        await asyncio.sleep(3_600)
+        _, soon = await metrics.exposition()
+        await asyncio.sleep(6 * 3_600)
+        _, late = await metrics.exposition()
+
+    scope = {"scope": client.scope}
+    assert 3_590 < value(soon, "moe_segments_callbacks_oldest_seconds", **scope) < 3_610
+    assert value(soon, "moe_segments_jobs", state="awaiting_callback", **scope) == 1
+    assert value(late, "moe_segments_callbacks_oldest_seconds", **scope) == 0
+    assert value(late, "moe_segments_jobs", state="overdue", **scope) == 1
 
 
 @pytest.mark.asyncio
@@ -237,8 +258,75 @@ async def test_the_textfile_holds_the_journal_and_only_a_name_that_is_read_is_ta
 
     text = (tmp_path / "moe.prom").read_bytes()
     assert value(text, "moe_segments_quota_used", limit="operations_per_hour", scope=client.scope) == 1
-    assert [path.name for path in tmp_path.glob("moe*")] == ["moe.prom"]
+    assert [name for name in os.listdir(tmp_path) if name.startswith("moe")] == ["moe.prom"]  # noqa: PTH208
     promtool("check", "metrics", text=text)
+
+
+# The command line
+
+
+@asynccontextmanager
+async def command(directory: Path, sandbox: Sandbox, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command of ours, on a journal in *directory*, without an API key."""
+    environ = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(directory),
+        "MOE_WORKSPACE_ID": sandbox.credentials.workspace_id,
+        "MOE_DATA_CENTER": sandbox.credentials.data_center,
+        "MOE_BASE_URL": sandbox.url,
+        "MOE_JOURNAL": f"sqlite:///{directory / 'quota.db'}",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "moe_segments", *arguments, "--speed", str(SPEED)),
+        env=environ,
+        cwd=directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+
+@pytest.mark.asyncio
+@pytest.mark.processes
+async def test_quota_writes_a_file_for_the_textfile_collector_and_needs_no_key(tmp_path: Path) -> None:
+    async with Sandbox(speed=SPEED) as sandbox:
+        options = ("quota", "--spent-operations", "4", "--prometheus", "moe.prom")
+        async with command(tmp_path, sandbox, *options) as done:
+            out, errors = await done.communicate()
+            assert (done.returncode, out) == (0, b""), errors.decode()
+        for wrong, reason in (
+            (("--prometheus", "moe.txt"), "--prometheus: must end in .prom"),
+            (("--prometheus", "moe.prom", "--watch"), "leave out --watch"),
+            (("--prometheus", "nowhere/moe.prom"), "cannot be written: No such file or directory"),
+        ):
+            async with command(tmp_path, sandbox, "quota", *wrong) as refused:
+                _, errors = await refused.communicate()
+                assert (refused.returncode, reason in errors.decode()) == (2, True), errors.decode()
+
+    text = (tmp_path / "moe.prom").read_bytes()
+    scope = sandbox.credentials.scope
+    assert value(text, "moe_segments_quota_external", limit="operations_per_hour", scope=scope) == 4
+    assert value(text, "moe_segments_quota_used", limit="operations_per_hour", scope=scope) == 4
+
+
+@pytest.mark.asyncio
+@pytest.mark.processes
+@pytest.mark.parametrize(("options", "status"), [(("--metrics",), 200), ((), 405)])
+async def test_a_receiver_of_the_command_line_answers_scrapes_on_demand(
+    options: tuple[str, ...], status: int, tmp_path: Path
+) -> None:
+    async with Sandbox(speed=SPEED) as sandbox, aiohttp.ClientSession() as session:
+        async with command(tmp_path, sandbox, "receive", "--port", "0", "--json", *options) as receiver:
+            assert receiver.stdout is not None
+            told = json.loads(await asyncio.wait_for(receiver.stdout.readuntil(b"}\n"), 60))
+            async with session.get(f"{told['public_url']}/-/metrics") as answer:
+                assert answer.status == status
+                assert (b"moe_segments_quota_capacity" in await answer.read()) is (status == 200)
 
 
 # The examples
@@ -320,7 +408,7 @@ async def test_each_alert_fires_on_what_a_real_scrape_says(metrics: PrometheusMe
             {
                 "rule_files": ["rules.yml"],
                 "tests": [
-                    rule_test(calm, dict.fromkeys(expected, [])),
+                    rule_test(calm, {name: [] for name in expected}),
                     rule_test(trouble, expected),
                 ],
             }
