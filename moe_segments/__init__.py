@@ -6,7 +6,10 @@ the service is `moe_segments.sandbox`, help for tests is `moe_segments.testing`.
 
 from __future__ import annotations
 
+import logging as _logging
 from typing import TYPE_CHECKING
+
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())  # whether records are shown is the application's affair
 
 if TYPE_CHECKING:
     # What type checkers know. `as` makes each name public to them.

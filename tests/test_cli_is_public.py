@@ -24,6 +24,7 @@ PUBLIC: Final = (
     "moe_segments.limits",
     "moe_segments.sandbox",
     "moe_segments.settings",
+    "moe_segments.telemetry.prometheus",
 )
 UNDERSCORED: Final = {"os._exit"}  # documented so
 FOLDER: Final = Path(cli.__file__).parent

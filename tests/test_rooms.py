@@ -35,6 +35,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("audiences",),
     ("submission",),
     ("governor", "callbacks", "files", "publishing"),
+    ("events",),
     ("http", "telemetry"),
     ("journal.tools",),
     ("journal.opening", "journal.succession"),

@@ -136,7 +136,8 @@ async def _body(content: StreamReader) -> bytes:
 
 
 def _response(reply: Reply, headers: Mapping[str, str] = _NO_HEADERS) -> web.Response:
-    response = web.Response(status=reply.status, headers={**reply.headers, **headers} if reply.headers else headers)
+    headers = {**reply.headers, **headers} if reply.headers else headers
+    response = web.Response(status=reply.status, headers=headers, body=reply.body or None)
     if reply.status not in _KEPT_OPEN:
         response.force_close()
     return response

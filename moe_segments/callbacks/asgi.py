@@ -109,7 +109,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 async def _reply(reply: Reply, send: Send) -> None:
-    headers = {"content-length": "0", **reply.headers}
+    headers = {"content-length": str(len(reply.body)), **reply.headers}
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -32,15 +32,17 @@ _RETRY_AFTER_S: Final = 5
 
 @attrs.frozen
 class Reply:
-    """An answer to the service; its body is always empty.
+    """An answer; to the service its body is empty.
 
     Attributes:
         status: The HTTP status.
         headers: Header names and values besides the usual ones.
+        body: Its body.
     """
 
     status: int
     headers: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    body: bytes = attrs.field(default=b"", repr=False)
 
 
 STORED: Final = Reply(200)

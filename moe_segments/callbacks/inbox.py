@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import logging
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -37,8 +36,8 @@ _NAMES: Final = {
     for kind in (FileProcessed, FileFailed)
 }
 _UNPARSED: Final = "unparsed"
+_REPEATED: Final = "repeated"
 _FOREIGN: Final = ("request_id", "db_name", "error_message")  # texts that anything may be in
-_log = logging.getLogger("moe_segments.receiver")
 
 
 def lookup(replica: Replica | None, token_sha256: str) -> tuple[JobRecord, int] | None:
@@ -59,20 +58,20 @@ class Inbox:
         self._first: set[str] = set()  # jobs whose first readable callback is being written
         self._surplus: dict[str, _Surplus] = {}  # by token digest
 
-    async def take(self, replica: Replica, token_sha256: str, record: JobRecord, event: CallbackReceived) -> None:
-        """Make a callback durable, unless it is there already.
+    async def take(self, replica: Replica, token_sha256: str, record: JobRecord, event: CallbackReceived) -> str:
+        """Make a callback durable, unless it is there already. Returns its outcome, see `events.CallbackStored`.
 
         Raises:
             JournalError: It may or may not be durable.
         """
         if event.digest == record.digest:
-            return
+            return _REPEATED
         is_readable = event.outcome != _UNPARSED
         if is_readable and record.digest is None and record.id not in self._first:
             await self._take_first(replica, event)
-        else:
-            surplus = self._surplus.setdefault(token_sha256, _Surplus())
-            await self._take_surplus(replica, event, surplus, record.conflicts)
+            return event.outcome
+        surplus = self._surplus.setdefault(token_sha256, _Surplus())
+        return await self._take_surplus(replica, event, surplus, record.conflicts)
 
     async def _take_first(self, replica: Replica, event: CallbackReceived) -> None:
         self._first.add(event.job)
@@ -81,12 +80,11 @@ class Inbox:
         finally:
             self._first.discard(event.job)
 
-    async def _take_surplus(self, replica: Replica, event: CallbackReceived, surplus: _Surplus, conflicts: int) -> None:
+    async def _take_surplus(self, replica: Replica, event: CallbackReceived, surplus: _Surplus, conflicts: int) -> str:
         if event.digest in surplus.stored:
-            return
+            return _REPEATED
         if max(surplus.begun, conflicts) >= MAX_SURPLUS:
-            surplus.tell_once(event.job)
-            return
+            return "surplus"
         surplus.begun += 1
         try:
             await replica.record(event)
@@ -94,12 +92,7 @@ class Inbox:
             surplus.begun -= 1
             raise
         surplus.stored.add(event.digest)
-        if event.outcome == _UNPARSED:
-            _log.warning(
-                "job %s: a callback came that cannot be read (%s); it is kept", event.job, event.body["reason"]
-            )
-        else:
-            _log.warning("job %s: another, different callback; it is kept, and the first one counts", event.job)
+        return _UNPARSED if event.outcome == _UNPARSED else "conflict"
 
 
 @attrs.define
@@ -109,18 +102,10 @@ class _Surplus:
     Attributes:
         begun: How many were written or are being written.
         stored: The digests of those that are durable.
-        is_told: The log says that no more are kept.
     """
 
     begun: int = 0
     stored: set[str] = attrs.field(factory=set)
-    is_told: bool = False
-
-    def tell_once(self, job: str) -> None:
-        """Log that further bodies are dropped."""
-        if not self.is_told:
-            _log.warning("too many different callbacks for job %s: no more of them are kept", job)
-        self.is_told = True
 
 
 class Refreshes:

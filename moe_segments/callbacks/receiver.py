@@ -7,20 +7,17 @@ log, a proxy's included.
 
 One decision, `CallbackReceiver.decide`, stands behind three faces: `app` (aiohttp), `asgi`, and `serve`, a server of
 its own with deadlines. Scope and token are the last two segments of the path, whatever stands before them. Each face
-also answers `GET …/-/live` and `GET …/-/ready` for whoever watches it. Forwarding headers are never read. Times are
-seconds.
+also answers `GET …/-/live` and `GET …/-/ready` for whoever watches it, and `GET …/-/metrics` where that is switched on.
+Forwarding headers are never read. Times are seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 from urllib.parse import quote, urlsplit
-
-import attrs
 
 from moe_segments.callbacks.http_replies import (
     ENCODED,
@@ -43,9 +40,12 @@ from moe_segments.errors import InputError, JournalError
 from moe_segments.journal.opening import open_journal
 from moe_segments.journal.replica import Replica
 from moe_segments.limits import QuotaLimits
+from moe_segments.models import JobState
 from moe_segments.models.urls import journal_url_of, url_without_query
 from moe_segments.models.validators import problem_of_url
 from moe_segments.settings import is_loopback, problem_of_http
+from moe_segments.telemetry.callback_desk import CallbackDesk
+from moe_segments.telemetry.emitter import consumers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -56,30 +56,20 @@ if TYPE_CHECKING:
     from moe_segments.callbacks.asgi import Application
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.journal.protocol import Journal
+    from moe_segments.telemetry.emitter import Consumers, Events
+    from moe_segments.telemetry.prometheus import PrometheusMetrics
 
 __all__ = ["MAX_BODY_BYTES", "CallbackReceiver", "Reply", "new_token", "token_digest"]
 
 REFRESHES_PER_S: Final = 10
 LOOKS_PER_S: Final = 50  # for who asks whether it is ready
 READY_WITHIN_S: Final = 5.0  # a journal that takes longer to be read is not ready
-_TELL_AGAIN_S: Final = 60.0
 _LIVE: Final = ("-", "live")
 _READY: Final = ("-", "ready")
+_METRICS: Final = ("-", "metrics")
+_SECOND_US: Final = 1_000_000
 _TOO_MUCH: Final = f"its body is larger than {MAX_BODY_BYTES:,} bytes"
 _log = logging.getLogger("moe_segments.receiver")
-
-
-@attrs.define
-class _Complaint:
-    """A problem that is warned of now and then.
-
-    Attributes:
-        next_s: When it may be warned of again, the loop's time.
-        untold: How often it happened since the last warning.
-    """
-
-    next_s: float = -math.inf
-    untold: int = 0
 
 
 class CallbackReceiver:
@@ -98,8 +88,13 @@ class CallbackReceiver:
         scopes: The scopes served from *journal*; required with it, so that nobody makes one by asking.
         limits: The quotas that the journal's clients count with; only with *journal*.
         allow_http: Take a public address at http:// beyond this machine, for a sandbox on a network of yours.
+        on_event: A function, or several, that are told of callbacks: see `moe_segments.events`. As for the client.
+        metrics: Answer `GET …/-/metrics` in the format of Prometheus: True for metrics of this receiver alone, or a
+            `PrometheusMetrics`, for what else it watches, too. They are for whoever reaches the address. Needs the
+            extra `prometheus`.
 
     Attributes:
+        events: Who is told of callbacks, and how to tell more: `receiver.events.subscribe(function)`.
         public_url: The address without a slash at its end, None while it is not known.
         port: The port that `serve` listens on, None while it does not.
 
@@ -115,6 +110,8 @@ class CallbackReceiver:
         scopes: Collection[str] = (),
         limits: QuotaLimits | None = None,
         allow_http: bool = False,
+        on_event: Consumers = None,
+        metrics: bool | PrometheusMetrics = False,
     ) -> None:
         self.public_url = None if public_url is None else _checked(public_url, allow_http=allow_http)
         self.port: int | None = None
@@ -125,7 +122,8 @@ class CallbackReceiver:
         self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
         self._refreshes, self._looks = Refreshes(1 / REFRESHES_PER_S), Refreshes(1 / LOOKS_PER_S)
-        self._complaints: dict[str, _Complaint] = {}
+        self.events = CallbackDesk(consumers_of(on_event), self._replicas)
+        self._metrics = _metrics_of(metrics, self) if metrics else None
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()
         self._app: web.Application | None = None
@@ -137,13 +135,14 @@ class CallbackReceiver:
 
     # For clients
 
-    def bind(self, scope: str, replica: Replica, *, secrets: Sequence[str] = ()) -> None:
+    def bind(self, scope: str, replica: Replica, *, secrets: Sequence[str] = (), events: Events | None = None) -> None:
         """Serve *scope* from a client's own replica until `unbind`.
 
         Args:
             scope: The client's.
             replica: The client's.
             secrets: What no callback may bring into the journal, besides tokens.
+            events: Who the client tells of events; they are told of callbacks, too.
 
         Raises:
             InputError: Another client serves it, or this receiver has a journal of its own.
@@ -157,12 +156,14 @@ class CallbackReceiver:
                 "callbacks",
             )
         self._secrets[scope] = tuple(secrets)
+        self.events.serve(scope, events)
 
     def unbind(self, scope: str) -> None:
         """Stop serving *scope*. Idempotent."""
         if self._replicas.pop(scope, None) is not None:
             self._left.add(scope)
             self._secrets.pop(scope, None)
+            self.events.leave(scope)
 
     def url_for(self, scope: str, token: str) -> str:
         """Return the address to give to the service for one send. A secret: it holds the token.
@@ -203,30 +204,32 @@ class CallbackReceiver:
         """
         if method in ("GET", "HEAD") and (scope, token) in (_LIVE, _READY):
             return HEALTHY if token == _LIVE[1] or await self._is_ready() else NOT_READY
+        if self._metrics is not None and method in ("GET", "HEAD") and (scope, token) == _METRICS:
+            content_type, text = await self._metrics.exposition()
+            return Reply(200, {**HEALTHY.headers, "Content-Type": content_type}, text)
         if method != "POST":
             return NOT_POST
         if coding := foreign_coding(content_encoding):
-            return await self._refuse(scope, token, ENCODED, f"its Content-Encoding is {coding}")
+            return await self._refuse(scope, token, ENCODED, "encoding", f"its Content-Encoding is {coding}")
         if body_bytes > MAX_BODY_BYTES:
-            return await self._refuse(scope, token, TOO_LARGE, _TOO_MUCH)
+            return await self._refuse(scope, token, TOO_LARGE, "size", _TOO_MUCH)
         return None
 
     async def take(self, scope: str, token: str, body: bytes) -> Reply:
         """Decide for a request that `decide_unread` lets pass."""
         if len(body) > MAX_BODY_BYTES:
-            return await self._refuse(scope, token, TOO_LARGE, _TOO_MUCH)
+            return await self._refuse(scope, token, TOO_LARGE, "size", _TOO_MUCH)
         reply = await self._keep(scope, token, body)
         if reply is UNKNOWN:
-            why = self._why_unknown(scope, token)
-            self._complain(why, f"a callback was answered 404: {why}")
+            self.events.lost(scope, reply.status, *self._why_unknown(scope, token))
         return reply
 
-    async def _refuse(self, scope: str, token: str, reply: Reply, reason: str) -> Reply:
+    async def _refuse(self, scope: str, token: str, reply: Reply, cause: str, reason: str) -> Reply:
         """Refuse a body, and let the job that it is for know that a callback came."""
         reason = Redactor(token).text(reason)
         stored = await self._keep(scope, token, None, reason)
         if stored is UNKNOWN:
-            self._complain(str(reply.status), f"a callback without a known token was answered {reply.status}: {reason}")
+            self.events.lost(scope, reply.status, cause, f"it has no known token, and {reason}")
         return NOT_STORED if stored is NOT_STORED else reply
 
     async def _keep(self, scope: str, token: str, body: bytes | None, reason: str = "") -> Reply:
@@ -235,7 +238,10 @@ class CallbackReceiver:
         try:
             found = lookup(replica, token_sha256) or await self._record_made_elsewhere(replica, token_sha256)
             if replica is None or found is None:
-                return NOT_STORED if scope in self._left and replica is None else UNKNOWN
+                is_closed = scope in self._left and replica is None
+                if is_closed:
+                    self.events.lost(scope, NOT_STORED.status, "closed", "the client that it is for is closed")
+                return NOT_STORED if is_closed else UNKNOWN
             if replica.state.barred is not None:  # the service is to come again where the journal is then
                 raise replica.state.barred
             record, attempt = found
@@ -247,29 +253,23 @@ class CallbackReceiver:
                     token, self._secrets.get(scope, ()), is_token=lambda run: token_digest(run) in jobs.tokens
                 )
                 event = callback_event(record, attempt, body, names_of(jobs, record), redactor)
-            await self._inbox.take(replica, token_sha256, record, event)
+            accepted_us = record.since_us if record.state == JobState.ACCEPTED else None
+            outcome = await self._inbox.take(replica, token_sha256, record, event)
         except JournalError as error:
             _tell(replica, error)
+            self.events.lost(scope, NOT_STORED.status, "journal", str(error))
             return NOT_STORED
+        delay_s = None if accepted_us is None else (replica.now_us() - accepted_us) / _SECOND_US
+        self.events.stored(scope, record, event, outcome, delay_s)
         return STORED
 
-    def _why_unknown(self, scope: str, token: str) -> str:
+    def _why_unknown(self, scope: str, token: str) -> tuple[str, str]:
+        """Return why nobody knows a callback, in one word and for people; never with a path, which holds a token."""
         if not scope or not token:
-            return "its path does not end in a scope and a token"
+            return "path", "its path does not end in a scope and a token"
         if scope not in self._replicas:
-            return f"its scope is none of those served here: {', '.join(self._replicas) or 'none yet'}"
-        return f"its token is in no job of {scope}: is this the journal that the clients use?"
-
-    def _complain(self, kind: str, text: str) -> None:
-        """Warn, at most once a minute for each kind; never with a path, which holds a token."""
-        now_s = asyncio.get_running_loop().time()
-        complaint = self._complaints.setdefault(kind, _Complaint())
-        if now_s < complaint.next_s:
-            complaint.untold += 1
-            return
-        more = f"; {complaint.untold} more since the last such line" if complaint.untold else ""
-        complaint.untold, complaint.next_s = 0, now_s + _TELL_AGAIN_S
-        _log.warning("%s%s", text, more)
+            return "scope", f"its scope is none of those served here: {', '.join(self._replicas) or 'none yet'}"
+        return "token", f"its token is in no job of {scope}: is this the journal that the clients use?"
 
     async def _is_ready(self) -> bool:
         """Return whether callbacks of every scope can be taken in now."""
@@ -406,6 +406,7 @@ class CallbackReceiver:
                 opening.enter_context(replica.watching())  # so that it is known at once when the journal is replaced
                 opening.callback(self._replicas.pop, scope, None)
                 self._replicas[scope] = replica
+                self.events.serve(scope, None, replica.outage)
                 if replica.journal.doubt:  # written down before any callback can make the witness forget it
                     await replica.record(Quarantined(replica.journal.doubt))
                     _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
@@ -416,6 +417,20 @@ class CallbackReceiver:
     def _journal_of(self, scope: str) -> Journal:
         assert self._journal is not None
         return open_journal(self._journal, scope) if isinstance(self._journal, str) else self._journal
+
+
+def _metrics_of(metrics: bool | PrometheusMetrics, receiver: CallbackReceiver) -> PrometheusMetrics:  # noqa: FBT001 - the parameter's own type
+    """Return the metrics that a receiver answers with, which watch it.
+
+    Raises:
+        InputError: The extra is missing, or it is something else.
+    """
+    from moe_segments.telemetry.prometheus import PrometheusMetrics, own_registry  # for those who want metrics
+
+    made = PrometheusMetrics(registry=own_registry()) if metrics is True else metrics
+    if not isinstance(made, PrometheusMetrics):
+        raise InputError(f"must be True, False or a PrometheusMetrics, not {type(metrics).__name__}", "metrics")
+    return made.watch(receiver)
 
 
 def _tell(replica: Replica | None, error: JournalError) -> None:

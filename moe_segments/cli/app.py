@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
+from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import (
     AttributeType,
     Common,
@@ -58,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     guard_streams()
+    show_logs(None)
     # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
     consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
     code = app(list(arguments), console=consoles[0], error_console=consoles[1])
@@ -445,17 +447,21 @@ def preflight(
 
 
 @app.command
-def quota(*, watch: bool = False, telling: Telling = _TELLING, common: Common = _COMMON) -> int:
+def quota(
+    *, watch: bool = False, prometheus: Path | None = None, telling: Telling = _TELLING, common: Common = _COMMON
+) -> int:
     """Show what is used of each quota and when the next of it is free; tell the journal what others spent.
 
     Args:
         watch: Go on showing it until Ctrl-C; with --json one line a second.
+        prometheus: Write it to this file for the textfile collector of Prometheus' node exporter instead of showing it.
+            Its name must end in .prom.
         telling: What others did.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.quota import show_quota
 
-    return show_quota(watch=watch, telling=telling, common=common)
+    return show_quota(watch=watch, prometheus=prometheus, telling=telling, common=common)
 
 
 @app.command
@@ -492,6 +498,7 @@ def receive(
     host: str = "127.0.0.1",
     port: int = 8080,
     public_url: str | None = None,
+    metrics: bool = False,
     common: Common = _COMMON,
 ) -> int:
     """Take the service's callbacks in for whoever uses this journal, until Ctrl-C. Needs no API key.
@@ -500,11 +507,12 @@ def receive(
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
         public_url: Address the service reaches it under, https; else MOE_CALLBACK_URL. Needed beyond this machine.
+        metrics: Answer GET /-/metrics in the format of Prometheus, for whoever reaches that address.
         common: Where to, and how to say it.
     """
     from moe_segments.cli.commands.servers import receive_callbacks
 
-    return receive_callbacks(host, port, public_url, common)
+    return receive_callbacks(host, port, public_url, common, metrics=metrics)
 
 
 @app.command

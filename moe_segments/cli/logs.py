@@ -21,12 +21,22 @@ class _Cleaned(logging.Formatter):
         return clean(super().format(record))
 
 
+class _OnStandardError(logging.Handler):
+    """Writes to what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, a line."""
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - as handlers of the standard library do
+            self.handleError(record)
+
+
 def show_logs(level: str | None) -> None:
-    """Show records of this level and above; None leaves it at warnings, as Python has it."""
-    if level is None:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Cleaned(_FORMAT))
+    """Show records of this level and above; None: warnings, each as its bare sentence."""
+    handler = _OnStandardError(logging.WARNING if level is None else logging.NOTSET)
+    handler.setFormatter(_Cleaned(None if level is None else _FORMAT))
     logger = logging.getLogger("moe_segments")
     logger.handlers[:] = [handler]
-    logger.setLevel(level.upper())
+    if level is not None:
+        logger.setLevel(level.upper())

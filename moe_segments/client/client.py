@@ -38,6 +38,10 @@ from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.recorder import OutcomeRecorder
 from moe_segments.submission.submit_operation import SubmissionFactory
 from moe_segments.submission.tasks import CallTasks
+from moe_segments.telemetry.emitter import Events, consumers_of, tell_outages
+from moe_segments.telemetry.life import Life
+from moe_segments.telemetry.logs import LogConsumer
+from moe_segments.telemetry.results import ResultNews
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from moe_segments.settings import Overrides
     from moe_segments.submission.file_preparer import AnyFile, Publish
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.telemetry.emitter import Consumers
     from moe_segments.types import FetchPrivate
 
 __all__ = ["SegmentsClient", "replica_of"]
@@ -103,10 +108,13 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         allow_http: Accept http:// beyond this machine, for a sandbox, its files and a receiver on a network of yours.
         fetch_private: Read files at URLs from private addresses too; False: public ones alone; "loopback": and this
             machine's. None: "loopback" where *base_url* is a sandbox on this machine, else False.
+        on_event: A function, or several, that are told what happens: see `moe_segments.events`. Called in the event
+            loop, so it must not block; what it raises is logged and changes nothing. The log is told in any case.
         clock: Seconds, which the send fence is measured on; for tests in virtual time, whose journal shows the same
             time as people's clocks.
 
     Attributes:
+        events: Who is told of events, and how to tell more: `client.events.subscribe(function)`.
         governor: Usage, plans, and what to tell it of others' spending.
         limits: The quotas in force.
         scope: What shares one quota: workspace and data center.
@@ -141,6 +149,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         poll_s: float = 0.25,
         allow_http: bool = False,
         fetch_private: FetchPrivate | None = None,
+        on_event: Consumers = None,
         clock: Callable[[], float] = boot_time_s,
     ) -> None:
         journal = journal_url_of(journal)
@@ -169,6 +178,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
+        self.events = Events(self.scope, consumers_of(on_event), log=LogConsumer())
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
 
         self._file_preparer = FilePreparer(self.settings, publish)
@@ -178,6 +188,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         self._witness_dir = state_dir_or_none() if is_named and not self._local else None
         engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
+        tell_outages(self._replica.outage, self.events.tell, self.scope)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
         self.governor = Governor(
             self._replica,
@@ -188,6 +199,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             attempt_s=self.settings.send_by_s + self.settings.total_timeout_s,
             pace=pace,
             wall=time.time if clock is boot_time_s else None,
+            events=self.events,
         )
         self._transport = Transport(credentials, self.settings, session)
         self._submissions = SubmissionFactory(
@@ -211,6 +223,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             replica=self._replica,
             governor=self.governor,
             dispatcher=self._dispatcher,
+            events=self.events,
         )
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -227,6 +240,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         journal: str | Journal | None = None,
         publish: Publish | None = None,
         session: aiohttp.ClientSession | None = None,
+        on_event: Consumers = None,
         clock: Callable[[], float] = boot_time_s,
         **overrides: Unpack[Overrides],
     ) -> Self:
@@ -244,6 +258,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             journal: As for the client; None takes MOE_JOURNAL.
             publish: As for the client; None takes MOE_PUBLISH.
             session: As for the client.
+            on_event: As for the client.
             clock: As for the client.
             **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
 
@@ -262,6 +277,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             given.credentials,
             callbacks=callbacks or given.settings.callback_url,
             session=session,
+            on_event=on_event,
             clock=clock,
             **{**given.client_arguments, **{name: one for name, one in objects.items() if one is not None}},
         )
@@ -287,8 +303,10 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             stack.push_async_callback(self.governor.close)
             await stack.enter_async_context(self._transport)
             if self._callbacks is not None:
-                self._callbacks.bind(self.scope, self._replica, secrets=self._secrets())
+                self._callbacks.bind(self.scope, self._replica, secrets=self._secrets(), events=self.events)
                 stack.callback(self._callbacks.unbind, self.scope)
+            stack.enter_context(self.events.reading(self._replica))
+            stack.callback(ResultNews(self.events, self._replica).listen())
             await self._call_tasks.mark_orphaned_jobs()
             await self._file_preparer.open()
             self._open = stack.pop_all()
@@ -413,17 +431,22 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         if record is not None and not self._replica.state.jobs.may_send(
             job.id, retry_unknown=retry_unknown, now_us=self._replica.now_us()
         ):
+            Life.of(self.events, job.id, operation).attached(job.state)
             return job
-        self._refuse_used_name(operation, job.id)
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
         prepared = None
-        async with self._file_preparer.values_written(operation):
-            if isinstance(operation, FileOperation):  # checked, weighed and published; what can never fit is refused
-                prepared = await self._file_preparer.prepare(operation, preflight)
-                if operation.rows != prepared.rows:
-                    operation = attrs.evolve(operation, rows=prepared.rows)
-            submission = self._submissions.make(operation, job.id, deadline_s, prepared, retry_unknown=retry_unknown)
-            await self._call_tasks.carry_out(submission)
+        life = Life.of(self.events, job.id, operation)
+        with life.begun():
+            self._refuse_used_name(operation, job.id)
+            async with self._file_preparer.values_written(operation):
+                if isinstance(operation, FileOperation):  # checked, weighed and published; what never fits is refused
+                    prepared = await self._file_preparer.prepare(operation, preflight)
+                    if operation.rows != prepared.rows:
+                        operation = attrs.evolve(operation, rows=prepared.rows)
+                submission = self._submissions.make(
+                    operation, job.id, deadline_s, prepared, life=life, retry_unknown=retry_unknown
+                )
+                await self._call_tasks.carry_out(submission)
         job.segment = submission.segment
         return job
 

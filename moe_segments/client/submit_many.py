@@ -25,6 +25,7 @@ from moe_segments.errors import (
 from moe_segments.models import Accepted, CreateFileSegment, FileOperation, FileProcessed, JobState
 from moe_segments.models.arguments import check_operation
 from moe_segments.submission.job_info import unknown_of
+from moe_segments.telemetry.life import Life
 from moe_segments.types import with_older_pickles
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from moe_segments.settings import Settings
     from moe_segments.submission.file_preparer import FilePreparer
     from moe_segments.submission.preflight_policy import Preflight
+    from moe_segments.telemetry.emitter import Events
 
 __all__ = ["Outcome", "each_line", "outcomes"]
 
@@ -56,6 +58,7 @@ class _Client(Protocol):
     settings: Settings
     limits: QuotaLimits
     governor: Governor
+    events: Events
 
     async def submit(
         self,
@@ -322,8 +325,9 @@ class _Many:
                 # Somebody else took the slot. The journal knows until when, so the next try waits for that.
                 if asyncio.get_running_loop().time() >= deadline_s or error.job_id is None:
                     raise
-                job_id = error.job_id
-                await asyncio.sleep(self._pause_s(error, tries))
+                job_id, pause_s = error.job_id, self._pause_s(error, tries)
+                Life.of(self._client.events, job_id, operation).retried("429", pause_s)
+                await asyncio.sleep(pause_s)
         raise AssertionError("count never ends")
 
     def _pause_s(self, error: TooManyRequests, tries: int) -> float:

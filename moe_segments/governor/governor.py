@@ -26,7 +26,9 @@ from moe_segments.governor.plan_queries import PlanCalls
 from moe_segments.governor.queue import Claims, Waiter, Waiters
 from moe_segments.governor.usage import Grant, LimitUsage, PlannedStart, refusal_for
 from moe_segments.governor.usage_queries import QuotaCalls
+from moe_segments.governor.wait_notices import WaitNotices
 from moe_segments.journal.local.outage import AWAY
+from moe_segments.telemetry.emitter import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -77,6 +79,7 @@ class Governor(QuotaCalls, PlanCalls):
         attempt_s: How long after its grant a request may still be under way, for plans: fence and time-out.
         pace: What requests go through once they are granted; None where none do.
         wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
+        events: Who is told who waits; None: nobody.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Governor(QuotaCalls, PlanCalls):
         attempt_s: float = 90.0,
         pace: Pace | None = None,
         wall: Callable[[], float] | None = None,
+        events: Events | None = None,
     ) -> None:
         self.limits, self._rows_of, self._awaits_callback = limits, rows_of, awaits_callback
         self._attempt_us = round(attempt_s * _SECOND_US)
@@ -99,6 +103,7 @@ class Governor(QuotaCalls, PlanCalls):
         self._queue = Waiters()
         self._outlook = Outlook()
         self._claims = Claims(replica, self._queue, scale=limits.scale)
+        self._notices = WaitNotices(replica, self._queue, events or Events(""), self.shift_us)
         self._passing: asyncio.Task[None] | None = None
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
@@ -152,6 +157,7 @@ class Governor(QuotaCalls, PlanCalls):
             await self._pace.close()
         self._set_timer(None)
         self._stop_watching()
+        await self._notices.stop()
         if self._passing is not None:
             await asyncio.gather(self._passing, return_exceptions=True)
         await self._claims.flush()
@@ -380,6 +386,8 @@ class Governor(QuotaCalls, PlanCalls):
             self._queue.fresh.pop(waiter, None)
             if is_forecast:
                 self._queue.urgent.pop(waiter, None)
+            if isinstance(verdict, Deferred | Busy) and waiter not in self._queue.urgent:
+                self._notices.note(waiter, verdict)
             return
         self._queue.remove(waiter)
         if isinstance(outcome, MoeSegmentsError):

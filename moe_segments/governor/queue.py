@@ -43,15 +43,16 @@ class Waiter:
         future: Done with the grant, or the refusal.
         place: Where it stands in the pace; None when it does not go through one.
         number: How many came before it.
+        told: What it was last told to wait for; empty before.
     """
 
-    __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place")
+    __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place", "told")
 
     def __init__(
         self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
     ) -> None:
         self.ask, self.deadline_s, self.future, self.place = ask, deadline_s, future, place
-        self.claimed, self.number = False, 0
+        self.claimed, self.number, self.told = False, 0, ""
 
     def fail(self, error: Exception) -> None:
         """Refuse it, unless it is gone."""

@@ -34,7 +34,7 @@ from moe_segments.journal.local.outage import AWAY, Outage
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal.protocol import Decide, Journal
@@ -106,6 +106,7 @@ class Replica:
         self._refreshing: list[asyncio.Future[None]] = []
         self._flush: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._hearers: list[Callable[[Collection[str] | None], None]] = []
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
@@ -234,6 +235,11 @@ class Replica:
         raise AssertionError("only an error ends it")
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the event loop that it was opened in; None before."""
+        return self._home
+
+    @property
     def is_replaced(self) -> bool:
         """Return whether the journal is another one than was opened, so that nothing works any more."""
         return self._replaced is not None
@@ -261,6 +267,18 @@ class Replica:
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def hear(self, hearer: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
+        """Call *hearer* in the event loop with the jobs of which the journal says something new; None for any job.
+
+        Returns what ends that.
+        """
+        self._hearers.append(hearer)
+        return lambda: self._hearers.remove(hearer)
+
+    def is_awaited(self, job: str) -> bool:
+        """Return whether somebody here waits for news of this job."""
+        return job in self._waiters
 
     async def job_changed(self, job: str) -> None:
         """Return when the journal says something new of this job, through whichever process.
@@ -516,6 +534,8 @@ class Replica:
         changed, self._changed = self._changed, {}
         if self._waiters:
             self._wake(changed)
+        for hearer in self._hearers:
+            hearer(None if self._jumped else [job for job in changed if job is not None])
         self._jumped = False
         if self._stirred:
             self._stirred = False

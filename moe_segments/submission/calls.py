@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moe_segments.core.wire.file_segments import Answer, Request
     from moe_segments.errors import MoeSegmentsError
     from moe_segments.models import Credentials
+    from moe_segments.telemetry.life import Life
 
 __all__ = ["Call", "key_fingerprint"]
 
@@ -27,6 +28,7 @@ class Call(ABC):
 
     Attributes:
         op: What it does; an operation's `op`, "list" or "get".
+        life: Tells what happens to it.
         deadline_s: Until when it may wait for quota and segment, on the loop's clock.
         job_id: The job; None for a read, of which the journal keeps none.
         in_background: Let others go first.
@@ -40,6 +42,7 @@ class Call(ABC):
     """
 
     op: str
+    life: Life
     deadline_s: float
     job_id: str | None = None
     in_background: bool = False

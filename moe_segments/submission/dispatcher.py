@@ -14,8 +14,8 @@ import attrs
 
 from moe_segments.core.events import NeverSent, Unknown
 from moe_segments.core.state.retry import Ending, next_send
-from moe_segments.errors import MoeSegmentsError, NameTaken
-from moe_segments.http.transport import NOT_IN_TIME, Attempt, Delivery, Unsent
+from moe_segments.errors import MoeSegmentsError, NameTaken, TooManyRequests
+from moe_segments.http.transport import NOT_IN_TIME, Attempt, Delivery, Replied, Unsent
 from moe_segments.models import JobState
 from moe_segments.submission.job_info import unknown_of
 from moe_segments.submission.recorder import ending_of_delivery
@@ -68,11 +68,15 @@ class Dispatcher:
             ApiError: The service refused it.
             JournalError: The journal cannot be used.
         """
+        call.life.is_dispatched = True
         try:
             while (pause_s := await self._attempt(call)) is not None:
                 call.left = False
                 await asyncio.sleep(pause_s)
-        except BaseException:
+            call.life.accepted(self._cs_id_of(call))
+        except BaseException as error:
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            call.life.end((self._doubt_of(call) if is_cancelled else None) or error)
             if call.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
                 await asyncio.shield(self._recorder.record(attrs.evolve(call.lingers, again=False)))
             raise
@@ -88,26 +92,35 @@ class Dispatcher:
             if grant is None:  # the journal knows the job; out of order, a repeat leaves it as doubtful as it was
                 if call.doubt is not None:
                     raise call.doubt
+                call.life.attached(self._replica.state.jobs.records[ask.job].state_at(self._replica.now_us()))
                 return None
             call.lingers = None
             delivery = await self._sent(call, ask, request, place, grant)
         pause_s, ending = self._pause_s(call, delivery), ending_of_delivery(delivery)
         error = await self._recorder.settle(call, ask.cost, grant, delivery, again=pause_s is not None)
+        if isinstance(error, TooManyRequests):
+            call.life.throttled(error, self._governor.seconds_until(error.ready_at) if error.ready_at else None)
         if ending is Ending.MAYBE and call.job_id is not None:
             call.doubt = error
         if error is not None and pause_s is None:
             raise (self._doubt_of(call) if ending is Ending.NOT_SENT else None) or error
+        if pause_s is not None:
+            call.life.retried(_reason_of(delivery), pause_s)
         return pause_s
 
     async def _reserved(self, call: Call, ask: Ask, place: Place) -> Grant | None:
         """Wait for quota, segment and pace. Returns None for a job that the journal knows and that is not sent."""
+        since_s = asyncio.get_running_loop().time()
         try:
-            return await self._governor.reserve(ask, max_wait_s=max(0.0, call.patience_s), place=place)
+            grant = await self._governor.reserve(ask, max_wait_s=max(0.0, call.patience_s), place=place)
         except MoeSegmentsError as refusal:
             doubt = call.doubt or (self._doubt_of(call) if isinstance(refusal, NameTaken) else None)
             if doubt is None:
                 raise
             raise doubt from refusal  # this one was not sent, but the one before it may have worked
+        if grant is not None:
+            call.life.reserved(grant.attempt, since_s)
+        return grant
 
     async def _sent(self, call: Call, ask: Ask, request: Request, place: Place, grant: Grant) -> Delivery:
         """Send at its turn, unless something speaks against it by then."""
@@ -118,7 +131,8 @@ class Dispatcher:
                 return self._held_back(ask, grant) or Unsent("the client is closing")
             call.left = True
             self.sending.add(grant.job)
-            return await self._transport.send(request, attempt)
+            with call.life.sending(grant.attempt, lambda: attempt.status):
+                return await self._transport.send(request, attempt)
         except MoeSegmentsError as error:  # its file changed
             return Unsent(str(error), error)
         except BaseException:
@@ -161,3 +175,15 @@ class Dispatcher:
         """Return that an earlier send may have worked, also one of another process; None when none can have."""
         record = self._replica.state.jobs.records.get(call.job_id or "")
         return unknown_of(record) if record is not None and record.state == JobState.UNKNOWN else None
+
+    def _cs_id_of(self, call: Call) -> object:
+        """Return the identifier of the segment of a job that was accepted; None where the service told none."""
+        record = self._replica.state.jobs.records.get(call.job_id or "")
+        return None if record is None else (record.accepted or {}).get("cs_id")
+
+
+def _reason_of(delivery: Delivery) -> str:
+    """Return how a send ended, in one word."""
+    if isinstance(delivery, Replied):
+        return str(delivery.answer.status)
+    return "not_sent" if isinstance(delivery, Unsent) else "no_answer"

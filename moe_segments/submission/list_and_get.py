@@ -19,6 +19,7 @@ from moe_segments.core.wire.strict_json import http_date
 from moe_segments.journal.local.process import this_process
 from moe_segments.limits import GET_CALLS, LIST_CALLS
 from moe_segments.submission.calls import Call
+from moe_segments.telemetry.life import Life
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.core.wire.file_segments import Answer, Request
     from moe_segments.models import Credentials, Segment
     from moe_segments.settings import Settings
+    from moe_segments.telemetry.emitter import Events
 
 __all__ = ["Read", "Reader"]
 
@@ -75,12 +77,18 @@ class Reader:
         credentials: Who asks.
         settings: How.
         carry_out: Dispatches a call.
+        events: Who is told of it.
     """
 
     def __init__(
-        self, credentials: Credentials, settings: Settings, carry_out: Callable[[Call], Awaitable[None]]
+        self,
+        credentials: Credentials,
+        settings: Settings,
+        carry_out: Callable[[Call], Awaitable[None]],
+        events: Events,
     ) -> None:
         self._credentials, self._settings, self._carry_out = credentials, settings, carry_out
+        self._events = events
 
     async def list_segments(self, name: str | None, *, max_wait_s: float) -> tuple[Segment, ...]:
         """Return the segments named exactly *name*, or all that the service lists."""
@@ -111,7 +119,10 @@ class Reader:
         in_background: bool = False,
     ) -> T:
         deadline_s = asyncio.get_running_loop().time() + max_wait_s
-        call = Read(self._settings, request, decode, op=op, deadline_s=deadline_s, in_background=in_background)
+        life = Life(self._events, job=None, operation=op, segment=None)
+        call = Read(
+            self._settings, request, decode, op=op, life=life, deadline_s=deadline_s, in_background=in_background
+        )
         await self._carry_out(call)
         assert call.value is not None, "a read that went well has its value"
         return call.value

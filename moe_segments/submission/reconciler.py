@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from moe_segments.core.events import Adopted
 from moe_segments.errors import JournalAmbiguous, JournalReplaced, JournalUnavailable, MoeSegmentsError
 from moe_segments.models import CreateFileSegment, CreateFilterSegment, JobState
+from moe_segments.telemetry.life import tell_found
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
     from moe_segments.submission.list_and_get import Reader
+    from moe_segments.telemetry.emitter import Events
 
 __all__ = ["Reconciler"]
 
@@ -43,10 +45,14 @@ class Reconciler:
         replica: The journal.
         governor: Knows how the journal's clock and the wall clock differ.
         reader: Asks the service for segments.
+        events: Who is told of what is found.
     """
 
-    def __init__(self, settings: Settings, *, replica: Replica, governor: Governor, reader: Reader) -> None:
+    def __init__(
+        self, settings: Settings, *, replica: Replica, governor: Governor, reader: Reader, events: Events
+    ) -> None:
         self._settings, self._replica, self._governor, self._reader = settings, replica, governor, reader
+        self._events = events
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     def look_for(self, job_id: str) -> None:
@@ -93,6 +99,7 @@ class Reconciler:
                 if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
                     adopted = Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
                     await self._reached(job_id, partial(self._replica.record, adopted))
+                    tell_found(self._events, record)
                     return
 
     async def _reached(self, job_id: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -6,7 +6,6 @@ Nothing can undo a send, so a journal that fails at that moment is asked again, 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +51,6 @@ _SECOND_US: Final = 1_000_000
 _RECORD_PAUSES_S: Final = (0.1, 0.5, 2.0)
 _KEY_STATUSES: Final = (401, 403)
 _PAUSES: Final = 60  # parts of an hour: the pause after a 429 that names no shorter and no window of ours
-_log = logging.getLogger("moe_segments.client")
 
 
 def ending_of_delivery(delivery: Delivery) -> Ending | None:
@@ -178,7 +176,6 @@ class OutcomeRecorder:
             return [*refused, full], (full.limit, full.until_us)
 
         limit, until_us = await self._replica.ask(question)
-        _log.warning("HTTP 429 although the quota had room: somebody else spends it; %s is taken to be full", limit)
         return TooManyRequests(
             error.status,
             error.title,

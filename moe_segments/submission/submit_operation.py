@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from moe_segments.models import Credentials, FilterOperation, Operation, Segment
     from moe_segments.settings import Settings
     from moe_segments.submission.file_preparer import FilePreparer, PreparedFile
+    from moe_segments.telemetry.life import Life
 
 __all__ = ["Submission", "SubmissionFactory"]
 
@@ -63,6 +64,7 @@ class SubmissionFactory:
         deadline_s: float,
         prepared: PreparedFile | None = None,
         *,
+        life: Life,
         retry_unknown: bool = False,
     ) -> Submission:
         """Return an operation to be dispatched; its rows are known."""
@@ -71,6 +73,7 @@ class SubmissionFactory:
             operation,
             prepared,
             op=operation.op,
+            life=life,
             job_id=job_id,
             deadline_s=deadline_s,
             retry_unknown=retry_unknown,
@@ -130,6 +133,8 @@ class Submission(Call):
             known["checked"] = facts
         if (digest := made_by.filters_digest(operation, self.job_id)) is not None:
             known["filters"] = digest
+        if (trace := self.life.trace()) is not None:
+            known["trace"] = trace
         return Ask(
             job=self.job_id,
             operation=known,

@@ -16,6 +16,7 @@ from moe_segments.journal.local.process import is_gone
 from moe_segments.models import JobState
 from moe_segments.submission.list_and_get import Reader
 from moe_segments.submission.reconciler import Reconciler
+from moe_segments.telemetry.life import tell_found
 
 if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from moe_segments.settings import Settings
     from moe_segments.submission.calls import Call
     from moe_segments.submission.dispatcher import Dispatcher
+    from moe_segments.telemetry.emitter import Events
 
 __all__ = ["CallTasks"]
 
@@ -41,6 +43,7 @@ class CallTasks:
         replica: The journal.
         governor: Closed before these are finished.
         dispatcher: Carries each of them out.
+        events: Who is told of them.
 
     Attributes:
         reader: Asks the service for segments.
@@ -54,12 +57,13 @@ class CallTasks:
         replica: Replica,
         governor: Governor,
         dispatcher: Dispatcher,
+        events: Events,
     ) -> None:
-        self._replica, self._governor, self._dispatcher = replica, governor, dispatcher
-        self.reader = Reader(credentials, settings, self.carry_out)
+        self._replica, self._governor, self._dispatcher, self._events = replica, governor, dispatcher, events
+        self.reader = Reader(credentials, settings, self.carry_out, events)
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
-        self._reconciler = Reconciler(settings, replica=replica, governor=governor, reader=self.reader)
+        self._reconciler = Reconciler(settings, replica=replica, governor=governor, reader=self.reader, events=events)
         self._tasks: dict[asyncio.Task[None], Call] = {}
 
     async def carry_out(self, call: Call) -> None:
@@ -119,6 +123,8 @@ class CallTasks:
         lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
         if lost:
             await self._replica.record(*lost)
+            for event in lost:
+                tell_found(self._events, records[event.job])
         recent_us = self._replica.now_us() - self._recent_us
         for record in tuple(records.values()):
             if record.state == JobState.UNKNOWN and record.since_us >= recent_us:

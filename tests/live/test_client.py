@@ -444,7 +444,7 @@ async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_j
         assert (caught.value.job_id, caught.value.reason) == (job.id, "not JSON @ $")
         assert (job.state, client.job(job.id).state) == (JobState.UNREADABLE, JobState.UNREADABLE)
         assert job.record.unread == {"reason": "not JSON @ $", "raw": sandbox.workspace.deliveries[-1].body.decode()}
-        assert f"job {job.id}: a callback came that cannot be read (not JSON @ $)" in caplog.text
+        assert f"job {job.id}: create of 'diwali': a callback came that cannot be read (not JSON @ $)" in caplog.text
 
         told = sandbox.workspace.submissions[-1].ask.callback_url
         assert told is not None

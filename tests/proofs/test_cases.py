@@ -84,6 +84,8 @@ from moe_segments.submission.dispatcher import Dispatcher
 from moe_segments.submission.file_preparer import FilePreparer
 from moe_segments.submission.recorder import OutcomeRecorder
 from moe_segments.submission.submit_operation import SubmissionFactory
+from moe_segments.telemetry.emitter import Events
+from moe_segments.telemetry.life import Life
 from moe_segments.testing import EPOCH_US, journal_clock
 
 if TYPE_CHECKING:
@@ -404,7 +406,8 @@ async def dispatch(
     operation = AddUsers(
         name="diwali", attribute_name="ID", attribute_type="string", file_url="https://files.example/f", rows=3
     )
-    await dispatcher.dispatch(submissions.make(operation, job, now_s() + patience_s))
+    life = Life.of(Events("W1.03"), job, operation)
+    await dispatcher.dispatch(submissions.make(operation, job, now_s() + patience_s, life=life))
 
 
 @virtual_time

@@ -115,8 +115,8 @@ def test_an_argument_goes_before_a_variable_and_that_before_a_file(setting: Sett
 
 
 def test_every_parameter_of_the_client_and_of_the_limits_is_a_setting() -> None:
-    """But for those that are no text: a receiver, a session, a clock, the limits as a whole."""
-    objects = {"credentials", "callbacks", "limits", "session", "clock", "self"}
+    """But for those that are no text: a receiver, a session, a consumer of events, a clock, the limits as a whole."""
+    objects = {"credentials", "callbacks", "limits", "session", "on_event", "clock", "self"}
     assert set(signature(SegmentsClient).parameters) - objects <= set(SETTINGS)
     for cls in (QuotaLimits, Credentials):
         assert {field.alias for field in attrs.fields(cls)} <= set(SETTINGS)

@@ -26,13 +26,20 @@ from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from moe_segments import Governor, LimitUsage, SegmentsClient
     from moe_segments.cli.options import Common, Telling
 
 __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
 
-_TOLD_BY: Final = {"operations": "--spent-operations", "rows": "--spent-rows", "n": "--active", "users": "--users"}
+_TOLD_BY: Final = {
+    "operations": "--spent-operations",
+    "rows": "--spent-rows",
+    "n": "--active",
+    "users": "--users",
+    "prometheus": "--prometheus",
+}
 _BAR_CELLS: Final = 24
 _EVERY_S: Final = 1.0
 _LEFT_OUT: Final = ("by others", "in flight", "UTC", "", "next release")
@@ -54,9 +61,9 @@ _WORDS: Final[Mapping[str, str]] = {
 _CALLS: Final = {name: call for call, names in CALL_LIMITS.items() for name in names}
 
 
-def show_quota(*, watch: bool, telling: Telling, common: Common) -> int:
+def show_quota(*, watch: bool, prometheus: Path | None, telling: Telling, common: Common) -> int:
     """Tell the journal what is to be told, then show the quotas, once or until stopped. Returns the exit code."""
-    return run(lambda stop: _show_quota(common, stop, telling, watch=watch), options=_TOLD_BY)
+    return run(lambda stop: _show_quota(common, stop, telling, watch=watch, prometheus=prometheus), options=_TOLD_BY)
 
 
 def quota_line(usage: Mapping[str, LimitUsage]) -> str:
@@ -85,16 +92,31 @@ def wait_s(full: LimitUsage) -> float:
     return max(0.0, _free_at(full) - time.time())
 
 
-async def _show_quota(common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool) -> int:
+async def _show_quota(
+    common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool, prometheus: Path | None
+) -> int:
     _check(telling)
+    if prometheus is not None and watch:
+        raise InputError("is written once: leave out --watch, and have it written now and then", "prometheus")
     async with open_session(common, required=TO_READ) as session:
         await _tell(session.client.governor, telling)
-        if watch:
+        if prometheus is not None:
+            await _write(prometheus, session.client)
+        elif watch:
             with contextlib.suppress(Stopped):
                 await unless_stopped(_watch(session.client, common), stop)
         else:
             _show_once(await session.client.governor.usage(), common)
     return EXIT_OK
+
+
+async def _write(path: Path, client: SegmentsClient) -> None:
+    from moe_segments.telemetry.prometheus import write_textfile  # of an extra
+
+    try:
+        await write_textfile(path, client)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or type(error).__name__}", "prometheus") from None
 
 
 def _check(telling: Telling) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["receive_callbacks", "run_sandbox"]
 
 
-def receive_callbacks(host: str, port: int, public_url: str | None, common: Common) -> int:
+def receive_callbacks(host: str, port: int, public_url: str | None, common: Common, *, metrics: bool) -> int:
     """Serve a receiver until stopped. Returns the exit code."""
-    return run(lambda stop: _receive(host, port, public_url, common, stop))
+    return run(lambda stop: _receive(host, port, public_url, common, stop, metrics=metrics))
 
 
 def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], common: Common) -> int:
@@ -36,7 +36,9 @@ def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], com
     return run(lambda stop: _sandbox(port, listen, allowed_hosts, common, stop), options=options)
 
 
-async def _receive(host: str, port: int, public_url: str | None, common: Common, stop: asyncio.Event) -> int:
+async def _receive(
+    host: str, port: int, public_url: str | None, common: Common, stop: asyncio.Event, *, metrics: bool
+) -> int:
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
     found = configuration(common, required=TO_READ)
@@ -50,6 +52,7 @@ async def _receive(host: str, port: int, public_url: str | None, common: Common,
         scopes=(credentials.scope,),
         limits=settings.limits,
         allow_http=settings.allow_http,
+        metrics=metrics,
     )
     async with receiver.serve(host, port):
         if common.json:

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRecord", "Jobs", "Run", "recalled", "remembered", "segment_keys"]
 
-_BESIDE: Final = frozenset({"op", "checked", "filters"})  # what `remembered` keeps that is no field of an operation
+_BESIDE: Final = frozenset(
+    {"op", "checked", "filters", "trace"}
+)  # what `remembered` keeps that is no field of an operation
 READS: Final = ("list", "get")
 CREATES: Final = (CreateFileSegment.op, CreateFilterSegment.op)
 _NAMING: Final = (*CREATES, UpdateFilterSegment.op)  # after these a segment has the name
@@ -107,8 +109,8 @@ class JobRecord:
 
     Attributes:
         id: The job's identifier.
-        operation: Its fields, see `remembered`; with `checked`, what its preflight found, and `filters`, see
-            `core.wire_filters.filters_digest`.
+        operation: Its fields, see `remembered`; with `checked`, what its preflight found, `filters`, see
+            `core.wire_filters.filters_digest`, and `trace`, the W3C `traceparent` of its submission.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.

@@ -29,10 +29,15 @@ class Outage:
     Attributes:
         log: The logger of the warnings.
         clock: Seconds, monotonic.
+        on_warning: Is told each sentence that is logged as a warning.
+        on_end: Is told how long the outage was, seconds, once the journal answers again.
     """
 
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("moe_segments.journal"))
     clock: Callable[[], float] = time.monotonic
+    on_warning: Callable[[str], None] | None = None
+    on_end: Callable[[float], None] | None = None
+    _since_s: float | None = attrs.field(default=None, init=False)  # of the outage that has not ended
     _warned_s: dict[str, float] = attrs.field(factory=dict, init=False)  # when each kind was warned of
     _over: set[str] = attrs.field(factory=set, init=False)  # kinds of an outage that has ended since
 
@@ -61,9 +66,18 @@ class Outage:
             return
         self._warned_s[kind] = now_s
         self._over.discard(kind)
-        (log or self.log).log(logging.WARNING if error is None else logging.ERROR, text, *arguments, exc_info=error)
+        extra = {"moe_event": "journal_unavailable"}
+        level = logging.WARNING if error is None else logging.ERROR
+        (log or self.log).log(level, text, *arguments, exc_info=error, extra=extra)
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if self.on_warning is not None:
+            self.on_warning(text % arguments)
 
     def over(self) -> None:
         """Note that the journal answers: the next outage is warned of at once."""
         if len(self._over) != len(self._warned_s):
             self._over.update(self._warned_s)
+        if self._since_s is not None:
+            since_s, self._since_s = self._since_s, None
+            if self.on_end is not None:
+                self.on_end(self.clock() - since_s)

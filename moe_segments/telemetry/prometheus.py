@@ -1,0 +1,176 @@
+"""Metrics for Prometheus: a collector over the events and journals of clients and receivers. Extra `prometheus`.
+
+    from moe_segments.telemetry.prometheus import PrometheusMetrics
+
+    metrics = PrometheusMetrics()      # in the registry of the process
+    metrics.watch(client)              # before or after it is opened; and further clients and receivers
+
+Its names and labels are those of `moe_segments.telemetry.metrics`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.errors import InputError
+from moe_segments.telemetry.gauges import Gauges, read, source_of
+from moe_segments.telemetry.metrics import BUCKETS_S, METRICS, Kind, measured
+
+try:
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        REGISTRY,
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        generate_latest,
+        write_to_textfile,
+    )
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as missing:
+    raise InputError("metrics for Prometheus need an extra: pip install 'moe-segments[prometheus]'") from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import Self
+
+    from prometheus_client import Metric as Family
+
+    from moe_segments.telemetry.events import Event
+    from moe_segments.telemetry.metrics import Metric, Sample
+
+__all__ = ["PrometheusMetrics", "own_registry", "write_textfile"]
+
+_KINDS: Final = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
+_OF_JOURNALS: Final = ("moe_segments.quota.", "moe_segments.jobs", "moe_segments.callbacks.oldest")
+
+
+class PrometheusMetrics(Collector):
+    """A collector of everything that is known of the clients and receivers that it watches.
+
+    It is also a consumer of events, which `watch` subscribes. Usage and jobs are read from the journal when the metrics
+    are collected: by a server in a thread of its own at that moment, in the event loop's own thread as they were read
+    last, unless `refresh` was awaited before.
+
+    Args:
+        registry: Where it is registered; by default the registry of the process.
+
+    Attributes:
+        registry: That registry.
+
+    Raises:
+        InputError: The registry has such a collector already.
+    """
+
+    def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
+        self._gauges = Gauges()
+        self._counted = {metric.name: _counted(metric) for metric in METRICS.values() if not _is_of_journals(metric)}
+        self.registry = registry
+        try:
+            registry.register(self)
+        except ValueError:
+            raise InputError("has these metrics already: watch several clients with one of them", "registry") from None
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        for sample in measured(event):
+            one = self._counted[sample.metric].labels(*sample.labels)
+            if isinstance(one, Counter):
+                one.inc(sample.value)
+            elif isinstance(one, Histogram):
+                one.observe(sample.value)
+            else:
+                one.set(sample.value)
+
+    def watch(self, watched: object) -> Self:
+        """Watch a `SegmentsClient` or a `CallbackReceiver`, too. Returns this.
+
+        Raises:
+            InputError: It is neither.
+        """
+        self._gauges.watch(watched, self)
+        return self
+
+    async def refresh(self) -> None:
+        """Read usage and jobs of the journals that were opened in this event loop."""
+        await self._gauges.refresh()
+
+    async def exposition(self) -> tuple[str, bytes]:
+        """Return the whole registry as a scrape wants it: its content type and its text."""
+        await self.refresh()
+        return CONTENT_TYPE_LATEST, generate_latest(self.registry)
+
+    def describe(self) -> Iterator[Family]:
+        """Yield the metrics without their values, for the registry."""
+        for counted in self._counted.values():
+            yield from counted.describe()
+        yield from _families(())
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the metrics with their values."""
+        for counted in self._counted.values():
+            yield from counted.collect()
+        yield from _families(self._gauges.current())
+
+
+class _Fixed(Collector):
+    """Metrics that were read before."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = tuple(samples)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield them."""
+        yield from _families(self._samples)
+
+
+def own_registry() -> CollectorRegistry:
+    """Return a registry that holds nothing else."""
+    return CollectorRegistry()
+
+
+async def write_textfile(path: Path, client: object) -> None:
+    """Write what the journal of an open client holds, for the textfile collector of the node exporter.
+
+    Whoever reads the file sees all of it or what was there before.
+
+    Args:
+        path: The file; its name must end in `.prom`, since the collector reads no other.
+        client: A `SegmentsClient`, or a `CallbackReceiver`.
+
+    Raises:
+        InputError: The name ends otherwise, or it is neither.
+        JournalError: The journal cannot be read.
+        OSError: The file cannot be written.
+    """
+    if path.suffix != ".prom":
+        raise InputError("must end in .prom: the textfile collector reads no other file", "prometheus")
+    registry = own_registry()
+    journals = source_of(client).replicas().items()
+    registry.register(_Fixed([sample for scope, replica in journals for sample in await read(scope, replica)]))
+    write_to_textfile(str(path), registry)
+
+
+def _is_of_journals(metric: Metric) -> bool:
+    return metric.name.startswith(_OF_JOURNALS)
+
+
+def _counted(metric: Metric) -> Counter | Gauge | Histogram:
+    if metric.kind is Kind.HISTOGRAM:
+        return Histogram(metric.prometheus_name, metric.help, metric.labels, registry=None, buckets=BUCKETS_S)
+    kind = Counter if metric.kind is Kind.COUNTER else Gauge
+    return kind(metric.prometheus_name, metric.help, metric.labels, registry=None)
+
+
+def _families(samples: Iterable[Sample]) -> Iterator[Family]:
+    families = {
+        metric.name: GaugeMetricFamily(metric.prometheus_name, metric.help, labels=metric.labels)
+        for metric in METRICS.values()
+        if _is_of_journals(metric)
+    }
+    for sample in samples:
+        families[sample.metric].add_metric(sample.labels, sample.value)
+    yield from families.values()
