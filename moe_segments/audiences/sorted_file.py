@@ -35,7 +35,7 @@ class SortedFile:
 
     def __init__(self, name: str) -> None:
         self._file, self._bytes = PrivateFile(name), 0
-        self.count = 0
+        self.count: int = 0
 
     @property
     def path(self) -> Path:

@@ -115,6 +115,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         InputError: A parameter cannot be used.
     """
 
+    limits: QuotaLimits
+    scope: str
+
     def __init__(
         self,
         credentials: Credentials,
@@ -146,7 +149,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         journal = journal_url_of(journal)
         self._credentials = credentials
         self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
             limits=limits or QuotaLimits(),
@@ -179,7 +182,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         engine = self._engine() if journal is None or isinstance(journal, str | os.PathLike) else journal
         self._replica = Replica(engine, self.limits)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
-        self.governor = Governor(
+        self.governor: Governor = Governor(
             self._replica,
             self.limits,
             clock=clock,

@@ -47,6 +47,8 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
+    id: str
+
     __slots__ = ("_is_sending", "_operation", "_raise_on_zero_users", "_replica", "_segment", "_shift_us", "id")
 
     def __init__(

@@ -79,6 +79,9 @@ class Governor(QuotaCalls, PlanCalls):
         wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
     """
 
+    limits: QuotaLimits
+    closed: bool
+
     def __init__(
         self,
         replica: Replica,

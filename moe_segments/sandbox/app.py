@@ -124,10 +124,10 @@ class Sandbox:
     ) -> None:
         check_span(latency_s, "latency_s")
         check_span(processing_s, "processing_s")
-        self.limits = (limits or QuotaLimits()).scaled(speed)
-        self.credentials = credentials or DEMO_CREDENTIALS
+        self.limits: QuotaLimits = (limits or QuotaLimits()).scaled(speed)
+        self.credentials: Credentials = credentials or DEMO_CREDENTIALS
         self._own_clock = ForwardClock() if clock is None else None
-        self.workspace = Workspace(
+        self.workspace: Workspace = Workspace(
             clock=clock or self._own_clock or ForwardClock(),
             limits=self.limits,
             directory=known_users(users),

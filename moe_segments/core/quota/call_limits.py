@@ -34,11 +34,14 @@ class Pool:
         windows: A minute, an hour and a day of them.
     """
 
+    calls: tuple[str, ...]
+    history: UsageHistory
+
     __slots__ = ("calls", "history", "windows")
 
     def __init__(self, calls: tuple[str, ...], limits: QuotaLimits) -> None:
         self.calls, self.history = calls, UsageHistory()
-        self.windows = tuple(
+        self.windows: tuple[Window, ...] = tuple(
             Window(
                 self.history,
                 limit=names[0],

@@ -36,6 +36,10 @@ _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
 class Waiting:
     """A waiter in line: one of ours, with a position, or the claim of another process."""
 
+    job: str
+    position: int | None
+    ask: Ask | None
+
     __slots__ = ("_demand", "ask", "cost", "job", "position")
 
     def __init__(self, job: str, position: int | None, ask: Ask | None, demand: Demand | None = None) -> None:
@@ -159,6 +163,13 @@ class Step:
         granted: Who may leave, by position.
     """
 
+    state: WorkspaceState
+    asks: Sequence[Ask]
+    now_us: int
+    patience_us: Mapping[int, int]
+    fresh_from: int
+    outlook: Outlook
+
     def __init__(
         self,
         state: WorkspaceState,
@@ -171,8 +182,8 @@ class Step:
         self.state, self.asks, self.now_us = state, asks, now_us
         self.patience_us, self.fresh_from, self.outlook = patience_us, fresh_from, outlook
         self.verdicts: dict[int, Verdict] = {}
-        self.known = min(len(asks), fresh_from + _MOST_NEWS)
-        self.is_done = self.known == len(asks)
+        self.known: int = min(len(asks), fresh_from + _MOST_NEWS)
+        self.is_done: bool = self.known == len(asks)
         self.line: list[Waiting] | None = None
         self.unclaimed: list[int] = []
         self.wake_us: int | None = None

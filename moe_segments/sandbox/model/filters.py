@@ -91,6 +91,9 @@ class TooComplex(Exception):
         description: The limit and what to do.
     """
 
+    title: str
+    description: str
+
     def __init__(self, title: str, description: str) -> None:
         super().__init__(title, description)
         self.title, self.description = title, description

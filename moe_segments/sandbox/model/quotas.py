@@ -76,9 +76,9 @@ class Quotas:
 
     def __init__(self, limits: QuotaLimits, calls: CallLimits) -> None:
         self._limits = limits
-        self.hour = Window(limits.operations_per_hour, limits.hour_s)
-        self.day = Window(limits.operations_per_day, limits.day_s)
-        self.users = Window(limits.users_per_day, limits.day_s)
+        self.hour: Window = Window(limits.operations_per_hour, limits.hour_s)
+        self.day: Window = Window(limits.operations_per_day, limits.day_s)
+        self.users: Window = Window(limits.users_per_day, limits.day_s)
         lists = self._call_windows(calls.list_calls)
         self._calls: Mapping[str, dict[str, Window]] = {
             "list": lists,
