@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Build the sdist and the wheel, check them, and install them as users do: the core alone, and each extra alone.
 
-Run by the gate with the Python that has the groups `test`, `types` and `release`: `python .ci/distributions.py`, or
-with a directory that keeps what was built. Nothing is published.
+Run by the gate with the Python that has the groups `test`, `types` and `release`. `--keep DIR` leaves there what a
+release consists of: `dist/` with both, and `sbom.cdx.json`, which names all that the extra `all` installs. Nothing is
+published.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -140,6 +142,17 @@ def check_types(python: Path) -> None:
         raise SystemExit(f"less than {COMPLETE:.0%} of the public names have a type that pyright knows")
 
 
+def describe(python: Path, path: Path) -> None:
+    """Write the bill of materials of an environment, by the names and versions that are installed."""
+    options = ("--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "--of", "JSON", "-o", path)
+    tool("cyclonedx_py", "environment", *options, python)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    named = {component["name"] for component in document["components"]}
+    if not {"aiohttp", "attrs", "cattrs", "aiolimiter"} <= named:
+        raise SystemExit(f"the bill of materials lacks what the core needs: it has {sorted(named)}")
+    print(f"bill of materials: {document['specVersion']}, {len(named)} components")
+
+
 def check_sdist(place: Path, sdist: Path) -> None:
     """Run tests from the unpacked sdist, and collect all of them."""
     with tarfile.open(sdist) as opened:
@@ -160,18 +173,23 @@ def main() -> None:
 
     for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
         os.environ[name] = str(CI / "constraints.txt")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--keep", type=Path)
+    keep = parser.parse_args().keep
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     with tempfile.TemporaryDirectory(prefix="moe-dist-") as made, ExitStack() as stack:
         place = Path(made)
-        for name in ("built", "store", "venvs", "sdist"):
-            (place / name).mkdir()
-        built = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else place / "built"
-        sdist, wheel = build(built)
+        release = place / "release" if keep is None else keep.resolve()
+        for path in (release, *(place / name for name in ("store", "venvs", "sdist"))):
+            path.mkdir()
+        sdist, wheel = build(release / "dist")
         check_contents(sdist, wheel)
         redis, postgres = stack.enter_context(redis_server()), stack.enter_context(postgres_server())
         store = stack.enter_context(s3_server(place / "store"))
         servers = ["--redis", redis.url, "--postgres", postgres.url, "--store", store.to()]
-        check_types(install(place / "venvs", wheel, project, servers))
+        everything = install(place / "venvs", wheel, project, servers)
+        check_types(everything)
+        describe(everything, release / "sbom.cdx.json")
         check_sdist(place / "sdist", sdist)
 
 

@@ -250,6 +250,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             clock: As for the client.
             **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
 
+        Returns:
+            A client that is not open yet: use it in `async with`.
+
         Raises:
             InputError: Settings are missing or wrong; it names them all.
         """
@@ -354,6 +357,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
         Args:
             operation: A create, add, remove or replace.
+
+        Returns:
+            The number of its lines, the empty ones included.
 
         Raises:
             InputError: It is no file operation.
@@ -475,6 +481,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
                 (`Outcome.planned`) or why it would be refused, in the order they would be sent. Nothing is sent,
                 uploaded or spent, but one list call where its quota allows it at once.
 
+        Yields:
+            How each operation ended, as it ends; of a dry run, in the order they would be sent.
+
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
                 that is no operation is refused when its turn comes.
@@ -527,6 +536,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         """Return the job of this identifier, from this process or another that uses the journal.
 
         One that this process has not heard of yet is known after `await job.refresh()` or by `await job.result()`.
+
+        Args:
+            job_id: The identifier, from `Job.id`, an error's `job_id` or `moe-segments jobs`.
+
+        Returns:
+            The job. It may be one that the journal does not know: `job.state` then raises.
         """
         return self._job(job_id, None)
 

@@ -199,6 +199,9 @@ class Sandbox:
     def advance(self, seconds: float) -> None:
         """Move the sandbox's clock forward: windows empty and segments age. Delays of files and callbacks do not.
 
+        Args:
+            seconds: How far, from 0.
+
         Raises:
             InputError: Not a number from 0 to ten years, in all, or the clock is the caller's own.
         """
@@ -221,6 +224,12 @@ class Sandbox:
 
     async def publish(self, path: Path | str) -> str:
         """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
+
+        Args:
+            path: A file or a directory.
+
+        Returns:
+            The URL.
 
         Raises:
             InputError: There is no such file or directory.

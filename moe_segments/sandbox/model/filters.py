@@ -133,6 +133,13 @@ class Definition:
     def leaving_out_as(self, other: Definition, complexity: Complexity) -> Definition:
         """Return this definition without those whom another one leaves out.
 
+        Args:
+            other: The definition whose exclusions are taken over.
+            complexity: What a definition may be at most.
+
+        Returns:
+            The definition.
+
         Raises:
             TooComplex: It is more than *complexity* allows.
         """

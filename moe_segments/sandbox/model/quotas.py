@@ -53,7 +53,14 @@ class CallLimits:
 
     @classmethod
     def of(cls, limits: QuotaLimits) -> CallLimits:
-        """Return the figures of these limits, and the pools."""
+        """Return the figures of these limits, and the pools.
+
+        Args:
+            limits: The client's limits.
+
+        Returns:
+            The same figures for the sandbox.
+        """
         return cls(
             list_calls=(limits.list_per_minute, limits.list_per_hour, limits.list_per_day),
             create_calls=(
