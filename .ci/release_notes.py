@@ -39,7 +39,7 @@ def notes(tag: str, version: str, changelog: str) -> str:
 
 def main() -> None:
     """Print them."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2:  # noqa: PLR2004 - its own name and a tag
         sys.exit("usage: release_notes.py TAG")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     print(notes(sys.argv[1], version, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))

@@ -11,9 +11,11 @@ import argparse
 import asyncio
 import importlib
 import pkgutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import asynccontextmanager, closing
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +25,23 @@ from moe_segments import CallbackReceiver, Credentials, InputError, QuotaNeverFi
 from moe_segments.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 PROGRAM = Path(sys.executable).with_name("moe-segments")
 MANIFEST = """op,name,attribute_name,attribute_type,file,expiry_time
 create,winter,ID,string,users.csv,30
 add,winter,ID,string,users.csv,
 """
+AUDIENCES = """database = "sqlite:///PLACE/warehouse.db"
+
+[[audience]]
+name = "winter"
+attribute_name = "ID"
+attribute_type = "string"
+expiry_time = 30
+query = "SELECT id FROM users"
+"""
+USERS = 3
 FOR_TESTS = {"pytest"}  # which users of `moe_segments.testing.plugin` have
 
 
@@ -48,8 +60,9 @@ def users(directory: Path) -> Path:
     return path
 
 
-async def create(journal: str, directory: Path, workspace: str) -> None:
-    """Create a segment on the embedded sandbox and wait for its callback; be refused what can never fit."""
+@asynccontextmanager
+async def client_of(journal: str, workspace: str) -> AsyncIterator[SegmentsClient]:
+    """Start the embedded sandbox, a receiver, and a client of a workspace of its own."""
     credentials = Credentials(workspace_id=workspace, api_key="a key of the sandbox", data_center="01")
     async with (
         Sandbox(credentials=credentials) as sandbox,
@@ -58,17 +71,33 @@ async def create(journal: str, directory: Path, workspace: str) -> None:
             credentials, base_url=sandbox.url, journal=journal, callbacks=receiver, publish=sandbox.publish
         ) as client,
     ):
+        yield client
+
+
+async def create(
+    journal: str, directory: Path, workspace: str, watch: Callable[[SegmentsClient], object] = lambda _: None
+) -> None:
+    """Create a segment and wait for its callback; be refused what can never fit."""
+    async with client_of(journal, workspace) as client:
+        watch(client)
         what = {"name": "winter", "attribute_name": "ID", "attribute_type": "string"}
         job = await client.create_file_segment(file=users(directory), expiry_time=30, **what)
         done = await job.result(timeout=60)
-        assert done.values_found == 3, done
+        assert done.values_found == USERS, done
         usage = await client.governor.usage()
         assert any(limit.used for limit in usage.values()), usage
         try:
-            await client.add_users(file_url=f"{sandbox.url}/file.csv", rows=2_000_001, preflight="off", **what)
+            await client.add_users(file_url="http://127.0.0.1:1/file.csv", rows=2_000_001, preflight="off", **what)
         except QuotaNeverFits:
             return
         sys.exit("an operation larger than a day was not refused")
+
+
+async def sync(path: Path, workspace: str) -> None:
+    """Make a segment hold what a file of audiences says."""
+    async with client_of("memory:", workspace) as client:
+        report = await client.sync(moe_segments.read_audiences(path), max_wait_s=60)
+        assert report.ok, report
 
 
 def refuses(names: str, attempt: Callable[[], object]) -> None:
@@ -85,7 +114,7 @@ def refuses(names: str, attempt: Callable[[], object]) -> None:
 def try_core(place: Path, asked: argparse.Namespace) -> None:
     """Use what needs no extra, and hear which extra is missing for the rest."""
     report = asyncio.run(check_file(users(place)))
-    assert report.rows == 3, report
+    assert report.rows == USERS, report
     (place / "journal").mkdir()
     asyncio.run(create(f"sqlite:///{place}/journal/quota.db", place, asked.name))
     if asked.name != "core":
@@ -123,7 +152,38 @@ def try_postgres(place: Path, asked: argparse.Namespace) -> None:
     asyncio.run(create(asked.postgres, place, asked.name))
 
 
-TRIALS = {"cli": try_cli, "storage": try_storage, "redis": try_redis, "postgres": try_postgres}
+def try_sql(place: Path, asked: argparse.Namespace) -> None:
+    """Sync an audience that is a query."""
+    with closing(sqlite3.connect(place / "warehouse.db")) as connection, connection:
+        connection.execute("CREATE TABLE users AS SELECT 'ann' AS id UNION SELECT 'bob'")
+    (place / "audiences.toml").write_text(AUDIENCES.replace("PLACE", str(place)), encoding="utf-8")
+    asyncio.run(sync(place / "audiences.toml", asked.name))
+
+
+def try_otel(place: Path, asked: argparse.Namespace) -> None:
+    """Trace an operation; without an SDK nothing is sent anywhere."""
+    telemetry = importlib.import_module("moe_segments.telemetry.otel")
+    asyncio.run(create("memory:", place, asked.name, telemetry.OpenTelemetry().watch))
+
+
+def try_prometheus(place: Path, asked: argparse.Namespace) -> None:
+    """Count an operation."""
+    telemetry = importlib.import_module("moe_segments.telemetry.prometheus")
+    metrics = telemetry.PrometheusMetrics(registry=telemetry.own_registry())
+    asyncio.run(create("memory:", place, asked.name, metrics.watch))
+    counted = {sample.name for family in metrics.registry.collect() for sample in family.samples if sample.value}
+    assert any(name.startswith("moe_segments_") for name in counted), counted
+
+
+TRIALS = {
+    "cli": try_cli,
+    "otel": try_otel,
+    "postgres": try_postgres,
+    "prometheus": try_prometheus,
+    "redis": try_redis,
+    "sql": try_sql,
+    "storage": try_storage,
+}
 
 
 def import_everything(of_other_extras: set[str]) -> None:
@@ -161,7 +221,8 @@ def main() -> None:
         getattr(moe_segments, name)
     import_everything(set(filter(None, asked.of_extras.split(","))))
 
-    trials = [try_core, *(TRIALS.values() if asked.name == "all" else filter(None, [TRIALS.get(asked.name)]))]
+    extras = metadata.metadata("moe-segments").get_all("Provides-Extra") or [] if asked.name == "all" else [asked.name]
+    trials = [try_core, *(TRIALS[extra] for extra in extras if extra in TRIALS)]
     for trial in trials:
         with tempfile.TemporaryDirectory() as place:
             trial(Path(place), asked)
