@@ -33,9 +33,11 @@ class SortedFile:
         count: How many values it has.
     """
 
+    count: int
+
     def __init__(self, name: str) -> None:
         self._file, self._bytes = PrivateFile(name), 0
-        self.count: int = 0
+        self.count = 0
 
     @property
     def path(self) -> Path:

@@ -47,9 +47,9 @@ class Job:
         id: Its identifier; `client.job(id)` finds it again, also in another process.
     """
 
-    id: str
-
     __slots__ = ("_is_sending", "_operation", "_raise_on_zero_users", "_replica", "_segment", "_shift_us", "id")
+
+    id: str
 
     def __init__(
         self,

@@ -45,14 +45,14 @@ class Waiter:
         number: How many came before it.
     """
 
+    __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place")
+
     ask: Ask
     deadline_s: float
     place: Place | None
     claimed: bool
     number: int
     future: asyncio.Future[Grant | None]
-
-    __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place")
 
     def __init__(
         self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None

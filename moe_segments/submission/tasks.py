@@ -46,6 +46,8 @@ class CallTasks:
         reader: Asks the service for segments.
     """
 
+    reader: Reader
+
     def __init__(
         self,
         credentials: Credentials,
@@ -56,7 +58,7 @@ class CallTasks:
         dispatcher: Dispatcher,
     ) -> None:
         self._replica, self._governor, self._dispatcher = replica, governor, dispatcher
-        self.reader: Reader = Reader(credentials, settings, self.carry_out)
+        self.reader = Reader(credentials, settings, self.carry_out)
         self._answers_within_s = settings.total_timeout_s + _SETTLING_S
         self._recent_us = round(settings.limits.day_s * 1_000_000)
         self._reconciler = Reconciler(settings, replica=replica, governor=governor, reader=self.reader)

@@ -34,10 +34,10 @@ class Pool:
         windows: A minute, an hour and a day of them.
     """
 
+    __slots__ = ("calls", "history", "windows")
+
     calls: tuple[str, ...]
     history: UsageHistory
-
-    __slots__ = ("calls", "history", "windows")
 
     def __init__(self, calls: tuple[str, ...], limits: QuotaLimits) -> None:
         self.calls, self.history = calls, UsageHistory()

@@ -29,10 +29,10 @@ class Profile:
         ends: When how much of that stops counting.
     """
 
+    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "_top", "capacity", "now_us")
+
     capacity: int
     now_us: int
-
-    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "_top", "capacity", "now_us")
 
     def __init__(self, capacity: int, now_us: int, used: int, ends: Iterable[tuple[int, int]] = ()) -> None:
         self.capacity, self.now_us = capacity, now_us

@@ -36,11 +36,11 @@ class Hold:
         u_us: Its `u` once settled, else None.
     """
 
+    __slots__ = ("bound_us", "silence_us", "u_us", "weight")
+
     weight: int
     bound_us: int
     silence_us: int
-
-    __slots__ = ("bound_us", "silence_us", "u_us", "weight")
 
     def __init__(self, weight: int, bound_us: int, silence_us: int) -> None:
         self.weight, self.bound_us, self.silence_us = weight, bound_us, silence_us
@@ -177,14 +177,6 @@ class Window:
         quarantined_until_us: Full until then, because history may be lost.
     """
 
-    history: UsageHistory
-    limit: str
-    unit: int
-    capacity: int
-    span_us: int
-    throttled_until_us: int
-    quarantined_until_us: int
-
     __slots__ = (
         "capacity",
         "head",
@@ -197,6 +189,14 @@ class Window:
         "throttled_until_us",
         "unit",
     )
+
+    history: UsageHistory
+    limit: str
+    unit: int
+    capacity: int
+    span_us: int
+    throttled_until_us: int
+    quarantined_until_us: int
 
     def __init__(self, history: UsageHistory, *, limit: str, unit: int, capacity: int, span_us: int) -> None:
         self.history, self.limit, self.unit = history, limit, unit

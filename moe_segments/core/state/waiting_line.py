@@ -36,11 +36,11 @@ _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
 class Waiting:
     """A waiter in line: one of ours, with a position, or the claim of another process."""
 
+    __slots__ = ("_demand", "ask", "cost", "job", "position")
+
     job: str
     position: int | None
     ask: Ask | None
-
-    __slots__ = ("_demand", "ask", "cost", "job", "position")
 
     def __init__(self, job: str, position: int | None, ask: Ask | None, demand: Demand | None = None) -> None:
         self.job, self.position, self.ask, self._demand = job, position, ask, demand

@@ -70,6 +70,10 @@ class Workspace:
         history: What happened, and how often.
     """
 
+    limits: QuotaLimits
+    complexity: Complexity
+    history: History
+
     def __init__(
         self,
         *,
@@ -84,8 +88,8 @@ class Workspace:
         idle_days: int | None = IDLE_DAYS,
         history: int = 100_000,
     ) -> None:
-        self.limits: QuotaLimits = limits or QuotaLimits()
-        self.complexity: Complexity = complexity or Complexity()
+        self.limits = limits or QuotaLimits()
+        self.complexity = complexity or Complexity()
         self._clock, self._now = clock, clock()
         self._directory = None if directory is None else frozenset(directory)
         self._random = random.Random(f"{seed} identifiers")  # noqa: S311 - repeatable, nothing is secret
@@ -105,7 +109,7 @@ class Workspace:
         self.external_active = 0
         self._quotas = Quotas(self.limits, self._call_limits)
         self._registry = Registry(self.limits.expiry_day_s, idle_days=self._idle_days)
-        self.history: History = History(self._most_remembered)
+        self.history = History(self._most_remembered)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
