@@ -67,9 +67,8 @@ def check_contents(sdist: Path, wheel: Path) -> None:
     _same("the wheel", files, tracked(PACKAGE))
     with tarfile.open(sdist) as opened:
         files = {name.partition("/")[2] for name in opened.getnames()} - {"PKG-INFO"}
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"][
-        "include"
-    ]
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    wanted = [name.removeprefix("/") for name in targets["sdist"]["include"]]
     _same("the sdist", files, tracked(*wanted, "pyproject.toml", "README.md", "LICENSE", ".gitignore"))
 
 
