@@ -60,6 +60,9 @@ class InputError(MoeSegmentsError):
         field: The parameter, column or option it is about; None when it is about the whole.
     """
 
+    problem: str
+    field: str | None
+
     def __init__(self, problem: str, field: str | None = None) -> None:
         super().__init__(problem, field)
         self.problem, self.field = problem, field
@@ -80,6 +83,10 @@ class NameTaken(InputError):
         existing_cs_id: The identifier of its segment, as in `Conflict`; None where the journal does not know it.
     """
 
+    existing_cs_name: str
+    used_by: str
+    existing_cs_id: str | None
+
     def __init__(self, existing_cs_name: str, used_by: str, existing_cs_id: str | None = None) -> None:
         which = f" (id {existing_cs_id})" if existing_cs_id else ""
         super().__init__(
@@ -87,7 +94,7 @@ class NameTaken(InputError):
             f"segment that has it{which}, or choose another name",
             "name",
         )
-        self.args = (existing_cs_name, used_by, existing_cs_id)
+        self.args: tuple[Any, ...] = (existing_cs_name, used_by, existing_cs_id)
         self.existing_cs_name, self.used_by, self.existing_cs_id = existing_cs_name, used_by, existing_cs_id
 
 
@@ -100,6 +107,10 @@ class PreflightError(MoeSegmentsError):
         report: The `PreflightReport` with its findings; None where the file could not be read at all. A pickle has no
             value of the file.
     """
+
+    source: str
+    problem: str
+    report: Any
 
     def __init__(self, source: str, problem: str, report: Any = None) -> None:  # its type lives above this room
         super().__init__(source, problem, report)
@@ -132,6 +143,13 @@ class QuotaExceeded(QuotaError):
         wait_s: Seconds from the decision to *ready_at*; infinite when that is None.
     """
 
+    limit: str
+    used: int
+    requested: int
+    capacity: int
+    ready_at: datetime | None
+    wait_s: float
+
     def __init__(
         self,
         limit: str,
@@ -161,6 +179,10 @@ class QuotaNeverFits(QuotaError):
         capacity: What the limit allows, headroom taken off.
     """
 
+    limit: str
+    requested: int
+    capacity: int
+
     def __init__(self, limit: str, requested: int, capacity: int) -> None:
         super().__init__(limit, requested, capacity)
         self.limit, self.requested, self.capacity = limit, requested, capacity
@@ -181,6 +203,11 @@ class SegmentBusy(QuotaError):
         ready_at: The moment it is free at the latest, aware UTC.
         wait_s: Seconds from the decision to *ready_at*.
     """
+
+    segment: str
+    job_id: str
+    ready_at: datetime
+    wait_s: float
 
     def __init__(self, segment: str, job_id: str, ready_at: datetime, wait_s: float) -> None:
         super().__init__(segment, job_id, ready_at, wait_s)
@@ -221,6 +248,12 @@ class OutcomeUnknown(MoeSegmentsError):
         description: The service's longer text, or None.
     """
 
+    job_id: str
+    reason: str
+    status: int | None
+    title: str | None
+    description: str | None
+
     def __init__(
         self,
         job_id: str,
@@ -251,6 +284,9 @@ class AnswerShapeError(OutcomeUnknown):
         problem: What did not fit, with its path.
     """
 
+    args: tuple[Any, ...]
+    problem: str
+
     status: int
 
     def __init__(self, status: int, problem: str, job_id: str | None = None) -> None:
@@ -272,6 +308,11 @@ class ApiError(MoeSegmentsError):
         details: The decoded error object as it came; empty when the body was no JSON object.
         job_id: The job it belongs to, where there is one.
     """
+
+    status: int
+    title: str
+    description: str | None
+    request_id: str | None
 
     def __init__(
         self,
@@ -341,6 +382,9 @@ class TooManyRequests(ApiError):
         ready_at: When the governor will try again, aware UTC; None where unknown.
     """
 
+    limit: str | None
+    ready_at: datetime | None
+
     def __init__(
         self,
         status: int,
@@ -353,7 +397,7 @@ class TooManyRequests(ApiError):
         ready_at: datetime | None = None,
     ) -> None:
         super().__init__(status, title, description, request_id, details, job_id)
-        self.args = (*self.args, limit, ready_at)
+        self.args: tuple[Any, ...] = (*self.args, limit, ready_at)
         self.limit, self.ready_at = limit, ready_at
 
     @property
@@ -390,6 +434,12 @@ class FileProcessingFailed(MoeSegmentsError):
         db_name: The database, from the callback; None where it does not say.
     """
 
+    status: int
+    error_message: str
+    request_id: str | None
+    segment_name: str | None
+    db_name: str | None
+
     def __init__(
         self,
         status: int,
@@ -422,6 +472,9 @@ class NoUsersMatched(FileProcessingFailed):
         db_name: The database; None where the callback does not say.
     """
 
+    values_found: int
+    values_processed: int
+
     segment_name: str
 
     def __init__(
@@ -433,7 +486,7 @@ class NoUsersMatched(FileProcessingFailed):
         db_name: str | None = None,
     ) -> None:
         super().__init__(201, "no users matched", request_id, segment_name, db_name)
-        self.args = (segment_name, request_id, values_found, values_processed, db_name)
+        self.args: tuple[Any, ...] = (segment_name, request_id, values_found, values_processed, db_name)
         self.values_found, self.values_processed = values_found, values_processed
 
     def __str__(self) -> str:
@@ -450,6 +503,9 @@ class CallbackTimeout(MoeSegmentsError):
         job_id: The job.
         timeout_s: How long was waited, seconds.
     """
+
+    job_id: str
+    timeout_s: float
 
     def __init__(self, job_id: str, timeout_s: float) -> None:
         super().__init__(job_id, timeout_s)
@@ -468,6 +524,9 @@ class CallbackUnreadable(MoeSegmentsError):
         job_id: The job; `client.job(job_id)` finds it again, also in another process.
         reason: What did not fit, with its path; never a value of the callback.
     """
+
+    job_id: str
+    reason: str
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(job_id, reason)
@@ -523,6 +582,9 @@ class JournalMoved(JournalError):
     Attributes:
         to: Where it is now, without user and password.
     """
+
+    args: tuple[Any, ...]
+    to: str
 
     def __init__(self, to: str) -> None:
         super().__init__(

@@ -329,22 +329,41 @@ class QuotaLimits:
             raise InputError(problem, "external_active_margin")
 
     def guard_for(self, window_s: float) -> float:
-        """G for a window: granularity, clock drift over the window and a second of slack, seconds.
+        """Return how long an operation counts beyond a window: granularity, clock drift and a second of slack.
 
         All of it shrinks with the scale, except that the drift is a part of the window already.
+
+        Args:
+            window_s: Length of the window, seconds.
+
+        Returns:
+            The guard, seconds; 0 where `guard_s` is.
         """
         if self.guard_s == 0:
             return 0.0
         return self.guard_s + _CLOCK_DRIFT * window_s + _CLOCK_SLACK_S / self.scale
 
     def spends(self, status: int) -> bool:
-        """Return whether an answer with this status keeps its operation; a status not named in *consumes* does."""
+        """Return whether an answer with this status keeps its operation; a status not named in *consumes* does.
+
+        Args:
+            status: The HTTP status.
+
+        Returns:
+            True where it counts.
+        """
         return self.consumes.get(status, True)
 
     def scaled(self, n: float) -> QuotaLimits:
         """Return these limits with windows, guard, D, allowance and expiry *n* times shorter, for a sandbox.
 
         Time-outs, the send fence and back-off are not part of the limits and do not shrink here.
+
+        Args:
+            n: How many times shorter, above 0.
+
+        Returns:
+            A copy.
 
         Raises:
             InputError: *n* is no positive number.

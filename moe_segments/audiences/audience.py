@@ -132,6 +132,9 @@ class Audience:
     async def opened(self) -> Any:
         """Return the source itself: a function is called for it.
 
+        Returns:
+            What `members` is, or what the function returned, a path in its place.
+
         Raises:
             InputError: The function raised an exception, its cause; or it returned nothing that can be read.
         """
@@ -211,7 +214,11 @@ class AudienceReport:
         return self.matched / self.processed if self.processed and self.matched is not None else None
 
     def to_json(self) -> dict[str, object]:
-        """Return it as data for `json.dumps`."""
+        """Return it as data for `json.dumps`.
+
+        Returns:
+            The fields as data for `json.dumps`.
+        """
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(AudienceReport)}
         error = None if self.error is None else str(self.error)
         return fields | {
@@ -241,7 +248,11 @@ class SyncReport:
         return next(audience for audience in self.audiences if audience.name == name)
 
     def to_json(self) -> dict[str, object]:
-        """Return it as data for `json.dumps`."""
+        """Return it as data for `json.dumps`.
+
+        Returns:
+            The fields as data for `json.dumps`.
+        """
         return {"ok": self.ok, "audiences": [audience.to_json() for audience in self.audiences]}
 
 
@@ -281,7 +292,11 @@ class SyncPlan:
     plan: Plan
 
     def to_json(self) -> dict[str, object]:
-        """Return it as data for `json.dumps`."""
+        """Return it as data for `json.dumps`.
+
+        Returns:
+            The fields as data for `json.dumps`.
+        """
         return {
             "audiences": [
                 attrs.asdict(one, filter=lambda field, _: field.name != "error")
@@ -337,7 +352,11 @@ class KnownAudience:
     last: PastSync | None
 
     def to_json(self) -> dict[str, object]:
-        """Return it as data for `json.dumps`."""
+        """Return it as data for `json.dumps`.
+
+        Returns:
+            The fields as data for `json.dumps`.
+        """
         last = self.last
         return {
             "name": self.name,

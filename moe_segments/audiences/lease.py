@@ -37,7 +37,7 @@ class Lease:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self.owner = f"{this_process()}|{secrets.token_hex(8)}"
+        self.owner: str = f"{this_process()}|{secrets.token_hex(8)}"
         self._names: set[str] = set()
 
     @asynccontextmanager

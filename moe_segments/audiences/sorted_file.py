@@ -33,6 +33,8 @@ class SortedFile:
         count: How many values it has.
     """
 
+    count: int
+
     def __init__(self, name: str) -> None:
         self._file, self._bytes = PrivateFile(name), 0
         self.count = 0

@@ -40,6 +40,9 @@ def read_audiences(path: Path | str) -> list[Audience]:
     Args:
         path: The file. Its tables have the fields of `Audience`, and `file` or `command` instead of `members`.
 
+    Returns:
+        The audiences, in the order of the file.
+
     Raises:
         InputError: It cannot be read, or holds something else; it says in which table.
     """

@@ -70,7 +70,11 @@ class PlannedRow:
     merged_into: int | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the row as JSON-ready data; its start is a `datetime`."""
+        """Return the row as JSON-ready data; its start is a `datetime`.
+
+        Returns:
+            The fields.
+        """
         data = attrs.asdict(self)
         wait_s = self.wait_s
         return {**data, "doubts": list(self.doubts), "wait_s": None if wait_s is None else round(wait_s, 3)}
@@ -108,7 +112,11 @@ class BulkPlan:
         return most_urgent(row.exit_code for row in self.rows)
 
     def to_json(self) -> dict[str, object]:
-        """Return the plan as JSON-ready data; moments are `datetime`s."""
+        """Return the plan as JSON-ready data; moments are `datetime`s.
+
+        Returns:
+            The figures of the whole, without the rows.
+        """
         return {
             "run": self.run,
             "manifest": self.manifest,
@@ -120,7 +128,14 @@ class BulkPlan:
         }
 
     def to_svg(self, *, zone: tzinfo | None = None) -> str:
-        """Return the plan as the text of an SVG file, see `Plan.to_svg`."""
+        """Return the plan as the text of an SVG file, see `Plan.to_svg`.
+
+        Args:
+            zone: The time zone of what is written; None for the machine's.
+
+        Returns:
+            The text of the file.
+        """
         return self.plan.to_svg(zone=zone)
 
 
@@ -134,6 +149,9 @@ async def plan_bulk(
         manifest: What is to be done, with the rows of its files, see `count_rows`.
         order: As for `run_bulk`.
         again: As for `run_bulk`.
+
+    Returns:
+        The plan.
 
     Raises:
         InputError: The rows of a file are not known.
@@ -172,6 +190,9 @@ async def dry_run_bulk(
         order: As for `run_bulk`.
         again: As for `run_bulk`.
         preflight: As for `run_bulk`.
+
+    Returns:
+        The plan.
 
     Raises:
         AuthenticationFailed: The key is wrong.

@@ -71,9 +71,12 @@ class ManifestError(InputError):
         mistakes: Every mistake, in order of lines.
     """
 
+    manifest: str
+    mistakes: tuple[Mistake, ...]
+
     def __init__(self, manifest: str, mistakes: tuple[Mistake, ...]) -> None:
         super().__init__(f"{len(mistakes)} mistakes", manifest)
-        self.args = (manifest, mistakes)
+        self.args: tuple[Any, ...] = (manifest, mistakes)
         self.manifest, self.mistakes = manifest, mistakes
 
     def __str__(self) -> str:

@@ -92,6 +92,9 @@ async def coalesced(manifest: Manifest, limits: QuotaLimits) -> Manifest:
         manifest: With the rows of its files, see `check_files` and `count_rows`; a line without is not merged.
         limits: What one operation may hold.
 
+    Returns:
+        The manifest; a merged line has the number of its first.
+
     Raises:
         ManifestError: Files cannot be read: all of them.
     """

@@ -83,7 +83,14 @@ FORGOTTEN: Final = "ended"  # the state of a job that ended so long ago that the
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else."""
+    """Return the command line's exit code for an error: 2 bad input, 3 a quota, 4 outcome unknown, 1 anything else.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        The code.
+    """
     return next((code for kinds, code in _EXIT_OF_ERRORS if isinstance(error, kinds)), EXIT_FAILED)
 
 
@@ -135,7 +142,11 @@ class BulkRow:
     merged_into: int | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the row as JSON-ready data."""
+        """Return the row as JSON-ready data.
+
+        Returns:
+            The fields.
+        """
         return attrs.asdict(self)
 
 
@@ -172,7 +183,11 @@ class BulkReport:
         return most_urgent(row.exit_code for row in self.rows)
 
     def to_json(self) -> dict[str, object]:
-        """Return the report as JSON-ready data."""
+        """Return the report as JSON-ready data.
+
+        Returns:
+            The figures of the whole, and the rows.
+        """
         return {
             "run": self.run,
             "manifest": self.manifest,

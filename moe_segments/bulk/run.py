@@ -192,6 +192,9 @@ class Running:
         lines: The lines with their jobs.
     """
 
+    run: str
+    lines: tuple[Line, ...]
+
     def __init__(
         self,
         client: SegmentsClient,

@@ -159,7 +159,11 @@ class CallbackReceiver:
         self.events.serve(scope, events)
 
     def unbind(self, scope: str) -> None:
-        """Stop serving *scope*. Idempotent."""
+        """Stop serving *scope*. Idempotent.
+
+        Args:
+            scope: The client's.
+        """
         if self._replicas.pop(scope, None) is not None:
             self._left.add(scope)
             self._secrets.pop(scope, None)
@@ -167,6 +171,13 @@ class CallbackReceiver:
 
     def url_for(self, scope: str, token: str) -> str:
         """Return the address to give to the service for one send. A secret: it holds the token.
+
+        Args:
+            scope: The workspace's name in paths.
+            token: The send's.
+
+        Returns:
+            The address.
 
         Raises:
             InputError: The public address is not known yet.
@@ -186,6 +197,9 @@ class CallbackReceiver:
             method: The HTTP method.
             content_encoding: The header's value, None where there is none.
             body: What was read; one byte above `MAX_BODY_BYTES` is enough to see that it is too large.
+
+        Returns:
+            The answer; 503 when the journal cannot be written, so that the service tries again.
         """
         reply = await self.decide_unread(scope, token, method, content_encoding, len(body))
         return reply or await self.take(scope, token, body)
@@ -201,6 +215,9 @@ class CallbackReceiver:
             method: As in `decide`.
             content_encoding: As in `decide`.
             body_bytes: The size as declared, or as read so far.
+
+        Returns:
+            The answer, or None.
         """
         if method in ("GET", "HEAD") and (scope, token) in (_LIVE, _READY):
             return HEALTHY if token == _LIVE[1] or await self._is_ready() else NOT_READY
@@ -216,7 +233,16 @@ class CallbackReceiver:
         return None
 
     async def take(self, scope: str, token: str, body: bytes) -> Reply:
-        """Decide for a request that `decide_unread` lets pass."""
+        """Decide for a request that `decide_unread` lets pass.
+
+        Args:
+            scope: The last segment of the path but one, unquoted.
+            token: The last segment, unquoted.
+            body: What was read.
+
+        Returns:
+            The answer.
+        """
         if len(body) > MAX_BODY_BYTES:
             return await self._refuse(scope, token, TOO_LARGE, "size", _TOO_MUCH)
         reply = await self._keep(scope, token, body)
@@ -327,6 +353,9 @@ class CallbackReceiver:
             request_timeout_s: Longest time from the end of its headers to the end of its answer.
             keep_alive_s: Longest silence between two requests of a connection.
             max_connections: Connections at the same time; one more is answered 503.
+
+        Yields:
+            This receiver; `port` and `public_url` are known.
 
         Raises:
             InputError: The address cannot be listened on, or is not on this machine and no public one was given.

@@ -39,7 +39,7 @@ _WAITING: Final = Waiting()
 _SENDING: Final = Sending()
 _PLANNING: Final = Planning()
 
-app = App(
+app: App = App(
     name="moe-segments",
     help=(
         "Segments of MoEngage, behind a local governor that keeps the documented quotas.\n\n"
@@ -364,7 +364,7 @@ def sync(
     return sync_audiences(file, only, dry_run=dry_run, sending=sending, receiving=receiving, common=common)
 
 
-audiences = App(name="audiences", help="What is known of segments that were synced.")
+audiences: App = App(name="audiences", help="What is known of segments that were synced.")
 app.command(audiences)
 
 
@@ -582,7 +582,7 @@ def completion(
     return install(app, shell, output, logs.level)
 
 
-journal = App(
+journal: App = App(
     name="journal",
     help="Back up a journal, move it to another place, check it, read it.",
     help_format="plaintext",

@@ -80,6 +80,9 @@ class AudienceCalls:
             audiences: As for `sync`.
             snapshots: As for `sync`.
 
+        Returns:
+            What each audience would send, and the plan of all of it.
+
         Raises:
             InputError: An audience is none, or two are of one segment.
             JournalError: The journal cannot be read.
@@ -96,6 +99,9 @@ class AudienceCalls:
         Args:
             snapshots: As for `sync`.
 
+        Returns:
+            One for each segment.
+
         Raises:
             JournalError: The journal cannot be read.
         """
@@ -110,6 +116,9 @@ class AudienceCalls:
 
         Args:
             name: The segment's name.
+
+        Returns:
+            The syncs.
 
         Raises:
             JournalError: The journal cannot be read.

@@ -123,6 +123,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         InputError: A parameter cannot be used.
     """
 
+    limits: QuotaLimits
+    scope: str
+
     def __init__(
         self,
         credentials: Credentials,
@@ -155,7 +158,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         journal = journal_url_of(journal)
         self._credentials = credentials
         self._callbacks = _receiver_at(callbacks, allow_http=allow_http) if isinstance(callbacks, str) else callbacks
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             base_url=base_url or credentials.base_url,
             journal=journal if isinstance(journal, str) else default_journal_url() if journal is None else "engine:",
             limits=limits or QuotaLimits(),
@@ -190,7 +193,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         self._replica = Replica(engine, self.limits)
         tell_outages(self._replica.outage, self.events.tell, self.scope)
         pace = Pace(self.settings.requests_per_s, self.settings.send_by_s * _RESERVED_AHEAD)
-        self.governor = Governor(
+        self.governor: Governor = Governor(
             self._replica,
             self.limits,
             clock=clock,
@@ -261,6 +264,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             on_event: As for the client.
             clock: As for the client.
             **overrides: Any other setting, such as *users_per_day* or *proxy*; None stands for one that is not given.
+
+        Returns:
+            A client that is not open yet: use it in `async with`.
 
         Raises:
             InputError: Settings are missing or wrong; it names them all.
@@ -369,6 +375,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
         Args:
             operation: A create, add, remove or replace.
+
+        Returns:
+            The number of its lines, the empty ones included.
 
         Raises:
             InputError: It is no file operation.
@@ -495,6 +504,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
                 (`Outcome.planned`) or why it would be refused, in the order they would be sent. Nothing is sent,
                 uploaded or spent, but one list call where its quota allows it at once.
 
+        Yields:
+            How each operation ended, as it ends; of a dry run, in the order they would be sent.
+
         Raises:
             InputError: *concurrency* is not from 1, or another value is none of those named. What an iterator yields
                 that is no operation is refused when its turn comes.
@@ -547,6 +559,12 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         """Return the job of this identifier, from this process or another that uses the journal.
 
         One that this process has not heard of yet is known after `await job.refresh()` or by `await job.result()`.
+
+        Args:
+            job_id: The identifier, from `Job.id`, an error's `job_id` or `moe-segments jobs`.
+
+        Returns:
+            The job. It may be one that the journal does not know: `job.state` then raises.
         """
         return self._job(job_id, None)
 

@@ -80,6 +80,7 @@ class FileSegmentCalls:
             Conflict: The name exists, and the journal did not know.
             OutcomeUnknown: Sent, answer lost. Do not create again: await the job, or look for the segment.
             NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
             ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/file-segments/create-file-segment, read 2026-08-01.
@@ -117,7 +118,7 @@ class FileSegmentCalls:
         preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
-        """Add the file's users to a file segment. Parameters and errors as for `create_file_segment`.
+        """Add the file's users to a file segment.
 
         Args:
             name: The segment's name.
@@ -138,8 +139,16 @@ class FileSegmentCalls:
             The accepted job.
 
         Raises:
+            InputError: A value breaks a documented rule, or the file has more rows than were declared.
+            PreflightError: The file breaks a rule, see its `report`; or it cannot be read or published, or it changed.
+            QuotaExceeded: A quota is full for longer than *max_wait_s*.
+            QuotaNeverFits: The file has more rows than a whole day allows.
+            SegmentBusy: Another operation on this segment is not finished within *max_wait_s*.
             NotFound: No such segment. Nothing was changed.
             OutcomeUnknown: Sent, answer lost. Adding again is harmless and spends quota again.
+            NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
+            ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/file-segments/add-users-to-file-segment, read 2026-08-01.
         """
@@ -173,7 +182,36 @@ class FileSegmentCalls:
         preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
-        """Remove the file's users from a file segment. Parameters, result and errors as for `add_users`.
+        """Remove the file's users from a file segment.
+
+        Args:
+            name: The segment's name.
+            attribute_name: The user attribute the values are matched against.
+            attribute_type: "string" or "double".
+            file_url: A public CSV, one value a line, at most 150 MB.
+            file: A local file instead; it is published first.
+            values: The values instead, as for `create_file_segment`. Each is sent once.
+            cs_id: The segment's identifier; it wins over *name*.
+            emails: Who is told of the result by e-mail.
+            callback_url: An address of your own for the result; then `Job.result` hears nothing.
+            rows: How many values the file has, an upper bound; None: it is counted.
+            preflight: "error", "warn" or "off"; None: as the client has it.
+            max_wait_s: Longest wait for quota and segment, seconds; 0 refuses at once, `math.inf` waits.
+
+        Returns:
+            The accepted job; users disappear later, see `Job.result`.
+
+        Raises:
+            InputError: A value breaks a documented rule, or the file has more rows than were declared.
+            PreflightError: The file breaks a rule, see its `report`; or it cannot be read or published, or it changed.
+            QuotaExceeded: A quota is full for longer than *max_wait_s*.
+            QuotaNeverFits: The file has more rows than a whole day allows.
+            SegmentBusy: Another operation on this segment is not finished within *max_wait_s*.
+            NotFound: No such segment. Nothing was changed.
+            OutcomeUnknown: Sent, answer lost. Removing again is harmless and spends quota again.
+            NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
+            ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/file-segments/remove-users-from-file-segment, read 2026-08-01.
         """
@@ -207,7 +245,36 @@ class FileSegmentCalls:
         preflight: Preflight | None = None,
         max_wait_s: float = 0.0,
     ) -> Job:
-        """Make the file's users the whole membership of a file segment. Otherwise as `add_users`.
+        """Make the file's users the whole membership of a file segment.
+
+        Args:
+            name: The segment's name.
+            attribute_name: The user attribute the values are matched against.
+            attribute_type: "string" or "double".
+            file_url: A public CSV, one value a line, at most 150 MB.
+            file: A local file instead; it is published first.
+            values: The values instead, as for `create_file_segment`. Each is sent once.
+            cs_id: The segment's identifier; it wins over *name*.
+            emails: Who is told of the result by e-mail.
+            callback_url: An address of your own for the result; then `Job.result` hears nothing.
+            rows: How many values the file has, an upper bound; None: it is counted.
+            preflight: "error", "warn" or "off"; None: as the client has it.
+            max_wait_s: Longest wait for quota and segment, seconds; 0 refuses at once, `math.inf` waits.
+
+        Returns:
+            The accepted job; users change later, see `Job.result`, which raises where nobody of the file is a user.
+
+        Raises:
+            InputError: A value breaks a documented rule, or the file has more rows than were declared.
+            PreflightError: The file breaks a rule, see its `report`; or it cannot be read or published, or it changed.
+            QuotaExceeded: A quota is full for longer than *max_wait_s*.
+            QuotaNeverFits: The file has more rows than a whole day allows.
+            SegmentBusy: Another operation on this segment is not finished within *max_wait_s*.
+            NotFound: No such segment. Nothing was changed.
+            OutcomeUnknown: Sent, answer lost. Replacing again is safe and spends quota again.
+            NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
+            ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/file-segments/replace-users-from-file-segment, read 2026-08-01.
         """
@@ -239,9 +306,13 @@ class FileSegmentCalls:
             The service's answer; `cs_id` is None in its newer form.
 
         Raises:
+            InputError: A value breaks a documented rule.
             SegmentBusy: A file operation on this segment is not finished.
             NotFound: No such segment.
             OutcomeUnknown: Sent, answer lost. Archiving again is safe.
+            NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
+            ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/manage-segments/archive-segment, read 2026-08-01.
         """
@@ -250,10 +321,25 @@ class FileSegmentCalls:
     async def unarchive_segment(
         self: _Client, *, name: str, cs_id: str | None = None, max_wait_s: float = 0.0
     ) -> Accepted:
-        """Make an archived segment active again. Takes one active segment. Otherwise as `archive_segment`.
+        """Make an archived segment active again. It takes one active segment.
+
+        Args:
+            name: The segment's name.
+            cs_id: The segment's identifier; it wins over *name*.
+            max_wait_s: Longest wait for the segment and for room among the active ones, seconds.
+
+        Returns:
+            The service's answer; `cs_id` is None in its newer form.
 
         Raises:
+            InputError: A value breaks a documented rule.
             QuotaExceeded: As many segments are active as may be.
+            SegmentBusy: A file operation on this segment is not finished.
+            NotFound: No such segment.
+            OutcomeUnknown: Sent, answer lost. Unarchiving again is safe.
+            NotSent: No connection could be made.
+            JournalError: The journal cannot be used, so nothing is sent.
+            ApiError: Any other refusal of the service.
 
         Source: https://moengage.com/docs/api/manage-segments/unarchive-segment, read 2026-08-01.
         """

@@ -147,6 +147,9 @@ class FilterSegmentCalls:
             cs_id: The identifier, as the service gave it.
             max_wait_s: Longest wait for the quota, seconds; 0 refuses at once, `math.inf` waits.
 
+        Returns:
+            The segment, as the service describes it.
+
         Raises:
             InputError: It is no identifier.
             NotFound: The service knows none.
@@ -162,13 +165,16 @@ class FilterSegmentCalls:
         return await self._call_tasks.reader.get_segment(cs_id, max_wait_s=max_wait_s)
 
     async def list_segments(self: _Client, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
-        """Segments the service lists: those named exactly *name*, or all. Its length is a hint, not a count.
+        """List segments: those named exactly *name*, or all. The number of them is a hint, not a count.
 
         Spends one of 50 a minute, 200 an hour and 1000 a day, which creates of filter segments are taken to share.
 
         Args:
             name: The exact name; None for all.
             max_wait_s: Longest wait for the quota, seconds; 0 refuses at once, `math.inf` waits.
+
+        Returns:
+            The segments, in the order of the service.
 
         Raises:
             InputError: *name* cannot be a segment's name.
@@ -198,6 +204,9 @@ def payload_from_json(text: str | bytes) -> dict[str, Any]:
 
     Args:
         text: A payload of the dashboard, or its filters alone: one, a list of them, or a group.
+
+    Returns:
+        A payload with `included_filters`; other fields of a whole payload are kept.
 
     Raises:
         InputError: It is no JSON, or holds no filters.

@@ -49,6 +49,8 @@ class Job:
 
     __slots__ = ("_is_sending", "_operation", "_raise_on_zero_users", "_replica", "_segment", "_shift_us", "id")
 
+    id: str
+
     def __init__(
         self,
         job_id: str,
@@ -212,7 +214,18 @@ class Job:
             )
 
     async def wait_until(self, holds: Callable[[JobRecord], bool], timeout_s: float | None) -> bool:
-        """Wait until *holds* of the job's record, at most *timeout_s* seconds. Returns whether it does."""
+        """Wait until something holds of the job's record.
+
+        Args:
+            holds: What is waited for.
+            timeout_s: Longest wait, seconds; None waits for ever.
+
+        Returns:
+            Whether it holds.
+
+        Raises:
+            JournalError: The journal went back, or was exchanged.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds(self._record):

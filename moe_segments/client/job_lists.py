@@ -70,6 +70,9 @@ class JobCalls:
             since: Aware. Jobs that got into their state then or later; None for all.
             limit: At most so many, the last ones; None for all.
 
+        Yields:
+            What the journal knows of each job.
+
         Raises:
             InputError: A filter cannot be used: there is no such state, *since* has no zone, *limit* is below 1.
             JournalError: The journal cannot be read. Raised by the iteration.
@@ -89,6 +92,9 @@ class JobCalls:
             run: The identifier of one run; None for all.
             since: Aware. Runs that began then or later; None for all.
             limit: At most so many, the last ones; None for all.
+
+        Yields:
+            What the journal knows of each run.
 
         Raises:
             InputError: A filter cannot be used.

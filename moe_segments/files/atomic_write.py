@@ -25,6 +25,9 @@ class Output:
         file_bytes: How much was written, bytes.
     """
 
+    path: Path
+    file_bytes: int
+
     def __init__(self, path: Path) -> None:
         self.path, self.file_bytes = path, 0
         self._sha256 = hashlib.sha256()

@@ -53,14 +53,22 @@ class CleanReport:
     changes: Mapping[str, int] = attrs.field(converter=copied_counts, hash=False)
 
     def as_text(self) -> str:
-        """Return the report for people, several lines."""
+        """Return the report for people, several lines.
+
+        Returns:
+            The figures, and a line for each rule by which rows were changed.
+        """
         head = f"{self.path}: {self.rows_written:,} of {self.rows:,} rows, {self.file_bytes:,} bytes"
         return "\n".join(
             (head, *(f"  {number:,} x {code} {RULES[code].title}" for code, number in self.changes.items()))
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return the report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`.
+
+        Returns:
+            The fields.
+        """
         return {
             "source": self.source,
             "path": str(self.path),

@@ -37,6 +37,8 @@ class PrivateFile:
         PreflightError: It cannot be made.
     """
 
+    path: Path
+
     def __init__(self, name: str) -> None:
         self._name, self._descriptor = name, -1
         try:

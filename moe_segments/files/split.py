@@ -81,7 +81,11 @@ class SplitReport:
         return sum(part.rows for part in self.parts)
 
     def as_text(self) -> str:
-        """Return the report for people, several lines."""
+        """Return the report for people, several lines.
+
+        Returns:
+            The figures, and a line for each part.
+        """
         number = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
         head = f"{self.source}: {number} of at most {self.max_rows:,} rows and {self.max_bytes:,} bytes"
         changes = [
@@ -92,7 +96,11 @@ class SplitReport:
         return "\n".join((head, *changes, *parts))
 
     def as_json(self) -> dict[str, object]:
-        """Return the report as data for `json.dumps`."""
+        """Return the report as data for `json.dumps`.
+
+        Returns:
+            The fields, and the parts.
+        """
         return {
             "source": self.source,
             "rows": self.rows,

@@ -57,7 +57,7 @@ class ValueReader:
             raise InputError(problem, "values")
         self._values, self._floats = values, attribute_type == "double"
         self._allow_empty = allow_empty
-        self.count = 0
+        self.count: int = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield blocks of lines."""

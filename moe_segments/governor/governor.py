@@ -48,14 +48,15 @@ T = TypeVar("T")
 _SECOND_US: Final = 1_000_000
 _AFTER_OUTAGE_S: Final = 1.0  # between two tries to reach a journal that is away, besides the time each of them takes
 _LONGEST_SLEEP_S: Final = 3_600.0  # a timer is set again at least this often
-_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Windows has neither.
+_BOOT_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 _AFTER_FAILURE_S: Final = 1.0
 _log = logging.getLogger("moe_segments.governor")
 
 
 def boot_time_s() -> float:
     """Seconds since the boot, suspend included where the system can tell."""
-    return time.clock_gettime(_BOOT_CLOCK)
+    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 
 
 class _Pending(Enum):
@@ -81,6 +82,9 @@ class Governor(QuotaCalls, PlanCalls):
         wall: This host's wall clock, seconds, which people's moments are on; None: the journal's clock is theirs, too.
         events: Who is told who waits; None: nobody.
     """
+
+    limits: QuotaLimits
+    closed: bool
 
     def __init__(
         self,
@@ -114,6 +118,11 @@ class Governor(QuotaCalls, PlanCalls):
 
     async def open(self, origin: str, *, on_lost_journal: Literal["wait", "trust"], announce: bool) -> None:
         """Take up the journal for a service, noticing when it belongs to another or may have lost history.
+
+        Args:
+            origin: Scheme, host and port of the service.
+            on_lost_journal: "wait" takes every window for full where history may be lost; "trust" does not.
+            announce: Warn where the journal is new.
 
         Raises:
             JournalError: The journal belongs to another service or to windows of another length.
@@ -173,6 +182,11 @@ class Governor(QuotaCalls, PlanCalls):
         Cancelling it frees the place in line, and gives back what was granted meanwhile. With a *place* in the pace
         it is granted only when its turn there is near; that wait has no bound.
 
+        Args:
+            ask: What is to be sent, and what it spends.
+            max_wait_s: Longest wait for quota and segment, seconds; 0 refuses at once.
+            place: Its turn in the pace; None where nothing is paced.
+
         Returns:
             The grant, durable; None when the journal knows the job and it is not to be sent again.
 
@@ -199,26 +213,52 @@ class Governor(QuotaCalls, PlanCalls):
             raise
 
     def may_start(self, grant: Grant) -> bool:
-        """Return whether the request may still start; past its fence the reservation's end would not cover it."""
+        """Return whether the request may still start; past its fence the reservation's end would not cover it.
+
+        Args:
+            grant: The leave to send it.
+
+        Returns:
+            False when it is too late to send.
+        """
         return self._clock() < grant.send_by_s
 
     def shift_us(self) -> int:
-        """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds."""
+        """Return how much this host's wall clock is ahead of the journal's, in whole seconds, microseconds.
+
+        Returns:
+            The difference; negative when the journal's clock is ahead.
+        """
         if self._wall is None:
             return 0
         ahead_us = self._wall() * _SECOND_US - self._replica.now_us()
         return round(ahead_us / _SECOND_US) * _SECOND_US  # less than half a second is how long an answer took
 
     def now_s(self) -> float:
-        """Return the present moment as the governor tells moments, epoch seconds."""
+        """Return the present moment as the governor tells moments, epoch seconds.
+
+        Returns:
+            Seconds since the epoch, on this host's wall clock.
+        """
         return (self._replica.now_us() + self.shift_us()) / _SECOND_US
 
     def seconds_until(self, moment: datetime) -> float:
-        """Return how long it is until a moment that the governor told, seconds; negative when it is over."""
+        """Return how long it is until a moment that the governor told, seconds; negative when it is over.
+
+        Args:
+            moment: Aware.
+
+        Returns:
+            Seconds.
+        """
         return moment.timestamp() - self.now_s()
 
     def report_if_late(self, grant: Grant) -> None:
-        """Say so when an outcome became known after its lease: until now the row counted as ended too early."""
+        """Say so when an outcome became known after its lease: until now the row counted as ended too early.
+
+        Args:
+            grant: The leave to send it.
+        """
         late_s = self._clock() - grant.lease_s
         if late_s > 0:
             _log.warning(

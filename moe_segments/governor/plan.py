@@ -98,6 +98,9 @@ class Plan(Sequence["PlannedStart"]):
 
         Args:
             zone: The time zone of what is written; None for the machine's.
+
+        Returns:
+            The text of the file.
         """
         from moe_segments.governor.timeline import Lane, draw
 

@@ -154,13 +154,23 @@ class PlanCalls:
         )
 
     def known_segments(self: _Governor) -> list[str]:
-        """Return the names of the segments that the journal knows to be there, or that may be."""
+        """Return the names of the segments that the journal knows to be there, or that may be.
+
+        Returns:
+            The names.
+        """
         return list(self._replica.state.jobs.names)
 
     async def refusals(
         self: _Governor, operations: Iterable[Operation | FilterOperation]
     ) -> list[NameTaken | QuotaNeverFits | None]:
         """Return why each operation could never be sent, as the journal knows it; None where nothing is in its way.
+
+        Args:
+            operations: Operations, their `rows` known.
+
+        Returns:
+            One for each operation, in their order.
 
         Raises:
             InputError: A file operation has no `rows` and was not checked, or something is no operation.

@@ -48,6 +48,13 @@ class Waiter:
 
     __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place", "told")
 
+    ask: Ask
+    deadline_s: float
+    place: Place | None
+    claimed: bool
+    number: int
+    future: asyncio.Future[Grant | None]
+
     def __init__(
         self, ask: Ask, deadline_s: float, future: asyncio.Future[Grant | None], place: Place | None = None
     ) -> None:
@@ -152,8 +159,8 @@ class Claims:
 
     def __init__(self, replica: Replica, waiters: Waiters, *, scale: float) -> None:
         self._replica, self._waiters = replica, waiters
-        self.for_us = max(1, round(_CLAIM_S / scale * _SECOND_US))
-        self.waiter = secrets.token_hex(8)
+        self.for_us: int = max(1, round(_CLAIM_S / scale * _SECOND_US))
+        self.waiter: str = secrets.token_hex(8)
         self._renew_us: int | None = None
         self._closing = asyncio.Event()
         self._writing: dict[asyncio.Task[None], None] = {}

@@ -43,6 +43,9 @@ class QuotaCalls:
     async def usage(self: _Governor) -> Mapping[str, LimitUsage]:
         """Return every limit by its name, as the journal stands now.
 
+        Returns:
+            What is used, pending and left of each limit, and when it is freed next.
+
         Raises:
             JournalError: The journal cannot be read.
         """
@@ -79,6 +82,9 @@ class QuotaCalls:
 
     async def observe_active_segments(self: _Governor, n: int) -> None:
         """Tell the journal how many segments of all types are active now, those of this journal included.
+
+        Args:
+            n: How many, from 0.
 
         Raises:
             InputError: *n* is no whole number from 0.

@@ -37,12 +37,14 @@ class MemoryJournal:
         spans_hosts: Always False.
     """
 
+    is_new: bool
+
     doubt: str | None = None
     spans_hosts = False
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         host = BootClock()
-        self.journal_id = secrets.token_hex(16)
+        self.journal_id: str = secrets.token_hex(16)
         self.is_new = False
         self._clock = clock or host.clock(host.anchor())
         self._opened = False

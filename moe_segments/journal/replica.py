@@ -98,9 +98,11 @@ class Replica:
         outage: What warns of a journal that cannot be used.
     """
 
+    journal: Journal
+
     def __init__(self, journal: Journal, limits: QuotaLimits, *, compacts: bool = True) -> None:
         self.journal, self._compacts = journal, compacts
-        self.state = WorkspaceState(limits)
+        self.state: WorkspaceState = WorkspaceState(limits)
         self._facts: list[tuple[Sequence[Event], asyncio.Future[int]]] = []
         self._asked: list[_Asked[object]] = []
         self._refreshing: list[asyncio.Future[None]] = []
@@ -118,7 +120,7 @@ class Replica:
         self._checkpointed = 0
         self._pid = os.getpid()
         self._home: asyncio.AbstractEventLoop | None = None  # where it was opened
-        self.outage = Outage()
+        self.outage: Outage = Outage()
         self._replaced: JournalReplaced | None = None
         self._ends: list[asyncio.Future[None]] = []  # of those who wait for nothing else
 

@@ -39,6 +39,9 @@ class Notifications(ABC):
         are_heard: The connection listens, and nothing was missed since something was heard.
     """
 
+    notified: int
+    are_heard: bool
+
     def __init__(self, notifier: Notifier) -> None:
         self.notified, self.are_heard = 0, False
         self._notifier = notifier
@@ -102,6 +105,9 @@ class ServerJournal(ABC):
         is_new: This `open` made the log.
         spans_hosts: Always True.
     """
+
+    journal_id: str
+    is_new: bool
 
     spans_hosts = True
 

@@ -261,6 +261,9 @@ class CreateFilterSegment:
             payload: A JSON object with `included_filters`, `excluded_filters` where wanted, and `name`.
             name: The segment's name instead of the payload's.
 
+        Returns:
+            The operation.
+
         Raises:
             InputError: It has no name, no included filters, or breaks a documented rule.
         """
@@ -315,6 +318,9 @@ class UpdateFilterSegment:
             payload: A JSON object with `included_filters`.
             name: The new name instead of the payload's.
             updated_by: Who updates, instead of the payload's.
+
+        Returns:
+            The operation.
 
         Raises:
             InputError: It has no included filters, or breaks a documented rule.

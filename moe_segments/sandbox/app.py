@@ -124,10 +124,10 @@ class Sandbox:
     ) -> None:
         check_span(latency_s, "latency_s")
         check_span(processing_s, "processing_s")
-        self.limits = (limits or QuotaLimits()).scaled(speed)
-        self.credentials = credentials or DEMO_CREDENTIALS
+        self.limits: QuotaLimits = (limits or QuotaLimits()).scaled(speed)
+        self.credentials: Credentials = credentials or DEMO_CREDENTIALS
         self._own_clock = ForwardClock() if clock is None else None
-        self.workspace = Workspace(
+        self.workspace: Workspace = Workspace(
             clock=clock or self._own_clock or ForwardClock(),
             limits=self.limits,
             directory=known_users(users),
@@ -199,6 +199,9 @@ class Sandbox:
     def advance(self, seconds: float) -> None:
         """Move the sandbox's clock forward: windows empty and segments age. Delays of files and callbacks do not.
 
+        Args:
+            seconds: How far, from 0.
+
         Raises:
             InputError: Not a number from 0 to ten years, in all, or the clock is the caller's own.
         """
@@ -221,6 +224,12 @@ class Sandbox:
 
     async def publish(self, path: Path | str) -> str:
         """Serve a local file, or a directory's files, and say under which URL; a directory's ends in a slash.
+
+        Args:
+            path: A file or a directory.
+
+        Returns:
+            The URL.
 
         Raises:
             InputError: There is no such file or directory.

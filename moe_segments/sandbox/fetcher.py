@@ -53,6 +53,9 @@ class FileProblem(Exception):
         is_passing: Whether another try may help.
     """
 
+    problem: str
+    is_passing: bool
+
     def __init__(self, problem: str, *, is_passing: bool = False) -> None:
         super().__init__(problem)
         self.problem, self.is_passing = problem, is_passing

@@ -61,6 +61,9 @@ class Configuration:
     def checked(self) -> Configuration:
         """Return this, if it can be used.
 
+        Returns:
+            This configuration.
+
         Raises:
             InputError: It cannot; the sentence names everything that is wrong.
         """
@@ -72,7 +75,14 @@ class Configuration:
         return self
 
     def value_of(self, setting: Setting) -> object:
-        """Return what is in force."""
+        """Return the value of a setting that is in force.
+
+        Args:
+            setting: A row of the table of settings.
+
+        Returns:
+            The value.
+        """
         holders = {"credentials": self.credentials, "limits": self.settings.limits, "run": self.run}
         return getattr(holders.get(setting.purpose, self.settings), setting.name)
 

@@ -44,6 +44,12 @@ class SubmissionFactory:
         receiver: Where callbacks go; None: nowhere.
     """
 
+    credentials: Credentials
+    settings: Settings
+    replica: Replica
+    file_preparer: FilePreparer
+    receiver: CallbackReceiver | None
+
     def __init__(
         self,
         credentials: Credentials,
@@ -55,7 +61,7 @@ class SubmissionFactory:
     ) -> None:
         self.credentials, self.settings = credentials, settings
         self.replica, self.file_preparer, self.receiver = replica, file_preparer, receiver
-        self.owner = this_process()
+        self.owner: str | None = this_process()
 
     def make(
         self,

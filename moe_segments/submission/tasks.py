@@ -49,6 +49,8 @@ class CallTasks:
         reader: Asks the service for segments.
     """
 
+    reader: Reader
+
     def __init__(
         self,
         credentials: Credentials,

@@ -182,6 +182,9 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]], *, in_memory: bool
     Args:
         main: Makes the coroutine.
         in_memory: As for `VirtualTimeLoop`.
+
+    Returns:
+        What the coroutine returns.
     """
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(in_memory=in_memory)) as runner:
         return runner.run(main())
@@ -191,6 +194,9 @@ def journal_clock() -> int:
     """Return a journal's clock in the running loop's time, microseconds since the epoch.
 
     In the loop's own thread only.
+
+    Returns:
+        Microseconds.
     """
     return EPOCH_US + round(asyncio.get_running_loop().time() * 1_000_000)
 

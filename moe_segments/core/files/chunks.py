@@ -69,6 +69,9 @@ class Chunker:
         is_open: The last row had no line feed; known at the end.
     """
 
+    has_bom: bool
+    is_open: bool
+
     def __init__(self, chunk_bytes: int = CHUNK_BYTES, longest_row_bytes: int = LONGEST_ROW_BYTES) -> None:
         self._chunk_bytes, self._longest = chunk_bytes, longest_row_bytes
         self._kept: list[bytes | memoryview] = []

@@ -38,6 +38,9 @@ class Mender:
         rows_kept: Rows given, since `kept` without the duplicates.
     """
 
+    rows: int
+    rows_kept: int
+
     def __init__(
         self,
         *,

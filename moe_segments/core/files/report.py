@@ -52,7 +52,14 @@ class Finding:
     row: str | None = attrs.field(default=None, repr=False)
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """Return the finding as data for `json.dumps`; with *mask* letters and digits of the row are replaced."""
+        """Return the finding as data for `json.dumps`.
+
+        Args:
+            mask: Replace letters and digits of the row, so that no identifier is seen.
+
+        Returns:
+            The fields.
+        """
         row = masked(self.row) if mask and self.row is not None else self.row
         return {
             "code": self.code,
@@ -118,6 +125,9 @@ class PreflightReport:
 
         Args:
             path: The file.
+
+        Returns:
+            The command line, quoted for a shell.
         """
         broken, file = set(self.counts), PurePath(path)
         fix = f" --fix {quote(str(file.with_suffix('.clean.csv')))}" if broken & MENDED else ""
@@ -129,11 +139,21 @@ class PreflightReport:
 
         Args:
             mask: Replace letters and digits of the rows shown, so that no identifier is seen.
+
+        Returns:
+            The verdict, the figures, and a line for each finding.
         """
         return "\n".join(self._lines(mask=mask))
 
     def as_json(self, *, mask: bool = False) -> dict[str, object]:
-        """Return the report as data for `json.dumps`; *mask* as for `as_text`."""
+        """Return the report as data for `json.dumps`.
+
+        Args:
+            mask: Replace letters and digits of the rows, so that no identifier is seen.
+
+        Returns:
+            The fields, `ok`, and the findings.
+        """
         return {
             "source": self.source,
             "ok": self.ok,
@@ -147,7 +167,11 @@ class PreflightReport:
         }
 
     def without_rows(self) -> PreflightReport:
-        """Return the same report without any value of the file, to be kept or sent elsewhere."""
+        """Return the same report without any value of the file, to be kept or sent elsewhere.
+
+        Returns:
+            A copy.
+        """
         return attrs.evolve(self, findings=tuple(attrs.evolve(finding, row=None) for finding in self.findings))
 
     def _of(self, severity: Severity) -> tuple[Finding, ...]:

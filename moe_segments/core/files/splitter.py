@@ -27,6 +27,9 @@ class Cutter:
         is_open: The last row had no line feed and was given one.
     """
 
+    has_bom: bool
+    is_open: bool
+
     def __init__(self, max_rows: int, max_bytes: int) -> None:
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._part = self._rows = self._bytes = 0

@@ -37,7 +37,7 @@ class Steps:
     __slots__ = ("_floors", "_levels", "_times", "capacity")
 
     def __init__(self, capacity: int, now_us: int, used: int, ends: Iterable[tuple[int, int]] = ()) -> None:
-        self.capacity = capacity
+        self.capacity: int = capacity
         deltas = {now_us: used}
         for end_us, weight in ends:
             at_us = max(end_us, now_us)

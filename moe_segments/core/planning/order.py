@@ -134,14 +134,16 @@ class Problem:
     def __init__(
         self, state: FoldedState, lines: Sequence[Line], now_us: int, *, without: Collection[str] = ()
     ) -> None:
-        self.waiting = [
+        self.waiting: list[tuple[str, Demand]] = [
             (job, claim.demand)
             for job, claim in state.claims.standing(now_us)
             if job not in without and state.jobs.holder(claim.demand.keys, now_us) is None
         ]
         keys = [tuple(state.jobs.known_as(line.demand.keys)) for line in lines]
         chains = _linked([*keys, *(demand.keys for _, demand in self.waiting)])
-        self.demands = [_known_by(line.demand, names) for line, names in zip(lines, _joined(keys, chains), strict=True)]
+        self.demands: list[Demand] = [
+            _known_by(line.demand, names) for line, names in zip(lines, _joined(keys, chains), strict=True)
+        ]
         _check(state, lines, chains)
         self._board = board = Board(state.ledger, now_us)
         self._tasks = [board.task(demand, chains[at]) for at, demand in enumerate(self.demands)]

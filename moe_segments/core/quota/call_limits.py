@@ -36,9 +36,12 @@ class Pool:
 
     __slots__ = ("calls", "history", "windows")
 
+    calls: tuple[str, ...]
+    history: UsageHistory
+
     def __init__(self, calls: tuple[str, ...], limits: QuotaLimits) -> None:
         self.calls, self.history = calls, UsageHistory()
-        self.windows = tuple(
+        self.windows: tuple[Window, ...] = tuple(
             Window(
                 self.history,
                 limit=names[0],

@@ -52,7 +52,7 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self.made = 0
+        self.made: int = 0
         self.live: dict[str, Claim] = {}
         self.passers: dict[str, None] = {}
 

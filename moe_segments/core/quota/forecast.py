@@ -96,6 +96,9 @@ class Schedule:
         in_flight: Whether something was in flight then, whose end is taken to be then.
     """
 
+    made_us: int
+    now_us: int
+
     def __init__(self, quotas: Quotas, now_us: int, passers: Iterable[str] = ()) -> None:
         self._quotas, self.now_us, self.made_us = quotas, now_us, now_us
         quotas.advance(now_us)
@@ -107,7 +110,7 @@ class Schedule:
         self._late_us, self._allowance_us = quotas.late_us, quotas.allowance_us
         self._tails = [0, 0, 0]  # by unit: what is held by those that passed, which may end late
         self._call_tails: dict[str, int] = {}
-        self.in_flight = any(history.holds for history in quotas.histories)
+        self.in_flight: bool = any(history.holds for history in quotas.histories)
         for row in (quotas.rows[row_id] for row_id in passers if row_id in quotas.rows):
             self._mind(row)
 

@@ -253,7 +253,7 @@ class Ledger(Quotas):
         for row_id in [row_id for row_id, row in self.rows.items() if row.reserved_us + _KEEP_US < now_us]:
             del self.rows[row_id]
         longest_us = max(window.span_us for window in self.windows)
-        self.external = [usage for usage in self.external if usage.at_us > now_us - longest_us]
+        self.external: list[ExternalUsage] = [usage for usage in self.external if usage.at_us > now_us - longest_us]
 
 
 def _row_of(event: NeverSent | Answered | Unknown | CallbackReceived | Adopted) -> str:

@@ -31,6 +31,9 @@ class Profile:
 
     __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "_top", "capacity", "now_us")
 
+    capacity: int
+    now_us: int
+
     def __init__(self, capacity: int, now_us: int, used: int, ends: Iterable[tuple[int, int]] = ()) -> None:
         self.capacity, self.now_us = capacity, now_us
         self._top = used  # never less than the peak

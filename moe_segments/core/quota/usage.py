@@ -20,7 +20,7 @@ from moe_segments.core.quota.decision import Cost, Decision, Granted, LimitState
 from moe_segments.core.quota.window import TRIM_AT, Hold, UsageHistory, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from moe_segments.limits import QuotaLimits
 
@@ -68,6 +68,12 @@ class CallRow(Row):
 class Quotas:
     """The usage under one set of limits."""
 
+    late_us: int
+    allowance_us: int
+    operations: UsageHistory
+    users: UsageHistory
+    pools: Mapping[str, Pool]
+
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
         self.late_us, self.allowance_us = whole_us(limits.count_late_s), whole_us(limits.processing_allowance_s)
@@ -75,13 +81,13 @@ class Quotas:
         self._uploads = _uploads(limits)
         self.rows: dict[str, Row] = {}
         self.operations, self.users = UsageHistory(), UsageHistory()
-        self.histories = (self.operations, self.users)
-        self.windows = tuple(self._make_windows())
+        self.histories: tuple[UsageHistory, UsageHistory] = (self.operations, self.users)
+        self.windows: tuple[Window, ...] = tuple(self._make_windows())
         self.pools = pools_for(limits)
-        self.distinct_pools = tuple(dict.fromkeys(self.pools.values()))
+        self.distinct_pools: tuple[Pool, ...] = tuple(dict.fromkeys(self.pools.values()))
         self._every_history = tuple(self.all_histories())
         spare = limits.headroom.get(documented.ACTIVE_SEGMENTS, 0) + limits.external_active_margin
-        self.active = ActiveSegments(limits.active_segments - spare)
+        self.active: ActiveSegments = ActiveSegments(limits.active_segments - spare)
         self.external: list[ExternalUsage] = []
         self.quarantine: str | None = None
 

@@ -38,6 +38,10 @@ class Hold:
 
     __slots__ = ("bound_us", "silence_us", "u_us", "weight")
 
+    weight: int
+    bound_us: int
+    silence_us: int
+
     def __init__(self, weight: int, bound_us: int, silence_us: int) -> None:
         self.weight, self.bound_us, self.silence_us = weight, bound_us, silence_us
         self.u_us: int | None = None
@@ -58,13 +62,13 @@ class UsageHistory:
     __slots__ = ("held", "holds", "next_bound_us", "now_us", "sums", "us", "windows")
 
     def __init__(self) -> None:
-        self.us = array("q")
-        self.sums = array("q", [0])  # sums[i]: weight of the entries before i, and of all that were trimmed
+        self.us: array[int] = array("q")
+        self.sums: array[int] = array("q", [0])  # sums[i]: weight of the entries before i, and of all that were trimmed
         self.holds: dict[Hold, None] = {}  # a set in the order they came, of half the size
-        self.held = 0
+        self.held: int = 0
         self.next_bound_us: int | None = None
         self.windows: list[Window] = []
-        self.now_us = 0
+        self.now_us: int = 0
 
     def hold(self, hold: Hold) -> None:
         """Count *hold* until it is settled or released."""
@@ -186,13 +190,21 @@ class Window:
         "unit",
     )
 
+    history: UsageHistory
+    limit: str
+    unit: int
+    capacity: int
+    span_us: int
+    throttled_until_us: int
+    quarantined_until_us: int
+
     def __init__(self, history: UsageHistory, *, limit: str, unit: int, capacity: int, span_us: int) -> None:
         self.history, self.limit, self.unit = history, limit, unit
         self.capacity, self.span_us = capacity, span_us
-        self.head = 0
+        self.head: int = 0
         self.throttled_until_us = self.quarantined_until_us = 0
-        self.probing = False
-        self.strikes = 0
+        self.probing: bool = False
+        self.strikes: int = 0
         history.windows.append(self)
 
     def advance(self, now_us: int) -> None:

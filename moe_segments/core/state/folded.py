@@ -34,6 +34,9 @@ class FoldedState:
         origins: The logs that this one stands for, by identity, with the last version of each.
     """
 
+    ledger: Ledger
+    jobs: Jobs
+
     def __init__(self, limits: QuotaLimits) -> None:
         self.limits = limits
         self.version = 0
@@ -41,8 +44,8 @@ class FoldedState:
         self.ledger, self.jobs = Ledger(limits), Jobs(limits)
         self.opened: Opened | None = None
         self.rejected_keys: dict[str, int] = {}
-        self.claims = Claims()
-        self.memberships = Memberships()
+        self.claims: Claims = Claims()
+        self.memberships: Memberships = Memberships()
         self.moved: Moved | None = None
         self.copying: Copying | None = None
         self.origins: dict[str, int] = {}

@@ -38,6 +38,10 @@ class Waiting:
 
     __slots__ = ("_demand", "ask", "cost", "job", "position")
 
+    job: str
+    position: int | None
+    ask: Ask | None
+
     def __init__(self, job: str, position: int | None, ask: Ask | None, demand: Demand | None = None) -> None:
         self.job, self.position, self.ask, self._demand = job, position, ask, demand
         self.cost: Cost = demand.cost if ask is None else ask.cost  # type: ignore[union-attr]  # one of them is there
@@ -159,6 +163,13 @@ class Step:
         granted: Who may leave, by position.
     """
 
+    state: WorkspaceState
+    asks: Sequence[Ask]
+    now_us: int
+    patience_us: Mapping[int, int]
+    fresh_from: int
+    outlook: Outlook
+
     def __init__(
         self,
         state: WorkspaceState,
@@ -171,8 +182,8 @@ class Step:
         self.state, self.asks, self.now_us = state, asks, now_us
         self.patience_us, self.fresh_from, self.outlook = patience_us, fresh_from, outlook
         self.verdicts: dict[int, Verdict] = {}
-        self.known = min(len(asks), fresh_from + _MOST_NEWS)
-        self.is_done = self.known == len(asks)
+        self.known: int = min(len(asks), fresh_from + _MOST_NEWS)
+        self.is_done: bool = self.known == len(asks)
         self.line: list[Waiting] | None = None
         self.unclaimed: list[int] = []
         self.wake_us: int | None = None

@@ -52,9 +52,13 @@ class WorkspaceState(FoldedState):
         revision: Grows with all that may change a decision, except that more stand in line.
     """
 
+    version: int
+    now_us: int
+    opened: Opened | None
+
     def __init__(self, limits: QuotaLimits) -> None:
         super().__init__(limits)
-        self.revision = 0
+        self.revision: int = 0
         self._tried: list[tuple[Reserved, JobRecord | None, list[tuple[str, str | None, str | None]]]] = []
         self._tried_at_us = 0
         self._damage: JournalError | None = None

@@ -172,7 +172,14 @@ class Answer:
     body_complete: bool = True
 
     def header(self, name: str) -> str | None:
-        """Return the header *name*, in any case, or None."""
+        """Return a header of the answer.
+
+        Args:
+            name: Its name, in any case.
+
+        Returns:
+            Its value; None where there is none.
+        """
         return self.headers.get(name.lower())
 
 

@@ -131,12 +131,15 @@ class Session:
         is_direct: The server answers itself, with no pooler between; known once there was a connection.
     """
 
+    place: str
+    is_direct: bool
+
     def __init__(self, target: Target, begun: Callable[[psycopg.AsyncConnection], Awaitable[None]]) -> None:
         self.place, self.is_direct = place_of(target), False
         self._target, self._begun = target, begun
         self._connection: psycopg.AsyncConnection | None = None
         self._failure: str | None = None  # of the last try to connect
-        self.until_s = 0.0
+        self.until_s: float = 0.0
         self._greeting_s = max(target.timeout_s, _FIRST_GREETING_S)
 
     async def close(self) -> None:

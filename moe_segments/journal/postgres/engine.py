@@ -76,6 +76,10 @@ class PostgresJournal(ServerJournal):
         InputError: The URL cannot be read.
     """
 
+    is_new: bool
+    doubt: str | None
+    journal_id: str
+
     def __init__(
         self,
         url: str,

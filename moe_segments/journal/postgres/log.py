@@ -85,6 +85,9 @@ class PostgresLog:
         is_new: `open` made it.
     """
 
+    journal_id: Any
+    is_new: bool
+
     def __init__(
         self,
         target: Target,
@@ -95,7 +98,7 @@ class PostgresLog:
         migrations: Sequence[sql.Migration] = sql.MIGRATIONS,
     ) -> None:
         self.journal_id, self.is_new = "", False
-        self.session = Session(target, self._greeted)
+        self.session: Session = Session(target, self._greeted)
         self._target, self._scope, self._clock, self._boot_us = target, scope, clock, boot_us
         self._migrations = migrations
         self._number = self._lock = 0

@@ -84,6 +84,9 @@ class RedisJournal(ServerJournal):
         InputError: The URL cannot be read.
     """
 
+    journal_id: str
+    doubt: str | None
+
     def __init__(
         self,
         url: str,
@@ -152,7 +155,7 @@ class RedisJournal(ServerJournal):
             raise self._refusal(answer)
         _, time_us, (journal_id, version, batch_id, at_us, unsealed, _sum), witnessed = answer
         self.journal_id, self._unsealed = journal_id.decode(), int(unsealed)
-        self.is_new = self.journal_id == new_id
+        self.is_new: bool = self.journal_id == new_id
         self._tip = int(version), batch_id.decode()
         self._note_time(max(int(time_us), int(at_us)))
         held = witnessed.decode() if witnessed else None

@@ -69,14 +69,19 @@ class Keys:
         scope: What shares one quota: workspace and data center.
     """
 
+    head: bytes
+    log: bytes
+    ids: bytes
+    checkpoint: bytes
+
     def __init__(self, scope: str) -> None:
         # Braces would end the hash tag early.
         root = f"moe-segments:{{{quote(scope, safe='@.-_~ ')}}}"
         self.head, self.log, self.ids, self.checkpoint = (
             f"{root}:{name}".encode() for name in ("head", "log", "ids", "checkpoint")
         )
-        self.turns = f"{root}:turns".encode()
-        self.news = f"{root}:news".encode()
+        self.turns: bytes = f"{root}:turns".encode()
+        self.news: bytes = f"{root}:news".encode()
 
     @property
     def all(self) -> tuple[bytes, ...]:

@@ -66,6 +66,9 @@ class SqliteJournal:
         InputError: *path* is `:memory:`.
     """
 
+    journal_id: str
+    is_new: bool
+
     spans_hosts = False
 
     def __init__(

@@ -83,7 +83,7 @@ class Turn:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        self.until_s = time.monotonic() + timeout_s
+        self.until_s: float = time.monotonic() + timeout_s
         self._token = threading.Lock()
 
     def take(self) -> bool:

@@ -80,6 +80,9 @@ def attribute(
         data_type: Its type; None: that of the value it is compared with. `exists` needs one.
         case_sensitive: Whether case matters where text is compared.
 
+    Returns:
+        The attribute; its methods compare it and make the filter.
+
     Raises:
         InputError: The name is blank or the type unknown.
     """
@@ -87,38 +90,95 @@ def attribute(
 
 
 def did(action_name: str) -> ActionFilter:
-    """Users who executed an action, at least once if nothing else is said.
+    """Match users who executed an action, at least once if nothing else is said.
 
     Say when, and how often: `did("Purchase").at_least(2).in_the_last(days=30)`.
 
     Args:
         action_name: The action, by its internal name.
+
+    Returns:
+        The filter; it needs a time before it is sent.
+
+    Raises:
+        InputError: The name is blank.
     """
     return ActionFilter(action_name=action_name)
 
 
 def did_not(action_name: str) -> ActionFilter:
-    """Users who did not execute an action."""
+    """Match users who did not execute an action.
+
+    Args:
+        action_name: The action, by its internal name.
+
+    Returns:
+        The filter; it needs a time before it is sent.
+
+    Raises:
+        InputError: The name is blank.
+    """
     return ActionFilter(action_name=action_name, executed=False)
 
 
 def in_segment(cs_id: str, name: str | None = None) -> SegmentFilter:
-    """Users of another segment."""
+    """Match users of another segment.
+
+    Args:
+        cs_id: The segment's identifier.
+        name: Its name; None: not said.
+
+    Returns:
+        The filter.
+
+    Raises:
+        InputError: The identifier is blank.
+    """
     return SegmentFilter(id=cs_id, name=name)
 
 
 def all_of(*filters: Filter) -> FilterGroup:
-    """Match users who fit all of these filters."""
+    """Match users who fit all of these filters.
+
+    Args:
+        *filters: Filters or groups.
+
+    Returns:
+        The group.
+
+    Raises:
+        InputError: One is no filter.
+    """
     return combined("and", filters)
 
 
 def any_of(*filters: Filter) -> FilterGroup:
-    """Match users who fit any of these filters."""
+    """Match users who fit any of these filters.
+
+    Args:
+        *filters: Filters or groups.
+
+    Returns:
+        The group.
+
+    Raises:
+        InputError: One is no filter.
+    """
     return combined("or", filters)
 
 
 def raw_filter(payload: Mapping[str, Any]) -> Filter:
-    """Return a filter copied from elsewhere, such as the dashboard; undocumented fields stay untouched."""
+    """Return a filter copied from elsewhere, such as the dashboard; undocumented fields stay untouched.
+
+    Args:
+        payload: A JSON object.
+
+    Returns:
+        A filter that can be read and changed; a `RawFilter` where the documents do not know it.
+
+    Raises:
+        InputError: It is no JSON object.
+    """
     return filter_from(payload)
 
 

@@ -98,13 +98,33 @@ class TimeRange:
 
     @classmethod
     def in_the_last(cls, *, days: int | None = None, weeks: int | None = None, months: int | None = None) -> Self:
-        """Return the last so many days, weeks or months, as seen when the segment is counted."""
+        """Return the last so many days, weeks or months, as seen when the segment is counted.
+
+        Args:
+            days: So many days; one of the three is given.
+            weeks: So many weeks.
+            months: So many months.
+
+        Returns:
+            The range.
+
+        Raises:
+            InputError: Not exactly one is given, or it is no whole number from 1.
+        """
         count, unit = period_of(days, weeks, months)
         return cls(type="inTheLast", value_type="relative_past", value=count, period_unit=unit)
 
     @classmethod
     def between(cls, start: date | datetime, end: date | datetime, *, zone: tzinfo | None = None) -> Self:
         """Return the range from *start* to *end*, both included.
+
+        Args:
+            start: The first moment, an aware datetime, or the first day.
+            end: The last moment, or the last day, as a whole.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            The range.
 
         Raises:
             InputError: A datetime has no zone, or *end* is before *start*.
@@ -114,21 +134,58 @@ class TimeRange:
 
     @classmethod
     def on(cls, day: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """On one day."""
+        """Return the range of one day.
+
+        Args:
+            day: The day, or an aware datetime in it.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            The range.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return cls(type="on", value_type="absolute", value=_first(day, zone))
 
     @classmethod
     def before(cls, when: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """Before a moment, or before a day begins."""
+        """Return the time before a moment, or before a day begins.
+
+        Args:
+            when: A moment, an aware datetime, or a day.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            The range.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return cls(type="before", value_type="absolute", value=_first(when, zone))
 
     @classmethod
     def after(cls, when: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """After a moment, or when a day is over."""
+        """Return the time after a moment, or when a day is over.
+
+        Args:
+            when: A moment, an aware datetime, or a day.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            The range.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return cls(type="after", value_type="absolute", value=_last(when, zone))
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the fields as they are sent."""
+        """Return the fields as they are sent.
+
+        Returns:
+            The fields, by the names of the documents.
+        """
         fields = {
             "type": self.type,
             "value_type": self.value_type,

@@ -134,7 +134,11 @@ class AttributeFilter(_Combines):
         return attrs.evolve(self, negate=not self.negate)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the filter as it is sent."""
+        """Return the filter as it is sent.
+
+        Returns:
+            The fields, by the names of the documents.
+        """
         fields = {
             "filter_type": self.filter_type,
             "name": self.name,
@@ -179,23 +183,61 @@ class ActionFilter(_Combines):
     # How often
 
     def at_least(self, count: int) -> Self:
-        """Return the filter for at least *times* occurrences."""
+        """Return the filter for at least *count* occurrences.
+
+        Args:
+            count: How many times, a whole number from 0.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: *count* is none.
+        """
         return self._so_often("atleast", count)
 
     def at_most(self, count: int) -> Self:
-        """Return the filter for at most *times* occurrences."""
+        """Return the filter for at most *count* occurrences.
+
+        Args:
+            count: How many times, a whole number from 0.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: *count* is none.
+        """
         return self._so_often("atmost", count)
 
     def exactly(self, count: int) -> Self:
-        """Return the filter for exactly *times* occurrences."""
+        """Return the filter for exactly *count* occurrences.
+
+        Args:
+            count: How many times, a whole number from 0.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: *count* is none.
+        """
         return self._so_often("exactly", count)
 
     def for_the_first_time(self) -> Self:
-        """Return the filter for users whose first time ever is in the time range."""
+        """Return the filter for users whose first time ever is in the time range.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+        """
         return self._so_often("firstTime", 1)
 
     def for_the_last_time(self) -> Self:
-        """Return the filter for users whose last time is in the time range."""
+        """Return the filter for users whose last time is in the time range.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+        """
         return self._so_often("lastTime", 1)
 
     def _so_often(self, kind: str, count: int) -> Self:
@@ -204,33 +246,107 @@ class ActionFilter(_Combines):
     # When
 
     def in_the_last(self, *, days: int | None = None, weeks: int | None = None, months: int | None = None) -> Self:
-        """Return the filter for the last so many days, weeks or months."""
+        """Return the filter for the last so many days, weeks or months.
+
+        Args:
+            days: So many days; one of the three is given.
+            weeks: So many weeks.
+            months: So many months.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: Not exactly one is given, or it is no whole number from 1.
+        """
         return self.within(TimeRange.in_the_last(days=days, weeks=weeks, months=months))
 
     def between(self, start: date | datetime, end: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """Return the filter from *start* to *end*, both included; dates are whole days of *zone*, UTC by default."""
+        """Return the filter from *start* to *end*, both included; dates are whole days of *zone*, UTC by default.
+
+        Args:
+            start: The first moment, an aware datetime, or the first day.
+            end: The last moment, or the last day, as a whole.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: A datetime has no zone, or *end* is before *start*.
+        """
         return self.within(TimeRange.between(start, end, zone=zone))
 
     def on(self, day: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """On one day."""
+        """Return the filter for one day.
+
+        Args:
+            day: The day, or an aware datetime in it.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return self.within(TimeRange.on(day, zone=zone))
 
     def before(self, when: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """Before a moment, or before a day begins."""
+        """Return the filter for the time before a moment, or before a day begins.
+
+        Args:
+            when: A moment, an aware datetime, or a day.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return self.within(TimeRange.before(when, zone=zone))
 
     def after(self, when: date | datetime, *, zone: tzinfo | None = None) -> Self:
-        """After a moment, or when a day is over."""
+        """Return the filter for the time after a moment, or when a day is over.
+
+        Args:
+            when: A moment, an aware datetime, or a day.
+            zone: Where a date's day begins; None for UTC.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: A datetime has no zone, or something is no date.
+        """
         return self.within(TimeRange.after(when, zone=zone))
 
     def within(self, time_range: TimeRange) -> Self:
-        """Return the filter for this time range."""
+        """Return the filter for this time range.
+
+        Args:
+            time_range: When.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+        """
         return attrs.evolve(self, primary_time_range=time_range)
 
     # Which
 
     def where(self, *filters: AttributeFilter | FilterGroup | RawFilter) -> Self:
-        """Return the filter for occurrences whose attributes fit all of these."""
+        """Return the filter for occurrences whose attributes fit all of these.
+
+        Args:
+            *filters: Conditions on attributes of the action, see `attribute`; those given before still hold.
+
+        Returns:
+            A copy with it; this filter stays as it is.
+
+        Raises:
+            InputError: One is no filter.
+        """
         so_far = self.attributes.filters if self.attributes is not None else ()
         attributes = combined("and", (*so_far, *filters)) if self._plain_and else combined("and", filters)
         return attrs.evolve(self, attributes=attributes)
@@ -241,6 +357,9 @@ class ActionFilter(_Combines):
 
     def to_payload(self) -> dict[str, Any]:
         """Return the filter as it is sent.
+
+        Returns:
+            The fields, by the names of the documents.
 
         Raises:
             InputError: It does not say when.
@@ -282,7 +401,11 @@ class SegmentFilter(_Combines):
         refuse_blank(self.id, "id")
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the filter as it is sent."""
+        """Return the filter as it is sent.
+
+        Returns:
+            The fields, by the names of the documents.
+        """
         return present({"filter_type": SEGMENTS, "id": self.id, "name": self.name}, self.extra)
 
 
@@ -308,7 +431,11 @@ class RawFilter(_Combines):
             ) from None
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the payload itself."""
+        """Return the payload itself.
+
+        Returns:
+            A copy of it.
+        """
         return dict(self.payload)
 
 
@@ -341,7 +468,11 @@ class FilterGroup(_Combines):
         return attrs.evolve(self, filter_operator=_OPPOSITE[self.filter_operator], filters=opposites)
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the group as it is sent: groups inside it are named as nested."""
+        """Return the group as it is sent: groups inside it are named as nested.
+
+        Returns:
+            The fields, by the names of the documents.
+        """
         filters = [_nested(one) if isinstance(one, FilterGroup) else one.to_payload() for one in self.filters]
         return {"filter_operator": self.filter_operator, "filters": filters, **self.extra}
 

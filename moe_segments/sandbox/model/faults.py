@@ -168,6 +168,13 @@ class Faults:
     def switched(self, kind: FaultKind, probability: float) -> Faults:
         """Return a copy with another probability of one kind; others of its group go to 0 where the sum would exceed 1.
 
+        Args:
+            kind: Which kind.
+            probability: How likely, from 0 to 1.
+
+        Returns:
+            The copy.
+
         Raises:
             InputError: It is no probability.
         """
@@ -182,7 +189,14 @@ class Faults:
         return Faults(**fields | dict(change))
 
     def probability(self, kind: FaultKind) -> float:
-        """Return how likely this kind is, from 0 to 1."""
+        """Return how likely this kind is, from 0 to 1.
+
+        Args:
+            kind: Which kind.
+
+        Returns:
+            The probability.
+        """
         probability = getattr(self, kind.value)
         assert isinstance(probability, int | float)
         return probability

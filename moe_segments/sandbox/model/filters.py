@@ -91,6 +91,9 @@ class TooComplex(Exception):
         description: The limit and what to do.
     """
 
+    title: str
+    description: str
+
     def __init__(self, title: str, description: str) -> None:
         super().__init__(title, description)
         self.title, self.description = title, description
@@ -129,6 +132,13 @@ class Definition:
 
     def leaving_out_as(self, other: Definition, complexity: Complexity) -> Definition:
         """Return this definition without those whom another one leaves out.
+
+        Args:
+            other: The definition whose exclusions are taken over.
+            complexity: What a definition may be at most.
+
+        Returns:
+            The definition.
 
         Raises:
             TooComplex: It is more than *complexity* allows.

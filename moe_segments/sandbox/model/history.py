@@ -37,7 +37,7 @@ class History:
         self.submissions: deque[Submission] = deque(maxlen=most)
         self.deliveries: deque[Delivery] = deque(maxlen=most)
         self.counted: deque[float] = deque(maxlen=most)
-        self.rejections = 0
+        self.rejections: int = 0
         self._requests = self._operations = self._finished = self._tries = self._acknowledged = 0
 
     def request(self, record: RequestRecord) -> None:

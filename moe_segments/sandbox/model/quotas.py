@@ -53,7 +53,14 @@ class CallLimits:
 
     @classmethod
     def of(cls, limits: QuotaLimits) -> CallLimits:
-        """Return the figures of these limits, and the pools."""
+        """Return the figures of these limits, and the pools.
+
+        Args:
+            limits: The client's limits.
+
+        Returns:
+            The same figures for the sandbox.
+        """
         return cls(
             list_calls=(limits.list_per_minute, limits.list_per_hour, limits.list_per_day),
             create_calls=(
@@ -76,9 +83,9 @@ class Quotas:
 
     def __init__(self, limits: QuotaLimits, calls: CallLimits) -> None:
         self._limits = limits
-        self.hour = Window(limits.operations_per_hour, limits.hour_s)
-        self.day = Window(limits.operations_per_day, limits.day_s)
-        self.users = Window(limits.users_per_day, limits.day_s)
+        self.hour: Window = Window(limits.operations_per_hour, limits.hour_s)
+        self.day: Window = Window(limits.operations_per_day, limits.day_s)
+        self.users: Window = Window(limits.users_per_day, limits.day_s)
         lists = self._call_windows(calls.list_calls)
         self._calls: Mapping[str, dict[str, Window]] = {
             "list": lists,

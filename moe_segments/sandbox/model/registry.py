@@ -37,7 +37,7 @@ class Registry:
     """
 
     def __init__(self, day_s: float, *, idle_days: int | None = IDLE_DAYS) -> None:
-        self.active = 0
+        self.active: int = 0
         self._day_s = day_s
         self._idle_s = None if idle_days is None else idle_days * day_s
         self._names: set[str] = set()

@@ -18,6 +18,9 @@ class Window:
         window_s: How long an amount counts, seconds.
     """
 
+    capacity: int
+    window_s: float
+
     def __init__(self, capacity: int, window_s: float) -> None:
         self.capacity, self.window_s = capacity, window_s
         self._spent: deque[tuple[float, int]] = deque()

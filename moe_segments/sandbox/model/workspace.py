@@ -70,6 +70,10 @@ class Workspace:
         history: What happened, and how often.
     """
 
+    limits: QuotaLimits
+    complexity: Complexity
+    history: History
+
     def __init__(
         self,
         *,
@@ -139,18 +143,33 @@ class Workspace:
         return tuple(self._registry)
 
     def newest_segments(self, most: int) -> list[SandboxSegment]:
-        """Return the segments created last, newest first."""
+        """Return the segments created last, newest first.
+
+        Args:
+            most: At most so many.
+
+        Returns:
+            The segments.
+        """
         self.now()
         return newest(self._registry, most)
 
     def now(self) -> float:
-        """Return the moment, after archiving what has expired or lay idle by then."""
+        """Return the moment, after archiving what has expired or lay idle by then.
+
+        Returns:
+            Seconds, on the sandbox's clock.
+        """
         self._now = max(self._now, self._clock())
         self._registry.age(self._now)
         return self._now
 
     def usage(self) -> dict[str, int]:
-        """Return what counts now, by the names of `limits.LIMIT_NAMES`."""
+        """Return what counts now, by the names of `limits.LIMIT_NAMES`.
+
+        Returns:
+            How much of each limit is used.
+        """
         now = self.now()
         return {
             "operations_per_hour": self._quotas.hour.used(now),
@@ -160,17 +179,30 @@ class Workspace:
         }
 
     def totals(self) -> dict[str, int]:
-        """Return how many segments, requests, operations and callbacks there were."""
+        """Return how many segments, requests, operations and callbacks there were.
+
+        Returns:
+            A number for each.
+        """
         self.now()
         segments = {"segments": len(self._registry), "active_segments": self._registry.active}
         return segments | self.history.totals()
 
     def windows(self) -> dict[str, Window]:
-        """Return the windows of all quotas, by the name of their limit."""
+        """Return the windows of all quotas, by the name of their limit.
+
+        Returns:
+            The windows.
+        """
         return self._quotas.windows()
 
     def spend_elsewhere(self, *, operations: int = 0, users: int = 0) -> None:
-        """Spend quota as somebody else would, such as a colleague in the dashboard."""
+        """Spend quota as somebody else would, such as a colleague in the dashboard.
+
+        Args:
+            operations: File-segment operations.
+            users: Users uploaded.
+        """
         now = self.now()
         for _ in range(operations):
             self._quotas.count_operation(now)
@@ -178,18 +210,37 @@ class Workspace:
             self._quotas.users.spend(now, users)
 
     def find(self, name: str | None, cs_id: str | None = None) -> SandboxSegment | None:
-        """Return the segment, archived or not; *cs_id* wins over *name* where both are given."""
+        """Return the segment, archived or not; *cs_id* wins over *name* where both are given.
+
+        Args:
+            name: Its name; None where only *cs_id* is given.
+            cs_id: Its identifier.
+
+        Returns:
+            The segment; None where there is none.
+        """
         self.now()
         return self._registry.find(name, cs_id)
 
     def run(self, name: str) -> None:
-        """Use an active segment, as a campaign would: the days until it is archived as idle begin anew."""
+        """Use an active segment, as a campaign would: the days until it is archived as idle begin anew.
+
+        Args:
+            name: Its name.
+        """
         found = self.find(name)
         if found is not None and found.is_active:
             found.ran_at = self._now
 
     def submit(self, ask: Ask) -> Submission | Refusal:
-        """Accept a file operation and count it, or say why not; nothing changes then."""
+        """Accept a file operation and count it, or say why not; nothing changes then.
+
+        Args:
+            ask: What was asked for.
+
+        Returns:
+            The accepted operation, or why it was refused.
+        """
         now = self.now()
         found = self.find(ask.name, ask.cs_id)
         counts = self._quotas.spends_operation(ask.op)
@@ -213,7 +264,15 @@ class Workspace:
         return submission
 
     def archive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
-        """Archive a segment, which frees one active segment."""
+        """Archive a segment, which frees one active segment.
+
+        Args:
+            name: Its name.
+            cs_id: Its identifier; it wins over *name*.
+
+        Returns:
+            The segment, or why it was refused.
+        """
         segment = self.find(name, cs_id)
         if segment is None:
             return _not_found(name, cs_id)
@@ -222,7 +281,15 @@ class Workspace:
         return segment
 
     def unarchive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
-        """Make an archived segment active again, if the limit of active segments allows."""
+        """Make an archived segment active again, if the limit of active segments allows.
+
+        Args:
+            name: Its name.
+            cs_id: Its identifier; it wins over *name*.
+
+        Returns:
+            The segment, or why it was refused.
+        """
         segment = self.find(name, cs_id)
         if segment is None:
             return _not_found(name, cs_id)
@@ -234,7 +301,14 @@ class Workspace:
         return segment
 
     def create_filter(self, ask: FilterAsk) -> SandboxSegment | Refusal:
-        """Create a filter segment, or say why not; nothing changes then."""
+        """Create a filter segment, or say why not; nothing changes then.
+
+        Args:
+            ask: What was asked for.
+
+        Returns:
+            The segment, or why it was refused.
+        """
         now = self.now()
         assert ask.name is not None, "a create without a name is refused as malformed"
         refusal = (
@@ -251,6 +325,13 @@ class Workspace:
 
     def update_filter(self, cs_id: str, ask: FilterAsk) -> SandboxSegment | Refusal:
         """Give an active filter segment another definition and, where asked, another name.
+
+        Args:
+            cs_id: Its identifier.
+            ask: What was asked for.
+
+        Returns:
+            The segment, or why it was refused.
 
         Raises:
             TooComplex: It is, together with those that it leaves out already.
@@ -276,21 +357,43 @@ class Workspace:
         return segment
 
     def listed(self, name: str | None = None) -> tuple[SandboxSegment, ...] | Refusal:
-        """Return the segments, or the one of exactly this name; those archived for 180 days are left out."""
+        """Return the segments, or the one of exactly this name; those archived for 180 days are left out.
+
+        Args:
+            name: The exact name; None for all.
+
+        Returns:
+            The segments, or why the call was refused.
+        """
         if refusal := self._refuse_read("list"):
             return refusal
         named = self._registry if name is None else [self._registry.find(name)]
         return tuple(each for each in named if each is not None and self._registry.is_listed(each, self._now))
 
     def get(self, cs_id: str) -> SandboxSegment | Refusal | None:
-        """Return the segment of this identifier, or None."""
+        """Return the segment of this identifier, or None.
+
+        Args:
+            cs_id: Its identifier.
+
+        Returns:
+            The segment; None where there is none, or why the call was refused.
+        """
         if refusal := self._refuse_read("get"):
             return refusal
         segment = self._registry.find(None, cs_id)
         return segment if segment is not None and self._registry.is_listed(segment, self._now) else None
 
     def process(self, submission: Submission, rows: Rows) -> FileProcessed | FileFailed:
-        """Apply a file to its segment, or fail it: then no membership changes and no users are spent."""
+        """Apply a file to its segment, or fail it: then no membership changes and no users are spent.
+
+        Args:
+            submission: The accepted operation.
+            rows: What its file holds.
+
+        Returns:
+            What its callback says.
+        """
         now, ask, segment = self.now(), submission.ask, submission.segment
         counts, users = self._quotas.spends_users(ask.op), self._quotas.users
         if counts and not users.fits(now, rows.found):
@@ -319,7 +422,16 @@ class Workspace:
         return processed
 
     def fail(self, submission: Submission, status: int, error_message: str) -> FileFailed:
-        """End a file operation as failed, with the status (400 or 500) and text of its callback."""
+        """End a file operation as failed, with the status (400 or 500) and text of its callback.
+
+        Args:
+            submission: The accepted operation.
+            status: 400 or 500.
+            error_message: The text of the callback.
+
+        Returns:
+            What its callback says.
+        """
         failed = FileFailed(
             segment_name=submission.segment.name,
             request_id=submission.request_id,
@@ -336,6 +448,9 @@ class Workspace:
         Args:
             status: With which it was rejected.
             call: Whose v3 quota it would have spent; None: a file operation.
+
+        Returns:
+            Whether it was counted.
         """
         counts = status in self._count_rejected
         if counts and call is None:
@@ -345,7 +460,11 @@ class Workspace:
         return counts
 
     def remember(self, record: RequestRecord | Delivery) -> None:
-        """Put a request or a delivery on record."""
+        """Put a request or a delivery on record.
+
+        Args:
+            record: The request or the delivery.
+        """
         if isinstance(record, Delivery):
             self.history.delivery(record)
         else:
