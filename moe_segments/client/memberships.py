@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.replica import Replica
     from moe_segments.memberships.membership import Membership, Memberships
+    from moe_segments.memberships.overtaken import Overtaken
     from moe_segments.memberships.status import MembershipStatus
     from moe_segments.settings import Settings
     from moe_segments.telemetry.emitter import Events
@@ -40,6 +41,10 @@ class _Client(Client, Protocol):
     def publishes(self) -> bool: ...
 
     def _check_usable(self) -> None: ...
+
+    async def _known_memberships(self, outbox: Path | str | None = None) -> Memberships | None: ...
+
+    async def _default_memberships(self) -> Memberships | None: ...
 
     def _place_of(self, outbox: Path | str | None) -> Path | str | None: ...
 
@@ -127,12 +132,36 @@ class MembershipCalls:
             OutboxError: It cannot be read.
         """
         self._check_usable()
+        known = await self._known_memberships(outbox)
+        return () if known is None else await known.statuses()
+
+    async def _known_memberships(self: _Client, outbox: Path | str | None = None) -> Memberships | None:
+        """Return the memberships of an outbox; None where there is none yet."""
         from moe_segments.memberships.place import outbox_of
 
         place = self._place_of(outbox)
         if self._memberships is None and not await outbox_of(place, self.scope).is_there():
-            return ()
-        return await self._memberships_in(place).statuses()
+            return None
+        return self._memberships_in(place)
+
+    async def _changes_until_now(self: _Client) -> Overtaken | None:
+        """Return the changes that a sync that is called now overtakes; None where there is no outbox."""
+        if (known := await self._default_memberships()) is None:
+            return None
+        from moe_segments.memberships.overtaken import Overtaken
+
+        return Overtaken(await known.outbox(), await known.backlogs())
+
+    async def _forget_changes(self: _Client, name: str) -> None:
+        if (known := await self._default_memberships()) is not None:
+            await (await known.outbox()).forget(name)
+
+    async def _default_memberships(self: _Client) -> Memberships | None:
+        """Return the memberships of the outbox that is used where none is named; None where there is none."""
+        try:
+            return await self._known_memberships()
+        except InputError:  # of a journal that does not say where its outbox is
+            return None
 
     def _place_of(self: _Client, outbox: Path | str | None) -> Path | str | None:
         if outbox is None and self._memberships is not None:

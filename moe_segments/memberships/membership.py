@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from moe_segments.core.audiences.backlog import is_late
-from moe_segments.errors import FlushTimeout, MoeSegmentsError, NotSent
+from moe_segments.errors import FlushTimeout, InputError, MoeSegmentsError, NotSent
 from moe_segments.governor.usage import at, moment_of
 from moe_segments.memberships.flusher import Flusher
 from moe_segments.memberships.protocol import Change, Declared
@@ -74,7 +74,17 @@ class Memberships:
         await self._outbox.close()
 
     def want(self, segment: Declared) -> None:
-        """Have a segment flushed in this way from now on."""
+        """Have a segment flushed in this way from now on.
+
+        Raises:
+            InputError: Its values are matched against another attribute already.
+        """
+        before = self._wanted.get(segment.name, segment)
+        if (before.attribute_name, before.attribute_type) != (segment.attribute_name, segment.attribute_type):
+            raise InputError(
+                f"{segment.name!r} is matched against {before.attribute_name!r} ({before.attribute_type}) already",
+                "attribute_name",
+            )
         self._wanted[segment.name] = segment
 
     async def number(self, name: str) -> int:
@@ -240,4 +250,4 @@ class Membership:
         kind = cast('Literal["string", "double"]', self._segment.attribute_type)
         if texts := await checked_values(values, kind):
             number = await self._memberships.number(self.name)
-            await self._memberships.write(Change(number, adds, texts))
+            await self._memberships.write(Change(segment=number, adds=adds, values=texts))

@@ -60,7 +60,7 @@ class Declared:
     priority: int
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Change:
     """Values of one segment that are added or removed together.
 

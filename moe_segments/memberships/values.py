@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, Literal
 
 from moe_segments.core.files.preflight import Preflight
-from moe_segments.core.files.rules import DUPLICATE, RULES, SPLIT
+from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, RULES, SPLIT
 from moe_segments.errors import InputError
 from moe_segments.files.values import ValueReader
 
@@ -45,7 +45,7 @@ async def checked_values(values: Sequence[object], attribute_type: Literal["stri
 def _refuse_broken(lines: bytes, attribute_type: str) -> None:
     check = Preflight(reread=lambda offset, size: lines[offset : offset + size], attribute_type=attribute_type)
     check.feed(lines)
-    broken = [finding for finding in check.finish().errors if finding.code not in SPLIT | {DUPLICATE}]
+    broken = [finding for finding in check.finish().errors if finding.code not in SPLIT | {DUPLICATE, EMPTY_FILE}]
     if broken:
         rule = RULES[broken[0].code]
         where = f"value {broken[0].line:,}" if broken[0].line else "the values"
