@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from moe_segments.errors import InputError
 from moe_segments.limits import is_finite
-from moe_segments.memberships.protocol import Client
+from moe_segments.memberships.outbox.protocol import Client
 from moe_segments.models.validators import (
     problem_of_attribute_type,
     problem_of_expiry_time,
@@ -97,7 +97,7 @@ class MembershipCalls:
         """
         self._check_usable()
         from moe_segments.memberships.membership import Membership
-        from moe_segments.memberships.protocol import Declared
+        from moe_segments.memberships.outbox.protocol import Declared
 
         _check("name", problem_of_name(name))
         _check("attribute_name", problem_of_text(attribute_name))
@@ -132,12 +132,12 @@ class MembershipCalls:
             OutboxError: It cannot be read.
         """
         self._check_usable()
-        known = await self._known_memberships(outbox)
+        known = await (self._default_memberships() if outbox is None else self._known_memberships(outbox))
         return () if known is None else await known.statuses()
 
     async def _known_memberships(self: _Client, outbox: Path | str | None = None) -> Memberships | None:
         """Return the memberships of an outbox; None where there is none yet."""
-        from moe_segments.memberships.place import outbox_of
+        from moe_segments.memberships.outbox.place import outbox_of
 
         place = self._place_of(outbox)
         if self._memberships is None and not await outbox_of(place, self.scope).is_there():
@@ -166,7 +166,7 @@ class MembershipCalls:
     def _place_of(self: _Client, outbox: Path | str | None) -> Path | str | None:
         if outbox is None and self._memberships is not None:
             return self._memberships[0]
-        from moe_segments.memberships.place import place_of
+        from moe_segments.memberships.outbox.place import place_of
 
         return place_of(outbox, self.settings.journal, self._replica.journal, self.scope)
 
@@ -174,7 +174,7 @@ class MembershipCalls:
         known = self._memberships
         if known is None:
             from moe_segments.memberships.membership import Memberships
-            from moe_segments.memberships.place import outbox_of
+            from moe_segments.memberships.outbox.place import outbox_of
 
             outbox = outbox_of(place, self.scope)
             made = Memberships(self, self._replica, outbox, events=self.events, shift_us=self.governor.shift_us())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from moe_segments.core.audiences.backlog import Backlog
-    from moe_segments.memberships.protocol import Outbox
+    from moe_segments.memberships.outbox.protocol import Outbox
 
 __all__ = ["BatchReader", "operation_of"]
 

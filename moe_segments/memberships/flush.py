@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.audiences.backlog import Backlog, Batch
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.protocol import Client, Outbox
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
 
 __all__ = ["Flush"]
 

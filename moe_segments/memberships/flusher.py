@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from moe_segments.governor.plan import Plan
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.protocol import Client, Outbox
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
 __all__ = ["Flusher", "Trouble"]

@@ -9,17 +9,17 @@ from moe_segments.core.audiences.backlog import is_late
 from moe_segments.errors import FlushTimeout, InputError, MoeSegmentsError, NotSent
 from moe_segments.governor.usage import at, moment_of
 from moe_segments.memberships.flusher import Flusher
-from moe_segments.memberships.protocol import Change, Declared
+from moe_segments.memberships.outbox.protocol import Change, Declared
+from moe_segments.memberships.outbox.writer import GroupWriter
 from moe_segments.memberships.status import MembershipStatus
 from moe_segments.memberships.values import checked_values
-from moe_segments.memberships.writer import GroupWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.protocol import Client, Outbox
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
 __all__ = ["Membership", "Memberships"]

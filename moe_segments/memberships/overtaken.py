@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.core.audiences.choice import Mode
     from moe_segments.core.audiences.streams import Block
-    from moe_segments.memberships.protocol import Outbox
+    from moe_segments.memberships.outbox.protocol import Outbox
 
 __all__ = ["Overtaken"]
 

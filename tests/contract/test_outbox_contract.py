@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
 from moe_segments.core.audiences.backlog import Batch, Pace
 from moe_segments.errors import OutboxError
-from moe_segments.memberships.place import outbox_of
-from moe_segments.memberships.protocol import Change, Declared
+from moe_segments.memberships.outbox.place import outbox_of
+from moe_segments.memberships.outbox.protocol import Change, Declared
 from tests.fleet.postgres_server import shared_postgres
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.audiences.backlog import Backlog
-    from moe_segments.memberships.protocol import Outbox
+    from moe_segments.memberships.outbox.protocol import Outbox
 
 pytestmark = pytest.mark.asyncio
 
@@ -93,16 +94,12 @@ def batch(one: Backlog, *, adds: bool = True, last: str = "zz", job: str = "J1")
 async def test_a_segment_is_flushed_as_it_was_declared_last(place: Callable[..., Outbox]) -> None:
     async with opened(place) as outbox:
         number = await outbox.declare(LAPSED)
-        assert await outbox.declare(Declared(**{**_fields(LAPSED), "priority": 7, "expiry_time": 3})) == number
+        assert await outbox.declare(attrs.evolve(LAPSED, priority=7, expiry_time=3)) == number
         await outbox.declare(VIP)
 
         lapsed, vip = await backlog(outbox, "lapsed"), await backlog(outbox)
         assert (lapsed.priority, lapsed.expiry_time, lapsed.max_age_s, lapsed.pending) == (7, 3, None, 0)
         assert (vip.priority, vip.expiry_time, vip.max_age_s, vip.oldest_us) == (-1, 30, 60.0, None)
-
-
-def _fields(declared: Declared) -> dict[str, Any]:
-    return {name: getattr(declared, name) for name in Declared.__slots__ if not name.startswith("_")}
 
 
 async def test_the_last_word_on_a_value_wins(place: Callable[..., Outbox]) -> None:
@@ -322,11 +319,11 @@ async def test_many_writers_lose_nothing_and_count_right(shared: Callable[..., O
                 await flusher.end(one.segment, sent, is_applied=True)
             return taken
 
-        *_, taken = await asyncio.gather(
-            *(writes(one, own) for own, one in enumerate((first, second, third))), flushes()
-        )
+        flushing = asyncio.ensure_future(flushes())
+        await asyncio.gather(*(writes(one, own) for own, one in enumerate((first, second, third))))
+        taken = await flushing
 
-        added = {f"u{own}-{number}" for own in range(3) for number in range(12) if number % 3}
+        joined = {f"u{own}-{number}" for own in range(3) for number in range(12) if number % 3}
         for name in ("vip", "lapsed"):
             adds, removes = (
                 await waiting(first, adds=True, name=name, most=999),
@@ -334,5 +331,5 @@ async def test_many_writers_lose_nothing_and_count_right(shared: Callable[..., O
             )
             one = await backlog(first, name)
             assert (one.adds, one.removes) == (len(adds), len(removes))
-            assert added <= {*adds, *(taken if name == "vip" else ())}
+            assert joined <= {*adds, *(taken if name == "vip" else ())}
             assert len(removes) == 16

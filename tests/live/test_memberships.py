@@ -334,7 +334,7 @@ async def test_forgetting_an_audience_deletes_its_changes(tmp_path: Path) -> Non
 async def test_a_value_that_no_file_may_hold_is_refused_by_position_and_rule(
     tmp_path: Path, values: tuple[object, ...], problem: str
 ) -> None:
-    async with opened(tmp_path) as (w, client):
+    async with opened(tmp_path) as (_, client):
         vip = handle(client, tmp_path)
         with pytest.raises(InputError) as caught:
             await vip.add(*values)

@@ -37,7 +37,7 @@ FAULTS: Final = (FaultKind.FAIL_PROCESSING, FaultKind.LOSE_ANSWER, FaultKind.DRO
 # As in `test_kills`: a line of JSON starts a worker, which is a fork; the end of the input is the end of all.
 NURSERY: Final = """
 import asyncio, gc, json, logging, os, random, signal, sys
-import moe_segments.memberships.membership, moe_segments.memberships.sqlite_outbox
+import moe_segments.memberships.membership, moe_segments.memberships.outbox.sqlite
 from moe_segments import MoeSegmentsError, QuotaLimits, SegmentsClient
 from moe_segments.models import Credentials
 

@@ -13,7 +13,7 @@ from moe_segments.settings import state_dir
 
 if TYPE_CHECKING:
     from moe_segments.journal.protocol import Journal
-    from moe_segments.memberships.protocol import Outbox
+    from moe_segments.memberships.outbox.protocol import Outbox
 
 __all__ = ["outbox_of", "place_of"]
 
@@ -64,11 +64,11 @@ def outbox_of(place: Path | str | None, scope: str) -> Outbox:
         InputError: The driver of PostgreSQL is not installed.
     """
     if not isinstance(place, str):
-        from moe_segments.memberships.sqlite_outbox import SqliteOutbox
+        from moe_segments.memberships.outbox.sqlite import SqliteOutbox
 
         return SqliteOutbox(place, scope)
     try:
-        from moe_segments.memberships.postgres_outbox import PostgresOutbox
+        from moe_segments.memberships.outbox.postgres import PostgresOutbox
     except ModuleNotFoundError as missing:
         raise InputError(
             f"this outbox needs a driver that is not installed ({missing.name}): pip install 'moe-segments[postgres]'",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from moe_segments.memberships.protocol import Change, Outbox
+    from moe_segments.memberships.outbox.protocol import Change, Outbox
 
 __all__ = ["GroupWriter"]
 

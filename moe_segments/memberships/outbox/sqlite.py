@@ -18,7 +18,7 @@ from moe_segments.errors import JournalError, OutboxError
 from moe_segments.journal.local.file_errors import is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
 from moe_segments.journal.sqlite.worker import WorkerThread
-from moe_segments.memberships.protocol import backlog_of
+from moe_segments.memberships.outbox.protocol import backlog_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.core.audiences.backlog import Backlog, Batch
-    from moe_segments.memberships.protocol import Change, Declared
+    from moe_segments.memberships.outbox.protocol import Change, Declared
 
 __all__ = ["SqliteOutbox"]
 

@@ -18,13 +18,13 @@ from moe_segments.journal.postgres.connection import connected, place_of
 from moe_segments.journal.postgres.errors import explain, unreachable
 from moe_segments.journal.postgres.schema import named
 from moe_segments.journal.postgres.url import target_of
-from moe_segments.memberships.protocol import backlog_of
+from moe_segments.memberships.outbox.protocol import backlog_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from moe_segments.core.audiences.backlog import Backlog, Batch
-    from moe_segments.memberships.protocol import Change, Declared
+    from moe_segments.memberships.outbox.protocol import Change, Declared
 
 __all__ = ["PostgresOutbox"]
 
