@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from moe_segments.errors import CallbackUnreadable as CallbackUnreadable
     from moe_segments.errors import Conflict as Conflict
     from moe_segments.errors import FileProcessingFailed as FileProcessingFailed
+    from moe_segments.errors import FlushTimeout as FlushTimeout
     from moe_segments.errors import Forbidden as Forbidden
     from moe_segments.errors import InputError as InputError
     from moe_segments.errors import JournalAmbiguous as JournalAmbiguous
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from moe_segments.errors import NotFound as NotFound
     from moe_segments.errors import NotSent as NotSent
     from moe_segments.errors import NoUsersMatched as NoUsersMatched
+    from moe_segments.errors import OutboxError as OutboxError
     from moe_segments.errors import OutcomeUnknown as OutcomeUnknown
     from moe_segments.errors import PreflightError as PreflightError
     from moe_segments.errors import QuotaError as QuotaError
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from moe_segments.governor.plan import LimitForecast as LimitForecast
     from moe_segments.governor.plan import Plan as Plan
     from moe_segments.limits import QuotaLimits as QuotaLimits
+    from moe_segments.memberships.membership import Membership as Membership
+    from moe_segments.memberships.status import MembershipStatus as MembershipStatus
     from moe_segments.models import Accepted as Accepted
     from moe_segments.models import AddUsers as AddUsers
     from moe_segments.models import ArchiveSegment as ArchiveSegment
@@ -140,6 +144,7 @@ else:
             "CallbackUnreadable",
             "Conflict",
             "FileProcessingFailed",
+            "FlushTimeout",
             "Forbidden",
             "InputError",
             "JournalAmbiguous",
@@ -152,6 +157,7 @@ else:
             "NotFound",
             "NotSent",
             "NoUsersMatched",
+            "OutboxError",
             "OutcomeUnknown",
             "PreflightError",
             "QuotaError",
@@ -186,6 +192,8 @@ else:
         "moe_segments.submission.job_info": ("Evidence", "JobInfo", "RunInfo"),
         "moe_segments.limits": ("QuotaLimits",),
         "moe_segments.client.submit_many": ("Outcome",),
+        "moe_segments.memberships.membership": ("Membership",),
+        "moe_segments.memberships.status": ("MembershipStatus",),
         "moe_segments.models": (
             "Accepted",
             "AddUsers",

@@ -25,6 +25,7 @@ __all__ = [
     "CallbackUnreadable",
     "Conflict",
     "FileProcessingFailed",
+    "FlushTimeout",
     "Forbidden",
     "InputError",
     "JournalAmbiguous",
@@ -37,6 +38,7 @@ __all__ = [
     "NoUsersMatched",
     "NotFound",
     "NotSent",
+    "OutboxError",
     "OutcomeUnknown",
     "PreflightError",
     "QuotaError",
@@ -592,6 +594,40 @@ class JournalMoved(JournalError):
             "with its user and password, and start again"
         )
         self.args, self.to = (to,), to
+
+
+class OutboxError(MoeSegmentsError):
+    """The outbox of membership changes cannot be used. Changes that it acknowledged before are in it.
+
+    Attributes:
+        problem: What is wrong and what helps, one paragraph.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class FlushTimeout(MoeSegmentsError):
+    """Changes of a membership were not applied within the time given. They are safe, and are sent when quotas allow.
+
+    Attributes:
+        segment: The segment.
+        pending: How many changes wait, later ones included.
+        timeout_s: How long was waited, seconds.
+        reason: What the last try to send them ended with; None where none failed.
+    """
+
+    def __init__(self, segment: str, pending: int, timeout_s: float, reason: str | None = None) -> None:
+        super().__init__(segment, pending, timeout_s, reason)
+        self.segment, self.pending, self.timeout_s, self.reason = segment, pending, timeout_s, reason
+
+    def __str__(self) -> str:
+        text = f"segment {self.segment!r}: {self.pending:,} changes wait after {_span(self.timeout_s)}"
+        return f"{text}; the last try: {self.reason}" if self.reason else f"{text}; they are sent when quotas allow"
 
 
 def _text(value: object) -> str | None:

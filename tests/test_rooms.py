@@ -32,6 +32,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("sandbox.model",),
     (FACE,),
     ("client",),
+    ("memberships",),
     ("audiences",),
     ("submission",),
     ("governor", "callbacks", "files", "publishing"),

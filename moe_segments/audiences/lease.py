@@ -73,6 +73,11 @@ class Lease:
         self._names |= taken
         return taken
 
+    def may_take(self, name: str) -> bool:
+        """Return whether nobody else has the right to a segment, as far as is known. Writes nothing."""
+        worker = self._replica.state.memberships.worker(name, self._replica.now_us())
+        return worker in (None, self.owner) or self._is_gone(worker)
+
     def _has(self, name: str) -> bool:
         return self._replica.state.memberships.worker(name, self._replica.now_us()) == self.owner
 

@@ -6,14 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from moe_segments.core.audiences.choice import Mode
+    from moe_segments.core.audiences.streams import Block
     from moe_segments.errors import MoeSegmentsError
     from moe_segments.governor.governor import Governor
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Accepted, FileProcessed, Segment
 
-__all__ = ["Client", "Outcome"]
+__all__ = ["Changes", "Client", "Outcome"]
 
 
 class Outcome(Protocol):
@@ -39,3 +41,10 @@ class Client(Protocol):
 
     async def list_segments(self, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:
         """Ask the service for segments."""
+
+
+class Changes(Protocol):
+    """Membership changes that wait, which were made before a sync was called."""
+
+    async def delete(self, name: str, mode: Mode, given: Iterable[Block]) -> None:
+        """Delete what a sync that went well made void."""

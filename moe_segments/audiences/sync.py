@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from moe_segments.audiences.protocol import Client, Outcome
+    from moe_segments.audiences.protocol import Changes, Client, Outcome
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
     from moe_segments.core.events import Event
@@ -76,11 +76,12 @@ async def sync(
     replica: Replica,
     directory: Path | None,
     max_wait_s: float = math.inf,
+    changes: Changes | None = None,
 ) -> SyncReport:
     """Bring segments to the members they should have. See `SegmentsClient.sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, max_wait_s)
+    working = _Sync(client, replica, directory, max_wait_s, changes)
     async with working.lease.kept():
         names = [audience.name for audience in checked]
         taken = await working.lease.take(names)
@@ -131,10 +132,18 @@ class _Sync:
         replica: The journal.
         directory: Where snapshots are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
+        changes: Membership changes that were made before; None where there are none.
     """
 
-    def __init__(self, client: Client, replica: Replica, directory: Path | None, max_wait_s: float) -> None:
-        self._client, self._replica, self._max_wait_s = client, replica, max_wait_s
+    def __init__(
+        self,
+        client: Client,
+        replica: Replica,
+        directory: Path | None,
+        max_wait_s: float,
+        changes: Changes | None = None,
+    ) -> None:
+        self._client, self._replica, self._max_wait_s, self._changes = client, replica, max_wait_s, changes
         self._snapshots = None if directory is None else Snapshots(directory)
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._deadline_s = asyncio.get_running_loop().time() + max_wait_s
@@ -305,6 +314,8 @@ class _Sync:
         if option.operations:
             steps = await self._announced(comparison, option)
             report = await self._sent(comparison, steps, report, all_sent)
+        if self._changes is not None and report.ok:
+            await self._changes.delete(report.name, comparison.audience.mode, comparison.given.blocks())
         await self._replica.record(AudienceSynced(comparison.audience.name, _facts_of(report)))
         await self._clear(comparison.audience.name)
         return report

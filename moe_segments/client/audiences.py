@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from moe_segments.audiences.protocol import Client
+from moe_segments.audiences.protocol import Changes, Client
 from moe_segments.client.filter_segments import check_wait
 from moe_segments.errors import InputError
 from moe_segments.settings import state_dir
@@ -33,6 +33,10 @@ class _Client(Client, Protocol):
 
     def _check_usable(self) -> None: ...
 
+    async def _changes_until_now(self) -> Changes | None: ...
+
+    async def _forget_changes(self, name: str) -> None: ...
+
 
 class AudienceCalls:
     """The calls on audiences."""
@@ -48,7 +52,7 @@ class AudienceCalls:
 
         What a segment holds is remembered in a snapshot, so only differences are sent. Killed anywhere and called
         again, nothing is sent twice in silence and the members end as desired. One process at a time syncs a segment;
-        the next one waits.
+        the next one waits. Changes of `membership` that were made before this call are overtaken by it.
 
         Args:
             audiences: One for each segment.
@@ -69,7 +73,10 @@ class AudienceCalls:
 
         check_wait(max_wait_s)
         directory = _directory(snapshots, self.settings.journal, self.scope)
-        return await sync(self, audiences, replica=self._replica, directory=directory, max_wait_s=max_wait_s)
+        changes = await self._changes_until_now()
+        return await sync(
+            self, audiences, replica=self._replica, directory=directory, max_wait_s=max_wait_s, changes=changes
+        )
 
     async def plan_sync(
         self: _Client, audiences: Iterable[Audience], *, snapshots: Path | str | None = None
@@ -131,6 +138,8 @@ class AudienceCalls:
     async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> None:
         """Take a segment's members for unknown, and delete their snapshots on this host. The next sync replaces them.
 
+        Changes of `membership` that wait are deleted, too.
+
         Args:
             name: The segment's name.
             snapshots: As for `sync`.
@@ -142,6 +151,7 @@ class AudienceCalls:
         from moe_segments.audiences.known import forget
 
         await forget(self._replica, name, _directory(snapshots, self.settings.journal, self.scope))
+        await self._forget_changes(name)
 
 
 def _directory(snapshots: Path | str | None, journal: str, scope: str) -> Path | None:

@@ -18,6 +18,7 @@ from moe_segments.client.file_segments import FileSegmentCalls
 from moe_segments.client.filter_segments import FilterSegmentCalls, check_wait
 from moe_segments.client.job import Job, refuse_other
 from moe_segments.client.job_lists import JobCalls
+from moe_segments.client.memberships import MembershipCalls
 from moe_segments.core.state.verdicts import name_used
 from moe_segments.core.wire.file_segments import authorization
 from moe_segments.errors import InputError, NotSent
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.governor.plan_queries import Order
     from moe_segments.journal.protocol import Journal
+    from moe_segments.memberships.membership import Memberships
     from moe_segments.models import Credentials, FilterOperation, Operation
     from moe_segments.settings import Overrides
     from moe_segments.submission.file_preparer import AnyFile, Publish
@@ -72,7 +74,7 @@ _log = logging.getLogger("moe_segments.client")
 _RESERVED_AHEAD: Final = 1 / 3  # of the send fence: the rest is for a slow journal and a file that is looked at again
 
 
-class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCalls):
+class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCalls, MembershipCalls):
     """MoEngage's Segments API behind a governor that never lets a documented quota be passed.
 
     Use it as an async context manager, from any number of tasks of one event loop. Everything that spends the
@@ -228,6 +230,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             dispatcher=self._dispatcher,
             events=self.events,
         )
+        self._memberships: tuple[Path | str | None, Memberships] | None = None
         self._open = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -343,6 +346,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         """
         self._replica.check_place()
         try:
+            if self._memberships is not None:
+                await self._memberships[1].close()
             await self.governor.close()
             await self._call_tasks.finish()
             await self._file_preparer.close()

@@ -41,6 +41,8 @@ FACTS: dict[str, tuple[object, ...]] = {
     "JournalUnavailable": ("cannot be reached",),
     "JournalReplaced": ("was put back",),
     "JournalMoved": ("redis://quota.internal:6379/0",),
+    "OutboxError": ("is locked",),
+    "FlushTimeout": ("winter", 3, 60.0, "HTTP 404 Not Found"),
 }
 
 

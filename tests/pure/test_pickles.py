@@ -21,13 +21,18 @@ SAMPLES: Final = json.loads(
 )
 CLASSES: Final = {name for name in moe_segments.__all__ if inspect.isclass(getattr(moe_segments, name))}
 # Handles on something that runs, aliases of types, and the key, which nobody should keep.
-NO_VALUES: Final = {"CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "SegmentsClient"}
+NO_VALUES: Final = {
+    *("CallbackReceiver", "Credentials", "FileOperation", "Governor", "Job", "JobState", "Membership", "SegmentsClient")
+}
 NEWER: Final = {  # than the packages
     *(
         "Audience",
         "AudienceReport",
+        "FlushTimeout",
         "KnownAudience",
         "LimitForecast",
+        "MembershipStatus",
+        "OutboxError",
         "PastSync",
         "Plan",
         "PlannedAudience",

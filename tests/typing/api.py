@@ -45,6 +45,7 @@ from moe_segments import (
     Filter,
     FilterGroup,
     Finding,
+    FlushTimeout,
     Forbidden,
     Governor,
     InputError,
@@ -58,6 +59,8 @@ from moe_segments import (
     JournalUnavailable,
     LimitForecast,
     LimitUsage,
+    Membership,
+    MembershipStatus,
     MoeSegmentsError,
     NameTaken,
     NotFound,
@@ -187,6 +190,31 @@ async def opened_with_everything(session: aiohttp.ClientSession) -> None:
     async with client:
         pass
     await client.aclose()
+
+
+async def changed(client: SegmentsClient) -> None:
+    vip = client.membership("vip", attribute_name="ID", attribute_type="string")
+    assert_type(vip, Membership)
+    client.membership(
+        name="lapsed",
+        attribute_name="score",
+        attribute_type="double",
+        expiry_time=30,
+        max_age_s=3_600,
+        priority=1,
+        outbox=Path("changes.db"),
+    )
+    await vip.add("u1", 2, ("u3",))
+    await vip.remove("u1")
+    try:
+        await vip.flushed(timeout=60)
+    except FlushTimeout as late:
+        assert_type(late.pending, int)
+        assert_type(late.reason, str | None)
+    assert_type(await vip.pending(), MembershipStatus)
+    for status in await client.memberships():
+        assert_type(status.lag_s, float)
+        assert_type(status.oldest_at, datetime | None)
 
 
 def publishing() -> tuple[SegmentsClient, SegmentsClient]:

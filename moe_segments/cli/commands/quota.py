@@ -17,6 +17,7 @@ from rich.text import Text
 
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
+from moe_segments.cli.commands.audiences.lag import drawn_lag, plain_lag
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import Column, Table, terminal_width
@@ -106,7 +107,7 @@ async def _show_quota(
             with contextlib.suppress(Stopped):
                 await unless_stopped(_watch(session.client, common), stop)
         else:
-            _show_once(await session.client.governor.usage(), common)
+            await _show_once(session.client, common)
     return EXIT_OK
 
 
@@ -137,25 +138,33 @@ async def _tell(governor: Governor, telling: Telling) -> None:
         await governor.observe_active_segments(telling.active)
 
 
-def _show_once(usage: Mapping[str, LimitUsage], common: Common) -> bool:
+async def _show_once(client: SegmentsClient, common: Common) -> bool:
     if common.json:
-        output.document({"limits": _plain(usage)})
+        output.document(await _document(client))
         return True
-    return output.write(_drawn(usage))
+    return output.write(await _whole(client))
+
+
+async def _document(client: SegmentsClient) -> dict[str, object]:
+    return {"limits": _plain(await client.governor.usage()), "memberships": plain_lag(await client.memberships())}
+
+
+async def _whole(client: SegmentsClient) -> str:
+    """Return the quotas, and below them who is behind for want of them."""
+    return _drawn(await client.governor.usage()) + drawn_lag(await client.memberships())
 
 
 async def _watch(client: SegmentsClient, common: Common) -> None:
     if common.json or not sys.stdout.isatty():
         is_read = True
         while is_read:
-            usage = await client.governor.usage()
-            is_read = output.line({"limits": _plain(usage)}) if common.json else output.write(_drawn(usage))
+            is_read = output.line(await _document(client)) if common.json else output.write(await _whole(client))
             await asyncio.sleep(_EVERY_S)
         return
     console = Console(file=unguarded(sys.stdout), highlight=False)
     with output.drawn(Live(console=console, auto_refresh=False, redirect_stdout=False)) as live:
         while True:
-            live.update(Text.from_ansi(_drawn(await client.governor.usage()), no_wrap=True), refresh=True)
+            live.update(Text.from_ansi(await _whole(client), no_wrap=True), refresh=True)
             await asyncio.sleep(_EVERY_S)
 
 

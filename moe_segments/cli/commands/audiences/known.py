@@ -61,10 +61,13 @@ def forget_audience(name: str, common: Common) -> int:
 
     async def command(_: asyncio.Event) -> int:
         async with open_session(common) as session:
-            if name not in [one.name for one in await session.client.audiences()]:
+            known = [one.name for one in await session.client.audiences()]
+            if name not in (*known, *(one.name for one in await session.client.memberships())):
                 raise InputError(f"no audience {name!r} was synced on this journal", "name")
             await session.client.forget_audience(name)
-        output.note(f"{name}: its members are unknown now and its snapshots on this host are deleted")
+        output.note(
+            f"{name}: its members are unknown now, its snapshots on this host and the changes that waited are deleted"
+        )
         return EXIT_OK
 
     return run(command)

@@ -1,0 +1,138 @@
+"""Send one batch of a segment and hear what became of it; or hear what became of one that an earlier process sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from moe_segments.audiences.lease import Lease
+from moe_segments.core.audiences.backlog import verdict_of
+from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound
+from moe_segments.memberships.batch import BatchReader, operation_of
+from moe_segments.submission.job_info import failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moe_segments.core.audiences.backlog import Backlog, Batch
+    from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
+
+__all__ = ["Flush"]
+
+_PATIENCE_S: Final = 30.0  # for the pace, and for somebody who was a moment quicker
+_SECOND_US: Final = 1_000_000
+
+
+class Flush:
+    """One flush of a segment.
+
+    Args:
+        client: Sends.
+        replica: The journal.
+        outbox: Where the changes are.
+        exists: The names of segments that are known to be there; what is found out is added.
+
+    Attributes:
+        is_sent: Set when the operation was sent, or is not going to be.
+    """
+
+    def __init__(self, client: Client, replica: Replica, outbox: Outbox, exists: set[str]) -> None:
+        self._client, self._replica, self._outbox, self._exists = client, replica, outbox, exists
+        self.is_sent = asyncio.Event()
+
+    async def send(self, backlog: Backlog, rows: int, *, began: Callable[[], object]) -> bool:
+        """Send what a segment needs next and wait for its end. Returns whether anything was applied.
+
+        Args:
+            backlog: Of the segment, as it was when it was chosen.
+            rows: The most values.
+            began: Called once the operation has left.
+
+        Raises:
+            MoeSegmentsError: It was not applied. Its changes wait for the next flush.
+        """
+        lease = Lease(self._replica)
+        async with lease.kept():
+            if backlog.name not in await lease.take([backlog.name]):
+                return False  # somebody was quicker
+            now = await self._again(backlog)
+            if now.batch is not None:
+                return await self._settled(now, now.batch)
+            if not now.pending:
+                return False
+            return await self._sent(now, rows, began)
+
+    async def _again(self, backlog: Backlog) -> Backlog:
+        """Return the backlog of a segment as it is now that nobody else works on it."""
+        return next(one for one in await self._outbox.backlogs() if one.segment == backlog.segment)
+
+    async def _sent(self, backlog: Backlog, rows: int, began: Callable[[], object]) -> bool:
+        reader = BatchReader(self._outbox, backlog, rows=rows, file_bytes=self._client.limits.file_bytes)
+        op = "add" if reader.adds else "remove"
+        error: MoeSegmentsError | None = None
+        try:
+            if reader.adds and backlog.expiry_time is not None and not await self._is_there(backlog.name):
+                op = "create"
+            operation = operation_of(backlog, op, values=reader.values)
+            await self._client.submit(operation, max_wait_s=_PATIENCE_S, job_id=reader.job, preflight="off")
+        except MoeSegmentsError as problem:
+            error = problem
+        finally:
+            record = self._replica.state.jobs.records.get(reader.job)
+            if record is not None and record.attempt:
+                began()
+            self.is_sent.set()
+        if reader.batch is None:  # nothing was read: what the outbox counted is counted anew
+            await self._outbox.discard(backlog.segment, 0)
+        elif await self._settled(backlog, reader.batch):
+            return True
+        if isinstance(error, NotFound):
+            self._exists.discard(backlog.name)
+        if op == "create" and isinstance(error, NameTaken | Conflict):
+            self._exists.add(backlog.name)
+            return False
+        if error is None and reader.batch is not None:
+            error = self._failure(reader.batch)
+        if error is not None:
+            raise error
+        return False
+
+    async def _is_there(self, name: str) -> bool:
+        """Return whether there is a segment, as far as anybody knows."""
+        state = self._replica.state
+        membership = state.memberships.of.get(name)
+        is_known = name in self._exists or name in state.jobs.names or (membership is not None and membership.held)
+        if is_known or await self._client.list_segments(name, max_wait_s=_PATIENCE_S):
+            self._exists.add(name)
+            return True
+        return False
+
+    async def settle(self, backlog: Backlog) -> bool:
+        """Hear what became of the batch of an earlier flush. Returns whether it was applied."""
+        self.is_sent.set()
+        lease = Lease(self._replica)
+        async with lease.kept():
+            if backlog.name not in await lease.take([backlog.name]):
+                return False
+            now = await self._again(backlog)
+            return now.batch is not None and await self._settled(now, now.batch)
+
+    async def _settled(self, backlog: Backlog, batch: Batch) -> bool:
+        """Wait until it is known what became of a batch, and write that down. Returns whether it was applied."""
+        while True:
+            now_us = self._replica.now_us()
+            record = self._replica.state.jobs.records.get(batch.job)
+            verdict = verdict_of(record, now_us)
+            if record is None or verdict.is_over:
+                await self._outbox.end(backlog.segment, batch, is_applied=verdict.is_applied)
+                return verdict.is_applied
+            try:
+                async with asyncio.timeout((record.busy_until_us - now_us) / _SECOND_US + 0.001):
+                    await self._replica.job_changed(batch.job)
+            except TimeoutError:
+                await self._replica.refresh()
+
+    def _failure(self, batch: Batch) -> MoeSegmentsError | None:
+        record = self._replica.state.jobs.records.get(batch.job)
+        return None if record is None else failure_of(record, record.state_at(self._replica.now_us()))

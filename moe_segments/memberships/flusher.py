@@ -1,0 +1,248 @@
+"""Choose what is sent next, and when: one flush in preparation at a time, any number that wait for their callback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from moe_segments.audiences.lease import Lease
+from moe_segments.core.audiences.backlog import Backlog, Forecast, gap_us, is_late, most_urgent, room
+from moe_segments.errors import MoeSegmentsError, QuotaExceeded, SegmentBusy, TooManyRequests
+from moe_segments.memberships.batch import operation_of
+from moe_segments.memberships.flush import Flush
+from moe_segments.telemetry.events import MembershipLag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from moe_segments.governor.plan import Plan
+    from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
+    from moe_segments.telemetry.emitter import Events
+
+__all__ = ["Flusher", "Trouble"]
+
+_GATHER_S: Final = 10.0  # for all but the last, divided by the speed of the limits
+_POLL_S: Final = 15.0  # what other processes wrote
+_FULL_POLL_S: Final = 60.0  # between two looks at quotas that are full
+_FIRST_RETRY_S: Final = 60.0
+_LONGEST_RETRY_S: Final = 21_600.0
+_LEAST_POLL_S: Final = 0.05
+_SECOND_US: Final = 1_000_000
+_TELL_EVERY_S: Final = 3_600.0  # that a segment is late
+_log = logging.getLogger("moe_segments.memberships")
+
+
+@attrs.frozen
+class Trouble:
+    """The last failure of a segment.
+
+    Attributes:
+        count: How many there were in a row.
+        error: The last one.
+        until_us: When the segment is tried again.
+    """
+
+    count: int
+    error: MoeSegmentsError
+    until_us: int
+
+
+class Flusher:
+    """The task of a client that sends what gathered in its outbox.
+
+    Args:
+        client: Sends and plans.
+        replica: The journal.
+        outbox: Where changes gather.
+        events: Who is told of lag.
+        changed: Called when the outbox was found changed.
+
+    Attributes:
+        troubles: By segment's name, what its last flush failed with.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        replica: Replica,
+        outbox: Outbox,
+        *,
+        events: Events,
+        changed: Callable[[], None],
+    ) -> None:
+        self._client, self._replica, self._outbox, self._events = client, replica, outbox, events
+        self._changed, self._scale = changed, client.limits.scale
+        self._flushes: dict[str, asyncio.Task[None]] = {}
+        self._preparing: Flush | None = None
+        self._seen: Sequence[Backlog] = ()
+        self._exists: set[str] = set()
+        self._told_us: dict[str, int] = {}
+        self._awake, self._lease = asyncio.Event(), Lease(replica)  # the lease is only asked
+        self._gap_us = 0.0
+        self._full_until_us = 0
+        self.troubles: dict[str, Trouble] = {}
+
+    def wake(self) -> None:
+        """Look at the outbox again now."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled. Its flushes end with it; what they sent is heard of by the next one."""
+        try:
+            while True:
+                self._awake.clear()
+                pause_s = await self._turn_or_rest()
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._awake.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            for flush in self._flushes.values():
+                flush.cancel()
+            await asyncio.gather(*self._flushes.values(), return_exceptions=True)
+
+    async def _turn_or_rest(self) -> float:
+        try:
+            return await self._turn()
+        except MoeSegmentsError as error:
+            _log.warning("the changes of memberships wait: %s", error)
+        except Exception:  # noqa: BLE001 - whatever it is, what waits is tried again
+            _log.exception("the changes of memberships wait; this is a mistake of moe_segments")
+        return self._scaled(_FULL_POLL_S)
+
+    async def _turn(self) -> float:
+        """Begin what can be begun now. Returns when to look again, seconds."""
+        backlogs = await self._outbox.backlogs()
+        now_us = self._replica.now_us()
+        self._tell_lag(backlogs, now_us)
+        if backlogs != self._seen:
+            self._seen = backlogs
+            self._changed()
+        free = [one for one in backlogs if one.name not in self._flushes and self._lease.may_take(one.name)]
+        for backlog in free:
+            if backlog.batch is not None:
+                flush = Flush(self._client, self._replica, self._outbox, self._exists)
+                self._begin(backlog, flush, flush.settle(backlog))
+        pause_s = self._scaled(_POLL_S)
+        if self._preparing is not None or now_us < self._full_until_us:
+            return pause_s
+        free = [one for one in free if one.name not in self._flushes and self._may_send(one, now_us)]
+        due = most_urgent(free, now_us, gather_us=round(self._scaled(_GATHER_S) * _SECOND_US))
+        if not due:
+            return pause_s
+        if wait_s := await self._wait_s(due[0]):
+            self._full_until_us = now_us + round(min(wait_s, self._scaled(_FULL_POLL_S)) * _SECOND_US)
+        return min(pause_s, max(wait_s, _LEAST_POLL_S))
+
+    def _may_send(self, backlog: Backlog, now_us: int) -> bool:
+        trouble = self.troubles.get(backlog.name)
+        is_busy = self._replica.state.jobs.holder((backlog.name,), now_us) is not None
+        return not is_busy and (trouble is None or now_us >= trouble.until_us)
+
+    async def _wait_s(self, backlog: Backlog) -> float:
+        """Send what a segment needs if pace and quotas allow that now. Returns how long to wait otherwise."""
+        capacity = self._client.limits.operations_per_day
+        pace = await self._outbox.pace()
+        if wait_us := pace.wait_us(self._replica.now_us(), self._gap_us, capacity):
+            return wait_us / _SECOND_US
+        op = "add" if backlog.is_add_next else "remove"
+        plan = await self._client.governor.plan([operation_of(backlog, op, values=(), rows=1)])
+        if plan[0].wait_s:
+            return plan[0].wait_s
+        forecasts = _without_planned(plan)
+        window_s = self._client.limits.day_s + self._client.limits.guard_for(self._client.limits.day_s)
+        self._gap_us = gap_us(forecasts["operations_per_day"], window_s * _SECOND_US)
+        rows = room(forecasts, backlog.adds if backlog.is_add_next else backlog.removes)
+        if not rows:
+            return self._scaled(_FULL_POLL_S)
+        if wait_us := pace.wait_us(self._replica.now_us(), self._gap_us, capacity):
+            return wait_us / _SECOND_US
+        flush = self._preparing = Flush(self._client, self._replica, self._outbox, self._exists)
+
+        def began() -> None:
+            after = pace.after(self._replica.now_us(), self._gap_us)
+            keeping.append(asyncio.ensure_future(self._outbox.keep_pace(after)))
+
+        keeping: list[asyncio.Future[None]] = []
+
+        async def send() -> bool:
+            try:
+                return await flush.send(backlog, rows, began=began)
+            finally:
+                await asyncio.gather(*keeping)
+
+        self._begin(backlog, flush, send())
+        return 0.0
+
+    def _begin(self, backlog: Backlog, flush: Flush, work: Coroutine[object, object, bool]) -> None:
+        self._flushes[backlog.name] = asyncio.ensure_future(self._carried_out(backlog.name, flush, work))
+
+    async def _carried_out(self, name: str, flush: Flush, work: Coroutine[object, object, bool]) -> None:
+        watching = asyncio.ensure_future(self._until_sent(flush))
+        try:
+            if await work:
+                self.troubles.pop(name, None)
+        except MoeSegmentsError as error:
+            self._note(name, error)
+        finally:
+            flush.is_sent.set()
+            await asyncio.gather(watching, return_exceptions=True)
+            self._flushes.pop(name, None)
+            self.wake()
+
+    async def _until_sent(self, flush: Flush) -> None:
+        await flush.is_sent.wait()
+        if self._preparing is flush:
+            self._preparing = None
+        self.wake()
+
+    def _note(self, name: str, error: MoeSegmentsError) -> None:
+        """Remember a failure, and when to try again: an operation that fails costs one of the day's, too."""
+        now_us = self._replica.now_us()
+        count = self.troubles[name].count if name in self.troubles else 0
+        if isinstance(error, QuotaExceeded | SegmentBusy):
+            wait_s = error.wait_s
+        elif isinstance(error, TooManyRequests) and error.ready_at is not None:
+            wait_s = max(self._scaled(_FULL_POLL_S), self._client.governor.seconds_until(error.ready_at))
+        else:
+            count += 1
+            wait_s = self._scaled(min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 4 ** (count - 1)))
+            _log.warning("segment %r: its changes were not applied and are sent again: %s", name, error)
+        self.troubles[name] = Trouble(count, error, now_us + round(wait_s * _SECOND_US))
+
+    def _tell_lag(self, backlogs: Sequence[Backlog], now_us: int) -> None:
+        every_us = self._scaled(_TELL_EVERY_S) * _SECOND_US
+        for one in backlogs:
+            if not is_late(one, now_us):
+                self._told_us.pop(one.name, None)
+            elif now_us - self._told_us.get(one.name, -round(every_us)) >= every_us:
+                self._told_us[one.name] = now_us
+                lag_s = one.age_us(now_us) / _SECOND_US
+                _log.warning(
+                    "segment %r is %.0f s behind its changes, more than the %.0f s that it may be; %d changes wait",
+                    *(one.name, lag_s, one.max_age_s, one.pending),
+                )
+                self._events.emit(
+                    MembershipLag, segment=one.name, lag_s=lag_s, max_age_s=one.max_age_s, pending=one.pending
+                )
+
+    def _scaled(self, seconds: float) -> float:
+        return max(_LEAST_POLL_S, seconds / self._scale)
+
+
+def _without_planned(plan: Plan) -> dict[str, Forecast]:
+    """Return the usage of each limit without the one operation of one user that was planned."""
+    return {
+        limit.limit: Forecast(
+            capacity=limit.capacity,
+            steps=[
+                (round((at - plan.made_at).total_seconds() * _SECOND_US), max(0, used - 1)) for at, used in limit.steps
+            ],
+        )
+        for limit in plan.limits
+    }

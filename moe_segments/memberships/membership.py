@@ -1,0 +1,253 @@
+"""Changes of memberships: the outbox of a client, and a handle for each segment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from moe_segments.core.audiences.backlog import is_late
+from moe_segments.errors import FlushTimeout, InputError, MoeSegmentsError, NotSent
+from moe_segments.governor.usage import at, moment_of
+from moe_segments.memberships.flusher import Flusher
+from moe_segments.memberships.outbox.protocol import Change, Declared
+from moe_segments.memberships.outbox.writer import GroupWriter
+from moe_segments.memberships.status import MembershipStatus
+from moe_segments.memberships.values import checked_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moe_segments.core.audiences.backlog import Backlog
+    from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.outbox.protocol import Client, Outbox
+    from moe_segments.telemetry.emitter import Events
+
+__all__ = ["Membership", "Memberships"]
+
+_RETRY_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 600.0  # for news, which come anyway
+_SECOND_US: Final = 1_000_000
+
+
+class Memberships:
+    """The outbox of one client with its writer and its flusher.
+
+    Args:
+        client: Sends and plans.
+        replica: The journal.
+        outbox: Not yet opened.
+        events: Who is told of lag.
+        shift_us: How much the wall clock is ahead of the journal's.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        replica: Replica,
+        outbox: Outbox,
+        *,
+        events: Events,
+        shift_us: int,
+    ) -> None:
+        self._replica, self._outbox, self._shift_us = replica, outbox, shift_us
+        self._writer = GroupWriter(outbox, replica.now_us, self._wrote)
+        self._flusher = Flusher(client, replica, outbox, events=events, changed=self._tell_changed)
+        self._declared: dict[str, tuple[Declared, int]] = {}
+        self._wanted: dict[str, Declared] = {}
+        self._opening = asyncio.Lock()
+        self._is_open = self._is_closed = False
+        self._running: asyncio.Task[None] | None = None
+        self._changes = asyncio.Event()
+
+    def start(self) -> None:
+        """Send what gathered, from now on."""
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Write what was asked for, stop sending, and close the outbox. Idempotent."""
+        self._is_closed = True
+        await self._writer.close()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        await self._outbox.close()
+
+    def want(self, segment: Declared) -> None:
+        """Have a segment flushed in this way from now on.
+
+        Raises:
+            InputError: Its values are matched against another attribute already.
+        """
+        before = self._wanted.get(segment.name, segment)
+        if (before.attribute_name, before.attribute_type) != (segment.attribute_name, segment.attribute_type):
+            raise InputError(
+                f"{segment.name!r} is matched against {before.attribute_name!r} ({before.attribute_type}) already",
+                "attribute_name",
+            )
+        self._wanted[segment.name] = segment
+
+    async def number(self, name: str) -> int:
+        """Return what the outbox calls a segment that is wanted, after it was written down how to flush it."""
+        wanted, found = self._wanted[name], self._declared.get(name)
+        if found is not None and found[0] is wanted:
+            return found[1]
+        outbox = await self.outbox()
+        number = await outbox.declare(wanted)
+        self._declared[name] = wanted, number
+        return number
+
+    async def outbox(self) -> Outbox:
+        """Return the outbox, open.
+
+        Raises:
+            NotSent: The client is closed.
+            OutboxError: It cannot be opened.
+        """
+        if self._is_closed:
+            raise NotSent("the client is closed")
+        if not self._is_open:
+            async with self._opening:
+                if not self._is_open:
+                    await self._outbox.open()
+                    self._is_open = True
+        return self._outbox
+
+    async def write(self, change: Change) -> None:
+        """Write a change durably."""
+        await self.outbox()
+        await self._writer.write(change)
+
+    async def backlogs(self) -> Sequence[Backlog]:
+        """Return the backlog of every segment."""
+        return await (await self.outbox()).backlogs()
+
+    async def statuses(self) -> tuple[MembershipStatus, ...]:
+        """Return how far each segment is behind, by name."""
+        backlogs = await self.backlogs()
+        return tuple(self._status(one) for one in sorted(backlogs, key=lambda one: one.name))
+
+    async def until_changed(self, timeout_s: float) -> None:
+        """Return when the outbox was found changed, at the latest after some seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changes.wait()
+        except TimeoutError:
+            pass
+
+    def reason(self, name: str) -> str | None:
+        """Return what the last flush of a segment failed with; None where it did not."""
+        trouble = self._flusher.troubles.get(name)
+        return None if trouble is None else str(trouble.error)
+
+    def _status(self, backlog: Backlog) -> MembershipStatus:
+        now_us = self._replica.now_us()
+        trouble = self._flusher.troubles.get(backlog.name)
+        return MembershipStatus(
+            name=backlog.name,
+            adds=backlog.adds,
+            removes=backlog.removes,
+            is_sending=backlog.batch is not None,
+            oldest_at=moment_of(backlog.oldest_us, self._shift_us),
+            lag_s=backlog.age_us(now_us) / _SECOND_US,
+            max_age_s=backlog.max_age_s,
+            is_late=is_late(backlog, now_us),
+            error=None if trouble is None else str(trouble.error),
+            retry_at=None if trouble is None else at(trouble.until_us + self._shift_us),
+        )
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.outbox()
+                for name in list(self._wanted):
+                    await self.number(name)
+            except MoeSegmentsError:  # the next `add` raises it
+                await asyncio.sleep(_RETRY_S)
+            else:
+                break
+        await self._flusher.run()
+
+    def _wrote(self) -> None:
+        self._flusher.wake()
+
+    def _tell_changed(self) -> None:
+        self._changes.set()
+        self._changes = asyncio.Event()
+
+
+class Membership:
+    """The changes of one segment: users who come and go, one by one, as it happens.
+
+    A change is durable when `add` or `remove` returns. It is sent to the service together with others, when the quotas
+    allow it. The last word on a user wins. `SegmentsClient.membership` makes it.
+
+    Attributes:
+        name: The segment's name.
+    """
+
+    def __init__(self, memberships: Memberships, segment: Declared) -> None:
+        self._memberships, self._segment = memberships, segment
+        self.name = segment.name
+
+    def __repr__(self) -> str:
+        return f"Membership({self.name!r})"
+
+    async def add(self, *values: object) -> None:
+        """Have users in the segment. Durable on return: a crash loses nothing.
+
+        Args:
+            values: Text or ints, or rows of one column, as `values=` takes them; none is no change.
+
+        Raises:
+            InputError: A value breaks a rule of files: it names position and rule. None of them is taken.
+            OutboxError: They could not be written.
+            NotSent: The client is closed.
+        """
+        await self._change(values, adds=True)
+
+    async def remove(self, *values: object) -> None:
+        """Have users out of the segment. Durable on return. Values and errors as for `add`."""
+        await self._change(values, adds=False)
+
+    async def pending(self) -> MembershipStatus:
+        """Return what waits, for how long, and what the last try to send it ended with.
+
+        Raises:
+            OutboxError: The outbox cannot be read.
+        """
+        name = self.name
+        await self._memberships.number(name)
+        return next(one for one in await self._memberships.statuses() if one.name == name)
+
+    async def flushed(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the public name
+        """Wait until everything that was added and removed until now is applied, by whichever process.
+
+        It is applied when the callback says so; where no callback can come, when the service accepted it. Waiting
+        makes nothing faster.
+
+        Args:
+            timeout: Longest wait, seconds; None waits for ever.
+
+        Raises:
+            FlushTimeout: It was not within *timeout*. It is sent all the same.
+            OutboxError: The outbox cannot be read.
+        """
+        number = await self._memberships.number(self.name)
+        until = (await self._backlog(number)).tip
+        try:
+            async with asyncio.timeout(timeout):
+                while 0 < (await self._backlog(number)).oldest <= until:
+                    await self._memberships.until_changed(_LONGEST_WAIT_S)
+        except TimeoutError:
+            left = (await self._backlog(number)).pending
+            raise FlushTimeout(self.name, left, timeout or 0.0, self._memberships.reason(self.name)) from None
+
+    async def _backlog(self, number: int) -> Backlog:
+        return next(one for one in await self._memberships.backlogs() if one.segment == number)
+
+    async def _change(self, values: Sequence[Any], *, adds: bool) -> None:
+        kind = cast('Literal["string", "double"]', self._segment.attribute_type)
+        if texts := await checked_values(values, kind):
+            number = await self._memberships.number(self.name)
+            await self._memberships.write(Change(segment=number, adds=adds, values=texts))

@@ -1,0 +1,1 @@
+"""Places that keep membership changes until they are applied."""

@@ -1,0 +1,52 @@
+"""Check the values of a change by the rules of `values=`. No error repeats a value: it names position and kind."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Literal
+
+from moe_segments.core.files.preflight import Preflight
+from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, RULES, SPLIT
+from moe_segments.errors import InputError
+from moe_segments.files.values import ValueReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["checked_values"]
+
+# What no rule minds, so that most values need no closer look.
+_PLAIN: Final = {
+    "string": re.compile(r"[A-Za-z0-9_-]{1,200}|[A-Za-z0-9_-][A-Za-z0-9_.+-]{0,100}@[A-Za-z0-9-][A-Za-z0-9.-]{0,99}"),
+    "double": re.compile(r"[1-9][0-9]{0,14}"),
+}
+
+
+async def checked_values(values: Sequence[object], attribute_type: Literal["string", "double"]) -> list[str]:
+    """Return values as text, each once.
+
+    Args:
+        values: Text or ints; rows of one column; with "double" also floats.
+        attribute_type: "string" or "double".
+
+    Raises:
+        InputError: One breaks a rule; it names its position, from 1, and the rule.
+    """
+    texts = [str(value) if type(value) is int else value for value in values]
+    is_plain = _PLAIN[attribute_type].fullmatch
+    if all(type(text) is str and is_plain(text) for text in texts):
+        return list(dict.fromkeys(texts))  # type: ignore[arg-type]  # text, all of them
+    reader = ValueReader(list(values), attribute_type=attribute_type)
+    lines = b"".join([block async for block in reader])
+    _refuse_broken(lines, attribute_type)
+    return list(dict.fromkeys(lines.decode().removesuffix("\n").split("\n")))
+
+
+def _refuse_broken(lines: bytes, attribute_type: str) -> None:
+    check = Preflight(reread=lambda offset, size: lines[offset : offset + size], attribute_type=attribute_type)
+    check.feed(lines)
+    broken = [finding for finding in check.finish().errors if finding.code not in SPLIT | {DUPLICATE, EMPTY_FILE}]
+    if broken:
+        rule = RULES[broken[0].code]
+        where = f"value {broken[0].line:,}" if broken[0].line else "the values"
+        raise InputError(f"{where}: {rule.code} {rule.title}: {rule.help}", "values")
