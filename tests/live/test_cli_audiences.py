@@ -134,11 +134,11 @@ async def test_a_killed_sync_goes_on_by_the_same_command(tmp_path: Path) -> None
 
 BROKEN: dict[str, str] = {
     "no TOML": "[[audience",
-    "tables and nothing else": "title = 'x'",
-    "audience 1 needs exactly one of 'file' and 'command'": f'[[audience]]\nname = "a"\n{HEAD}',
-    "audience 1 has 'color'": f'[[audience]]\nname = "a"\n{HEAD}file = "f"\ncolor = 1',
-    "audience 1 needs 'attribute_name'": '[[audience]]\nname = "a"\nattribute_type = "string"\nfile = "f"',
-    "audience 1, mode: must be": f'[[audience]]\nname = "a"\n{HEAD}file = "f"\nmode = "x"',
+    "and nothing else": "title = 'x'",
+    "needs exactly one of 'file', 'query', 'command'": f'[[audience]]\nname = "a"\n{HEAD}',
+    "has 'color'": f'[[audience]]\nname = "a"\n{HEAD}file = "f"\ncolor = 1',
+    "needs 'attribute_name'": '[[audience]]\nname = "a"\nattribute_type = "string"\nfile = "f"',
+    "mode: must be": f'[[audience]]\nname = "a"\n{HEAD}file = "f"\nmode = "x"',
     "must be a list of a program": f'[[audience]]\nname = "a"\n{HEAD}command = "ls"',
 }
 

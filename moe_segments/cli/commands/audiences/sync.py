@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from moe_segments import read_audiences
+from moe_segments import AudienceReport, JobState, read_audiences
 from moe_segments.bulk import EXIT_FAILED, EXIT_INPUT, EXIT_OK, EXIT_QUOTA, EXIT_UNKNOWN, exit_code_of
 from moe_segments.cli import output
 from moe_segments.cli.commands.audiences.known import share
+from moe_segments.cli.commands.progress import Standing, shown, states_in_words
+from moe_segments.cli.commands.quota import what_it_waits_for
 from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.cli.table import Cell, Column, Table, terminal_width
-from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
     from pathlib import Path
 
-    from moe_segments import Audience, AudienceReport, SyncPlan, SyncReport
+    from moe_segments import Audience, SegmentsClient, SyncPlan, SyncReport
     from moe_segments.cli.options import Common, Receiving, Sending
 
 __all__ = ["sync_audiences"]
 
 _FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("added", "removed", "unchanged", "users"))
+_AT_WORK: Final = (JobState.PLANNED, JobState.RESERVED, JobState.SENDING, JobState.ACCEPTED)
 _STOPPING: Final = "stopping: what was sent goes on and its callbacks count; the same command goes on from there"
 
 
@@ -33,24 +36,30 @@ def sync_audiences(
     """Sync the audiences of a file. Returns the exit code."""
 
     async def command(stop: asyncio.Event) -> int:
-        audiences = _only(read_audiences(path), only)
-        async with open_session(common, receiving, sending) as session:
+        audiences = read_audiences(path, only=only)
+        async with open_session(common, receiving, sending, remembers=True) as session:
             if dry_run:
                 _show_plan(await unless_stopped(session.client.plan_sync(audiences), stop), common)
                 return EXIT_OK
             output.note(f"{len(audiences)} audiences of {path.name}")
-            report = await unless_stopped(session.client.sync(audiences), stop)
+            done = list[AudienceReport]()
+            async with shown(session.client, lambda: _standing(session.client, audiences, done), len(audiences)):
+                report = await unless_stopped(session.client.sync(audiences, on_report=done.append), stop)
         _show_report(report, common)
         return max((_code_of(one) for one in report.audiences), default=EXIT_OK)
 
     return run(command, stopping=_STOPPING)
 
 
-def _only(audiences: list[Audience], only: Sequence[str]) -> list[Audience]:
-    names = [audience.name for audience in audiences]
-    if unknown := sorted(set(only) - set(names)):
-        raise InputError(f"the file has no audience {unknown[0]!r}; it has {', '.join(names)}", "--only")
-    return [audience for audience in audiences if not only or audience.name in only]
+async def _standing(client: SegmentsClient, audiences: Sequence[Audience], done: Sequence[AudienceReport]) -> Standing:
+    """Return how far a sync has got: audiences that ended, and what the operations of the others are doing."""
+    names = {audience.name for audience in audiences}
+    states = Counter([job.state async for job in client.jobs(state=_AT_WORK) if job.segment in names])
+    others = len(audiences) - len(done) - states.total()
+    if others > 0 and what_it_waits_for(await client.governor.usage()) is not None:
+        states[JobState.PLANNED] += others  # the journal hears of them once they have a slot
+    words = states_in_words(states) if states or done else "reading and comparing"
+    return Standing(done=len(done), total=len(audiences), waiting=states[JobState.PLANNED], words=words)
 
 
 def _code_of(report: AudienceReport) -> int:
