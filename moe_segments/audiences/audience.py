@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -73,7 +74,8 @@ def _problem_of_priority(value: object) -> str | None:
 
 def _problem_of_days(value: object) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return None if value is None or (is_number and value > 0) else f"must be days above 0, or None, not {value!r}"  # type: ignore[operator]  # a number
+    is_span = is_number and 0 < value < math.inf  # type: ignore[operator]  # a number
+    return None if value is None or is_span else f"must be days above 0, or None, not {value!r}"
 
 
 def _problem_of_flag(value: object) -> str | None:

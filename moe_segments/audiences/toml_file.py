@@ -57,16 +57,20 @@ def read_audiences(path: Path | str, *, only: Collection[str] = ()) -> list[Audi
     file = Path(path)
     data = _parsed(file)
     tables, database = data.pop(_TABLE, None), data.pop(_DATABASE, None)
-    if data or not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise InputError(
-            f"{file.name} must hold [[{_TABLE}]] tables, perhaps a {_DATABASE!r} before them, and nothing else", "file"
-        )
-    chosen = list[Audience]()
+    if data:
+        raise InputError(f"{file.name} has {min(data)!r} outside of its [[{_TABLE}]] tables", "file")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{file.name} must hold [[{_TABLE}]] tables, in double brackets", "file")
+    chosen, names = list[Audience](), list[str]()
     for position, table in enumerate(tables, 1):
         audience = _audience(table, position, file.parent)
+        if audience.name in names:
+            raise InputError(
+                f"{_where(table, position)} has the name of audience {names.index(audience.name) + 1}", "file"
+            )
+        names.append(audience.name)
         if not only or audience.name in only:
             chosen.append(_with_query(audience, table, position, database, file.parent))
-    names = [str(table["name"]) for table in tables]
     if unknown := sorted({*only} - {*names}):
         raise InputError(f"{file.name} has no audience {unknown[0]!r}; it has {', '.join(names)}", "only")
     return chosen

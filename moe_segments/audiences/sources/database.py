@@ -5,6 +5,7 @@ A secret is the password, and the value of each variable that the address names.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
@@ -65,10 +66,11 @@ def database_of(text: str, directory: Path, environ: Mapping[str, str]) -> Datab
     from sqlalchemy.exc import ArgumentError
 
     filled, values = _filled(text, environ)
-    try:
+    url = None
+    with suppress(ArgumentError, ValueError):  # whose text may hold a piece of the password
         url = make_url(filled)
-    except (ArgumentError, ValueError):
-        raise InputError(f"must be a URL of SQLAlchemy, such as {_EXAMPLES}", "database") from None
+    if url is None:
+        raise InputError(f"must be a URL of SQLAlchemy, such as {_EXAMPLES}", "database")
     if url.drivername in _POSTGRES and find_spec(_OWN_DRIVER) is not None:
         url = url.set(drivername=f"postgresql+{_OWN_DRIVER}")
     _check_driver(url)

@@ -68,6 +68,8 @@ class Query:
         try:
             engine = create_engine(self.database.url, poolclass=NullPool)
             with engine.connect() as connection:
+                if engine.dialect.name == "sqlite":  # where changes of the schema are beyond a rollback
+                    connection.exec_driver_sql("PRAGMA query_only = ON")
                 # The statement goes to the driver as it is: neither ':' nor '%' means anything in it.
                 streaming = connection.execution_options(
                     stream_results=True, max_row_buffer=_BLOCK_ROWS, no_parameters=True
@@ -79,9 +81,13 @@ class Query:
         except InputError:
             raise
         except SQLAlchemyError as error:
-            raise InputError(f"failed: {self.database.hidden(_said(error))}; nothing was sent", "query") from None
+            problem = self.database.hidden(_said(error))
         except Exception as error:  # noqa: BLE001 - a driver's own, whose text may hold anything
-            raise InputError(f"failed: {type(error).__name__}; nothing was sent", "query") from None
+            problem = type(error).__name__
+        else:
+            return
+        # Raised here, so that the database's own error is nowhere in this one.
+        raise InputError(f"failed: {problem}; nothing was sent", "query")
 
 
 class _Reader:
@@ -131,9 +137,8 @@ class _Reader:
 def _check_columns(result: CursorResult[Any]) -> None:
     if not result.returns_rows:
         raise InputError("gives no rows: write a SELECT", "query")
-    if len(columns := list(result.keys())) != 1:
-        names = ", ".join(map(str, columns))
-        raise InputError(f"gives {len(columns)} columns ({names}): select one", "query")
+    if (count := len(result.keys())) != 1:
+        raise InputError(f"gives {count} columns: select one", "query")
 
 
 def _plain(value: Any) -> object:

@@ -67,7 +67,7 @@ def forget_audience(name: str, common: Common) -> int:
         output.note(f"{name}: its members are unknown now and its snapshots on this host are deleted")
         return EXIT_OK
 
-    return run(command)
+    return run(command, options={"name": "NAME"})
 
 
 def share(part: float | None) -> str:

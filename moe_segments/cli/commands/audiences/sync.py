@@ -14,10 +14,11 @@ from moe_segments.cli.commands.quota import what_it_waits_for
 from moe_segments.cli.running import run, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.cli.table import Cell, Column, Table, terminal_width
+from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from moe_segments import Audience, SegmentsClient, SyncPlan, SyncReport
@@ -27,6 +28,10 @@ __all__ = ["sync_audiences"]
 
 _FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("added", "removed", "unchanged", "users"))
 _AT_WORK: Final = (JobState.PLANNED, JobState.RESERVED, JobState.SENDING, JobState.ACCEPTED)
+_NOT_PUBLISHED: Final = "say where files are put for the service to fetch, such as s3://bucket/prefix"
+_NOBODY_HEARS: Final = (
+    "no callback can come here, so the next sync replaces all members: --callback-url and --listen let it be heard"
+)
 _STOPPING: Final = "stopping: what was sent goes on and its callbacks count; the same command goes on from there"
 
 
@@ -37,18 +42,27 @@ def sync_audiences(
 
     async def command(stop: asyncio.Event) -> int:
         audiences = read_audiences(path, only=only)
-        async with open_session(common, receiving, sending, remembers=True) as session:
+        async with open_session(common, receiving, sending, check=_check_publishes, remembers=True) as session:
             if dry_run:
-                _show_plan(await unless_stopped(session.client.plan_sync(audiences), stop), common)
-                return EXIT_OK
-            output.note(f"{len(audiences)} audiences of {path.name}")
+                plan = await unless_stopped(session.client.plan_sync(audiences), stop)
+                _show_plan(plan, common)
+                return max((exit_code_of(one.error) for one in plan.audiences if one.error), default=EXIT_OK)
+            count = len(audiences)
+            output.note(f"{count} audience{'' if count == 1 else 's'} of {path.name}")
             done = list[AudienceReport]()
-            async with shown(session.client, lambda: _standing(session.client, audiences, done), len(audiences)):
+            async with shown(session.client, lambda: _standing(session.client, audiences, done), count):
                 report = await unless_stopped(session.client.sync(audiences, on_report=done.append), stop)
         _show_report(report, common)
+        if not session.receives:
+            output.note(_NOBODY_HEARS)
         return max((_code_of(one) for one in report.audiences), default=EXIT_OK)
 
-    return run(command, stopping=_STOPPING)
+    return run(command, stopping=None if dry_run else _STOPPING, options={"file": "FILE", "only": "--only"})
+
+
+def _check_publishes(client: SegmentsClient) -> None:
+    if not client.publishes:
+        raise InputError(_NOT_PUBLISHED, "--publish")
 
 
 async def _standing(client: SegmentsClient, audiences: Sequence[Audience], done: Sequence[AudienceReport]) -> Standing:
@@ -77,19 +91,35 @@ def _show_report(report: SyncReport, common: Common) -> None:
     columns = (
         *(Column(name="segment", least=8), Column(name="status"), Column(name="sent"), *_FIGURES),
         *(Column(name=name, is_number=True) for name in ("matched", "match rate", "before")),
-        Column(name="problem", least=16),
+        *_problem_column(),
     )
-    table = Table(columns, left_out=("before", "unchanged", "users"), room=terminal_width())
+    table = Table(columns, left_out=("before", "users", "matched", "unchanged"), room=terminal_width())
     for one in report.audiences:
         table.add(_cells(one))
     table.end()
+    _explain({one.name: _problem_of(one) for one in report.audiences})
+
+
+def _problem_column() -> tuple[Column, ...]:
+    """Return the column of problems where nothing is cut; on a terminal they follow the table, each in full."""
+    return () if terminal_width() is not None else (Column(name="problem"),)
+
+
+def _explain(problems: Mapping[str, str]) -> None:
+    for name, problem in problems.items():
+        if problem and terminal_width() is not None:
+            output.note(f"{name}: {problem}", folds=True)
+
+
+def _problem_of(one: AudienceReport) -> str:
+    return "; ".join([*([str(one.error)] if one.error else []), *one.warnings])
 
 
 def _cells(one: AudienceReport) -> tuple[Cell, ...]:
-    problem = "; ".join([*([str(one.error)] if one.error else []), *one.warnings])
     figures = map(output.figure, (one.added, one.removed, one.unchanged, one.users, one.matched))
     sent = " + ".join(one.operations) or "nothing"
-    return one.name, one.status, sent, *figures, share(one.match_rate), share(one.last_match_rate), problem
+    cells = (one.name, one.status, sent, *figures, share(one.match_rate), share(one.last_match_rate))
+    return cells if terminal_width() is not None else (*cells, _problem_of(one))
 
 
 def _show_plan(plan: SyncPlan, common: Common) -> None:
@@ -98,12 +128,14 @@ def _show_plan(plan: SyncPlan, common: Common) -> None:
         return
     columns = (
         *(Column(name="segment", least=8), Column(name="to be sent"), *_FIGURES),
-        Column(name="problem", least=16),
+        *_problem_column(),
     )
-    table = Table(columns, left_out=("unchanged", "users"), room=terminal_width())
+    table = Table(columns, left_out=("users", "unchanged"), room=terminal_width())
     for one in plan.audiences:
         figures = map(output.figure, (one.added, one.removed, one.unchanged, one.users))
-        table.add((one.name, " + ".join(one.operations) or "nothing", *figures, str(one.error or "")))
+        cells = (one.name, " + ".join(one.operations) or "nothing", *figures)
+        table.add(cells if terminal_width() is not None else (*cells, str(one.error or "")))
     table.end()
+    _explain({one.name: str(one.error or "") for one in plan.audiences})
     if plan.plan.all_sent_by is not None:
         output.note(f"all sent by {output.clock_time(plan.plan.all_sent_by)}")
