@@ -73,7 +73,7 @@ def remembered(journal: str | None, limits: QuotaLimits) -> Remembered | None:
             shutil.rmtree(directory)
             directory.mkdir(mode=0o700)
         output.note(f"at speed {limits.scale:g} the segments of the sandbox have expired: it begins anew")
-    output.note(f"the sandbox is kept in {directory} for the next command; delete that to begin anew")
+    output.note(f"the sandbox is kept in {directory} for the next command; delete that to begin anew", folds=True)
     return found
 
 

@@ -125,10 +125,10 @@ async def test_the_temporal_recipe_says_when_to_try_again(tmp_path: Path, monkey
 
         async def tried(number: int) -> None:
             workflow.set(f"workflow-{number}")
-            while True:
+            job = None
+            while job is None:
                 try:
                     job = await activities.create_segment(f"segment-{number}", running.file_url)
-                    break
                 except ApplicationError as error:
                     pauses.append(error.next_retry_delay)
                     await asyncio.sleep(error.next_retry_delay.total_seconds())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path  # noqa: TC003 - attrs reads the annotations
 from typing import TYPE_CHECKING, Final
@@ -44,7 +46,11 @@ class Command:
         program = self.words[0]
         try:
             process = await asyncio.create_subprocess_exec(
-                *self.words, cwd=self.directory, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+                *self.words,
+                cwd=self.directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # so that what it has started can be ended with it
             )
         except (OSError, ValueError) as error:  # a null character is a ValueError
             reason = getattr(error, "strerror", None) or str(error)
@@ -64,7 +70,7 @@ class Command:
         finally:
             with suppress(ProcessLookupError):
                 if process.returncode is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 

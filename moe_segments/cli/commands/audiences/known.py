@@ -29,7 +29,7 @@ def show_audiences(common: Common) -> int:
             output.document({"audiences": [one.to_json() for one in known]})
             return EXIT_OK
         columns = (
-            Column(name="segment", least=8),
+            Column(name="segment", least=12),
             Column(name="members", is_number=True),
             Column(name="known"),
             Column(name="last sync"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from moe_segments import AudienceReport, JobState, read_audiences
@@ -28,6 +29,7 @@ __all__ = ["sync_audiences"]
 
 _FIGURES: Final = tuple(Column(name=name, is_number=True) for name in ("added", "removed", "unchanged", "users"))
 _AT_WORK: Final = (JobState.PLANNED, JobState.RESERVED, JobState.SENDING, JobState.ACCEPTED)
+_SETTLES: Final = timedelta(seconds=2)  # from the end of a job to the report of its audience
 _NOT_PUBLISHED: Final = "say where files are put for the service to fetch, such as s3://bucket/prefix"
 _NOBODY_HEARS: Final = (
     "no callback can come here, so the next sync replaces all members: --callback-url and --listen let it be heard"
@@ -67,9 +69,11 @@ def _check_publishes(client: SegmentsClient) -> None:
 
 async def _standing(client: SegmentsClient, audiences: Sequence[Audience], done: Sequence[AudienceReport]) -> Standing:
     """Return how far a sync has got: audiences that ended, and what the operations of the others are doing."""
-    names = {audience.name for audience in audiences}
+    names = {audience.name for audience in audiences} - {one.name for one in done}
+    just_now = datetime.now(UTC) - _SETTLES
+    settling = {job.segment async for job in client.jobs(state=JobState.TERMINAL, since=just_now)} & names
     states = Counter([job.state async for job in client.jobs(state=_AT_WORK) if job.segment in names])
-    others = len(audiences) - len(done) - states.total()
+    others = len(names) - len(settling) - states.total()
     if others > 0 and what_it_waits_for(await client.governor.usage()) is not None:
         states[JobState.PLANNED] += others  # the journal hears of them once they have a slot
     words = states_in_words(states) if states or done else "reading and comparing"
@@ -89,7 +93,7 @@ def _show_report(report: SyncReport, common: Common) -> None:
         output.document(report.to_json())
         return
     columns = (
-        *(Column(name="segment", least=8), Column(name="status"), Column(name="sent"), *_FIGURES),
+        *(Column(name="segment", least=20), Column(name="status"), Column(name="sent"), *_FIGURES),
         *(Column(name=name, is_number=True) for name in ("matched", "match rate", "before")),
         *_problem_column(),
     )
@@ -127,7 +131,7 @@ def _show_plan(plan: SyncPlan, common: Common) -> None:
         output.document(plan.to_json())
         return
     columns = (
-        *(Column(name="segment", least=8), Column(name="to be sent"), *_FIGURES),
+        *(Column(name="segment", least=20), Column(name="to be sent"), *_FIGURES),
         *_problem_column(),
     )
     table = Table(columns, left_out=("users", "unchanged"), room=terminal_width())
