@@ -24,7 +24,7 @@ app = App(connector=PsycopgConnector(conninfo=os.environ.get("DATABASE", "postgr
 class WhenItFits(BaseRetryStrategy):
     """Again at the moment that the refusal names, not before, and without a worker that waits for it."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 - called with both
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """When to run the task again; None where waiting does not help."""
         if isinstance(exception, QuotaExceeded | SegmentBusy):
             return (

@@ -38,6 +38,9 @@ _ORDER = "moe_segments/core/planning/order.py"
 _STEP = "moe_segments/core/state/waiting_line.py"
 _JOBS = "moe_segments/core/state/jobs.py"
 _MEMBERSHIPS = "moe_segments/core/audiences/memberships.py"
+_QUERY = "moe_segments/audiences/sources/query.py"
+_DATABASE = "moe_segments/audiences/sources/database.py"
+_QUERIED = "tests/live/test_audience_queries.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/replica.py"
@@ -1708,6 +1711,70 @@ MUTANTS: Final = (
         "            if self._replica.now_us() - held.full_us >= every_us:",
         "            if False:",
         (f"{_SYNCED}unknown_members_are_replaced",),
+    ),
+    Mutant(
+        "query-of-two-columns",
+        0,
+        _QUERY,
+        "    if (count := len(result.keys())) != 1:",
+        "    if (count := len(result.keys())) < 1:",
+        (f"{_QUERIED}a_query_that_cannot_be_used_says_why",),
+    ),
+    Mutant(
+        "query-that-writes",
+        0,
+        _QUERY,
+        '"PRAGMA query_only = ON"',
+        '"PRAGMA query_only = OFF"',
+        (f"{_QUERIED}a_query_that_cannot_be_used_says_why",),
+    ),
+    Mutant(
+        "secret-of-a-database-shown",
+        0,
+        _DATABASE,
+        "            text = text.replace(secret, _HIDDEN)",
+        "            pass",
+        (f"{_QUERIED}no_secret_of_an_address_is_shown",),
+    ),
+    Mutant(
+        "variable-not-encoded",
+        0,
+        _DATABASE,
+        "_fill(before, environ, used, is_encoded=True)",
+        "_fill(before, environ, used, is_encoded=False)",
+        (f"{_QUERIED}a_variable_may_hold_any_character",),
+    ),
+    Mutant(
+        "query-read-to-its-end",
+        0,
+        _QUERY,
+        "        self._is_left.set()",
+        "        pass",
+        (f"{_QUERIED}whoever_stops_reading_does_not_wait_for_the_database",),
+    ),
+    Mutant(
+        "full-replace-of-another-scale",
+        0,
+        "moe_segments/audiences/known.py",
+        "round(every_days * _DAY_US / scale)",
+        "round(every_days * _DAY_US)",
+        ("tests/live/test_audience_known.py::test_days_of_a_full_replace_are_as_short_as_the_windows",),
+    ),
+    Mutant(
+        "sandbox-forgets-members",
+        0,
+        "moe_segments/sandbox/model/workspace.py",
+        "        self.history.finished(submission, processed, now)\n        self.on_change()",
+        "        self.history.finished(submission, processed, now)",
+        ("tests/live/test_sandbox_memory.py::test_a_sandbox_that_is_killed_has_lost_nothing_that_was_told",),
+    ),
+    Mutant(
+        "expired-sandbox-kept",
+        0,
+        "moe_segments/cli/remembered.py",
+        "return any(not segment.is_active for segment in segments)",
+        "return False",
+        ("tests/live/test_cli_audiences.py::test_a_sandbox_whose_segments_have_expired_begins_anew",),
     ),
     Mutant(
         "failed-line-not-sent-again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -73,7 +74,12 @@ def _problem_of_priority(value: object) -> str | None:
 
 def _problem_of_days(value: object) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return None if value is None or (is_number and value > 0) else f"must be days above 0, or None, not {value!r}"  # type: ignore[operator]  # a number
+    is_span = is_number and 0 < value < math.inf  # type: ignore[operator]  # a number
+    return None if value is None or is_span else f"must be days above 0, or None, not {value!r}"
+
+
+def _problem_of_flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
 
 
 def _problem_of_optional_expiry(value: object) -> str | None:
@@ -121,7 +127,7 @@ class Audience:
     priority: int = attrs.field(default=0, kw_only=True, validator=refuse_with(_problem_of_priority))
     max_removed: float = attrs.field(default=0.5, kw_only=True, validator=refuse_with(_problem_of_share))
     max_added: int | None = attrs.field(default=None, kw_only=True, validator=refuse_with(_problem_of_optional_count))
-    allow_empty: bool = attrs.field(default=False, kw_only=True)
+    allow_empty: bool = attrs.field(default=False, kw_only=True, validator=refuse_with(_problem_of_flag))
     full_every_days: float | None = attrs.field(default=None, kw_only=True, validator=refuse_with(_problem_of_days))
 
     @property
@@ -341,6 +347,9 @@ class KnownAudience:
         is_known: Whether they are known now, and their snapshot is on this host: then only differences are sent.
         confirmed_at: When a callback confirmed them, aware UTC.
         full_at: When all of them were last sent at once, aware UTC.
+        next_full_at: From when on a sync sends all of them again, by the `full_every_days` of the last one, aware UTC;
+            None: never, or they are unknown, and then the next sync does.
+        match_rate: That of the last sync that sent something; None where none did.
         last: The last sync.
     """
 
@@ -349,6 +358,8 @@ class KnownAudience:
     is_known: bool
     confirmed_at: datetime | None
     full_at: datetime | None
+    next_full_at: datetime | None
+    match_rate: float | None
     last: PastSync | None
 
     def to_json(self) -> dict[str, object]:
@@ -364,5 +375,7 @@ class KnownAudience:
             "is_known": self.is_known,
             "confirmed_at": self.confirmed_at and self.confirmed_at.isoformat(),
             "full_at": self.full_at and self.full_at.isoformat(),
+            "next_full_at": self.next_full_at and self.next_full_at.isoformat(),
+            "match_rate": self.match_rate,
             "last": None if last is None else {**last.facts, "at": last.at.isoformat(), "match_rate": last.match_rate},
         }

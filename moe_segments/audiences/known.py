@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.audiences.audience import KnownAudience, PastSync
 from moe_segments.audiences.snapshots import Snapshots
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["forget", "history", "known_audiences"]
 
+_DAY_US: Final = 86_400_000_000
+
 
 async def history(replica: Replica, name: str, shift_us: int) -> tuple[PastSync, ...]:
     """Return the last syncs of a segment, oldest first. See `SegmentsClient.audience_history`."""
@@ -27,7 +29,9 @@ async def history(replica: Replica, name: str, shift_us: int) -> tuple[PastSync,
     return tuple(_past(facts, shift_us) for facts in membership.history)
 
 
-async def known_audiences(replica: Replica, directory: Path | None, shift_us: int) -> tuple[KnownAudience, ...]:
+async def known_audiences(
+    replica: Replica, directory: Path | None, shift_us: int, scale: float
+) -> tuple[KnownAudience, ...]:
     """Return what is known of each segment that was synced, by name. See `SegmentsClient.audiences`."""
     await replica.refresh()
     state, known = replica.state, list[KnownAudience]()
@@ -37,6 +41,8 @@ async def known_audiences(replica: Replica, directory: Path | None, shift_us: in
         if held is not None and directory is not None:
             is_here = await in_thread(Snapshots(directory).has, name, held.holds)
         last = membership.held
+        next_full_us = _next_full_us(membership, scale) if is_here else None
+        past = [_past(facts, shift_us) for facts in membership.history]
         known.append(
             KnownAudience(
                 name=name,
@@ -44,7 +50,9 @@ async def known_audiences(replica: Replica, directory: Path | None, shift_us: in
                 is_known=is_here,
                 confirmed_at=None if last is None else at(last.since_us + shift_us),
                 full_at=None if last is None else at(last.full_us + shift_us),
-                last=_past(membership.history[-1], shift_us) if membership.history else None,
+                next_full_at=None if next_full_us is None else at(next_full_us + shift_us),
+                match_rate=next((one.match_rate for one in reversed(past) if one.match_rate is not None), None),
+                last=past[-1] if past else None,
             )
         )
     return tuple(known)
@@ -55,6 +63,13 @@ async def forget(replica: Replica, name: str, directory: Path | None) -> None:
     await replica.record(MembershipForgotten(name))
     if directory is not None:
         await in_thread(Snapshots(directory).forget, name)
+
+
+def _next_full_us(membership: Membership, scale: float) -> int | None:
+    every_days: float | None = membership.history[-1].get("full_every_days") if membership.history else None
+    if membership.held is None or every_days is None:
+        return None
+    return membership.held.full_us + round(every_days * _DAY_US / scale)
 
 
 def _past(facts: Mapping[str, Any], shift_us: int) -> PastSync:

@@ -45,7 +45,7 @@ from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models import AddUsers, CreateFileSegment, FileProcessed, JobState, RemoveUsers, ReplaceUsers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from moe_segments.audiences.protocol import Changes, Client, Outcome
@@ -77,11 +77,12 @@ async def sync(
     directory: Path | None,
     max_wait_s: float = math.inf,
     changes: Changes | None = None,
+    on_report: Callable[[AudienceReport], None] = lambda _: None,
 ) -> SyncReport:
     """Bring segments to the members they should have. See `SegmentsClient.sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, max_wait_s, changes)
+    working = _Sync(client, replica, directory, max_wait_s, changes, on_report)
     async with working.lease.kept():
         names = [audience.name for audience in checked]
         taken = await working.lease.take(names)
@@ -133,6 +134,7 @@ class _Sync:
         directory: Where snapshots are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
         changes: Membership changes that were made before; None where there are none.
+        on_report: Is told of each audience once it has ended.
     """
 
     def __init__(
@@ -142,8 +144,10 @@ class _Sync:
         directory: Path | None,
         max_wait_s: float,
         changes: Changes | None = None,
+        on_report: Callable[[AudienceReport], None] = lambda _: None,
     ) -> None:
         self._client, self._replica, self._max_wait_s, self._changes = client, replica, max_wait_s, changes
+        self._on_report = on_report
         self._snapshots = None if directory is None else Snapshots(directory)
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._deadline_s = asyncio.get_running_loop().time() + max_wait_s
@@ -167,18 +171,22 @@ class _Sync:
                 error = InputError(
                     f"{audience.name!r} is being synced by another process: try again later", "audiences"
                 )
-                return [AudienceReport(name=audience.name, status="busy", error=error)]
+                return [self._told(AudienceReport(name=audience.name, status="busy", error=error))]
             await asyncio.sleep(min(_POLL_S, self._left_s()))
             await self._replica.refresh()
         while (busy := self.holder(audience.name)) is not None:
             if self._left_s() <= 0:
-                return [AudienceReport(name=audience.name, status="busy", error=busy)]
+                return [self._told(AudienceReport(name=audience.name, status="busy", error=busy))]
             try:
                 async with asyncio.timeout(max(0.001, min(busy.wait_s, self._left_s()))):
                     await self._replica.job_changed(busy.job_id)
             except TimeoutError:
                 pass
         return await self.turn([audience])
+
+    def _told(self, report: AudienceReport) -> AudienceReport:
+        self._on_report(report)
+        return report
 
     def _left_s(self) -> float:
         return self._deadline_s - asyncio.get_running_loop().time()
@@ -191,7 +199,7 @@ class _Sync:
         try:
             ready = _by_priority(one for one in compared if isinstance(one, Comparison))
             options = await self.chosen(ready)
-            refused = [one for one in compared if isinstance(one, AudienceReport)]
+            refused = [self._told(one) for one in compared if isinstance(one, AudienceReport)]
             done = list[asyncio.Task[AudienceReport]]()
             pairs = zip(ready, options, strict=True)
             for _, group in groupby(pairs, key=lambda pair: pair[0].audience.priority):
@@ -302,9 +310,9 @@ class _Sync:
 
     async def _carried_out(self, all_sent: asyncio.Event, comparison: Comparison, option: Option) -> AudienceReport:
         try:
-            return await self._synced(comparison, option, all_sent)
+            return self._told(await self._synced(comparison, option, all_sent))
         except MoeSegmentsError as error:
-            return AudienceReport(name=comparison.audience.name, status="failed", error=error)
+            return self._told(AudienceReport(name=comparison.audience.name, status="failed", error=error))
         finally:
             all_sent.set()
 
@@ -316,7 +324,7 @@ class _Sync:
             report = await self._sent(comparison, steps, report, all_sent)
         if self._changes is not None and report.ok:
             await self._changes.delete(report.name, comparison.audience.mode, comparison.given.blocks())
-        await self._replica.record(AudienceSynced(comparison.audience.name, _facts_of(report)))
+        await self._replica.record(AudienceSynced(comparison.audience.name, _facts_of(report, comparison.audience)))
         await self._clear(comparison.audience.name)
         return report
 
@@ -516,8 +524,8 @@ def _counted(report: AudienceReport, results: Sequence[FileProcessed]) -> Audien
     )
 
 
-def _facts_of(report: AudienceReport) -> dict[str, object]:
+def _facts_of(report: AudienceReport, audience: Audience) -> dict[str, object]:
     """Return what the journal keeps of a report."""
     fields = ("status", "added", "removed", "unchanged", "operations", "users", "found", "processed", "matched")
     facts = {field: getattr(report, field) for field in fields}
-    return {**facts, "operations": list(report.operations)}
+    return {**facts, "operations": list(report.operations), "full_every_days": audience.full_every_days}

@@ -351,8 +351,8 @@ def sync(
     """Bring segments to the members they should have; the next time only differences are sent.
 
     Args:
-        file: TOML with [[audience]] tables: name, attribute_name, attribute_type, expiry_time, file or command, mode,
-            priority, max_removed, max_added, allow_empty, full_every_days.
+        file: TOML with [[audience]] tables: name, attribute_name, attribute_type, expiry_time; file, or query and
+            database, or command; mode, priority, max_removed, max_added, allow_empty, full_every_days.
         only: The name of an audience; given again, of another one. All without it.
         dry_run: Read the sources and say what would be sent; send nothing.
         sending: How the files are checked and published.
@@ -370,7 +370,7 @@ app.command(audiences)
 
 @audiences.default
 def list_audiences(*, common: Common = _COMMON) -> int:
-    """List the segments that were synced: members, last sync, match rate.
+    """List the segments that were synced: members, last sync, match rate, next full replace.
 
     Args:
         common: Where to, and how to say it.

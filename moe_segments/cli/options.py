@@ -159,7 +159,8 @@ class Common:
     Attributes:
         journal: Path or URL of the journal, such as ./quota.db; else MOE_JOURNAL, else a file in the state directory.
         json: One JSON document on standard output (JSON Lines for bulk), everything else on standard error.
-        sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named.
+        sandbox: Run on an embedded sandbox, which ends with the command; the journal is thrown away unless named. For
+            sync and audiences both are found again by the next such command.
         speed: Windows this many times shorter; with --sandbox, or against a sandbox on this machine; else MOE_SPEED.
         users: With --sandbox: a CSV of the users that the workspace knows, one a line; else it knows everybody.
         configured: Where settings come from.

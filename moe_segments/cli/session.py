@@ -15,6 +15,7 @@ import attrs
 from moe_segments import CallbackReceiver, SegmentsClient
 from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import Receiving, Sending
+from moe_segments.cli.remembered import remembered
 from moe_segments.errors import InputError
 from moe_segments.journal.tools import origin_of
 from moe_segments.settings import CREDENTIALS, read_settings, tls_context
@@ -69,6 +70,7 @@ async def open_session(
     *,
     check: Callable[[SegmentsClient], None] = lambda _: None,
     required: Collection[str] = CREDENTIALS,
+    remembers: bool = False,
 ) -> AsyncIterator[Session]:
     """Open the client that the options and the environment describe, close it at the end.
 
@@ -78,6 +80,7 @@ async def open_session(
         sending: How files are checked and published; None for a command that sends none.
         check: Refuses what this client cannot do, before it is opened and its journal made.
         required: Credentials that are needed: a command that only reads the journal needs no key.
+        remembers: Whether an embedded sandbox is found again by the next such command.
 
     Raises:
         InputError: Options or variables are missing, wrong, or do not go together.
@@ -85,7 +88,9 @@ async def open_session(
     """
     async with AsyncExitStack() as stack:
         if common.sandbox:
-            session = await _sandboxed(stack, common, receiving, sending or Sending(preflight="off"))
+            session = await _sandboxed(
+                stack, common, receiving, sending or Sending(preflight="off"), remembers=remembers
+            )
         else:
             session = await _real(stack, common, receiving, sending, required)
         check(session.client)
@@ -183,6 +188,8 @@ async def open_sandbox(
     option: str,
     host: str = "127.0.0.1",
     allowed_hosts: Sequence[str] = (),
+    memory: Path | None = None,
+    instead: str = "name another",
 ) -> Sandbox:
     """Start the sandbox; *stack* stops it.
 
@@ -194,20 +201,22 @@ async def open_sandbox(
         option: The option that the port comes from.
         host: The address to listen on.
         allowed_hosts: As for `Sandbox`.
+        memory: Likewise.
+        instead: What to do where the port is taken.
 
     Raises:
         InputError: The address cannot be listened on, the port is taken, or the file of users cannot be read.
     """
     from moe_segments.sandbox import Sandbox  # a server of its own, which few commands need
 
-    sandbox = Sandbox(limits=limits, users=users, host=host, port=port, allowed_hosts=allowed_hosts)
+    sandbox = Sandbox(limits=limits, users=users, host=host, port=port, allowed_hosts=allowed_hosts, memory=memory)
     try:
         return await stack.enter_async_context(sandbox)
     except OverflowError:
         raise InputError(f"must be from 0 to 65535, not {port}", option) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"the sandbox cannot listen on port {port}: {reason}; name another", option) from None
+        raise InputError(f"the sandbox cannot listen on port {port}: {reason}; {instead}", option) from None
 
 
 def temporary_directory(stack: AsyncExitStack) -> Path:
@@ -225,15 +234,26 @@ def temporary_directory(stack: AsyncExitStack) -> Path:
         ) from None
 
 
-async def _sandboxed(stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending) -> Session:
+async def _sandboxed(
+    stack: AsyncExitStack, common: Common, receiving: Receiving | None, sending: Sending, *, remembers: bool
+) -> Session:
     receiving = receiving or Receiving()
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
     directory = temporary_directory(stack)
-    journal = common.journal or f"sqlite:///{directory / 'quota.db'}"
     settings = configuration(common, sending=sending, sandbox=True)
     limits = settings.settings.limits
-    sandbox = await open_sandbox(stack, limits, common.users, await _port_of(journal), option="--journal")
+    found = remembered(common.journal, limits) if remembers else None
+    journal = found.journal if found else common.journal or f"sqlite:///{directory / 'quota.db'}"
+    sandbox = await open_sandbox(
+        stack,
+        limits,
+        common.users,
+        await _port_of(journal),
+        option="--journal",
+        memory=found.memory if found else None,
+        instead=found.instead if found else "name another",
+    )
     receiver = await stack.enter_async_context(CallbackReceiver().serve())
     # What leads to the real service and its files has no place here.
     own: dict[str, object] = {

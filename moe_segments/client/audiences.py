@@ -13,9 +13,9 @@ from moe_segments.errors import InputError
 from moe_segments.settings import state_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from moe_segments.audiences.audience import Audience, KnownAudience, PastSync, SyncPlan, SyncReport
+    from moe_segments.audiences.audience import Audience, AudienceReport, KnownAudience, PastSync, SyncPlan, SyncReport
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
 
@@ -47,6 +47,7 @@ class AudienceCalls:
         *,
         snapshots: Path | str | None = None,
         max_wait_s: float = math.inf,
+        on_report: Callable[[AudienceReport], None] = lambda _: None,
     ) -> SyncReport:
         """Bring segments to the members they should have, with the operations that end first.
 
@@ -60,6 +61,7 @@ class AudienceCalls:
                 sent each time. None: beside an SQLite journal, in the user's state directory for a server's, and none
                 for a journal in memory.
             max_wait_s: Longest wait of each audience for others and for quota, seconds.
+            on_report: Called with the report of each audience as soon as it has ended.
 
         Returns:
             A report for each audience: one that is refused or fails stops no other.
@@ -75,7 +77,13 @@ class AudienceCalls:
         directory = _directory(snapshots, self.settings.journal, self.scope)
         changes = await self._changes_until_now()
         return await sync(
-            self, audiences, replica=self._replica, directory=directory, max_wait_s=max_wait_s, changes=changes
+            self,
+            audiences,
+            replica=self._replica,
+            directory=directory,
+            max_wait_s=max_wait_s,
+            changes=changes,
+            on_report=on_report,
         )
 
     async def plan_sync(
@@ -116,7 +124,7 @@ class AudienceCalls:
         from moe_segments.audiences.known import known_audiences
 
         directory = _directory(snapshots, self.settings.journal, self.scope)
-        return await known_audiences(self._replica, directory, self.governor.shift_us())
+        return await known_audiences(self._replica, directory, self.governor.shift_us(), self.limits.scale)
 
     async def audience_history(self: _Client, name: str) -> tuple[PastSync, ...]:
         """Return the last thirty syncs of a segment, oldest first; none where it was never synced.

@@ -22,6 +22,7 @@ from moe_segments.sandbox.api.v2 import Api
 from moe_segments.sandbox.clock import ForwardClock
 from moe_segments.sandbox.fetcher import Fetcher, Gate
 from moe_segments.sandbox.file_server import FILES_PATH, FileServer
+from moe_segments.sandbox.memory import Memory
 from moe_segments.sandbox.model.faults import (
     REQUEST_FAULTS,
     Fault,
@@ -86,6 +87,8 @@ class Sandbox:
         download_pauses_s: Pauses between tries to fetch a file at speed 1, seconds.
         callback_pauses_s: Pauses between tries to deliver a callback at speed 1, seconds.
         resolver: Resolves `localhost` and the listed names; None: as the system does.
+        memory: A file, made where there is none, in which file segments and what was spent are remembered for the next
+            sandbox at the same speed; it holds users' values. None: nothing outlives this one.
 
     Attributes:
         limits: The quotas in force, for the client under test.
@@ -93,8 +96,8 @@ class Sandbox:
         workspace: What was asked, counted, processed and delivered.
 
     Raises:
-        InputError: A value is out of range, the host is not loopback and no host is allowed, or the file of users
-            cannot be read.
+        InputError: A value is out of range, the host is not loopback and no host is allowed, or the file of users or
+            the memory cannot be read.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Sandbox:
         download_pauses_s: tuple[float, ...] = (1.0, 4.0),
         callback_pauses_s: tuple[float, ...] = (2.0, 8.0, 32.0, 128.0),
         resolver: AbstractResolver | None = None,
+        memory: Path | str | None = None,
     ) -> None:
         check_span(latency_s, "latency_s")
         check_span(processing_s, "processing_s")
@@ -137,6 +141,8 @@ class Sandbox:
             complexity=complexity,
             idle_days=idle_days,
         )
+        if memory is not None:
+            self._remember_in(Memory(Path(memory)))
         self._latency_s = latency_s
         self._faults_at_start = faults or Faults()
         self._plan = FaultPlan(self._faults_at_start, seed=seed)
@@ -155,6 +161,14 @@ class Sandbox:
         self._runner: web.AppRunner | None = None
         self._fetcher: Fetcher | None = None
         self._processor: Processor | None = None
+
+    def _remember_in(self, memory: Memory) -> None:
+        """Take in what the sandbox before this one left, and keep what changes from now on."""
+        recalled = memory.recall()
+        if self._own_clock is not None:
+            self._own_clock.advance(recalled["ahead_s"])
+        self.workspace.restore(recalled["segments"], recalled["spent"])
+        self.workspace.on_change = lambda: memory.keep(self.workspace, self.ahead_s or 0.0)
 
     @property
     def url(self) -> str:
@@ -266,6 +280,7 @@ class Sandbox:
             await self._control.close()
             await self._runner.cleanup()
             await self._drop_abandoned()
+            self.workspace.on_change()
         finally:
             self._files.close()
             await self._fetcher.close()

@@ -1,4 +1,4 @@
-"""Progress of a bulk run: a bar on a terminal, else a line whenever the run begins to wait for a slot."""
+"""Progress of a bulk run or a sync: a bar on a terminal, else a line whenever the run begins to wait for a slot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+import attrs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
@@ -21,11 +22,11 @@ from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from moe_segments import LimitUsage, RunInfo, SegmentsClient
 
-__all__ = ["watching"]
+__all__ = ["Standing", "shown", "states_in_words", "watching"]
 
 _EVERY_S: Final = 0.25
 _LAST_LOOK_S: Final = 1.0
@@ -40,18 +41,56 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class Standing:
+    """How far something has got.
+
+    Attributes:
+        done: How many have ended.
+        total: Of how many.
+        waiting: How many operations wait for a slot.
+        words: What the others are doing.
+    """
+
+    done: int
+    total: int
+    waiting: int = 0
+    words: str
+
+
 class _Face(Protocol):
-    def update(self, run: RunInfo, full: LimitUsage | None) -> None: ...
+    def update(self, standing: Standing, full: LimitUsage | None) -> None: ...
 
 
 @asynccontextmanager
 async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterator[None]:
-    """Show how a run gets on while inside.
+    """Show how a bulk run gets on while inside.
 
     Args:
         client: Whose journal has the run.
         run: The run's identifier.
         total: How many operations it has, until the journal says so.
+    """
+
+    async def look() -> Standing | None:
+        async for known in client.runs(run=run):
+            return _standing(known)
+        return None
+
+    async with shown(client, look, total):
+        yield
+
+
+@asynccontextmanager
+async def shown(
+    client: SegmentsClient, look: Callable[[], Awaitable[Standing | None]], total: int
+) -> AsyncIterator[None]:
+    """Show how something gets on while inside.
+
+    Args:
+        client: Whose quota is waited for.
+        look: Says how far it has got; None: nothing is known yet.
+        total: Of how many, until that is known.
     """
     with contextlib.ExitStack() as stack:
         face: _Face = _Lines()
@@ -59,7 +98,7 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
             bar = _progress()
             stack.enter_context(output.drawn(bar))
             face = _Bar(bar, total)
-        looking = asyncio.create_task(_look(client, run, face))
+        looking = asyncio.create_task(_look(client, look, face))
         try:
             yield
         finally:
@@ -68,33 +107,44 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
             if isinstance(face, _Bar):  # it stays on the terminal
                 with contextlib.suppress(JournalError, TimeoutError):
                     async with asyncio.timeout(_LAST_LOOK_S):
-                        await _look_once(client, run, face, waits=False)
+                        await _look_once(client, look, face, waits=False)
 
 
-async def _look(client: SegmentsClient, run: str, face: _Face) -> None:
+async def _look(client: SegmentsClient, look: Callable[[], Awaitable[Standing | None]], face: _Face) -> None:
     while True:
         with contextlib.suppress(JournalError):  # the run itself says so, when it matters
-            await _look_once(client, run, face, waits=True)
+            await _look_once(client, look, face, waits=True)
         await asyncio.sleep(_EVERY_S)
 
 
-async def _look_once(client: SegmentsClient, run: str, face: _Face, *, waits: bool) -> None:
-    async for known in client.runs(run=run):
-        waits = waits and known.counts.get(JobState.PLANNED, 0) > 0
-        face.update(known, what_it_waits_for(await client.governor.usage()) if waits else None)
+async def _look_once(
+    client: SegmentsClient, look: Callable[[], Awaitable[Standing | None]], face: _Face, *, waits: bool
+) -> None:
+    standing = await look()
+    if standing is not None:
+        waits = waits and standing.waiting > 0
+        face.update(standing, what_it_waits_for(await client.governor.usage()) if waits else None)
 
 
-def _words(run: RunInfo) -> Iterator[str]:
-    """Return how many jobs are in each state; accepted ones for which no callback comes are not being processed."""
+def _standing(run: RunInfo) -> Standing:
+    """Return how far a bulk run has got; accepted jobs for which no callback comes are not being processed."""
     counts = Counter(run.counts)
-    counts[JobState.RESERVED] += counts.pop(JobState.SENDING, 0)
     settled = run.ended - sum(counts.get(state, 0) for state in JobState.TERMINAL)
-    if settled:
-        yield f"{settled} accepted"
-        counts[JobState.ACCEPTED] -= settled
-    for state, number in sorted(counts.items()):
-        if number:
-            yield f"{number} {_WORDS.get(state, state)}"
+    words = f"{settled} accepted" if settled else ""
+    counts[JobState.ACCEPTED] -= settled
+    return Standing(
+        done=run.ended + run.counts.get(JobState.UNREADABLE, 0),
+        total=run.total,
+        waiting=run.counts.get(JobState.PLANNED, 0),
+        words=", ".join(filter(None, (words, states_in_words(counts)))),
+    )
+
+
+def states_in_words(counts: Mapping[str, int]) -> str:
+    """Return how many jobs are in each state."""
+    counted = Counter(counts)
+    counted[JobState.RESERVED] += counted.pop(JobState.SENDING, 0)
+    return ", ".join(f"{number} {_WORDS.get(state, state)}" for state, number in sorted(counted.items()) if number)
 
 
 def _progress() -> Progress:
@@ -113,10 +163,10 @@ class _Bar:
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._task = progress, progress.add_task("", total=total)
 
-    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
+    def update(self, standing: Standing, full: LimitUsage | None) -> None:
         wait = f"; next slot in {output.span(wait_s(full))}" if full is not None else ""
-        ended = run.ended + run.counts.get(JobState.UNREADABLE, 0)
-        self._progress.update(self._task, total=run.total, completed=ended, description=", ".join(_words(run)) + wait)
+        words = f"{standing.words}{wait}"
+        self._progress.update(self._task, total=standing.total, completed=standing.done, description=words)
 
 
 class _Lines:
@@ -125,10 +175,10 @@ class _Lines:
     def __init__(self) -> None:
         self._told_s = 0.0
 
-    def update(self, run: RunInfo, full: LimitUsage | None) -> None:
+    def update(self, standing: Standing, full: LimitUsage | None) -> None:
         if full is None:
             return
         free_s = time.time() + wait_s(full)
         if abs(free_s - self._told_s) >= _SAME_MOMENT_S:
             self._told_s = free_s
-            output.note(f"{run.counts.get(JobState.PLANNED, 0)} waiting: {waiting_sentence(full)}")
+            output.note(f"{standing.waiting} waiting: {waiting_sentence(full)}")

@@ -26,6 +26,11 @@ class Window:
         self._spent: deque[tuple[float, int]] = deque()
         self._used = 0
 
+    @property
+    def spent(self) -> tuple[tuple[float, int], ...]:
+        """The moments and the amounts that were spent then, oldest first."""
+        return tuple(self._spent)
+
     def used(self, now: float) -> int:
         """Return what counts at *now*. Older amounts are dropped from the left, so each is looked at once."""
         while self._spent and self._spent[0][0] + self.window_s <= now:

@@ -38,7 +38,7 @@ from moe_segments.sandbox.model.records import (
 from moe_segments.sandbox.model.registry import IDLE_DAYS, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from moe_segments.sandbox.model.windows import Window
 
@@ -68,6 +68,7 @@ class Workspace:
         complexity: What the definition of a filter segment may be at most.
         external_active: Active segments made elsewhere, such as in the dashboard; settable.
         history: What happened, and how often.
+        on_change: Called after each change of a segment or of what is spent by a file operation; settable.
     """
 
     limits: QuotaLimits
@@ -89,6 +90,7 @@ class Workspace:
         history: int = 100_000,
     ) -> None:
         self.limits = limits or QuotaLimits()
+        self.on_change: Callable[[], None] = lambda: None
         self.complexity = complexity or Complexity()
         self._clock, self._now = clock, clock()
         self._directory = None if directory is None else frozenset(directory)
@@ -110,6 +112,18 @@ class Workspace:
         self._quotas = Quotas(self.limits, self._call_limits)
         self._registry = Registry(self.limits.expiry_day_s, idle_days=self._idle_days)
         self.history = History(self._most_remembered)
+        self.on_change()
+
+    def restore(self, segments: Iterable[SandboxSegment], spent: Mapping[str, Iterable[tuple[float, int]]]) -> None:
+        """Take in segments that were there before, and what was spent, by the name of its limit."""
+        self._random.seed(f"{self._now} identifiers")  # others than those that were given
+        for segment in segments:
+            self._registry.add(segment)
+            if segment.archived_at is not None:
+                self._registry.archive(segment, segment.archived_at)
+        for name, window in self.windows().items():
+            for at, amount in spent.get(name, ()):
+                window.spend(at, amount)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
@@ -261,6 +275,7 @@ class Workspace:
             counted=counts,
         )
         self.history.accepted(submission)
+        self.on_change()
         return submission
 
     def archive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
@@ -278,6 +293,7 @@ class Workspace:
             return _not_found(name, cs_id)
         if segment.is_active:
             self._registry.archive(segment, self._now)
+            self.on_change()
         return segment
 
     def unarchive(self, name: str, cs_id: str | None = None) -> SandboxSegment | Refusal:
@@ -298,6 +314,7 @@ class Workspace:
         if refusal := self._refuse_active():
             return refusal
         self._registry.unarchive(segment, self._now)
+        self.on_change()
         return segment
 
     def create_filter(self, ask: FilterAsk) -> SandboxSegment | Refusal:
@@ -419,6 +436,7 @@ class Workspace:
             db_name=ask.db_name,
         )
         self.history.finished(submission, processed, now)
+        self.on_change()
         return processed
 
     def fail(self, submission: Submission, status: int, error_message: str) -> FileFailed:

@@ -23,31 +23,31 @@ def show_audiences(common: Common) -> int:
     """List what is known of segments that were synced. Returns the exit code."""
 
     async def command(_: asyncio.Event) -> int:
-        async with open_session(common) as session:
+        async with open_session(common, remembers=True) as session:
             known = await session.client.audiences()
         if common.json:
             output.document({"audiences": [one.to_json() for one in known]})
             return EXIT_OK
         columns = (
-            Column(name="segment", least=8),
+            Column(name="segment", least=12),
             Column(name="members", is_number=True),
             Column(name="known"),
             Column(name="last sync"),
             Column(name="status"),
             Column(name="match rate", is_number=True),
-            Column(name="all sent"),
+            Column(name="next full replace"),
         )
-        table = Table(columns, left_out=("all sent", "status"), room=terminal_width())
+        table = Table(columns, left_out=("status", "known"), room=terminal_width())
         for one in known:
             table.add(
                 (
                     one.name,
                     output.figure(one.size),
-                    "yes" if one.is_known else "no: replaced next",
-                    output.clock_time(one.last.at if one.last else None),
+                    "yes" if one.is_known else "no",
+                    output.local_time(one.last.at if one.last else None),
                     str(one.last.facts["status"]) if one.last else "",
-                    share(one.last.match_rate if one.last else None),
-                    output.clock_time(one.full_at),
+                    share(one.match_rate),
+                    output.local_time(one.next_full_at) if one.is_known else "next sync",
                 )
             )
         table.end()
@@ -60,7 +60,7 @@ def forget_audience(name: str, common: Common) -> int:
     """Forget the members of a segment. Returns the exit code."""
 
     async def command(_: asyncio.Event) -> int:
-        async with open_session(common) as session:
+        async with open_session(common, remembers=True) as session:
             known = [one.name for one in await session.client.audiences()]
             if name not in (*known, *(one.name for one in await session.client.memberships())):
                 raise InputError(f"no audience {name!r} was synced on this journal", "name")
@@ -70,7 +70,7 @@ def forget_audience(name: str, common: Common) -> int:
         )
         return EXIT_OK
 
-    return run(command)
+    return run(command, options={"name": "NAME"})
 
 
 def share(part: float | None) -> str:
