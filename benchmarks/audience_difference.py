@@ -45,7 +45,7 @@ def _lines(path: Path) -> Iterator[str]:
 async def _ours(place: Path) -> tuple[int, int]:
     from moe_segments import Audience, QuotaLimits
     from moe_segments.audiences.comparison import compare, read_source
-    from moe_segments.audiences.snapshots import Snapshots
+    from moe_segments.audiences.snapshots.directory import SnapshotDirectory
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.files.stream import in_thread
 
@@ -55,7 +55,7 @@ async def _ours(place: Path) -> tuple[int, int]:
         SEGMENT, attribute_name="ID", attribute_type="string", members=lambda: _lines(place / "new.csv")
     )
     given = await read_source(audience, QuotaLimits())
-    blocks = Snapshots(place / "snapshots").read(SEGMENT, digest)
+    blocks = SnapshotDirectory(place / "snapshots").read(SEGMENT, digest)
     comparison = await in_thread(lambda: compare(audience, given, held, blocks, exists=True, last_held=size))
     found = comparison.added.count, comparison.removed.count
     comparison.remove_files()
@@ -93,7 +93,7 @@ async def _run(side: str, place: Path) -> tuple[float, float, float, tuple[int, 
 
 def prepare(place: Path, values: int) -> None:
     """Make the files, the snapshot, and the sorted file of the old values."""
-    from moe_segments.audiences.snapshots import Snapshots
+    from moe_segments.audiences.snapshots.directory import SnapshotDirectory
     from moe_segments.audiences.sorted_file import Sorter, lines_of
 
     chance = random.Random(7)
@@ -106,7 +106,9 @@ def prepare(place: Path, values: int) -> None:
     for begin in range(0, values, 100_000):
         sorter.feed(lines_of(old[begin : begin + 100_000]))
     whole = sorter.finish()
-    (place / "snapshot.json").write_text(json.dumps(Snapshots(place / "snapshots").write(SEGMENT, whole.blocks())))
+    (place / "snapshot.json").write_text(
+        json.dumps(SnapshotDirectory(place / "snapshots").write(SEGMENT, whole.blocks()))
+    )
     (place / "old.sorted").write_bytes(whole.path.read_bytes())
     whole.remove()
 

@@ -26,7 +26,7 @@ from moe_segments.audiences.audience import (
 )
 from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
 from moe_segments.audiences.lease import Lease
-from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
+from moe_segments.audiences.snapshots.format import SnapshotAltered
 from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
 from moe_segments.core.audiences.memberships import Membership, Step
 from moe_segments.core.audiences.streams import merged
@@ -36,6 +36,7 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NoUsersMatched,
     OutcomeUnknown,
+    PreflightError,
     QuotaNeverFits,
     SegmentBusy,
 )
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.audiences.protocol import Client, Outcome
+    from moe_segments.audiences.snapshots.format import Snapshots
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
     from moe_segments.core.events import Event
@@ -74,13 +76,13 @@ async def sync(
     audiences: Iterable[Audience],
     *,
     replica: Replica,
-    directory: Path | None,
+    snapshots: Snapshots | None,
     max_wait_s: float = math.inf,
 ) -> SyncReport:
     """Bring segments to the members they should have. See `SegmentsClient.sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, max_wait_s)
+    working = _Sync(client, replica, snapshots, max_wait_s)
     async with working.lease.kept():
         names = [audience.name for audience in checked]
         taken = await working.lease.take(names)
@@ -93,12 +95,12 @@ async def sync(
 
 
 async def plan_sync(
-    client: Client, audiences: Iterable[Audience], *, replica: Replica, directory: Path | None
+    client: Client, audiences: Iterable[Audience], *, replica: Replica, snapshots: Snapshots | None
 ) -> SyncPlan:
     """Say what a sync would do, and when. See `SegmentsClient.plan_sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, math.inf)
+    working = _Sync(client, replica, snapshots, math.inf)
     compared = await working.compared(checked)
     try:
         ready = _by_priority(one for one in compared if isinstance(one, Comparison))
@@ -129,13 +131,13 @@ class _Sync:
     Args:
         client: Sends, plans and looks up.
         replica: The journal.
-        directory: Where snapshots are; None: members stay unknown.
+        snapshots: Where they are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
     """
 
-    def __init__(self, client: Client, replica: Replica, directory: Path | None, max_wait_s: float) -> None:
+    def __init__(self, client: Client, replica: Replica, snapshots: Snapshots | None, max_wait_s: float) -> None:
         self._client, self._replica, self._max_wait_s = client, replica, max_wait_s
-        self._snapshots = None if directory is None else Snapshots(directory)
+        self._snapshots = snapshots
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._deadline_s = asyncio.get_running_loop().time() + max_wait_s
         self.lease = Lease(replica)
@@ -358,9 +360,9 @@ class _Sync:
 
         try:
             return await in_thread(write)
-        except OSError as error:
-            problem = f"the snapshot of {audience.name!r} cannot be written ({error.strerror}): nothing was sent"
-            raise InputError(problem, "snapshots") from None
+        except (InputError, PreflightError) as error:
+            told = error.problem if isinstance(error, InputError) else str(error)
+            raise InputError(f"{told}: nothing was sent", "snapshots") from None
 
     async def _sent(
         self, comparison: Comparison, steps: Sequence[Step], report: AudienceReport, all_sent: asyncio.Event

@@ -507,7 +507,7 @@ async def what_publishing_says(scene: Scene, s3: S3, file: Path) -> None:
     scene.shows(await publish(file, s3.to()), Destination.parse(s3.to()))
     right = {"access_key_id": WRITER["access_key_id"], "secret_access_key": STORE_SECRET}
     bucket = open_bucket(Destination.parse(s3.to()), right, None)
-    scene.shows(bucket, bucket._store)
+    scene.shows(bucket, bucket._store, bucket._store.handle)
     wrong = right | {"secret_access_key": f"{STORE_SECRET}x"}
     await scene.fails("a wrong store key", publish(file, s3.to("other"), options=wrong))
     await scene.fails("no such bucket", publish(file, s3.to().replace("//segments", "//no-such-bucket"), options=right))

@@ -64,7 +64,7 @@ def forget_audience(name: str, common: Common) -> int:
             if name not in [one.name for one in await session.client.audiences()]:
                 raise InputError(f"no audience {name!r} was synced on this journal", "name")
             await session.client.forget_audience(name)
-        output.note(f"{name}: its members are unknown now and its snapshots on this host are deleted")
+        output.note(f"{name}: its members are unknown now and its snapshots are deleted")
         return EXIT_OK
 
     return run(command)
