@@ -30,12 +30,14 @@ class SortedFile:
         name: What errors call it.
 
     Attributes:
+        name: What errors call it.
         count: How many values it has.
+        file_bytes: Its size, bytes.
     """
 
     def __init__(self, name: str) -> None:
-        self._file, self._bytes = PrivateFile(name), 0
-        self.count = 0
+        self._file, self.name = PrivateFile(name), name
+        self.count = self.file_bytes = 0
 
     @property
     def path(self) -> Path:
@@ -51,12 +53,19 @@ class SortedFile:
         if block:
             data = lines_of(block)
             self._file.append(data)
-            self._bytes += len(data)
+            self.file_bytes += len(data)
             self.count += len(block)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield its values."""
-        return _read(self._file, 0, self._bytes)
+    def blocks(self, begin: int = 0, count: int | None = None) -> Iterator[Block]:
+        """Yield its values, or *count* of them from *begin*."""
+        end = self.count if count is None else begin + count
+        at = 0
+        for block in _read(self._file, 0, self.file_bytes):
+            if at >= end:
+                return
+            if part := block[max(0, begin - at) : end - at]:
+                yield part
+            at += len(block)
 
     def remove(self) -> None:
         """Delete it. Does nothing the second time."""
