@@ -1667,7 +1667,7 @@ MUTANTS: Final = (
     Mutant(
         "altered-snapshot-believed",
         0,
-        "moe_segments/audiences/snapshots.py",
+        "moe_segments/audiences/snapshots/format.py",
         "    if seen.hexdigest() != digest:",
         "    if False:",
         (f"{_SYNCED}unknown_members_are_replaced",),
@@ -1675,7 +1675,7 @@ MUTANTS: Final = (
     Mutant(
         "snapshot-for-everybody",
         0,
-        "moe_segments/audiences/snapshots.py",
+        "moe_segments/audiences/snapshots/directory.py",
         "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600",
         "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644",
         (f"{_SYNCED}snapshots_are_private_and_only_the_current_one_stays",),

@@ -344,7 +344,7 @@ class KnownAudience:
     Attributes:
         name: The segment's name.
         size: Its members when they were last known; None where they never were.
-        is_known: Whether they are known now, and their snapshot is on this host: then only differences are sent.
+        is_known: Whether they are known now, and their snapshot is there: then only differences are sent.
         confirmed_at: When a callback confirmed them, aware UTC.
         full_at: When all of them were last sent at once, aware UTC.
         next_full_at: From when on a sync sends all of them again, by the `full_every_days` of the last one, aware UTC;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.audiences.sorted_file import SortedFile, Sorter
-from moe_segments.core.audiences.choice import Option, Sizes, options
+from moe_segments.core.audiences.choice import Sizes
 from moe_segments.core.audiences.streams import compared, merged
 from moe_segments.core.files.rules import DUPLICATE, SPLIT
 from moe_segments.errors import PreflightError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from moe_segments.audiences.audience import Audience
+    from moe_segments.core.audiences.choice import Option
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
     from moe_segments.limits import QuotaLimits
@@ -95,6 +96,7 @@ class Comparison:
         given: The values of the source.
         added: Those to be added.
         removed: Members to be removed.
+        options: The ways to do it, see `parts.options_of`; empty until they were looked for.
     """
 
     audience: Audience
@@ -104,11 +106,7 @@ class Comparison:
     given: SortedFile
     added: SortedFile
     removed: SortedFile
-
-    @property
-    def options(self) -> tuple[Option, ...]:
-        """The ways to do it."""
-        return options(self.sizes)
+    options: tuple[Option, ...] = ()
 
     def file_for(self, op: str) -> SortedFile:
         """Return the values that an operation sends."""
@@ -167,6 +165,7 @@ def compare(
         last_held=last_held,
         added=added.count,
         removed=removed.count,
+        before=None if held is None else held.before,
     )
     return Comparison(audience, held, sizes, unchanged, given, added, removed)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.audiences.audience import KnownAudience, PastSync
-from moe_segments.audiences.snapshots import Snapshots
 from moe_segments.core.audiences.memberships import Membership
 from moe_segments.core.events import MembershipForgotten
 from moe_segments.files.stream import in_thread
@@ -13,8 +12,8 @@ from moe_segments.governor.usage import at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from moe_segments.audiences.snapshots.format import Snapshots
     from moe_segments.journal.replica import Replica
 
 __all__ = ["forget", "history", "known_audiences"]
@@ -30,7 +29,7 @@ async def history(replica: Replica, name: str, shift_us: int) -> tuple[PastSync,
 
 
 async def known_audiences(
-    replica: Replica, directory: Path | None, shift_us: int, scale: float
+    replica: Replica, snapshots: Snapshots | None, shift_us: int, scale: float
 ) -> tuple[KnownAudience, ...]:
     """Return what is known of each segment that was synced, by name. See `SegmentsClient.audiences`."""
     await replica.refresh()
@@ -38,8 +37,8 @@ async def known_audiences(
     for name, membership in sorted(state.memberships.of.items()):
         held = state.memberships.known(name, state.jobs)
         is_here = False
-        if held is not None and directory is not None:
-            is_here = await in_thread(Snapshots(directory).has, name, held.holds)
+        if held is not None and snapshots is not None:
+            is_here = await in_thread(snapshots.has, name, held.holds)
         last = membership.held
         next_full_us = _next_full_us(membership, scale) if is_here else None
         past = [_past(facts, shift_us) for facts in membership.history]
@@ -58,11 +57,11 @@ async def known_audiences(
     return tuple(known)
 
 
-async def forget(replica: Replica, name: str, directory: Path | None) -> None:
+async def forget(replica: Replica, name: str, snapshots: Snapshots | None) -> None:
     """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`."""
     await replica.record(MembershipForgotten(name))
-    if directory is not None:
-        await in_thread(Snapshots(directory).forget, name)
+    if snapshots is not None:
+        await in_thread(snapshots.forget, name)
 
 
 def _next_full_us(membership: Membership, scale: float) -> int | None:

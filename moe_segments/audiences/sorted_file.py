@@ -5,6 +5,7 @@ A value is a text of one byte a character: the bytes of its line. So the order i
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.audiences.streams import merged
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SortedFile", "Sorter", "lines_of"]
 
 _RUN: Final = 50_000  # values of one run
-_SORTED: Final = 8_192  # values sorted at a time, as all threads stand still meanwhile
+_SORTED: Final = 4_096  # values handled at a time, as all threads stand still meanwhile
 _READ_BYTES: Final = 1 << 15
 
 
@@ -30,14 +31,16 @@ class SortedFile:
         name: What errors call it.
 
     Attributes:
+        name: What errors call it.
         count: How many values it has.
+        file_bytes: Its size, bytes.
     """
 
     count: int
 
     def __init__(self, name: str) -> None:
-        self._file, self._bytes = PrivateFile(name), 0
-        self.count = 0
+        self._file, self.name = PrivateFile(name), name
+        self.count = self.file_bytes = 0
 
     @property
     def path(self) -> Path:
@@ -53,12 +56,19 @@ class SortedFile:
         if block:
             data = lines_of(block)
             self._file.append(data)
-            self._bytes += len(data)
+            self.file_bytes += len(data)
             self.count += len(block)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield its values."""
-        return _read(self._file, 0, self._bytes)
+    def blocks(self, begin: int = 0, count: int | None = None) -> Iterator[Block]:
+        """Yield its values, or *count* of them from *begin*."""
+        end = self.count if count is None else begin + count
+        at = 0
+        for block in _read(self._file, 0, self.file_bytes):
+            if at >= end:
+                return
+            if part := block[max(0, begin - at) : end - at]:
+                yield part
+            at += len(block)
 
     def remove(self) -> None:
         """Delete it. Does nothing the second time."""
@@ -88,16 +98,23 @@ class Sorter:
         values.pop()  # behind the last line break
         for begin in range(0, len(values), _SORTED):
             self._values += sorted(values[begin : begin + _SORTED])
+            time.sleep(0)  # let the event loop have its turn at once
         if len(self._values) >= _RUN:
             self._flush()
 
     def _flush(self) -> None:
-        self._values.sort()  # a merge, as its parts are sorted
-        if self._values:
-            data = lines_of(list(dict.fromkeys(self._values)))
+        values, begin = self._values, self._end
+        last: str | None = None
+        time.sleep(0)
+        values.sort()  # a merge, as its parts are sorted
+        for at in range(0, len(values), _SORTED):
+            block = list(dict.fromkeys(values[at : at + _SORTED]))
+            data = lines_of(block[1:] if block[0] == last else block)
+            last = block[-1]
             self._runs.append(data)
-            self._spans.append((self._end, self._end + len(data)))
             self._end += len(data)
+        if self._end > begin:
+            self._spans.append((begin, self._end))
         self._values = []
 
     def finish(self) -> SortedFile:

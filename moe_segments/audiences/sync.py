@@ -8,7 +8,6 @@ what was sent meanwhile is waited for, what was not is compared anew.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 from itertools import groupby
@@ -26,9 +25,9 @@ from moe_segments.audiences.audience import (
 )
 from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
 from moe_segments.audiences.lease import Lease
-from moe_segments.audiences.snapshots import SnapshotAltered, Snapshots
+from moe_segments.audiences.parts import Holds, Send, holds_after, operation_of, options_of, sends_of, steps_of
+from moe_segments.audiences.snapshots.format import SnapshotAltered
 from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
-from moe_segments.core.audiences.memberships import Membership, Step
 from moe_segments.core.audiences.streams import merged
 from moe_segments.core.events import AudienceSynced, MembershipPlanned
 from moe_segments.errors import (
@@ -36,20 +35,19 @@ from moe_segments.errors import (
     MoeSegmentsError,
     NoUsersMatched,
     OutcomeUnknown,
-    QuotaNeverFits,
+    PreflightError,
     SegmentBusy,
 )
 from moe_segments.files.stream import in_thread
 from moe_segments.governor.usage import at
-from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models import AddUsers, CreateFileSegment, FileProcessed, JobState, RemoveUsers, ReplaceUsers
+from moe_segments.models import FileProcessed, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from moe_segments.audiences.protocol import Changes, Client, Outcome
-    from moe_segments.core.audiences.memberships import Held
+    from moe_segments.audiences.snapshots.format import Snapshots
+    from moe_segments.core.audiences.memberships import Held, Step
     from moe_segments.core.audiences.streams import Block
     from moe_segments.core.events import Event
     from moe_segments.core.state.workspace import WorkspaceState
@@ -59,12 +57,14 @@ __all__ = ["plan_sync", "sync"]
 
 _AT_ONCE: Final = 4  # sources read at a time, for the memory and the disk
 _TRIES: Final = 3  # comparisons of one audience whose segment others change meanwhile
-_POLL_S: Final = 1.0  # between two looks whether another host is done
+_POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks whether another host is done
+_POLL_SHARE: Final = 1 / 60  # of the wait so far: another host may work for days
 _SECOND_US: Final = 1_000_000
 _DAY_S: Final = 86_400
 _UNCONFIRMED: Final = (
     "something else changed the segment meanwhile, or a file was read in part: the next sync replaces it"
 )
+_SENT_IN_PART: Final = "{done} of {all} operations went through: the next sync goes on from there"
 _NO_RECEIVER: Final = "no callback can come, so the members stay unknown: every sync replaces them; give callbacks="
 _log = logging.getLogger("moe_segments.audiences")
 
@@ -74,7 +74,7 @@ async def sync(
     audiences: Iterable[Audience],
     *,
     replica: Replica,
-    directory: Path | None,
+    snapshots: Snapshots | None,
     max_wait_s: float = math.inf,
     changes: Changes | None = None,
     on_report: Callable[[AudienceReport], None] = lambda _: None,
@@ -82,7 +82,7 @@ async def sync(
     """Bring segments to the members they should have. See `SegmentsClient.sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, max_wait_s, changes, on_report)
+    working = _Sync(client, replica, snapshots, max_wait_s, changes, on_report)
     async with working.lease.kept():
         names = [audience.name for audience in checked]
         taken = await working.lease.take(names)
@@ -95,20 +95,20 @@ async def sync(
 
 
 async def plan_sync(
-    client: Client, audiences: Iterable[Audience], *, replica: Replica, directory: Path | None
+    client: Client, audiences: Iterable[Audience], *, replica: Replica, snapshots: Snapshots | None
 ) -> SyncPlan:
     """Say what a sync would do, and when. See `SegmentsClient.plan_sync`."""
     checked = checked_audiences(audiences)
     await replica.refresh()
-    working = _Sync(client, replica, directory, math.inf)
+    working = _Sync(client, replica, snapshots, math.inf)
     compared = await working.compared(checked)
     try:
         ready = _by_priority(one for one in compared if isinstance(one, Comparison))
         options = await working.chosen(ready)
         operations = [
-            _operation(comparison, op, comparison.file_for(op).count)
+            operation_of(comparison.audience, op, users, comparison.given.path)
             for comparison, option in zip(ready, options, strict=True)
-            for op, _ in option.operations
+            for op, users in option.operations
         ]
         plan = await client.governor.plan(operations)
     finally:
@@ -131,7 +131,7 @@ class _Sync:
     Args:
         client: Sends, plans and looks up.
         replica: The journal.
-        directory: Where snapshots are; None: members stay unknown.
+        snapshots: Where they are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
         changes: Membership changes that were made before; None where there are none.
         on_report: Is told of each audience once it has ended.
@@ -141,14 +141,13 @@ class _Sync:
         self,
         client: Client,
         replica: Replica,
-        directory: Path | None,
+        snapshots: Snapshots | None,
         max_wait_s: float,
         changes: Changes | None = None,
         on_report: Callable[[AudienceReport], None] = lambda _: None,
     ) -> None:
         self._client, self._replica, self._max_wait_s, self._changes = client, replica, max_wait_s, changes
-        self._on_report = on_report
-        self._snapshots = None if directory is None else Snapshots(directory)
+        self._on_report, self._snapshots = on_report, snapshots
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._deadline_s = asyncio.get_running_loop().time() + max_wait_s
         self.lease = Lease(replica)
@@ -166,13 +165,16 @@ class _Sync:
 
     async def turn_once_free(self, audience: Audience) -> list[AudienceReport]:
         """Sync one audience once nobody else works on its segment."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         while audience.name not in await self.lease.take([audience.name]):
             if self._left_s() <= 0:
                 error = InputError(
                     f"{audience.name!r} is being synced by another process: try again later", "audiences"
                 )
                 return [self._told(AudienceReport(name=audience.name, status="busy", error=error))]
-            await asyncio.sleep(min(_POLL_S, self._left_s()))
+            poll_s = max(_POLL_S, (loop.time() - began_s) * _POLL_SHARE)
+            await asyncio.sleep(min(poll_s, _LONGEST_POLL_S, self._left_s()))
             await self._replica.refresh()
         while (busy := self.holder(audience.name)) is not None:
             if self._left_s() <= 0:
@@ -233,7 +235,8 @@ class _Sync:
             comparison = await self._compared_with(audience, given)
             try:
                 check_guards(comparison.sizes, audience.guards)
-                self._check_fits(comparison)
+                _check_expiry(comparison)
+                comparison.options = await in_thread(options_of, comparison, self._client.limits)
             except BaseException:
                 comparison.remove_files()
                 raise
@@ -275,16 +278,6 @@ class _Sync:
         """Ask the service for a segment that the journal does not know."""
         return bool(await self._client.list_segments(audience.name, max_wait_s=max(0.0, self._left_s())))
 
-    def _check_fits(self, comparison: Comparison) -> None:
-        """Refuse what no day has room for, and a create without its expiry."""
-        limits = self._client.limits
-        capacity = limits.users_per_day - limits.headroom.get(USERS_PER_DAY, 0)
-        least = min(max((users for _, users in option.operations), default=0) for option in comparison.options)
-        if least > capacity:
-            raise QuotaNeverFits(USERS_PER_DAY, least, capacity)
-        if not comparison.sizes.exists and comparison.audience.expiry_time is None:
-            raise InputError(f"{comparison.audience.name!r} does not exist: its creation needs it", "expiry_time")
-
     async def chosen(self, comparisons: Sequence[Comparison]) -> tuple[Option, ...]:
         """Choose for all together: what ends first, then what spends fewer users, then fewer operations."""
         combinations = list(candidates([comparison.options for comparison in comparisons]))
@@ -298,7 +291,7 @@ class _Sync:
 
     async def _score(self, comparisons: Sequence[Comparison], combination: Sequence[Option]) -> tuple[float, int, int]:
         operations = [
-            _operation(comparison, op, users)
+            operation_of(comparison.audience, op, users, comparison.given.path)
             for comparison, option in zip(comparisons, combination, strict=True)
             for op, users in option.operations
         ]
@@ -318,10 +311,10 @@ class _Sync:
 
     async def _synced(self, comparison: Comparison, option: Option, all_sent: asyncio.Event) -> AudienceReport:
         report = _begun(comparison, option, self._last_match_rate(comparison.audience.name))
-        steps: tuple[Step, ...] = ()
         if option.operations:
-            steps = await self._announced(comparison, option)
-            report = await self._sent(comparison, steps, report, all_sent)
+            sends = sends_of(comparison, option)
+            steps = await self._announced(comparison, sends)
+            report = await self._sent(comparison, sends, steps, report, all_sent)
         if self._changes is not None and report.ok:
             await self._changes.delete(report.name, comparison.audience.mode, comparison.given.blocks())
         await self._replica.record(AudienceSynced(comparison.audience.name, _facts_of(report, comparison.audience)))
@@ -335,25 +328,23 @@ class _Sync:
                 return float(past["matched"] / past["processed"])
         return None
 
-    async def _announced(self, comparison: Comparison, option: Option) -> tuple[Step, ...]:
-        """Write the snapshot of the members to come and announce the sends to the journal.
+    async def _announced(self, comparison: Comparison, sends: Sequence[Send]) -> tuple[Step, ...]:
+        """Write the snapshots of the members to come and announce the sends to the journal.
 
         Raises:
             InputError: The segment was changed since it was compared, or is being synced by another process.
             JournalError: It cannot be announced.
         """
         name, held = comparison.audience.name, comparison.held
-        digest, size = await self._written(comparison)
-        before: Membership | None = None
+        after = await self._written(comparison, sends)
 
         def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[Step, ...] | None]:
-            nonlocal before
-            before = state.memberships.of.get(name)
+            membership = state.memberships.of.get(name)
             is_same = held is None or state.memberships.known(name, state.jobs) == held
             if not is_same or state.memberships.worker(name, now_us) != self.lease.owner:
                 return (), None
-            generation = 1 + (before.generation if before is not None else 0)
-            steps = _steps(comparison, option, generation, digest, size)
+            generation = 1 + (membership.generation if membership is not None else 0)
+            steps = steps_of(comparison, sends, after, generation)
             fields = tuple(attrs.asdict(step) for step in steps)
             return (MembershipPlanned(self.lease.owner, name, generation, fields),), steps
 
@@ -364,31 +355,40 @@ class _Sync:
             )
         return steps
 
-    async def _written(self, comparison: Comparison) -> tuple[str, int]:
-        """Write the snapshot of the members to come. Returns no digest where they stay unknown."""
+    async def _written(self, comparison: Comparison, sends: Sequence[Send]) -> Sequence[Holds]:
+        """Write snapshots of the members after each send. Returns none where they stay unknown."""
         audience, held, snapshots = comparison.audience, comparison.held, self._snapshots
         is_known = held is not None or audience.mode == "mirror" or not comparison.sizes.exists
         if snapshots is None or not is_known:
-            return "", 0
+            return [Holds((), 0)] * len(sends)
 
-        def write() -> tuple[str, int]:
+        def write() -> Sequence[Holds]:
             blocks = () if held is None else self._blocks(audience, held)
-            return snapshots.write(audience.name, members_after(comparison, blocks))
+            digest, size = snapshots.write(audience.name, members_after(comparison, blocks))
+            now = Holds((), 0) if held is None or sends[0].is_full else Holds(held.holds, held.size)
+            return holds_after(
+                sends, now, Holds((digest,), size), lambda send: snapshots.write(audience.name, send.blocks())[0]
+            )
 
         try:
             return await in_thread(write)
-        except OSError as error:
-            problem = f"the snapshot of {audience.name!r} cannot be written ({error.strerror}): nothing was sent"
-            raise InputError(problem, "snapshots") from None
+        except (InputError, PreflightError) as error:
+            told = error.problem if isinstance(error, InputError) else str(error)
+            raise InputError(f"{told}: nothing was sent", "snapshots") from None
 
     async def _sent(
-        self, comparison: Comparison, steps: Sequence[Step], report: AudienceReport, all_sent: asyncio.Event
+        self,
+        comparison: Comparison,
+        sends: Sequence[Send],
+        steps: Sequence[Step],
+        report: AudienceReport,
+        all_sent: asyncio.Event,
     ) -> AudienceReport:
         """Send one operation after another; the next one only once the one before is processed."""
         name, results = comparison.audience.name, list[FileProcessed]()
-        for step in steps:
-            operation = _operation(comparison, step.op, step.rows, comparison.file_for(step.op).path)
-            outcome = await self._outcome(step.job, operation, all_sent if step is steps[-1] else asyncio.Event())
+        for number, (send, step) in enumerate(zip(sends, steps, strict=True)):
+            is_sent = all_sent if step is steps[-1] else asyncio.Event()
+            outcome = await self._outcome(step.job, comparison.audience, send, is_sent)
             result, error = outcome.result, outcome.error
             if isinstance(result, FileProcessed):
                 results.append(result)
@@ -396,7 +396,10 @@ class _Sync:
                 report = attrs.evolve(report, warnings=(*report.warnings, str(error)))
             elif error is not None:
                 status = "unknown" if isinstance(error, OutcomeUnknown) else "failed"
-                return _counted(attrs.evolve(report, status=status, error=error), results)
+                done = (_SENT_IN_PART.format(done=number, all=len(sends)),) if number else ()
+                return _counted(
+                    attrs.evolve(report, status=status, error=error, warnings=(*report.warnings, *done)), results
+                )
             else:
                 report = attrs.evolve(report, status="accepted")
         report = _counted(report, results)
@@ -408,14 +411,18 @@ class _Sync:
             return attrs.evolve(report, status="unknown", warnings=(*report.warnings, _UNCONFIRMED))
         return report
 
-    async def _outcome(self, job: str, operation: object, is_sent: asyncio.Event) -> Outcome:
+    async def _outcome(self, job: str, audience: Audience, send: Send, is_sent: asyncio.Event) -> Outcome:
         telling = asyncio.create_task(self._tell_once_sent(job, is_sent))
+        part = await in_thread(send.cut_out) if send.is_part else None
         try:
+            operation = operation_of(audience, send.op, send.rows, (part or send.source).path)
             outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()))
             (outcome,) = [outcome async for outcome in outcomes]
             return outcome
         finally:
             telling.cancel()
+            if part is not None:
+                part.remove()
             await asyncio.gather(telling, return_exceptions=True)
 
     async def _tell_once_sent(self, job: str, is_sent: asyncio.Event) -> None:
@@ -438,52 +445,16 @@ def _by_priority(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return sorted(comparisons, key=lambda comparison: -comparison.audience.priority)
 
 
+def _check_expiry(comparison: Comparison) -> None:
+    audience = comparison.audience
+    if not comparison.sizes.exists and audience.expiry_time is None:
+        raise InputError(f"{audience.name!r} does not exist: its creation needs it", "expiry_time")
+
+
 def _remove_files(compared: Iterable[Comparison | AudienceReport]) -> None:
     for one in compared:
         if isinstance(one, Comparison):
             one.remove_files()
-
-
-def _steps(comparison: Comparison, option: Option, generation: int, digest: str, size: int) -> tuple[Step, ...]:
-    """Return the announcement of each operation, with what the segment holds after it."""
-    name, held = comparison.audience.name, comparison.held
-    after = (digest,) if digest else ()
-    between = (*held.holds, digest) if held is not None else ()  # all who were, and all who will be
-    last = len(option.operations) - 1
-    key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return tuple(
-        Step(
-            job=f"sync-{key}-{generation}-{op}",
-            op=op,
-            rows=users,
-            holds=after if index == last else between,
-            size=size if index == last else size + comparison.removed.count,
-        )
-        for index, (op, users) in enumerate(option.operations)
-    )
-
-
-def _operation(
-    comparison: Comparison, op: str, rows: int, path: Path | None = None
-) -> CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers:
-    """Return an operation; without a *path* one for plans alone."""
-    audience = comparison.audience
-    fields: dict[str, Any] = {
-        "name": audience.name,
-        "attribute_name": audience.attribute_name,
-        "attribute_type": audience.attribute_type,
-        "file": path or comparison.given.path,
-        "rows": rows,
-    }
-    match op:
-        case "create":
-            return CreateFileSegment(**fields | {"expiry_time": audience.expiry_time})
-        case "add":
-            return AddUsers(**fields)
-        case "remove":
-            return RemoveUsers(**fields)
-        case _:
-            return ReplaceUsers(**fields)
 
 
 def _numbers(comparison: Comparison, option: Option) -> dict[str, Any]:

@@ -382,7 +382,7 @@ def list_audiences(*, common: Common = _COMMON) -> int:
 
 @audiences.command(name="forget")
 def forget_audience(name: str, /, *, common: Common = _COMMON) -> int:
-    """Take a segment's members for unknown and delete their snapshots on this host. The next sync replaces them.
+    """Take a segment's members for unknown and delete their snapshots. The next sync replaces them.
 
     Args:
         name: The segment's name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -9,13 +10,14 @@ from urllib.parse import urlsplit
 
 from moe_segments.audiences.protocol import Changes, Client
 from moe_segments.client.filter_segments import check_wait
-from moe_segments.errors import InputError
+from moe_segments.models.validators import path_of
 from moe_segments.settings import state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from moe_segments.audiences.audience import Audience, AudienceReport, KnownAudience, PastSync, SyncPlan, SyncReport
+    from moe_segments.audiences.snapshots.format import Snapshots
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
 
@@ -57,9 +59,10 @@ class AudienceCalls:
 
         Args:
             audiences: One for each segment.
-            snapshots: The directory of the snapshots, which hold users' values; "off": none, so that all members are
-                sent each time. None: beside an SQLite journal, in the user's state directory for a server's, and none
-                for a journal in memory.
+            snapshots: The directory of the snapshots, which hold users' values; or a bucket that all hosts share, as
+                for `publish`: "s3://bucket/prefix?…", "gs://…", "az://…"; "off": none, so that all members are sent
+                each time. None: as the client was told; else beside an SQLite journal, in the user's state directory
+                for a server's, and none for a journal in memory.
             max_wait_s: Longest wait of each audience for others and for quota, seconds.
             on_report: Called with the report of each audience as soon as it has ended.
 
@@ -74,13 +77,12 @@ class AudienceCalls:
         from moe_segments.audiences.sync import sync  # for those who have audiences
 
         check_wait(max_wait_s)
-        directory = _directory(snapshots, self.settings.journal, self.scope)
         changes = await self._changes_until_now()
         return await sync(
             self,
             audiences,
             replica=self._replica,
-            directory=directory,
+            snapshots=await _place(snapshots, self.settings, self.scope),
             max_wait_s=max_wait_s,
             changes=changes,
             on_report=on_report,
@@ -105,8 +107,8 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.sync import plan_sync
 
-        directory = _directory(snapshots, self.settings.journal, self.scope)
-        return await plan_sync(self, audiences, replica=self._replica, directory=directory)
+        place = await _place(snapshots, self.settings, self.scope)
+        return await plan_sync(self, audiences, replica=self._replica, snapshots=place)
 
     async def audiences(self: _Client, *, snapshots: Path | str | None = None) -> tuple[KnownAudience, ...]:
         """List the segments that were synced, by name, and what is known of their members.
@@ -123,8 +125,8 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.known import known_audiences
 
-        directory = _directory(snapshots, self.settings.journal, self.scope)
-        return await known_audiences(self._replica, directory, self.governor.shift_us(), self.limits.scale)
+        place = await _place(snapshots, self.settings, self.scope)
+        return await known_audiences(self._replica, place, self.governor.shift_us(), self.limits.scale)
 
     async def audience_history(self: _Client, name: str) -> tuple[PastSync, ...]:
         """Return the last thirty syncs of a segment, oldest first; none where it was never synced.
@@ -144,7 +146,7 @@ class AudienceCalls:
         return await history(self._replica, name, self.governor.shift_us())
 
     async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> None:
-        """Take a segment's members for unknown, and delete their snapshots on this host. The next sync replaces them.
+        """Take a segment's members for unknown, and delete their snapshots. The next sync replaces them.
 
         Changes of `membership` that wait are deleted, too.
 
@@ -153,24 +155,45 @@ class AudienceCalls:
             snapshots: As for `sync`.
 
         Raises:
+            InputError: The snapshots cannot be deleted.
             JournalError: It could not be written down.
+            PreflightError: The bucket refuses to delete them, or cannot be reached.
         """
         self._check_usable()
         from moe_segments.audiences.known import forget
 
-        await forget(self._replica, name, _directory(snapshots, self.settings.journal, self.scope))
+        await forget(self._replica, name, await _place(snapshots, self.settings, self.scope))
         await self._forget_changes(name)
 
 
-def _directory(snapshots: Path | str | None, journal: str, scope: str) -> Path | None:
+async def _place(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:
     """Return where the snapshots of a workspace are; None for nowhere."""
+    snapshots = settings.snapshots if snapshots is None else snapshots
+    if isinstance(snapshots, str) and "://" in snapshots:
+        from moe_segments.audiences.snapshots.bucket import SnapshotBucket  # for those who have a bucket
+
+        # Its library is large and reads certificates.
+        return await asyncio.to_thread(
+            SnapshotBucket,
+            snapshots,
+            scope,
+            proxy=settings.proxy,
+            ca_file=settings.ca_file,
+            allow_http=settings.allow_http,
+        )
+    from moe_segments.audiences.snapshots.directory import SnapshotDirectory
+
+    directory = _directory(snapshots, settings.journal)
+    return None if directory is None else SnapshotDirectory(directory / scope)
+
+
+def _directory(snapshots: Path | str | None, journal: str) -> Path | None:
+    """Return the directory for snapshots; None for none."""
     if snapshots == _OFF:
         return None
     if snapshots is not None:
-        if isinstance(snapshots, str) and "://" in snapshots:
-            raise InputError('must be a directory or "off": buckets are not supported yet', "snapshots")
-        return Path(snapshots) / scope
+        return Path(str(path_of(snapshots)))
     scheme = urlsplit(journal).scheme
     if scheme == "sqlite":
-        return Path(f"{journal.partition('?')[0].removeprefix('sqlite:///')}.snapshots") / scope
-    return None if scheme in ("memory", "engine") else state_dir() / "snapshots" / scope
+        return Path(f"{journal.partition('?')[0].removeprefix('sqlite:///')}.snapshots")
+    return None if scheme in ("memory", "engine") else state_dir() / "snapshots"

@@ -96,6 +96,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         ca_file: Certificates in PEM that are trusted beside the system's own.
         publish: Where local files are put for the service to fetch, see `moe_segments.publish`: "s3://bucket/prefix?…",
             "gs://…", "az://…"; or a function of your own that publishes a file and returns its URL. Needed for `file=`.
+        snapshots: Where `sync` remembers what segments hold: a directory, a bucket, or "off"; see `sync`.
         preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
             logs it and goes on, "off" does not look. A file at a URL is read once for it.
         raise_on_zero_users: Whether `Job.result` raises when a create or replace matched nobody.
@@ -142,6 +143,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         trust_env: bool = False,
         ca_file: str | Path | None = None,
         publish: Publish | None = None,
+        snapshots: str | None = None,
         preflight: Preflight = "error",
         raise_on_zero_users: bool = True,
         on_lost_journal: Literal["wait", "trust"] = "wait",
@@ -175,6 +177,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             trust_env=trust_env,
             ca_file=ca_file,
             publish=publish if isinstance(publish, str) else None,
+            snapshots=snapshots,
             preflight=preflight,
             raise_on_zero_users=raise_on_zero_users,
             on_lost_journal=on_lost_journal,

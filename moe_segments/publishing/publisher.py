@@ -21,7 +21,8 @@ from moe_segments.models.validators import checked_path
 from moe_segments.publishing.destination import MOST_EXPIRY_S, Destination, checked_expiry_s
 from moe_segments.publishing.http import fetch_once, put_file
 from moe_segments.publishing.local_file import examine
-from moe_segments.publishing.object_store import Secrets, open_bucket
+from moe_segments.publishing.object_store import open_bucket
+from moe_segments.publishing.store import Secrets
 from moe_segments.settings import proxy_for
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ class Overrides(TypedDict, total=False):
     proxy: str | None
     trust_env: bool | None
     ca_file: str | Path | None
+    snapshots: str | None
     preflight: Literal["error", "warn", "off"] | None
     raise_on_zero_users: bool | None
     on_lost_journal: Literal["wait", "trust"] | None

@@ -34,6 +34,7 @@ _EMPHASIS: Final = re.compile(r"\*(\w+)\*")
 _COMPUTED: Final = {
     "base_url": "the data center's",
     "journal": "quota.db in the state directory",
+    "snapshots": "beside an SQLite journal, else in the state directory",
     "send_by_s": "30; 2 where windows are scaled",
     "fetch_private": "false; loopback for a sandbox on this machine",
     "requests_per_s": "5; more where windows are scaled",

@@ -44,6 +44,7 @@ CONTENT_TYPES: Final = ("application/json", *FILE_CONTENT_TYPES)
 PREFLIGHT: Final = ("error", "warn", "off")
 LOST_JOURNAL: Final = ("wait", "trust")
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_BUCKET: Final = r"(s3|gs|az)://"
 _PLACE: Final = r"(s3|gs|az|http)://"  # the rest is checked by `destination`, which is above this room
 _FENCE_S: Final = 30.0
 _FENCE_SCALED_S: Final = 2.0
@@ -181,6 +182,15 @@ def _publish(_: object, attribute: _Attribute, value: object) -> None:
         raise InputError("must be a URL, such as s3://bucket/prefix", attribute.name)
 
 
+def _snapshots(_: object, attribute: _Attribute, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise InputError('must be a directory, a URL such as s3://bucket/prefix, or "off"', attribute.name)
+    if "://" in value and not re.match(_BUCKET, value):
+        raise InputError("must be a directory, or begin with s3://, gs:// or az://", attribute.name)
+
+
 def _proxy(_: object, attribute: _Attribute, value: object) -> None:
     if value is not None and (problem := problem_of_proxy(value)):
         raise InputError(problem, attribute.name)
@@ -214,6 +224,8 @@ class Settings:
             never for this machine itself.
         ca_file: Certificates in PEM that are trusted beside the system's own, such as those of a company's proxy.
         publish: Where local files are put, such as s3://bucket/prefix; None for nowhere. Shown without its query.
+        snapshots: Where the members of segments that are synced are remembered: a directory, a bucket that hosts share,
+            such as s3://bucket/prefix, or "off". Shown without its query.
         preflight: What a file that breaks a rule does before anything is spent: "error" refuses the operation, "warn"
             logs it and goes on, "off" does not look.
         raise_on_zero_users: Whether a create or replace that matched nobody is a failure.
@@ -243,6 +255,7 @@ class Settings:
     trust_env: bool = attrs.field(default=False, validator=_flag)
     ca_file: Path | None = attrs.field(default=None, converter=path_of, validator=_ca_file)
     publish: str | None = attrs.field(default=None, validator=_publish, repr=masked_url)
+    snapshots: str | None = attrs.field(default=None, validator=_snapshots, repr=masked_url)
     preflight: Literal["error", "warn", "off"] = attrs.field(default="error", validator=_one_of(*PREFLIGHT))
     raise_on_zero_users: bool = attrs.field(default=True, validator=_flag)
     on_lost_journal: Literal["wait", "trust"] = attrs.field(default="wait", validator=_one_of(*LOST_JOURNAL))

@@ -498,7 +498,7 @@ def _no_publisher() -> InputError:
 
 def _destination(publish: str, *, allow_http: bool) -> Destination:
     from moe_segments.publishing.destination import Destination
-    from moe_segments.publishing.object_store import require_library
+    from moe_segments.publishing.store import require_library
 
     destination = Destination.parse(publish, allow_http=allow_http)
     require_library(destination)

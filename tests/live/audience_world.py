@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_segments import Audience, CallbackReceiver, SegmentsClient
@@ -14,7 +15,6 @@ from moe_segments.testing import journal_clock, run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from moe_segments import AudienceReport
     from moe_segments.journal import Journal
@@ -28,8 +28,9 @@ HOSTS = 2
 class World:
     """A service, a journal and snapshots that outlive any client."""
 
-    def __init__(self, sandbox: Sandbox, receivers: Sequence[CallbackReceiver], place: Path) -> None:
-        self.sandbox, self.receivers, self.place = sandbox, receivers, place
+    def __init__(self, sandbox: Sandbox, receivers: Sequence[CallbackReceiver], place: Path | str) -> None:
+        self.sandbox, self.receivers = sandbox, receivers
+        self.place: Any = place  # a directory, or the URL of a bucket
         self.journal = MemoryJournal(clock=journal_clock)
 
     @asynccontextmanager
@@ -66,7 +67,7 @@ class World:
         return [op for _, op in self.sent]
 
     def snapshots(self) -> list[Path]:
-        return [path for path in self.place.rglob("*") if path.is_file()]
+        return [path for path in Path(self.place).rglob("*") if path.is_file()]
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -80,8 +81,8 @@ def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, **options: Any) -> AsyncIterator[World]:
-    """Yield a world in virtual time. The service never answers 429."""
+async def world(tmp_path: Path, *, place: str | None = None, **options: Any) -> AsyncIterator[World]:
+    """Yield a world in virtual time, its snapshots in a directory or at *place*. The service never answers 429."""
     async with Sandbox(clock=lambda: journal_clock() / 1e6, **options) as sandbox:
         async with AsyncExitStack() as stack:
             serving = [
@@ -89,5 +90,5 @@ async def world(tmp_path: Path, **options: Any) -> AsyncIterator[World]:
                 for _ in range(HOSTS)
             ]
             receivers = [await stack.enter_async_context(each) for each in serving]
-            yield World(sandbox, receivers, tmp_path / "snapshots")
+            yield World(sandbox, receivers, place or tmp_path / "snapshots")
             assert sandbox.workspace.rejections == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments import Audience, InputError, QuotaNeverFits
+from moe_segments import Audience, InputError
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind
 from moe_segments.testing import journal_clock
@@ -116,7 +116,6 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "too many added": (MANY | {"a", "b"}, {"max_added": 1}, InputError),
     "failed half way": (_raising, {}, InputError),
     "bad value": (["u1", None], {}, InputError),
-    "too many for a day": (range(2_000_001), {"max_removed": 1}, QuotaNeverFits),
 }
 
 

@@ -30,6 +30,7 @@ from aiohttp import web
 from moe_segments import (
     AddUsers,
     ArchiveSegment,
+    Audience,
     CallbackReceiver,
     CreateFileSegment,
     Credentials,
@@ -55,6 +56,7 @@ from tests.proofs import say
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from moe_segments import AudienceReport
     from tests.live.stores import S3
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
@@ -507,7 +509,7 @@ async def what_publishing_says(scene: Scene, s3: S3, file: Path) -> None:
     scene.shows(await publish(file, s3.to()), Destination.parse(s3.to()))
     right = {"access_key_id": WRITER["access_key_id"], "secret_access_key": STORE_SECRET}
     bucket = open_bucket(Destination.parse(s3.to()), right, None)
-    scene.shows(bucket, bucket._store)
+    scene.shows(bucket, bucket._store, bucket._store.handle)
     wrong = right | {"secret_access_key": f"{STORE_SECRET}x"}
     await scene.fails("a wrong store key", publish(file, s3.to("other"), options=wrong))
     await scene.fails("no such bucket", publish(file, s3.to().replace("//segments", "//no-such-bucket"), options=right))
@@ -541,6 +543,139 @@ _ENVIRONMENT: Final = {
     "MOE_DATA_CENTER": "01",
     "MOE_JOURNAL": "memory:",
 }
+
+
+# Audiences
+
+
+@pytest.mark.processes
+async def test_no_member_is_shown_or_kept_anywhere_but_in_snapshots(
+    tmp_path: Path, sinks: Sinks, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Syncs that go well, fail, are refused, and whose snapshots cannot be used."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER["access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STORE_SECRET)
+    state, place = tmp_path / "state", tmp_path / "snapshots"
+    state.mkdir()
+    async with (
+        Sandbox(speed=SPEED, credentials=CREDENTIALS, processing_s=(0, 0), limits=FEW_BYTES) as sandbox,
+        CallbackReceiver().serve() as receiver,
+    ):
+        scene = Scene(sinks, sandbox, receiver, state, "https://files.example.com/users.csv")
+        journal = f"sqlite:///{state / 'quota.db'}"
+        async with scene.client(journal=journal, publish=sandbox.publish, callbacks=receiver) as client:
+            await what_syncs_say(scene, client, place)
+            await what_refused_syncs_say(scene, client, place, tmp_path)
+            await what_syncs_say_of_a_bucket(scene, client, s3)
+            scene.shows(client, replica_of(client), *replica_of(client).state.jobs.records.values())
+            memberships = replica_of(client).state.memberships
+            scene.shows(memberships, *memberships.of.values(), client.settings)
+        await sandbox.idle()
+        tokens = {(found.ask.callback_url or "").rpartition("/")[2] for found in sandbox.workspace.submissions} - {""}
+        assert any(VALUE in member for segment in sandbox.workspace.segments for member in segment.members)
+    sinks.add_files(state)
+    assert any(place.rglob("*/*"))
+    leaks = sinks.leaks(tokens)
+    assert not leaks, "\n".join(leaks)
+
+
+FEW_BYTES: Final = QuotaLimits(file_bytes=1_000)
+MEMBERS: Final = [f"{VALUE}-{number:02}" for number in range(20)]
+
+
+def an_audience(members: Any, **fields: Any) -> Audience:
+    """Of one segment, with the planted value in every member."""
+    return Audience("vip", **FIELDS | {"members": members} | fields)
+
+
+async def what_syncs_say(scene: Scene, client: SegmentsClient, place: Path) -> None:
+    """Creates, changes, parts, plans, lists; files that fail, answers and callbacks that are lost."""
+    waits_s = 3.0  # on scaled windows more than any quota takes
+
+    async def synced(members: Any, **fields: Any) -> AudienceReport:
+        audience = an_audience(members, **fields)
+        scene.shows(audience, await client.plan_sync([audience], snapshots=place))
+        report = await client.sync([audience], snapshots=place, max_wait_s=waits_s)
+        scene.shows(report, report["vip"], report.to_json())
+        if report["vip"].error is not None:
+            scene.sinks.add_error(f"a sync that is {report['vip'].status}", report["vip"].error)
+        return report["vip"]
+
+    assert (await synced(MEMBERS)).operations == ("create",)
+    assert (await synced([*MEMBERS[2:], f"{VALUE}-new"])).ok
+    assert len((await synced([f"{VALUE}-of-{number}" for number in range(90)], max_removed=1)).operations) > 2
+    for kinds, expected in (
+        ((FaultKind.FAIL_PROCESSING,), "failed"),
+        ((FaultKind.LOSE_ANSWER, FaultKind.LOSE_CALLBACK), "unknown"),
+    ):
+        for kind in kinds:
+            scene.sandbox.fail_next(kind)
+        assert (await synced([*MEMBERS, f"{VALUE}-{expected}"], max_removed=1)).status == expected
+    assert (await synced(MEMBERS, max_removed=1)).status in ("synced", "busy")
+    for path in [path for path in place.rglob("*") if path.is_file()]:  # noqa: ASYNC240 - nobody waits meanwhile
+        path.write_bytes(path.read_bytes()[:-9])
+    await synced([*MEMBERS, f"{VALUE}-altered"], max_removed=1)
+    scene.shows(await client.audiences(snapshots=place), await client.audience_history("vip"))
+
+
+async def what_refused_syncs_say(scene: Scene, client: SegmentsClient, place: Path, directory: Path) -> None:
+    """Guards, sources that fail half way, values and files that cannot be used."""
+
+    def half_way() -> Iterator[str]:
+        yield from MEMBERS
+        raise RuntimeError("no more rows")
+
+    def unopened() -> list[str]:
+        raise OSError("no connection")
+
+    bad = directory / "bad.csv"
+    bad.write_text("".join(f'"{member}"\n' for member in MEMBERS))
+    for where, members, fields in (
+        ("too many removed", MEMBERS[:3], {}),
+        ("too many added", [*MEMBERS, *(f"{VALUE}+{number}" for number in range(30))], {"max_added": 1}),
+        ("empty", [], {}),
+        ("half way", half_way, {}),
+        ("unopened", unopened, {}),
+        ("a function that returns nothing to read", lambda: 7, {}),
+        ("none", [*MEMBERS, None], {}),
+        ("two lines", [*MEMBERS, f"{VALUE}\n{VALUE}"], {}),
+        ("a float", [*MEMBERS, 1.5], {}),
+        ("a lone surrogate", [*MEMBERS, f"{VALUE}\udc80"], {}),
+        ("a value of its own", [f"{VALUE}" * 100], {"max_removed": 1}),
+        ("a bad file", bad, {"max_removed": 1}),
+        ("no file", directory / "nowhere.csv", {}),
+    ):
+        audience = an_audience(members, **fields)
+        scene.shows(audience, await client.plan_sync([audience], snapshots=place))
+        report = await client.sync([audience], snapshots=place, max_wait_s=3.0)
+        error = report["vip"].error
+        assert (report["vip"].status, error is not None) == ("refused", True), where
+        scene.shows(report, report.to_json())
+        if error is not None:
+            # Who reads and checks values has them in variables.
+            scene.sinks.add_error(f"refused: {where}", error, has_variables="removed" in where or "added" in where)
+
+
+async def what_syncs_say_of_a_bucket(scene: Scene, client: SegmentsClient, s3: S3) -> None:
+    """One that takes snapshots, and some that do not."""
+    for where, place, status in (
+        ("a bucket", s3.to("snapshots"), "synced"),
+        ("a bucket once more", s3.to("snapshots"), "unchanged"),
+        ("no bucket", s3.to().replace("//segments", "//no-such-bucket"), "failed"),
+        ("no store", "s3://segments/p?endpoint=http://127.0.0.1:9", "failed"),
+    ):
+        audience = an_audience([*MEMBERS, f"{VALUE}-{status[:6]}"], max_removed=1, mode="mirror")
+        if status == "failed":
+            await client.forget_audience("vip", snapshots="off")
+        report = await client.sync([audience], snapshots=place, max_wait_s=30)
+        scene.shows(report, report.to_json(), report["vip"])
+        if report["vip"].error is not None:
+            scene.sinks.add_error(f"a sync on {where}", report["vip"].error)
+    for place in (f"s3://b/p?secret_access_key={STORE_SECRET}", f"s3://bucket/p?endpoint=https://u:{PROXY_PASSWORD}@h"):
+        with pytest.raises(InputError) as caught:
+            await client.audiences(snapshots=place)
+        scene.sinks.add_error("a secret in the place of snapshots", caught.value, has_variables=False)
+        scene.shows(SegmentsClient(CREDENTIALS, journal="memory:", snapshots=place).settings)
 
 
 # The command line
@@ -627,6 +762,10 @@ async def test_no_secret_is_shown_or_kept_anywhere_by_the_command_line(tmp_path:
 
 def _publishing(directory: Path, s3: S3) -> Iterator[tuple[str, ...]]:
     (directory / "broken.csv").write_text(f'{VALUE}\n"{VALUE}-2"\n')
+    for number in range(2):
+        for name, file in (("good", "users.csv"), ("bad", "broken.csv")):
+            audience = f'name = "a{name}{number}"\nattribute_name = "ID"\nattribute_type = "string"\nexpiry_time = 30'
+            (directory / f"{name}{number}.toml").write_text(f'[[audience]]\n{audience}\nfile = "{file}"\n')
     common = ("--speed", "600", "--listen", "127.0.0.1:0", "--result-timeout", "20", "--max-wait", "20")
     for form in ((), ("--json",)):
         create = ("create", f"p{len(form)}", *_FILE, "--expiry-time", "30", *common, *form)
@@ -634,6 +773,11 @@ def _publishing(directory: Path, s3: S3) -> Iterator[tuple[str, ...]]:
         yield (*create, "--file", "broken.csv", "--publish", s3.to("commands"))
         yield (*create, "--file", "users.csv", "--publish", f"s3://b/p?secret_access_key={STORE_SECRET}")
         yield (*create, "--file", "users.csv", "--publish", s3.to().replace("//segments", "//no-such-bucket"))
+        sync = (*common, *form, "--publish", s3.to("commands"), "--snapshots", s3.to(f"snapshots{len(form)}"))
+        yield ("sync", f"good{len(form)}.toml", *sync)
+        yield ("sync", f"good{len(form)}.toml", "--dry-run", *sync)
+        yield ("sync", f"bad{len(form)}.toml", *sync)
+        yield ("audiences", "--speed", "600", *form, "--snapshots", s3.to("nowhere"))
 
 
 _FILE: Final = ("--attribute-name", "ID", "--attribute-type", "string")

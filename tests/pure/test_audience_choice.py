@@ -14,7 +14,7 @@ from moe_segments.core.audiences.choice import Guards, Option, Sizes, candidates
 from moe_segments.core.audiences.streams import compared, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 VALUES = some.sets(some.text("abcdé", min_size=1, max_size=3), max_size=40)
 
@@ -121,9 +121,32 @@ def test_the_choice_is_the_best_of_all_combinations(audiences: list[Sizes], per_
     assert found == best(product(*each), per_hour, per_day)
 
 
-def _all_ways(sizes: Sizes) -> list[Option]:
-    changes = Option(tuple((op, n) for op, n in (("add", sizes.added), ("remove", sizes.removed)) if n))
-    return [changes, Option((("replace", sizes.given),))] if sizes.given else [changes]
+def _all_ways(sizes: Sizes, divide: Callable[[str, int], tuple[tuple[str, int], ...]] | None = None) -> list[Option]:
+    divide = divide or (lambda op, users: ((op, users),) if users else ())
+    changes = Option((*divide("add", sizes.added), *divide("remove", sizes.removed)))
+    return [changes, Option(divide("replace", sizes.given))] if sizes.given else [changes]
+
+
+def parts_of(most: int) -> Callable[[str, int], tuple[tuple[str, int], ...]]:
+    """Return what divides operations into parts of at most so many users."""
+
+    def divide(op: str, users: int) -> tuple[tuple[str, int], ...]:
+        sizes = [most] * (users // most) + [users % most] * (users % most > 0)
+        return tuple((op if at == 0 or op == "remove" else "add", size) for at, size in enumerate(sizes))
+
+    return divide
+
+
+@given(
+    some.lists(AUDIENCES, min_size=1, max_size=8), some.integers(1, 5), some.integers(50, 2_000), some.integers(5, 100)
+)
+def test_the_choice_in_parts_is_the_best_of_all_combinations(
+    audiences: list[Sizes], per_hour: int, per_day: int, most: int
+) -> None:
+    """Whatever parts the operations are divided into: a replacement may save several operations or none."""
+    each = [_all_ways(sizes, parts_of(most)) for sizes in audiences]
+    found = best(candidates([options(sizes, parts_of(most)) for sizes in audiences]), per_hour, per_day)
+    assert found == best(product(*each), per_hour, per_day)
 
 
 @given(some.lists(AUDIENCES, min_size=9, max_size=11), some.integers(1, 5), some.integers(200, 4_000))

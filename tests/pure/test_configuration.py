@@ -46,6 +46,7 @@ EXAMPLES: Final[Mapping[str, tuple[object, str, str]]] = {
     ),
     "proxy": ("http://proxy.example.com:3128", "http://proxy.example.com:3128", '"http://proxy.example.com:3128"'),
     "publish": ("s3://bucket/prefix", "s3://bucket/prefix", '"s3://bucket/prefix"'),
+    "snapshots": ("s3://bucket/other", "s3://bucket/other", '"s3://bucket/other"'),
     "content_type": ("text/csv", "text/csv", '"text/csv"'),
     "preflight": ("warn", "warn", '"warn"'),
     "on_lost_journal": ("trust", "trust", '"trust"'),

@@ -87,6 +87,7 @@ class Held:
         job: The job whose callback confirmed them.
         since_us: When it did.
         full_us: When all of them were last sent at once.
+        before: How many they were before a creation or a replacement in parts that is not done; None where all is.
     """
 
     holds: tuple[str, ...] = attrs.field(converter=_as_texts)
@@ -94,6 +95,7 @@ class Held:
     job: str
     since_us: int
     full_us: int
+    before: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +108,7 @@ class Step:
         rows: The rows of its file.
         holds: Snapshots that are the members after it; empty where they stay unknown.
         size: How many values they are.
+        before: As in `Held`, after it.
     """
 
     job: str
@@ -113,6 +116,7 @@ class Step:
     rows: int
     holds: tuple[str, ...] = attrs.field(default=(), converter=_as_texts)
     size: int = 0
+    before: int | None = None
 
     @property
     def is_full(self) -> bool:
@@ -217,7 +221,9 @@ class Memberships:
         if not step.is_full and (held is None or not _goes_back(record.follows, held.job, jobs)):
             return  # it changed something that is unknown
         full_us = at_us if step.is_full or held is None else held.full_us
-        membership.held = Held(holds=step.holds, size=step.size, job=event.job, since_us=at_us, full_us=full_us)
+        membership.held = Held(
+            holds=step.holds, size=step.size, job=event.job, since_us=at_us, full_us=full_us, before=step.before
+        )
 
 
 def _is_last(job: str, name: str, jobs: Jobs) -> bool:

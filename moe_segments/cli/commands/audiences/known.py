@@ -65,9 +65,7 @@ def forget_audience(name: str, common: Common) -> int:
             if name not in (*known, *(one.name for one in await session.client.memberships())):
                 raise InputError(f"no audience {name!r} was synced on this journal", "name")
             await session.client.forget_audience(name)
-        output.note(
-            f"{name}: its members are unknown now, its snapshots on this host and the changes that waited are deleted"
-        )
+        output.note(f"{name}: its members are unknown now, its snapshots and the changes that waited are deleted")
         return EXIT_OK
 
     return run(command, options={"name": "NAME"})
