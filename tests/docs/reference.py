@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -130,6 +132,7 @@ GROUPS: Final = (
     ),
     Group("other", "Other names", "Public names that belong to none of the other pages."),
 )
+_MOST: Final = 100  # characters of a signature in one line
 _MADE: Final = "<!-- made from the code: python -m tests.docs.reference -->\n"
 
 
@@ -148,12 +151,20 @@ def members() -> dict[str, list[str]]:
     pages: dict[str, list[str]] = {group.page: [] for group in GROUPS}
     for name in moe_segments.__all__:
         pages[_group_of(name)].append(f"moe_segments.{name}")
+    for names in pages.values():
+        names.sort(key=_rank)
     on_top = {name.rpartition(".")[2] for names in pages.values() for name in names}
     for group in GROUPS:
         for module in group.modules:
             listed = [name for name in import_module(module).__all__ if name not in on_top]
             pages[group.page] += [f"{module}.{name}" for name in sorted(listed, key=str.lower)]
     return pages
+
+
+def _rank(name: str) -> int:
+    """Return 0 for a class, 1 for a function, 2 for a value: a reader looks for them in that order."""
+    value = getattr(moe_segments, name.rpartition(".")[2])
+    return 0 if inspect.isclass(value) else 1 if inspect.isroutine(value) else 2
 
 
 def _group_of(name: str) -> str:
@@ -168,9 +179,47 @@ def _homes() -> dict[str, str]:
 
 
 def _page(group: Group, names: list[str]) -> str:
-    blocks = "\n".join(f"\n## {name.rpartition('.')[2]}\n\n::: {name}" for name in names)
+    blocks = "\n".join(f"\n## {name.rpartition('.')[2]}\n\n{_signature(name)}::: {name}" for name in names)
     where = "" if group.homes else f"\n\nImport them from `{'`, `'.join(group.modules)}`."
     return f"# {group.title}\n\n{_MADE}\n{group.intro}{where}\n{blocks}\n"
+
+
+def _signature(name: str) -> str:
+    """Return how a function is called, as a block; the site shows that of a method by itself."""
+    module, _, attribute = name.rpartition(".")
+    value = getattr(import_module(module), attribute)
+    if not inspect.isfunction(value):
+        return ""
+    node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    told = list(_parameters(node.args))
+    returned = ast.unparse(node.returns) if node.returns else "None"
+    start = f"{'async ' if isinstance(node, ast.AsyncFunctionDef) else ''}{attribute}("
+    line = f"{start}{', '.join(told)}) -> {returned}"
+    if len(line) > _MOST:
+        line = "\n    ".join([start, *(f"{one}," for one in told)]) + f"\n) -> {returned}"
+    return f"```text\n{line}\n```\n\n"
+
+
+def _parameters(arguments: ast.arguments) -> Iterator[str]:
+    places = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(places) - len(arguments.defaults)) + arguments.defaults
+    for number, (place, default) in enumerate(zip(places, defaults, strict=True), 1):
+        yield _parameter(place, default)
+        if number == len(arguments.posonlyargs):
+            yield "/"
+    if arguments.vararg is not None:
+        yield f"*{ast.unparse(arguments.vararg)}"
+    elif arguments.kwonlyargs:
+        yield "*"
+    for name, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield _parameter(name, default)
+    if arguments.kwarg is not None:
+        yield f"**{ast.unparse(arguments.kwarg)}"
+
+
+def _parameter(name: ast.arg, default: ast.expr | None) -> str:
+    return ast.unparse(name) + (f" = {ast.unparse(default)}" if default is not None else "")
 
 
 def _index(found: Mapping[str, list[str]]) -> Iterator[str]:
