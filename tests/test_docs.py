@@ -12,10 +12,10 @@ import pytest
 import moe_segments
 from moe_segments.settings import read_settings
 from tests import settings_table
+from tests.docs.pages import PAGES, anchors_of
 from tests.pure.test_configuration import CERTIFICATE
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON: Final = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
@@ -37,19 +37,14 @@ def test_the_python_of_a_page_compiles_and_imports_what_exists(block: str) -> No
     assert [name for name in imported if not hasattr(moe_segments, name)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     broken = []
     for path, anchor in LINK.findall(page.read_text("utf-8")):
         target = (page.parent / path) if path else page
-        if not target.exists() or (anchor and anchor not in _anchors(target)):
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
             broken.append(f"{path}#{anchor}")
     assert broken == []
-
-
-def _anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

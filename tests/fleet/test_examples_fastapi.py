@@ -85,20 +85,20 @@ async def _until_full(http: httpx.AsyncClient, url: str, file_url: str) -> httpx
 # Every error
 
 
-def rows_of_the_readme() -> str:
+def rows_of_the_page() -> str:
     """The first column of the table of errors."""
-    table = (ROOT / "README.md").read_text("utf-8").partition("| Raised |")[2].partition("\n\n")[0]
+    table = (ROOT / "docs" / "errors.md").read_text("utf-8").partition("| Raised |")[2].partition("\n\n")[0]
     return " ".join(line.split("|")[1] for line in table.splitlines()[2:])
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-async def test_every_public_error_has_a_row_in_the_readme_and_a_status(name: str) -> None:
-    assert re.search(rf"`{name}`", rows_of_the_readme())
+async def test_every_public_error_has_a_row_on_its_page_and_a_status(name: str) -> None:
+    assert re.search(rf"`{name}`", rows_of_the_page())
     assert 400 <= fleet_fastapi.STATUS[getattr(errors, name)] < 600
 
 
-async def test_the_readme_names_no_error_that_there_is_not() -> None:
-    assert set(re.findall(r"`(\w+)`", rows_of_the_readme())) == set(PUBLIC)
+async def test_the_page_names_no_error_that_there_is_not() -> None:
+    assert set(re.findall(r"`(\w+)`", rows_of_the_page())) == set(PUBLIC)
 
 
 @pytest.mark.parametrize(

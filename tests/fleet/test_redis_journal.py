@@ -47,7 +47,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 def rights() -> str:
     """What the docs say a user of its own needs."""
-    lines = (DOCS / "journal.md").read_text().splitlines()
+    lines = (DOCS / "journal-redis.md").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.strip().startswith("~moe-segments:"))
     return f"{lines[first].strip()} {lines[first + 1].strip()}"
 

@@ -1,0 +1,113 @@
+"""The pages as a whole: each is in the navigation, what is made from the code is up to date, and lines can be read."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import moe_segments
+from tests.docs import reference
+from tests.docs.pages import DOCS, PAGES, ROOT, anchors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WIDTH: Final = 120
+MADE: Final = reference.made()
+# An option's help is one line however long it is.
+MADE_WIDE: Final = frozenset({"commands.md"})
+# Pages that are still to be wrapped.
+TO_WRAP: Final = frozenset({"README.md", "audiences.md", "orchestrators.md"})
+SITE: Final = tomllib.loads((DOCS / "zensical.toml").read_text("utf-8"))["project"]
+
+
+def entries(nav: object) -> Iterator[str]:
+    """Every page of a navigation, in order."""
+    match nav:
+        case str():
+            yield nav
+        case list():
+            for each in nav:
+                yield from entries(each)
+        case dict():
+            for each in nav.values():
+                yield from entries(each)
+        case _:
+            raise TypeError(f"{nav!r} is no part of a navigation")
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    """docs/zensical.toml; an entry whose page is not there is left out of the site."""
+    named = list(entries(SITE["nav"]))
+    assert sorted(named) == sorted(set(named))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert pages - set(named) == set()
+
+
+def test_the_navigation_waits_for_no_other_page_than_these() -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    awaited = {
+        *("audience-sources.md", "dashboard.md", "events.md", "membership.md", "metrics.md", "tutorial-audience.md"),
+        *("api/events.md", "api/other.md"),
+    }
+    assert set(entries(SITE["nav"])) - pages <= awaited
+
+
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_that_is_made_from_the_code_is_up_to_date(path: Path) -> None:
+    """`python -m tests.docs.reference` writes them anew."""
+    assert path.read_text("utf-8") == MADE[path]
+
+
+def test_every_public_name_is_in_the_reference_once() -> None:
+    directives = [
+        name
+        for page in (DOCS / "api").glob("*.md")
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert sorted(directives) == sorted(set(directives))
+    assert {f"moe_segments.{name}" for name in moe_segments.__all__} <= set(directives)
+
+
+def test_the_names_of_the_index_lead_to_their_sections() -> None:
+    broken = [
+        (page, anchor)
+        for page, anchor in re.findall(r"\]\(([\w-]+\.md)#([^)]+)\)", (DOCS / "api" / "index.md").read_text("utf-8"))
+        if anchor not in anchors_of(DOCS / "api" / page)
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_s_lines_have_at_most_120_columns(page: Path) -> None:
+    """But for rows of tables, and a line that a link or the gate's command makes longer."""
+    if page.name in MADE_WIDE:
+        pytest.skip("made from the help of the command line")
+    wide = [
+        f"{page.name}:{number}"
+        for number, line in enumerate(page.read_text("utf-8").splitlines(), 1)
+        if len(line) > WIDTH
+        and not line.lstrip().startswith("|")
+        and " " in re.sub(r"https?://\S+|`[^`]*`", "", line)[WIDTH:]
+    ]
+    assert page.name in TO_WRAP or wide == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_has_one_title_and_no_heading_twice(page: Path) -> None:
+    """Two headings of one name would have one anchor."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^(#+) (.+)$", text, re.MULTILINE)
+    assert [level for level, _ in headings].count("#") == 1
+    assert headings[0][0] == "#"
+    names = [name for _, name in headings]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_pictures_of_a_page_say_what_they_show() -> None:
+    silent = [page.name for page in PAGES if re.search(r"!\[\s*\]\(", page.read_text("utf-8"))]
+    assert silent == []
