@@ -69,6 +69,7 @@ _REGISTRY = "moe_segments/sandbox/model/registry.py"
 _ADDRESSES = "moe_segments/http/addresses.py"
 _PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
+_GUARD = "moe_segments/page/guard.py"
 
 _CHUNKS = "moe_segments/core/files/chunks.py"
 _DUPLICATES = "moe_segments/core/files/duplicates.py"
@@ -1391,7 +1392,7 @@ MUTANTS: Final = (
     Mutant(
         "control-believes-no-browser",
         0,
-        _CONTROL,
+        _GUARD,
         'request.headers.get("Sec-Fetch-Site", "none") not in',
         '"none" not in',
         (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
@@ -1408,7 +1409,7 @@ MUTANTS: Final = (
         "control-answers-any-host",
         0,
         _CONTROL,
-        "            _check_host(request, names)\n",
+        "            check_host(request, names)\n",
         "",
         (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
     ),
@@ -1458,9 +1459,9 @@ MUTANTS: Final = (
     Mutant(
         "page-obeys-what-it-shows",
         0,
-        "moe_segments/sandbox/page/html.py",
-        "return html.escape(str(value), quote=True)",
-        "return str(value)",
+        "moe_segments/page/pieces.py",
+        "return html.escape(_visible(str(value)), quote=True)",
+        "return _visible(str(value))",
         ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
     ),
     Mutant(
