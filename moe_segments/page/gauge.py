@@ -92,10 +92,10 @@ def _amounts(gauge: Gauge) -> tuple[int, int, int]:
 
 def _cells(gauge: Gauge) -> str:
     settled, external, pending = _amounts(gauge)
-    kinds = ["used"] * settled + ["external"] * external + ["pending"] * pending
+    ends = (("used", settled), ("external", settled + external), ("pending", settled + external + pending))
     width = (100 + _GAP) / gauge.capacity
     return "".join(
-        f'<rect class="{kinds[cell] if cell < len(kinds) else "free"}" x="{cell * width:.2f}%" '
+        f'<rect class="{next((kind for kind, end in ends if cell < end), "free")}" x="{cell * width:.2f}%" '
         f'width="{width - _GAP:.2f}%" height="100%" rx="2"/>'
         for cell in range(gauge.capacity)
     )

@@ -46,6 +46,8 @@ class LivePages:
             web.HTTPServiceUnavailable: Too many pages are open.
         """
         check_site(request)
+        if request.method == "HEAD":  # there is nothing to keep open for it
+            return web.Response(content_type="text/event-stream", headers=ALWAYS)
         if len(self._pages) >= _MOST_PAGES:
             raise web.HTTPServiceUnavailable(text="too many pages are open")
         task = asyncio.current_task()

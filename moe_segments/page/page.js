@@ -53,17 +53,26 @@ function replace(section, inner) {
 }
 
 const link = document.getElementById("link");
-const source = new EventSource(root.dataset.events);
-source.onopen = () => { link.hidden = true; };
-source.onerror = () => { link.hidden = false; };
-source.onmessage = ({ data }) => {
-  for (const [name, inner] of Object.entries(JSON.parse(data))) {
-    const section = document.getElementById(name);
-    if (section) replace(section, inner);
-  }
-};
+
+function connect() {
+  const source = new EventSource(root.dataset.events);
+  source.onopen = () => { link.hidden = true; };
+  source.onerror = () => {
+    link.hidden = false;
+    // A browser tries again by itself, unless it was answered and refused: too many pages were open.
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+  };
+  source.onmessage = ({ data }) => {
+    for (const [name, inner] of Object.entries(JSON.parse(data))) {
+      const section = document.getElementById(name);
+      if (section) replace(section, inner);
+    }
+  };
+}
+
 document.addEventListener("selectionchange", () => {
   for (const [section, inner] of heldBack) if (!isMarkedIn(section)) replace(section, inner);
 });
 setInterval(() => tellTimes(document), 1000);
 tellTimes(document);
+connect();

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["badge", "count", "local_time", "name", "plural", "span", "table", "text", "utc_time", "words"]
+__all__ = ["badge", "count", "hint", "local_time", "name", "plural", "span", "table", "text", "utc_time", "words"]
 
 T = TypeVar("T")
 _JOINERS: Final = re.compile(r"(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")  # as Hindi, Persian and emoji use them
@@ -50,6 +50,11 @@ def words(value: object) -> str:
 def badge(state: object) -> str:
     """Return a state as a badge, in the color of its class."""
     return f'<span class="badge {words(state).replace(" ", "-")}">{words(state)}</span>'
+
+
+def hint(said: object) -> str:
+    """Return a sentence under what it is about; nothing for none."""
+    return f'<small class="hint">{text(said)}</small>' if said else ""
 
 
 def count(value: object) -> str:
@@ -101,6 +106,7 @@ def table(
     label: str,
     numbers: Sequence[str] = (),
     row_class: Callable[[T], str] = lambda _: "",
+    kind: str = "",
 ) -> str:
     """Return a table that scrolls by itself and can be scrolled by keyboard. On a phone each row is a card.
 
@@ -110,20 +116,25 @@ def table(
         label: What the table shows, for who cannot see its heading.
         numbers: The columns that are aligned to the right.
         row_class: Says which class a row has.
+        kind: The class of the table.
+
+    Its parts say what they are besides: a table whose rows are cards is none any more to who cannot see it.
     """
     kinds = {heading: ' class="number"' if heading in numbers else "" for heading in columns}
-    head = "".join(f'<th scope="col"{kinds[heading]}>{heading}</th>' for heading in columns)
+    head = "".join(f'<th scope="col" role="columnheader"{kinds[heading]}>{heading}</th>' for heading in columns)
     body = "".join(
-        f"<tr{_class(row_class(row))}>"
+        f'<tr role="row"{_class(row_class(row))}>'
         + "".join(
-            f'<td data-name="{heading}"{kinds[heading]}>{_boxed(cell(row))}</td>' for heading, cell in columns.items()
+            f'<td role="cell" data-name="{heading}"{kinds[heading]}>{_boxed(cell(row))}</td>'
+            for heading, cell in columns.items()
         )
         + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}" data-key="{text(label)}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{text(label)}" data-key="{text(label)}">'
+        f'<table role="table"{_class(kind)}><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table></div>'
     )
 
 
