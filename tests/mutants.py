@@ -72,6 +72,7 @@ _REGISTRY = "moe_segments/sandbox/model/registry.py"
 _ADDRESSES = "moe_segments/http/addresses.py"
 _PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
+_GUARD = "moe_segments/page/guard.py"
 
 _CHUNKS = "moe_segments/core/files/chunks.py"
 _DUPLICATES = "moe_segments/core/files/duplicates.py"
@@ -107,6 +108,8 @@ _V3 = "tests/live/test_sandbox_filters.py::test_"
 _HELD = "tests/pure/test_memberships.py::test_"
 _SYNCED = "tests/live/test_audiences.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
+_DASHBOARD = "tests/live/test_dashboard.py::test_"
+_SECTIONS = "tests/pure/test_dashboard_sections.py::test_"
 
 
 class Mutant(NamedTuple):
@@ -1395,7 +1398,7 @@ MUTANTS: Final = (
     Mutant(
         "control-believes-no-browser",
         0,
-        _CONTROL,
+        _GUARD,
         'request.headers.get("Sec-Fetch-Site", "none") not in',
         '"none" not in',
         (f"{_STEERED}a_page_of_another_origin_changes_nothing",),
@@ -1412,7 +1415,7 @@ MUTANTS: Final = (
         "control-answers-any-host",
         0,
         _CONTROL,
-        "            _check_host(request, names)\n",
+        "            check_host(request, names)\n",
         "",
         (f"{_STEERED}a_name_that_was_made_to_point_here_reads_nothing",),
     ),
@@ -1462,10 +1465,106 @@ MUTANTS: Final = (
     Mutant(
         "page-obeys-what-it-shows",
         0,
-        "moe_segments/sandbox/page/html.py",
-        "return html.escape(str(value), quote=True)",
-        "return str(value)",
+        "moe_segments/page/pieces.py",
+        "return html.escape(_visible(str(value)), quote=True)",
+        "return _visible(str(value))",
         ("tests/pure/test_sandbox_html.py::test_what_came_from_outside_is_text_and_nothing_else",),
+    ),
+    Mutant(
+        "page-turns-with-a-name",
+        0,
+        "moe_segments/page/pieces.py",
+        "    if said.isprintable():\n",
+        "    if True:\n",
+        (f"{_SECTIONS}text_is_shown_letter_by_letter",),
+    ),
+    Mutant(
+        "page-loads-from-anywhere",
+        0,
+        "moe_segments/page/document.py",
+        "\"default-src 'none'; style-src",
+        '"default-src *; style-src',
+        (f"{_DASHBOARD}every_answer_says_what_a_browser_may_do_with_it",),
+    ),
+    Mutant(
+        "page-tells-other-sites",
+        0,
+        "moe_segments/page/live.py",
+        "        check_site(request)\n",
+        "",
+        (f"{_DASHBOARD}a_page_of_another_site_gets_no_events",),
+    ),
+    Mutant(
+        "dashboard-answers-any-host",
+        0,
+        "moe_segments/dashboard/server.py",
+        "        check_host(request)\n",
+        "",
+        (f"{_DASHBOARD}a_name_that_was_made_to_point_here_reads_nothing",),
+    ),
+    Mutant(
+        "dashboard-keeps-its-first-speed",
+        0,
+        "moe_segments/dashboard/follower.py",
+        "self._limits.scaled(scale / self._limits.scale)",
+        "self._limits",
+        (f"{_DASHBOARD}a_journal_of_a_sandbox_is_shown_at_its_own_speed",),
+    ),
+    Mutant(
+        "dashboard-hides-an-outage",
+        0,
+        "moe_segments/dashboard/follower.py",
+        "self.problem if isinstance(error, JournalReplaced) else _said(error)",
+        "self.problem",
+        (f"{_DASHBOARD}a_journal_that_goes_away_is_told_and_taken_up_again",),
+    ),
+    Mutant(
+        "dashboard-stays-away",
+        0,
+        "moe_segments/dashboard/follower.py",
+        "                    self.problem = None\n",
+        "",
+        (f"{_DASHBOARD}a_journal_that_goes_away_is_told_and_taken_up_again",),
+    ),
+    Mutant(
+        "dashboard-lets-who-waits-for-a-segment-delay-others",
+        0,
+        "moe_segments/dashboard/sections/plan.py",
+        "    is_busy = state.jobs.holder(claim.demand.keys, schedule.now_us) is not None\n",
+        "    is_busy = False\n",
+        (f"{_SECTIONS}who_waits_for_a_busy_segment_has_no_start_and_delays_nobody",),
+    ),
+    Mutant(
+        "dashboard-plans-for-runs-that-are-gone",
+        0,
+        "moe_segments/dashboard/sections/plan.py",
+        "default=0) > since_us:",
+        "default=0) >= 0:",
+        (f"{_SECTIONS}a_run_that_nothing_was_heard_of_for_a_day_is_no_plan",),
+    ),
+    Mutant(
+        "dashboard-buries-what-is-in-doubt",
+        0,
+        "moe_segments/dashboard/sections/jobs.py",
+        "(_urgency(states[record.id]), record.since_us)",
+        "(0, record.since_us)",
+        (f"{_SECTIONS}jobs_in_doubt_are_on_top_however_old_they_are",),
+    ),
+    Mutant(
+        "dashboard-waits-for-ever",
+        0,
+        "moe_segments/dashboard/sections/callbacks.py",
+        'return "late" if now_us >= record.busy_until_us else "waiting"',
+        'return "waiting"',
+        (f"{_SECTIONS}a_callback_is_late_when_the_quota_no_longer_holds_for_it",),
+    ),
+    Mutant(
+        "a-gauge-leaves-its-frame",
+        0,
+        "moe_segments/page/gauge.py",
+        "        width = min(share, 100 - at)\n",
+        "        width = share\n",
+        (f"{_SECTIONS}no_gauge_is_drawn_beyond_its_width",),
     ),
     Mutant(
         "a-log-that-moved-goes-on-deciding",

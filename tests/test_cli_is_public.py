@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PUBLIC: Final = (
     "moe_segments",
     "moe_segments.bulk",
+    "moe_segments.dashboard",
     "moe_segments.errors",
     "moe_segments.files.check",
     "moe_segments.journal.tools",

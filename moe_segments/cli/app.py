@@ -493,6 +493,21 @@ def jobs(
 
 
 @app.command
+def dashboard(*, port: int = 8760, common: Common = _COMMON) -> int:
+    """Show a live page of the journal in the browser, until Ctrl-C: quotas, plan, jobs, segments, callbacks, log.
+
+    It reads the journal and writes nothing to it, needs no API key, and is served on this machine alone.
+
+    Args:
+        port: Port on 127.0.0.1; 0 for a free one.
+        common: Which journal, and how to say where the page is.
+    """
+    from moe_segments.cli.commands.servers import show_dashboard
+
+    return show_dashboard(port, common)
+
+
+@app.command
 def receive(
     *,
     host: str = "127.0.0.1",

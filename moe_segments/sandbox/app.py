@@ -17,6 +17,7 @@ from aiohttp import web
 from moe_segments.errors import InputError
 from moe_segments.limits import QuotaLimits
 from moe_segments.models import Credentials
+from moe_segments.page.guard import is_asked_for
 from moe_segments.sandbox.api.answers import Call, Dialect, Reply, firewall_error, platform_error, server_error
 from moe_segments.sandbox.api.v2 import Api
 from moe_segments.sandbox.clock import ForwardClock
@@ -36,7 +37,7 @@ from moe_segments.sandbox.model.records import RequestRecord
 from moe_segments.sandbox.model.registry import IDLE_DAYS
 from moe_segments.sandbox.model.workspace import Workspace
 from moe_segments.sandbox.options import connected_host, known_dialects, known_users, listening_host, own_names
-from moe_segments.sandbox.page.control import Control, is_asked_for
+from moe_segments.sandbox.page.control import Control
 from moe_segments.sandbox.processing import Pauses, Processor
 
 if TYPE_CHECKING:

@@ -939,7 +939,7 @@ async def test_help_answers_without_the_modules_that_do_the_work() -> None:
     assert result.code == 0
     for command in (
         "create", "add-users", "remove-users", "replace-users", "archive", "unarchive", "list", "bulk", "plan", "quota",
-        "jobs", "receive", "sandbox",
+        "jobs", "dashboard", "receive", "sandbox",
     ):  # fmt: skip
         assert f" {command} " in result.out
     assert result.err.strip() == "[]"

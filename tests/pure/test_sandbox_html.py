@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_segments.page.document import render_page
 from moe_segments.sandbox import Complexity, FilterAsk, RequestRecord, Sandbox
 from moe_segments.sandbox.model.filters import read_definition
-from moe_segments.sandbox.page.html import render_page, render_sections
+from moe_segments.sandbox.page.html import LOOK, render_sections
 from moe_segments.sandbox.page.overview import overview
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_what_came_from_outside_is_text_and_nothing_else() -> None:
 @given(st.text(alphabet="<>&'\"/ =abonclick\n\r\x00\ud800", min_size=1).filter(str.strip))
 def test_no_text_makes_a_tag(text: str) -> None:
     """However it is put together; and it can be sent."""
-    html = render_page(told(text), "nonce")
+    html = render_page(LOOK, render_sections(told(text)), "nonce")
     seen = read(html)
 
     assert seen.tags <= OURS | {

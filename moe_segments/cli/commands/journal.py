@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from moe_segments.cli.options import Common
     from moe_segments.journal.tools import CheckReport, CopyReport, LogEntry
 
-__all__ = ["backup", "check", "copy", "log"]
+__all__ = ["backup", "check", "copy", "log", "whose_journal"]
 
 _FROM_ENVIRONMENT: Final = "env:"
 _NAME_WIDTH: Final = 15
@@ -50,7 +50,7 @@ def log(url: str | None, *, follow: bool, since: str | None, common: Common) -> 
 
 
 async def _backup(to: str, replaces: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--force`
-    scope, url, _witness = _whose(common, None)
+    scope, url, _witness = whose_journal(common, None)
     report = await tools.backup_journal(url, to, scope, replace=replaces)
     if common.json:
         output.document(attrs.asdict(report))
@@ -60,7 +60,7 @@ async def _backup(to: str, replaces: bool, common: Common, _: asyncio.Event) -> 
 
 
 async def _copy(source: str, target: str, cancels: bool, common: Common, _: asyncio.Event) -> int:  # noqa: FBT001 - as `--cancel`
-    scope, source, witness_dir = _whose(common, source)
+    scope, source, witness_dir = whose_journal(common, source)
     target = _url(target, "TO")
     if cancels:
         await tools.cancel_copy(source, target, scope)
@@ -95,7 +95,7 @@ def _of_copy(report: CopyReport, scope: str) -> str:
 
 
 async def _check(url: str | None, common: Common, _: asyncio.Event) -> int:
-    scope, url, _witness = _whose(common, url)
+    scope, url, _witness = whose_journal(common, url)
     report = await tools.check(url, scope)
     if common.json:
         output.document(
@@ -116,7 +116,7 @@ def _summary(report: CheckReport, place: str, scope: str) -> str:
 
 
 async def _log(url: str | None, follow: bool, since: str | None, common: Common, stop: asyncio.Event) -> int:  # noqa: FBT001 - as `--follow`
-    scope, url, _witness = _whose(common, url)
+    scope, url, _witness = whose_journal(common, url)
     moment = moment_since(since)
 
     async def show() -> None:
@@ -154,8 +154,12 @@ def _url(text: str, parameter: str) -> str:
     return url
 
 
-def _whose(common: Common, url: str | None) -> tuple[str, str, Path | None]:
-    """Whose log: the scope, the journal's URL, and where this host's witness is, if there is one."""
+def whose_journal(common: Common, url: str | None) -> tuple[str, str, Path | None]:
+    """Return whose log: the scope, the journal's URL, and where this host's witness is, if there is one.
+
+    Raises:
+        InputError: Settings are missing or wrong, or the journal of a sandbox was not named.
+    """
     named = common.journal if url is None else _url(url, "URL")
     if common.sandbox:
         from moe_segments.sandbox import DEMO_CREDENTIALS  # a server of its own, which few commands need

@@ -1,4 +1,4 @@
-"""The commands that serve until Ctrl-C: the callback receiver, and the sandbox."""
+"""The commands that serve until Ctrl-C: the callback receiver, the dashboard, and the sandbox."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from moe_segments import CallbackReceiver
 from moe_segments.bulk import EXIT_OK
 from moe_segments.cli import output
+from moe_segments.cli.commands.journal import whose_journal
 from moe_segments.cli.options import address_of
 from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import TO_READ, configuration, open_sandbox, temporary_directory
 from moe_segments.errors import InputError
+from moe_segments.journal.tools import place_of
 from moe_segments.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -22,12 +24,20 @@ if TYPE_CHECKING:
 
     from moe_segments.cli.options import Common
 
-__all__ = ["receive_callbacks", "run_sandbox"]
+__all__ = ["receive_callbacks", "run_sandbox", "show_dashboard"]
 
 
 def receive_callbacks(host: str, port: int, public_url: str | None, common: Common, *, metrics: bool) -> int:
     """Serve a receiver until stopped. Returns the exit code."""
     return run(lambda stop: _receive(host, port, public_url, common, stop, metrics=metrics))
+
+
+def show_dashboard(port: int, common: Common) -> int:
+    """Serve the page of the journal until stopped. Returns the exit code."""
+    return run(
+        lambda stop: _dashboard(port, common, stop),
+        options={"port": "--port", "journal": "--journal", "URL": "--journal"},
+    )
 
 
 def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], common: Common) -> int:
@@ -63,6 +73,21 @@ async def _receive(
         )
         with suppress(Stopped):
             await unless_stopped(receiver.until_replaced(), stop)
+    return EXIT_OK
+
+
+async def _dashboard(port: int, common: Common, stop: asyncio.Event) -> int:
+    from moe_segments.dashboard import Dashboard  # a server of its own, which few commands need
+
+    scope, url, _ = whose_journal(common, None)
+    found = configuration(common, required=TO_READ, sandbox=common.sandbox)
+    async with Dashboard(url, scope, found.settings.limits).serve(port) as address:
+        if common.json:
+            output.document({"url": address, "journal": place_of(url), "scope": scope})
+        else:
+            output.say(address)
+        output.note(f"the page shows {scope} at {place_of(url)}, on this machine alone; Ctrl-C ends it")
+        await stop.wait()
     return EXIT_OK
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.events import Batch, Event
 
-__all__ = ["LogEntry", "read_log"]
+__all__ = ["LogEntry", "entries_of", "read_log"]
 
 _SECOND_US: Final = 1_000_000
 _WATCH_S: Final = 60.0
@@ -64,18 +64,19 @@ async def read_log(
     since_us = 0 if since is None else round(since.timestamp() * _SECOND_US)
     async with existing_journal(url, scope) as journal:
         batches = await whole_log(journal)
-        for entry in _entries(batch for batch in batches if batch.at_us >= since_us):
+        for entry in entries_of(batch for batch in batches if batch.at_us >= since_us):
             yield entry
         version = batches[-1].version
         while follow:
             if await journal.changed(version, _WATCH_S):
                 later = await journal.read(version)
-                for entry in _entries(later):
+                for entry in entries_of(later):
                     yield entry
                 version = later[-1].version if later else version
 
 
-def _entries(batches: Iterable[Batch]) -> Iterator[LogEntry]:
+def entries_of(batches: Iterable[Batch]) -> Iterator[LogEntry]:
+    """Yield the events of *batches*, each with its sentence."""
     for batch in batches:
         for event in batch.events:
             yield LogEntry(

@@ -9,20 +9,19 @@ It needs no credentials, so it must not be had by a page of somebody else that r
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import json
-import secrets
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from moe_segments.errors import InputError
+from moe_segments.page.document import page_response
+from moe_segments.page.guard import ALWAYS, FOREIGN, Refused, check_host, check_site
+from moe_segments.page.live import LivePages
 from moe_segments.sandbox.api.bodies import Malformed, read_object
 from moe_segments.sandbox.api.openapi import document
 from moe_segments.sandbox.model.faults import known_kind
-from moe_segments.sandbox.page.html import SHOWN, render_page, render_sections
+from moe_segments.sandbox.page.html import LOOK, SHOWN, render_sections
 from moe_segments.sandbox.page.overview import LAST, Observed, faults_of, overview, time_of
 
 if TYPE_CHECKING:
@@ -32,20 +31,11 @@ if TYPE_CHECKING:
     from moe_segments.sandbox.model.faults import FaultKind
     from moe_segments.sandbox.page.overview import Json
 
-__all__ = ["Control", "is_asked_for"]
+__all__ = ["Control"]
 
 _PREFIX: Final = "/_sandbox"
-_LOOK_S: Final = 0.25  # how often an open page is looked after
-_MOST_PAGES: Final = 16
 _LAST_DIGITS: Final = 6
-_FOREIGN: Final = "a page of another origin must not use the sandbox"
 _READS: Final = frozenset({"GET", "HEAD"})
-_ALWAYS: Final = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 _CHANGE: Final = ("probability", "times")
 
 
@@ -76,14 +66,14 @@ class Control:
 
     def __init__(self, sandbox: Controlled, names: frozenset[str] = frozenset()) -> None:
         self._sandbox, self._names = sandbox, names
-        self._pages: set[asyncio.Task[object]] = set()
+        self._pages = LivePages(lambda: render_sections(overview(sandbox, SHOWN)))
 
     def add_to(self, app: web.Application) -> None:
         """Serve the routes from *app*."""
         get: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
             "/": self._page,
             "/openapi.json": self._openapi,
-            f"{_PREFIX}/events": self._events,
+            f"{_PREFIX}/events": self._pages.events,
             f"{_PREFIX}/state": self._state,
             f"{_PREFIX}/faults": self._faults,
             f"{_PREFIX}/time": self._time,
@@ -100,52 +90,13 @@ class Control:
 
     async def close(self) -> None:
         """End the pages that are being looked after."""
-        pages = tuple(self._pages)
-        for page in pages:
-            page.cancel()
-        await asyncio.gather(*pages, return_exceptions=True)
+        await self._pages.close()
 
     async def _page(self, _: web.Request) -> web.Response:
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        # A name may hold half a character pair, which is no text in any encoding.
-        body = render_page(overview(self._sandbox, SHOWN), nonce).encode("utf-8", "xmlcharrefreplace")
-        headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
-        return web.Response(body=body, headers=headers)
+        return page_response(LOOK, render_sections(overview(self._sandbox, SHOWN)))
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return _answer(document(self._sandbox.credentials.workspace_id))
-
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Send what changed on the page, as server-sent events: JSON of section to HTML."""
-        _check_site(request)
-        if len(self._pages) >= _MOST_PAGES:
-            raise web.HTTPServiceUnavailable(text="too many pages are open")
-        task = asyncio.current_task()
-        assert task is not None
-        self._pages.add(task)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_ALWAYS})
-        try:
-            await response.prepare(request)
-            await self._follow(request, response)
-        except ConnectionError:
-            pass  # the page was closed while it was written to
-        finally:
-            self._pages.discard(task)
-        return response
-
-    async def _follow(self, request: web.Request, response: web.StreamResponse) -> None:
-        shown: dict[str, str] = {}
-        while request.transport is not None and not request.transport.is_closing():
-            sections = render_sections(overview(self._sandbox, SHOWN))
-            changed = {name: html for name, html in sections.items() if shown.get(name) != html}
-            if changed:
-                await response.write(b"data: " + json.dumps(changed).encode() + b"\n\n")
-            shown = sections
-            await asyncio.sleep(_LOOK_S)
 
     async def _state(self, request: web.Request) -> web.Response:
         wanted = request.query.get("last", str(LAST))
@@ -182,12 +133,6 @@ class Control:
         return _answer(overview(self._sandbox))
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, problem: str) -> None:
-        super().__init__(status, problem)
-        self.status, self.problem = status, problem
-
-
 def _guarded(
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]], names: frozenset[str]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -195,60 +140,28 @@ def _guarded(
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
-            _check_host(request, names)
+            check_host(request, names)
             if request.method not in _READS:
                 _check_origin(request)
             response = await handler(request)
-        except _Refused as refused:
+        except Refused as refused:
             response = _answer({"error": refused.problem}, refused.status)
         except (InputError, Malformed) as problem:
             response = _answer({"error": str(problem)}, 400)
         if not response.prepared:
-            response.headers.update(_ALWAYS)
+            response.headers.update(ALWAYS)
         return response
 
     return guarded
 
 
-def _check_host(request: web.Request, names: frozenset[str]) -> None:
-    if not is_asked_for(request, names):
-        raise _Refused(403, "ask under a loopback address, such as 127.0.0.1, or as localhost")
-
-
-def is_asked_for(request: web.Request, names: frozenset[str]) -> bool:
-    """Return whether a request names loopback or one of *names*, in small letters."""
-    host = _host_of(f"//{request.host}")
-    is_local = host == "localhost" or host.endswith(".localhost") or _is_loopback(host)
-    return is_local or host.rstrip(".") in names
-
-
 def _check_origin(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"http://{request.host}":
-        raise _Refused(403, _FOREIGN)
-    _check_site(request)
+        raise Refused(403, FOREIGN)
+    check_site(request)
     if request.content_type != "application/json":
-        raise _Refused(415, "Content-Type must be application/json")
-
-
-def _check_site(request: web.Request) -> None:
-    """Refuse a page of another site, as the browser names it; tools name none."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise _Refused(403, _FOREIGN)
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        raise Refused(415, "Content-Type must be application/json")
 
 
 async def _fields(request: web.Request) -> Mapping[str, object]:
