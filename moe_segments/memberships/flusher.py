@@ -82,12 +82,27 @@ class Flusher:
         self._exists: set[str] = set()
         self._told_us: dict[str, int] = {}
         self._awake, self._lease = asyncio.Event(), Lease(replica)  # the lease is only asked
+        self._alarm: asyncio.TimerHandle | None = None
         self._gap_us = 0.0
         self._full_until_us = 0
         self.troubles: dict[str, Trouble] = {}
 
-    def wake(self) -> None:
-        """Look at the outbox again now."""
+    def wrote(self, max_age_s: float | None) -> None:
+        """Look at the outbox again once a change that was written now is due.
+
+        Args:
+            max_age_s: How stale its segment may get.
+        """
+        gather_s = self._scaled(_GATHER_S) if max_age_s is None else min(self._scaled(_GATHER_S), max_age_s / 2)
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None and self._alarm.when() <= loop.time() + gather_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(gather_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
         self._awake.set()
 
     async def run(self) -> None:
@@ -102,6 +117,8 @@ class Flusher:
                 except TimeoutError:
                     pass
         finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
             for flush in self._flushes.values():
                 flush.cancel()
             await asyncio.gather(*self._flushes.values(), return_exceptions=True)
@@ -193,13 +210,13 @@ class Flusher:
             flush.is_sent.set()
             await asyncio.gather(watching, return_exceptions=True)
             self._flushes.pop(name, None)
-            self.wake()
+            self._awake.set()
 
     async def _until_sent(self, flush: Flush) -> None:
         await flush.is_sent.wait()
         if self._preparing is flush:
             self._preparing = None
-        self.wake()
+        self._awake.set()
 
     def _note(self, name: str, error: MoeSegmentsError) -> None:
         """Remember a failure, and when to try again: an operation that fails costs one of the day's, too."""
