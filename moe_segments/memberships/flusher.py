@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -173,11 +174,12 @@ class Flusher:
             return plan[0].wait_s
         forecasts = _without_planned(plan)
         window_s = self._client.limits.day_s + self._client.limits.guard_for(self._client.limits.day_s)
-        self._gap_us = gap_us(forecasts["operations_per_day"], window_s * _SECOND_US)
+        gap = gap_us(forecasts["operations_per_day"], window_s * _SECOND_US)
         rows = room(forecasts, backlog.adds if backlog.is_add_next else backlog.removes)
-        if not rows:
+        if not rows or gap == math.inf:
             return self._scaled(_FULL_POLL_S)
-        if wait_us := pace.wait_us(self._replica.now_us(), self._gap_us, capacity):
+        self._gap_us = gap
+        if wait_us := pace.wait_us(self._replica.now_us(), gap, capacity):
             return wait_us / _SECOND_US
         flush = self._preparing = Flush(self._client, self._replica, self._outbox, self._exists)
 
