@@ -17,10 +17,11 @@ from moe_segments.memberships.flush import Flush
 from moe_segments.telemetry.events import MembershipLag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from moe_segments.governor.plan import Plan
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
@@ -60,6 +61,7 @@ class Flusher:
         replica: The journal.
         outbox: Where changes gather.
         events: Who is told of lag.
+        snapshots: Returns where snapshots of audiences are; None for nowhere.
         changed: Called when the outbox was found changed.
 
     Attributes:
@@ -73,10 +75,13 @@ class Flusher:
         outbox: Outbox,
         *,
         events: Events,
+        snapshots: Callable[[], Awaitable[Snapshots | None]],
         changed: Callable[[], None],
     ) -> None:
         self._client, self._replica, self._outbox, self._events = client, replica, outbox, events
         self._changed, self._scale = changed, client.limits.scale
+        self._find_snapshots = snapshots
+        self._snapshots: Snapshots | None = None
         self._flushes: dict[str, asyncio.Task[None]] = {}
         self._preparing: Flush | None = None
         self._seen: Sequence[Backlog] = ()
@@ -108,6 +113,7 @@ class Flusher:
 
     async def run(self) -> None:
         """Work until cancelled. Its flushes end with it; what they sent is heard of by the next one."""
+        self._snapshots = await self._find_snapshots()
         try:
             while True:
                 self._awake.clear()
@@ -144,7 +150,7 @@ class Flusher:
         free = [one for one in backlogs if one.name not in self._flushes and self._lease.may_take(one.name)]
         for backlog in free:
             if backlog.batch is not None:
-                flush = Flush(self._client, self._replica, self._outbox, self._exists)
+                flush = self._flush()
                 self._begin(backlog, flush, flush.settle(backlog))
         pause_s = self._scaled(_POLL_S)
         if self._preparing is not None or now_us < self._full_until_us:
@@ -181,7 +187,7 @@ class Flusher:
         self._gap_us = gap
         if wait_us := pace.wait_us(self._replica.now_us(), gap, capacity):
             return wait_us / _SECOND_US
-        flush = self._preparing = Flush(self._client, self._replica, self._outbox, self._exists)
+        flush = self._preparing = self._flush()
 
         def began() -> None:
             after = pace.after(self._replica.now_us(), self._gap_us)
@@ -197,6 +203,9 @@ class Flusher:
 
         self._begin(backlog, flush, send())
         return 0.0
+
+    def _flush(self) -> Flush:
+        return Flush(self._client, self._replica, self._outbox, self._exists, self._snapshots)
 
     def _begin(self, backlog: Backlog, flush: Flush, work: Coroutine[object, object, bool]) -> None:
         self._flushes[backlog.name] = asyncio.ensure_future(self._carried_out(backlog.name, flush, work))

@@ -15,10 +15,11 @@ from moe_segments.memberships.status import MembershipStatus
 from moe_segments.memberships.values import checked_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
@@ -37,6 +38,7 @@ class Memberships:
         replica: The journal.
         outbox: Not yet opened.
         events: Who is told of lag.
+        snapshots: Returns where snapshots of audiences are; None for nowhere.
         shift_us: How much the wall clock is ahead of the journal's.
     """
 
@@ -47,11 +49,12 @@ class Memberships:
         outbox: Outbox,
         *,
         events: Events,
+        snapshots: Callable[[], Awaitable[Snapshots | None]],
         shift_us: int,
     ) -> None:
         self._replica, self._outbox, self._shift_us = replica, outbox, shift_us
         self._writer = GroupWriter(outbox, replica.now_us)
-        self._flusher = Flusher(client, replica, outbox, events=events, changed=self._tell_changed)
+        self._flusher = Flusher(client, replica, outbox, events=events, snapshots=snapshots, changed=self._tell_changed)
         self._declared: dict[str, tuple[Declared, int]] = {}
         self._wanted: dict[str, Declared] = {}
         self._opening = asyncio.Lock()
