@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor
 
 __all__ = [
+    "EACH",
     "SLICE",
+    "TASKS",
     "WIDE",
     "Found",
     "Sample",

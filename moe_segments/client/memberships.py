@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from moe_segments.client.audiences import _directory
 from moe_segments.errors import InputError
 from moe_segments.limits import is_finite
 from moe_segments.memberships.outbox.protocol import Client
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.membership import Membership, Memberships
     from moe_segments.memberships.overtaken import Overtaken
     from moe_segments.memberships.status import MembershipStatus
@@ -45,6 +47,8 @@ class _Client(Client, Protocol):
     async def _known_memberships(self, outbox: Path | str | None = None) -> Memberships | None: ...
 
     async def _default_memberships(self) -> Memberships | None: ...
+
+    async def _default_snapshots(self) -> Snapshots | None: ...
 
     def _place_of(self, outbox: Path | str | None) -> Path | str | None: ...
 
@@ -163,6 +167,13 @@ class MembershipCalls:
         except InputError:  # of a journal that does not say where its outbox is
             return None
 
+    async def _default_snapshots(self: _Client) -> Snapshots | None:
+        """Return where a sync without `snapshots=` keeps its snapshots; None for nowhere."""
+        from moe_segments.audiences.snapshots import Snapshots as SnapshotDirectory
+
+        directory = _directory(None, self.settings.journal, self.scope)
+        return None if directory is None else SnapshotDirectory(directory)
+
     def _place_of(self: _Client, outbox: Path | str | None) -> Path | str | None:
         if outbox is None and self._memberships is not None:
             return self._memberships[0]
@@ -177,7 +188,14 @@ class MembershipCalls:
             from moe_segments.memberships.outbox.place import outbox_of
 
             outbox = outbox_of(place, self.scope)
-            made = Memberships(self, self._replica, outbox, events=self.events, shift_us=self.governor.shift_us())
+            made = Memberships(
+                self,
+                self._replica,
+                outbox,
+                events=self.events,
+                snapshots=self._default_snapshots,
+                shift_us=self.governor.shift_us(),
+            )
             known = self._memberships = place, made
         if known[0] != place:
             raise InputError("must be the same for all segments of a client", "outbox")

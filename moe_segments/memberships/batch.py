@@ -9,9 +9,10 @@ from moe_segments.core.audiences.backlog import Batch
 from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from moe_segments.core.audiences.backlog import Backlog
+    from moe_segments.memberships.advance import Advance
     from moe_segments.memberships.outbox.protocol import Outbox
 
 __all__ = ["BatchReader", "operation_of"]
@@ -28,7 +29,7 @@ class BatchReader:
         backlog: Of the segment.
         rows: The most values.
         file_bytes: The largest file.
-        read: Called with each block of values, and at the end with none, before the batch is written down.
+        advance: Told the values, and when all are read, before the batch is written down.
 
     Attributes:
         adds: Whether the values are added; else removed.
@@ -43,10 +44,10 @@ class BatchReader:
         *,
         rows: int,
         file_bytes: int,
-        read: Callable[[list[str]], Awaitable[None]] | None = None,
+        advance: Advance,
     ) -> None:
         self._outbox, self._backlog, self._rows = outbox, backlog, rows
-        self._bytes, self._read = int(file_bytes * _OF_THE_FILE), read
+        self._bytes, self._advance = int(file_bytes * _OF_THE_FILE), advance
         self.adds, self.job = backlog.is_add_next, f"flush-{secrets.token_hex(8)}"
         self.batch: Batch | None = None
 
@@ -61,13 +62,11 @@ class BatchReader:
             if page:
                 last, left = page[-1], left - len(page)
                 rest_bytes -= sum(len(value) for value in page) * 4  # bytes of a character at most
-                if self._read is not None:
-                    await self._read(page)
+                await self._advance.take(page)
             if len(page) < asked:
                 break
         if last:
-            if self._read is not None:
-                await self._read([])
+            await self._advance.announce(self.job, adds=self.adds)
             self.batch = Batch(job=self.job, adds=self.adds, up_to=up_to, last_value=last)
             await self._outbox.begin(segment, self.batch)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.audiences.lease import Lease
 from moe_segments.core.audiences.backlog import verdict_of
 from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound
+from moe_segments.memberships.advance import Advance
 from moe_segments.memberships.batch import BatchReader, operation_of
 from moe_segments.submission.job_info import failure_of
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from moe_segments.core.audiences.backlog import Backlog, Batch
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.outbox.protocol import Client, Outbox
 
 __all__ = ["Flush"]
@@ -32,13 +34,17 @@ class Flush:
         replica: The journal.
         outbox: Where the changes are.
         exists: The names of segments that are known to be there; what is found out is added.
+        snapshots: Where snapshots of audiences are; None for nowhere.
 
     Attributes:
         is_sent: Set when the operation was sent, or is not going to be.
     """
 
-    def __init__(self, client: Client, replica: Replica, outbox: Outbox, exists: set[str]) -> None:
+    def __init__(
+        self, client: Client, replica: Replica, outbox: Outbox, exists: set[str], snapshots: Snapshots | None
+    ) -> None:
         self._client, self._replica, self._outbox, self._exists = client, replica, outbox, exists
+        self._snapshots = snapshots
         self.is_sent = asyncio.Event()
 
     async def send(self, backlog: Backlog, rows: int, *, began: Callable[[], object]) -> bool:
@@ -61,14 +67,19 @@ class Flush:
                 return await self._settled(now, now.batch)
             if not now.pending:
                 return False
-            return await self._sent(now, rows, began)
+            advance = Advance(self._replica, self._snapshots, owner=lease.owner, name=now.name)
+            try:
+                return await self._sent(now, rows, began, advance)
+            finally:
+                await advance.close()
 
     async def _again(self, backlog: Backlog) -> Backlog:
         """Return the backlog of a segment as it is now that nobody else works on it."""
         return next(one for one in await self._outbox.backlogs() if one.segment == backlog.segment)
 
-    async def _sent(self, backlog: Backlog, rows: int, began: Callable[[], object]) -> bool:
-        reader = BatchReader(self._outbox, backlog, rows=rows, file_bytes=self._client.limits.file_bytes)
+    async def _sent(self, backlog: Backlog, rows: int, began: Callable[[], object], advance: Advance) -> bool:
+        most_bytes = self._client.limits.file_bytes
+        reader = BatchReader(self._outbox, backlog, rows=rows, file_bytes=most_bytes, advance=advance)
         op = "add" if reader.adds else "remove"
         error: MoeSegmentsError | None = None
         try:

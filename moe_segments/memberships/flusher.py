@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,10 +17,11 @@ from moe_segments.memberships.flush import Flush
 from moe_segments.telemetry.events import MembershipLag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from moe_segments.governor.plan import Plan
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
@@ -59,6 +61,7 @@ class Flusher:
         replica: The journal.
         outbox: Where changes gather.
         events: Who is told of lag.
+        snapshots: Returns where snapshots of audiences are; None for nowhere.
         changed: Called when the outbox was found changed.
 
     Attributes:
@@ -72,26 +75,45 @@ class Flusher:
         outbox: Outbox,
         *,
         events: Events,
+        snapshots: Callable[[], Awaitable[Snapshots | None]],
         changed: Callable[[], None],
     ) -> None:
         self._client, self._replica, self._outbox, self._events = client, replica, outbox, events
         self._changed, self._scale = changed, client.limits.scale
+        self._find_snapshots = snapshots
+        self._snapshots: Snapshots | None = None
         self._flushes: dict[str, asyncio.Task[None]] = {}
         self._preparing: Flush | None = None
         self._seen: Sequence[Backlog] = ()
         self._exists: set[str] = set()
         self._told_us: dict[str, int] = {}
         self._awake, self._lease = asyncio.Event(), Lease(replica)  # the lease is only asked
+        self._alarm: asyncio.TimerHandle | None = None
         self._gap_us = 0.0
         self._full_until_us = 0
         self.troubles: dict[str, Trouble] = {}
 
-    def wake(self) -> None:
-        """Look at the outbox again now."""
+    def wrote(self, max_age_s: float | None) -> None:
+        """Look at the outbox again once a change that was written now is due.
+
+        Args:
+            max_age_s: How stale its segment may get.
+        """
+        gather_s = self._scaled(_GATHER_S) if max_age_s is None else min(self._scaled(_GATHER_S), max_age_s / 2)
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None and self._alarm.when() <= loop.time() + gather_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(gather_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
         self._awake.set()
 
     async def run(self) -> None:
         """Work until cancelled. Its flushes end with it; what they sent is heard of by the next one."""
+        self._snapshots = await self._find_snapshots()
         try:
             while True:
                 self._awake.clear()
@@ -102,6 +124,8 @@ class Flusher:
                 except TimeoutError:
                     pass
         finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
             for flush in self._flushes.values():
                 flush.cancel()
             await asyncio.gather(*self._flushes.values(), return_exceptions=True)
@@ -126,7 +150,7 @@ class Flusher:
         free = [one for one in backlogs if one.name not in self._flushes and self._lease.may_take(one.name)]
         for backlog in free:
             if backlog.batch is not None:
-                flush = Flush(self._client, self._replica, self._outbox, self._exists)
+                flush = self._flush()
                 self._begin(backlog, flush, flush.settle(backlog))
         pause_s = self._scaled(_POLL_S)
         if self._preparing is not None or now_us < self._full_until_us:
@@ -156,13 +180,14 @@ class Flusher:
             return plan[0].wait_s
         forecasts = _without_planned(plan)
         window_s = self._client.limits.day_s + self._client.limits.guard_for(self._client.limits.day_s)
-        self._gap_us = gap_us(forecasts["operations_per_day"], window_s * _SECOND_US)
+        gap = gap_us(forecasts["operations_per_day"], window_s * _SECOND_US)
         rows = room(forecasts, backlog.adds if backlog.is_add_next else backlog.removes)
-        if not rows:
+        if not rows or gap == math.inf:
             return self._scaled(_FULL_POLL_S)
-        if wait_us := pace.wait_us(self._replica.now_us(), self._gap_us, capacity):
+        self._gap_us = gap
+        if wait_us := pace.wait_us(self._replica.now_us(), gap, capacity):
             return wait_us / _SECOND_US
-        flush = self._preparing = Flush(self._client, self._replica, self._outbox, self._exists)
+        flush = self._preparing = self._flush()
 
         def began() -> None:
             after = pace.after(self._replica.now_us(), self._gap_us)
@@ -179,6 +204,9 @@ class Flusher:
         self._begin(backlog, flush, send())
         return 0.0
 
+    def _flush(self) -> Flush:
+        return Flush(self._client, self._replica, self._outbox, self._exists, self._snapshots)
+
     def _begin(self, backlog: Backlog, flush: Flush, work: Coroutine[object, object, bool]) -> None:
         self._flushes[backlog.name] = asyncio.ensure_future(self._carried_out(backlog.name, flush, work))
 
@@ -193,13 +221,13 @@ class Flusher:
             flush.is_sent.set()
             await asyncio.gather(watching, return_exceptions=True)
             self._flushes.pop(name, None)
-            self.wake()
+            self._awake.set()
 
     async def _until_sent(self, flush: Flush) -> None:
         await flush.is_sent.wait()
         if self._preparing is flush:
             self._preparing = None
-        self.wake()
+        self._awake.set()
 
     def _note(self, name: str, error: MoeSegmentsError) -> None:
         """Remember a failure, and when to try again: an operation that fails costs one of the day's, too."""

@@ -15,10 +15,11 @@ from moe_segments.memberships.status import MembershipStatus
 from moe_segments.memberships.values import checked_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.advance import Snapshots
     from moe_segments.memberships.outbox.protocol import Client, Outbox
     from moe_segments.telemetry.emitter import Events
 
@@ -37,6 +38,7 @@ class Memberships:
         replica: The journal.
         outbox: Not yet opened.
         events: Who is told of lag.
+        snapshots: Returns where snapshots of audiences are; None for nowhere.
         shift_us: How much the wall clock is ahead of the journal's.
     """
 
@@ -47,11 +49,12 @@ class Memberships:
         outbox: Outbox,
         *,
         events: Events,
+        snapshots: Callable[[], Awaitable[Snapshots | None]],
         shift_us: int,
     ) -> None:
         self._replica, self._outbox, self._shift_us = replica, outbox, shift_us
-        self._writer = GroupWriter(outbox, replica.now_us, self._wrote)
-        self._flusher = Flusher(client, replica, outbox, events=events, changed=self._tell_changed)
+        self._writer = GroupWriter(outbox, replica.now_us)
+        self._flusher = Flusher(client, replica, outbox, events=events, snapshots=snapshots, changed=self._tell_changed)
         self._declared: dict[str, tuple[Declared, int]] = {}
         self._wanted: dict[str, Declared] = {}
         self._opening = asyncio.Lock()
@@ -113,10 +116,11 @@ class Memberships:
                     self._is_open = True
         return self._outbox
 
-    async def write(self, change: Change) -> None:
+    async def write(self, change: Change, max_age_s: float | None) -> None:
         """Write a change durably."""
         await self.outbox()
         await self._writer.write(change)
+        self._flusher.wrote(max_age_s)
 
     async def backlogs(self) -> Sequence[Backlog]:
         """Return the backlog of every segment."""
@@ -168,9 +172,6 @@ class Memberships:
                 break
         await self._flusher.run()
 
-    def _wrote(self) -> None:
-        self._flusher.wake()
-
     def _tell_changed(self) -> None:
         self._changes.set()
         self._changes = asyncio.Event()
@@ -204,11 +205,15 @@ class Membership:
             OutboxError: They could not be written.
             NotSent: The client is closed.
         """
-        await self._change(values, adds=True)
+        change = await self._checked(values, adds=True)
+        del values  # error trackers show the variables of a frame
+        await self._write(change)
 
     async def remove(self, *values: object) -> None:
         """Have users out of the segment. Durable on return. Values and errors as for `add`."""
-        await self._change(values, adds=False)
+        change = await self._checked(values, adds=False)
+        del values
+        await self._write(change)
 
     async def pending(self) -> MembershipStatus:
         """Return what waits, for how long, and what the last try to send it ended with.
@@ -246,8 +251,11 @@ class Membership:
     async def _backlog(self, number: int) -> Backlog:
         return next(one for one in await self._memberships.backlogs() if one.segment == number)
 
-    async def _change(self, values: Sequence[Any], *, adds: bool) -> None:
+    async def _checked(self, values: Sequence[Any], *, adds: bool) -> Change:
         kind = cast('Literal["string", "double"]', self._segment.attribute_type)
-        if texts := await checked_values(values, kind):
-            number = await self._memberships.number(self.name)
-            await self._memberships.write(Change(segment=number, adds=adds, values=texts))
+        texts = await checked_values(values, kind)
+        return Change(segment=await self._memberships.number(self.name), adds=adds, values=texts)
+
+    async def _write(self, change: Change) -> None:
+        if change.values:
+            await self._memberships.write(change, self._segment.max_age_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.audiences.streams import compared
+from moe_segments.errors import OutboxError
 from moe_segments.files.stream import in_thread
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class Overtaken:
         before = self._before.get(name)
         if before is None:
             return
+        try:
+            await self._delete(before, mode, given)
+        except OutboxError as error:  # from here, where no variable holds a value
+            raise OutboxError(error.problem) from None
+
+    async def _delete(self, before: Backlog, mode: Mode, given: Iterable[Block]) -> None:
         if mode == "mirror":
             await self._outbox.discard(before.segment, before.tip)
             return

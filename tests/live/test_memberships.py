@@ -199,6 +199,19 @@ async def test_direct_callers_find_room_while_changes_gather_all_day(tmp_path: P
 
 
 @in_virtual_time
+async def test_a_full_day_is_waited_for(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (w, client):
+        vip = handle(client, tmp_path)
+        await client.governor.record_external(operations=97)
+        await vip.add("u1")
+        await vip.flushed(timeout=2 * HOUR_S)  # of the hour
+        await client.governor.record_external(operations=2)
+        await vip.add("u2")
+        await vip.flushed(timeout=25 * HOUR_S)
+        assert w.members() == {"u1", "u2"}
+
+
+@in_virtual_time
 async def test_a_backlog_larger_than_the_day_is_sent_in_parts(tmp_path: Path) -> None:
     async with opened(tmp_path, limits=QuotaLimits(users_per_day=100)) as (w, client):
         vip = handle(client, tmp_path)

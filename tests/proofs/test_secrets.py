@@ -35,6 +35,7 @@ from moe_segments import (
     CreateFileSegment,
     Credentials,
     InputError,
+    Membership,
     PreflightError,
     QuotaLimits,
     SegmentsClient,
@@ -45,6 +46,7 @@ from moe_segments.client.client import replica_of
 from moe_segments.http.transport import Transport
 from moe_segments.journal import open_journal
 from moe_segments.journal.replica import Replica
+from moe_segments.memberships.outbox.place import outbox_of
 from moe_segments.publishing.destination import Destination
 from moe_segments.publishing.object_store import open_bucket
 from moe_segments.sandbox import FaultKind, Sandbox
@@ -284,6 +286,7 @@ async def test_no_secret_is_shown_or_kept_anywhere_by_the_package(tmp_path: Path
             await what_a_client_says(scene, client)
         await what_goes_wrong_before_and_between(scene)
         await what_others_repeat(scene)
+        await what_memberships_say(scene, tmp_path / "outbox")
         what_is_refused(scene)
         await sandbox.idle()
         tokens = {
@@ -430,6 +433,47 @@ async def what_others_repeat(scene: Scene) -> None:
         proxy = url.replace("http://", f"http://user:{PROXY_PASSWORD}@")
         await scene.submitting("a proxy's echo", scene.operation("x"), proxy=proxy, preflight="off")
         await scene.submitting("a proxy's echo of a file", scene.operation("x"), proxy=proxy)
+
+
+async def what_memberships_say(scene: Scene, place: Path) -> None:
+    """Changes that are taken, refused, sent, and lost. The outbox holds their values, so it is no sink; all else is."""
+    async with scene.client(publish=scene.sandbox.publish, callbacks=scene.receiver) as client:
+        vip = client.membership("changed", **FIELDS, outbox=place / "changes.db")
+        await vip.add(VALUE, f"{VALUE}-2", f"{VALUE}.5", f"{VALUE} é")
+        scene.sandbox.fail_next(FaultKind.FAIL_PROCESSING)
+        scene.shows(vip, client, await vip.pending(), await client.memberships(), *await backlogs(place))
+        await vip.remove(f"{VALUE}-2")
+        await scene.fails("not flushed", vip.flushed(timeout=0))
+        await vip.flushed(timeout=30)
+        await refused_value(scene, vip, f'"{VALUE}"')
+        await refused_value(scene, vip, f" {VALUE}")
+        await refused_value(scene, vip, [VALUE, VALUE])
+        await scene.fails("another attribute", opened(client, place / "changes.db", attribute_name="EMAIL"))
+        (place / "changes.db").rename(place / "away.db")
+        await scene.fails("a lost outbox", vip.add(VALUE))
+        await scene.fails("a lost outbox again", vip.remove(VALUE))
+        scene.shows(vip, client)
+
+
+async def opened(client: SegmentsClient, outbox: Path, **fields: Any) -> None:
+    client.membership("changed", **FIELDS | fields, outbox=outbox)
+
+
+async def backlogs(place: Path) -> list[object]:
+    """What the outbox says of itself."""
+    outbox = outbox_of(place / "changes.db", CREDENTIALS.scope)
+    await outbox.open()
+    try:
+        return [outbox, *await outbox.backlogs()]
+    finally:
+        await outbox.close()
+
+
+async def refused_value(scene: Scene, vip: Membership, value: object) -> None:
+    """It has the value in a variable, whoever checks it."""
+    with pytest.raises(InputError) as caught:
+        await vip.add(value)
+    scene.sinks.add_error("a refused value", caught.value, has_variables=False)
 
 
 def what_is_refused(scene: Scene) -> None:

@@ -146,23 +146,13 @@ class PostgresOutbox:
 
     async def write(self, changes: Sequence[Change], now_us: int) -> Mapping[int, int]:
         """See `Outbox.write`."""
-        places: dict[int, int] = {}
-        last: dict[tuple[int, str], tuple[bool, int]] = {}
-        for change in changes:
-            place = places[change.segment] = places.get(change.segment, 0) + 1
-            last.update({(change.segment, value): (change.adds, place) for value in change.values})
-        columns = (
-            [segment for segment, _ in last],
-            [value for _, value in last],
-            [adds for adds, _ in last.values()],
-            [place for _, place in last.values()],
-        )
+        segments = sorted({change.segment for change in changes})
 
         async def work(connection: psycopg.AsyncConnection) -> dict[int, int]:
             async with connection.transaction():
                 async with connection.pipeline():
-                    await connection.execute(self._of(_HOLD), (sorted(places),), prepare=True)
-                    put = await connection.execute(self._of(_WRITE), (*columns, now_us, now_us), prepare=True)
+                    await connection.execute(self._of(_HOLD), (segments,), prepare=True)
+                    put = await connection.execute(self._of(_WRITE), (*_columns(changes), now_us, now_us), prepare=True)
                 return dict(await put.fetchall())
 
         return await self._run(work)
@@ -303,3 +293,18 @@ class PostgresOutbox:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _columns(changes: Sequence[Change]) -> tuple[list[int], list[str], list[bool], list[int]]:
+    """Return the last word on each value: segment, value, kind, and the place of its change among those."""
+    places: dict[int, int] = {}
+    last: dict[tuple[int, str], tuple[bool, int]] = {}
+    for change in changes:
+        place = places[change.segment] = places.get(change.segment, 0) + 1
+        last.update({(change.segment, value): (change.adds, place) for value in change.values})
+    return (
+        [segment for segment, _ in last],
+        [value for _, value in last],
+        [adds for adds, _ in last.values()],
+        [place for _, place in last.values()],
+    )

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from moe_segments.core.audiences.backlog import Backlog, Batch
     from moe_segments.memberships.outbox.protocol import Change, Declared
 
-__all__ = ["SqliteOutbox"]
+__all__ = ["PRAGMAS", "SCHEMA", "SqliteOutbox"]
 
 T = TypeVar("T")
 _APPLICATION_ID: Final = 0x6D6F656F  # "moeo"
 _VERSION: Final = 1
-_SCHEMA: Final = (
+PRAGMAS: Final = ("synchronous = EXTRA", "trusted_schema = OFF", "secure_delete = ON")
+SCHEMA: Final = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
     """CREATE TABLE segments (
@@ -221,7 +222,7 @@ class SqliteOutbox:
             )
             self._file = self._identity()
         self._held.callback(self._connection.close)
-        for pragma in ("synchronous = EXTRA", "trusted_schema = OFF", "secure_delete = ON"):
+        for pragma in PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         with self._writing() as connection:
             self._prepare(connection)
@@ -235,7 +236,7 @@ class SqliteOutbox:
             raise OutboxError(f"the outbox {self._path} was written by a newer moe_segments; upgrade moe_segments")
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise OutboxError(f"{self._path} is no outbox but another database; name another place with outbox=")
-        for statement in _SCHEMA:
+        for statement in SCHEMA:
             connection.execute(statement)
 
     def _number(self, name: str) -> int:

@@ -19,11 +19,10 @@ class GroupWriter:
     Args:
         outbox: Where they go.
         now_us: The journal's time, microseconds.
-        written: Called after each transaction.
     """
 
-    def __init__(self, outbox: Outbox, now_us: Callable[[], int], written: Callable[[], None]) -> None:
-        self._outbox, self._now_us, self._written = outbox, now_us, written
+    def __init__(self, outbox: Outbox, now_us: Callable[[], int]) -> None:
+        self._outbox, self._now_us = outbox, now_us
         self._waiting: list[tuple[Change, asyncio.Future[int]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -68,4 +67,3 @@ class GroupWriter:
         for change, future in group:
             if not future.done():
                 future.set_result(tips[change.segment])
-        self._written()
