@@ -1791,7 +1791,7 @@ MUTANTS: Final = (
         "moe_segments/cli/remembered.py",
         "return any(not segment.is_active for segment in segments)",
         "return False",
-        ("tests/live/test_cli_audiences.py::test_a_sandbox_whose_segments_have_expired_begins_anew",),
+        ("tests/live/test_sandbox_memory.py::test_a_kept_sandbox_begins_anew_once_a_segment_has_expired",),
     ),
     Mutant(
         "failed-line-not-sent-again",
