@@ -1829,6 +1829,24 @@ MUTANTS: Final = (
         (f"{_QUERIED}a_query_that_cannot_be_used_says_why",),
     ),
     Mutant(
+        "rows-of-a-query-not-streamed",
+        0,
+        _QUERY,
+        "stream_results=True",
+        "stream_results=False",
+        ("tests/fleet/test_audience_queries.py::test_a_million_rows_take_bounded_memory",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
+        "value-of-a-row-in-an-error",
+        0,
+        _QUERY,
+        "if isinstance(error, InterfaceError | OperationalError | ProgrammingError):",
+        "if isinstance(error, DBAPIError):",
+        ("tests/fleet/test_audience_queries.py::test_a_query_that_fails_says_why_without_a_value",),
+        _NEEDS_POSTGRES,
+    ),
+    Mutant(
         "query-that-writes",
         0,
         _QUERY,
@@ -1882,7 +1900,7 @@ MUTANTS: Final = (
         "moe_segments/cli/remembered.py",
         "return any(not segment.is_active for segment in segments)",
         "return False",
-        ("tests/live/test_cli_audiences.py::test_a_sandbox_whose_segments_have_expired_begins_anew",),
+        ("tests/live/test_sandbox_memory.py::test_a_kept_sandbox_begins_anew_once_a_segment_has_expired",),
     ),
     Mutant(
         "failed-line-not-sent-again",

@@ -15,6 +15,7 @@ from moe_segments.audiences.sources.command import Command
 from moe_segments.audiences.sources.database import database_of
 from moe_segments.audiences.sources.query import Query
 from moe_segments.errors import InputError
+from moe_segments.models.urls import path_at_home
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -57,7 +58,7 @@ def read_audiences(path: Path | str, *, only: Collection[str] = ()) -> list[Audi
         InputError: It cannot be read, or holds something else; it says in which table. *only* has a name that is not
             there. A query needs something that is not installed, or a variable that is not set.
     """
-    file = Path(path)
+    file, only = Path(path), (only,) if isinstance(only, str) else only
     data = _parsed(file)
     tables, database = data.pop(_TABLE, None), data.pop(_DATABASE, None)
     if data:
@@ -118,7 +119,7 @@ def _meant(unknown: Collection[str]) -> str:
 
 def _file_or_command(table: Mapping[str, Any], directory: Path) -> Path | Command | tuple[()]:
     if "file" in table:
-        return directory / Path(_text(table, "file", "a path")).expanduser()
+        return directory / path_at_home(_text(table, "file", "a path"))
     if "command" not in table:
         return ()
     command = table["command"]

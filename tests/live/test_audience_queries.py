@@ -218,8 +218,9 @@ async def test_the_databases_of_audiences_that_are_left_out_are_not_looked_at(pl
         f"[[audience]]\n{HEAD}query = 'SELECT 1'\ndatabase = '$UNSET_OF_THIS_TEST'\n"
         f"[[audience]]\n{HEAD.replace('vip', 'lapsed')}file = 'lapsed.csv'\n"
     )
-    (lapsed,) = read_audiences(path, only=["lapsed"])
-    assert lapsed.name == "lapsed"
+    for only in (["lapsed"], "lapsed"):
+        (lapsed,) = read_audiences(path, only=only)
+        assert lapsed.name == "lapsed"
     with pytest.raises(InputError, match="UNSET_OF_THIS_TEST"):
         read_audiences(path, only=["vip"])
 

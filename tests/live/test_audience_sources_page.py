@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,19 +18,19 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "audience-sources.md").read_text("utf-8")
-BLOCKS: Final = re.findall(r"^```(python|toml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+ALL: Final = re.findall(r"^```(python|toml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FILES: Final = re.findall(r'^```csv title="(\S+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL)
+(_, WAREHOUSE), *BLOCKS = ALL
 FRAMES: Final = ("pandas", "polars")
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two customers have lapsed, in every form that the page reads them from."""
-    (tmp_path / "lapsed.csv").write_text("u-1\nu-2\n")
-    (tmp_path / "customers.csv").write_text("id,lapsed\nu-1,true\nu-2,true\nu-3,false\n")
-    with closing(sqlite3.connect(tmp_path / "warehouse.db")) as connection, connection:
-        connection.execute("CREATE TABLE customers (id TEXT, lapsed INTEGER)")
-        connection.executemany("INSERT INTO customers VALUES (?, ?)", [("u-1", 1), ("u-2", 1), ("u-3", 0)])
+    """The files that the page begins with."""
     monkeypatch.chdir(tmp_path)
+    for name, text in FILES:
+        (tmp_path / name).write_text(text)
+    exec(WAREHOUSE, {})
     return tmp_path
 
 

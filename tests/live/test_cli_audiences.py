@@ -346,3 +346,5 @@ async def test_a_file_of_audiences_is_read(tmp_path: Path) -> None:
     expected = Audience("a", members=read.members, **fields)
     assert read == expected
     assert read.members == tmp_path / "f.csv"
+    path.write_text(f'[[audience]]\nname = "a"\n{HEAD}file = "~nobody-of-this-name/f.csv"')
+    assert read_audiences(path)[0].members == tmp_path / "~nobody-of-this-name" / "f.csv"

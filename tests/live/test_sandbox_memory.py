@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments import InputError, SegmentsClient
+from moe_segments import InputError, QuotaLimits, SegmentsClient
+from moe_segments.cli.remembered import remembered
 from moe_segments.sandbox import Ask, Op, Rows, Sandbox
 
 if TYPE_CHECKING:
@@ -102,3 +103,45 @@ async def test_a_reset_is_remembered(tmp_path: Path) -> None:
         sent(sandbox, "u-1")
         await sandbox.reset()
         assert json.loads(memory.read_text())["segments.1"] == []
+
+
+# Where the command line keeps it
+
+
+def expire(memory: Path) -> None:
+    data = json.loads(memory.read_text())
+    for segment in data["segments.1"]:
+        segment["expires_at"] = segment["created_at"]
+    memory.write_text(json.dumps(data))
+
+
+async def test_a_kept_sandbox_begins_anew_once_a_segment_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is used up, so nothing could be sent to it any more. The journal goes with it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    limits = QuotaLimits().scaled(600)
+    kept = remembered(None, limits)
+    assert kept is not None
+    assert kept.directory == tmp_path / "moe_segments" / "sandbox" / "speed-600"
+    async with Sandbox(limits=limits, memory=kept.memory) as sandbox:
+        sent(sandbox, "u-1")
+    (kept.directory / "quota.db").touch()
+    assert remembered(None, limits) == kept
+    assert set(modes(kept.directory)) == {"quota.db", "sandbox.json"}
+    expire(kept.memory)
+    assert remembered(None, limits) == kept
+    assert modes(kept.directory) == {}
+    assert "begins anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("journal", ["memory:", "redis://127.0.0.1/0", "postgresql://127.0.0.1/db"])
+async def test_a_journal_that_is_no_file_has_no_kept_sandbox(journal: str) -> None:
+    assert remembered(journal, QuotaLimits()) is None
+
+
+async def test_a_named_journal_has_its_sandbox_beside_it(tmp_path: Path) -> None:
+    """And its user deletes it: nobody else's journal is thrown away."""
+    kept = remembered(str(tmp_path / "demo.db"), QuotaLimits())
+    assert kept is not None
+    assert (kept.memory, kept.directory) == (tmp_path / "demo.db.sandbox", None)

@@ -27,6 +27,8 @@ from moe_segments import (
     ApiError,
     ArchiveSegment,
     AttributeFilter,
+    Audience,
+    AudienceReport,
     AuthenticationFailed,
     BadRequest,
     CallbackReceiver,
@@ -87,6 +89,7 @@ from moe_segments import (
     SegmentsClient,
     ServerError,
     SplitReport,
+    SyncReport,
     TimeRange,
     TooManyRequests,
     UnarchiveSegment,
@@ -103,6 +106,7 @@ from moe_segments import (
     payload_from_json,
     publish,
     raw_filter,
+    read_audiences,
     split_file,
 )
 from moe_segments.journal.tools import commands as tools
@@ -363,6 +367,17 @@ async def users_as_values(client: SegmentsClient) -> None:
     await client.replace_users(**fields, values=values)
     AddUsers(**fields, values=range(3))
     await check_file(values={"u1"})
+
+
+async def audiences(client: SegmentsClient, path: Path) -> None:
+    fields: _Fields = {"name": "lapsed", "attribute_name": "ID", "attribute_type": "string"}
+    told = list[AudienceReport]()
+    wanted = [*read_audiences(path, only=["vip"]), Audience(**fields, members=values, full_every_days=30)]
+    report: SyncReport = await client.sync(wanted, on_report=told.append)
+    assert_type(report["lapsed"].match_rate, float | None)
+    for known in await client.audiences():
+        assert_type(known.next_full_at, datetime | None)
+        assert_type(known.match_rate, float | None)
 
 
 def remove() -> RemoveUsers:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
@@ -15,9 +14,11 @@ from urllib.parse import quote, unquote
 import attrs
 
 from moe_segments.errors import InputError
+from moe_segments.models.urls import path_at_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from sqlalchemy import URL
 
@@ -138,7 +139,7 @@ def _beside(url: URL, directory: Path) -> URL:
     name = url.database or ""
     if name in _IN_MEMORY or name.startswith("file:"):
         return url
-    path = directory / Path(name).expanduser()
+    path = directory / path_at_home(name)
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}", "database")
     return url.set(database=str(path))
