@@ -116,6 +116,8 @@ _ON_POSTGRES = "tests/fleet/test_postgres_"
 _V3 = "tests/live/test_sandbox_filters.py::test_"
 _HELD = "tests/pure/test_memberships.py::test_"
 _SYNCED = "tests/live/test_audiences.py::test_"
+_IN_PARTS = "tests/live/test_audience_parts.py::test_"
+_IN_BUCKETS = "tests/live/test_snapshot_buckets.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 _DASHBOARD = "tests/live/test_dashboard.py::test_"
 _SECTIONS = "tests/pure/test_dashboard_sections.py::test_"
@@ -1795,6 +1797,88 @@ MUTANTS: Final = (
         "    if removed > before * guards.max_removed:",
         "    if False:",
         (f"{_SYNCED}one_that_is_refused_spends_nothing_and_stops_no_other",),
+    ),
+    Mutant(
+        "guard-of-additions-off",
+        0,
+        "moe_segments/core/audiences/choice.py",
+        "    if guards.max_added is not None and added > guards.max_added:",
+        "    if False:",
+        (f"{_SYNCED}one_that_is_refused_spends_nothing_and_stops_no_other",),
+    ),
+    Mutant(
+        "source-that-failed-half-way-taken-for-whole",
+        0,
+        "moe_segments/files/values.py",
+        "                    block = await anext(blocks, None)\n"
+        "                except InputError:\n                    raise\n",
+        "                    block = await anext(blocks, None)\n                except RuntimeError:\n"
+        "                    block = None\n",
+        (f"{_SYNCED}one_that_is_refused_spends_nothing_and_stops_no_other",),
+    ),
+    Mutant(
+        "best-choice-between-equal-ends-missed",
+        0,
+        "moe_segments/core/audiences/choice.py",
+        "*pairwise(near), ",
+        "",
+        ("tests/pure/test_audience_choice.py::test_few_of_many_candidates_are_tried_and_the_best_is_among_them",),
+    ),
+    Mutant(
+        "part-sent-twice",
+        0,
+        "moe_segments/audiences/parts.py",
+        "        begin = begins.get(id(source), 0)",
+        "        begin = 0",
+        (f"{_IN_PARTS}a_create_is_sent_over_days",),
+    ),
+    Mutant(
+        "part-confirmed-as-the-whole",
+        0,
+        "moe_segments/audiences/parts.py",
+        "        after.append(Holds(digests, size))",
+        "        after.append(final)",
+        (f"{_IN_PARTS}who_cannot_wait_sends_a_part_a_day",),
+    ),
+    Mutant(
+        "part-larger-than-a-file",
+        0,
+        "moe_segments/audiences/parts.py",
+        "    if file.file_bytes <= limits.file_bytes:",
+        "    if True:",
+        (f"{_IN_PARTS}a_file_that_is_too_large_is_cut_where_it_fits",),
+    ),
+    Mutant(
+        "guards-stop-a-replacement-under-way",
+        0,
+        "moe_segments/audiences/parts.py",
+        "            before=None if index == last else before,",
+        "            before=None,",
+        (f"{_IN_PARTS}guards_let_a_replacement_go_on",),
+    ),
+    Mutant(
+        "store-that-is-away-taken-for-a-lost-snapshot",
+        0,
+        "moe_segments/audiences/snapshots/bucket.py",
+        "        except FileNotFoundError as error:",
+        "        except (FileNotFoundError, PreflightError) as error:",
+        (f"{_IN_BUCKETS}a_store_that_is_away_is_no_reason_to_send_everything",),
+    ),
+    Mutant(
+        "forgotten-members-stay-in-the-bucket",
+        0,
+        "moe_segments/audiences/snapshots/bucket.py",
+        "        self._delete_but(segment, ())",
+        "        _ = segment",
+        (f"{_IN_BUCKETS}only_the_current_snapshot_stays_and_forgetting_deletes_it",),
+    ),
+    Mutant(
+        "members-shown",
+        0,
+        "moe_segments/audiences/audience.py",
+        'repr=lambda members: f"<{type(members).__name__}>"',
+        "repr=True",
+        ("tests/proofs/test_secrets.py::test_no_member_is_shown_or_kept_anywhere_but_in_snapshots",),
     ),
     Mutant(
         "guard-of-empty-sources-off",

@@ -1,7 +1,8 @@
 """Random stories of syncs in virtual time: after a sync that went well the segment's members are the desired ones.
 
-Files fail, answers and callbacks are lost, processes die, snapshots are deleted and altered, others change the segment,
-two hosts sync. Each story is one seed; the service never answers 429 and sees no send that the journal does not know.
+Files fail, answers and callbacks are lost, processes die, snapshots are deleted, altered and restored, others change
+segments by a call or in the dashboard, two hosts sync, some audiences go in parts over days. Each story is one seed;
+the service never answers 429 and sees no send that the journal does not know.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from moe_segments import Audience, MoeSegmentsError
+from moe_segments import Audience, MoeSegmentsError, QuotaLimits
 from moe_segments.errors import JournalUnavailable
 from moe_segments.sandbox import FaultKind
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 from tests.proofs import cases
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from moe_segments import SyncReport
 
 SEEDS: Final = cases(10, 300)
 STEPS: Final = 12
+WORLDS: Final = (  # of which two send some audiences in parts, and one of those over days
+    *(None, None, None),
+    *(QuotaLimits(file_bytes=150), QuotaLimits(file_bytes=150), QuotaLimits(users_per_day=40)),
+)
 POOL: Final = [f"user-{number:02}" for number in range(60)]
 NAMES: Final = ("vip", "lapsed")
 ON_REQUESTS: Final = (
@@ -36,6 +42,7 @@ ON_FILES: Final = (
     *(FaultKind.EARLY_CALLBACK, FaultKind.LATE_CALLBACK, FaultKind.GARBAGE_CALLBACK),
 )
 TROUBLES: Final = 2  # that wait for their occasion
+MOMENTS_S: Final = (0.0, 0.01, 0.1, 0.3, 1.0, 10.0, 4_000.0, 90_000.0)  # of a sync that is stopped
 TRIES: Final = 2 + TROUBLES
 
 
@@ -58,6 +65,8 @@ class Story:
         self.w, self.chance = w, random.Random(seed)
         self.desired: dict[str, set[str]] = {name: set(POOL[:30]) for name in NAMES}
         self.place = w.place
+        self.kept: dict[Path, bytes] = {}
+        self.distrusted = set[str]()  # edited in the dashboard, which nobody has told
 
     def change(self) -> None:
         """Some come, some go."""
@@ -65,29 +74,33 @@ class Story:
         changes = self.chance.sample(POOL, self.chance.choice((1, 3, 20)))
         self.desired[name] = self.desired[name] ^ set(changes) or {POOL[0]}
 
-    async def sync(self, host: int = 0, journal: Any = None, max_wait_s: float = 1e9) -> SyncReport:
+    async def sync(
+        self, host: int = 0, journal: Any = None, max_wait_s: float = 1e9, place: Path | None = None
+    ) -> SyncReport:
         """Sync both as they are desired now."""
         wanted = {name: set(members) for name, members in self.desired.items()}
+        full = {name: 1e-9 if name in self.distrusted else None for name in NAMES}
         audiences = [
-            Audience(name, members=members, max_removed=1, priority=len(name), **FIELDS)
+            Audience(name, members=members, max_removed=1, priority=len(name), full_every_days=full[name], **FIELDS)
             for name, members in wanted.items()
         ]
         async with self.w.client(host, journal) as client:
-            return await client.sync(audiences, snapshots=self.place, max_wait_s=max_wait_s)
+            return await client.sync(audiences, snapshots=place or self.place, max_wait_s=max_wait_s)
 
-    async def checked(self, host: int = 0) -> bool:
+    async def checked(self, host: int = 0, place: Path | None = None) -> bool:
         """Sync, and see that what went well is as desired. Returns whether all went well."""
-        report = await self.sync(host)
+        report = await self.sync(host, place=place)
         for one in report.audiences:
             if one.ok:
                 assert self.w.members(one.name) == self.desired[one.name], one
+                self.distrusted.discard(one.name)
         return report.ok
 
     async def killed(self) -> None:
         """Kill a process at any moment of its sync: its right to the segments is not given up."""
         journal = MortalJournal(self.w.journal)
         running = asyncio.ensure_future(self.sync(journal=journal))
-        await asyncio.sleep(self.chance.choice((0.0, 0.01, 0.1, 0.3, 1.0, 10.0, 4_000.0)))
+        await asyncio.sleep(self.chance.choice(MOMENTS_S))
         journal.is_dead = True
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -95,13 +108,14 @@ class Story:
     async def cut_off(self) -> None:
         """Cancel a sync at any moment."""
         running = asyncio.ensure_future(self.sync())
-        await asyncio.sleep(self.chance.choice((0.0, 0.01, 0.1, 0.3, 1.0, 10.0, 4_000.0)))
+        await asyncio.sleep(self.chance.choice(MOMENTS_S))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
     async def on_two_hosts(self) -> None:
-        """Two hosts sync at the same time."""
-        await asyncio.gather(self.checked(), self.checked(host=1))
+        """Two hosts sync at the same time, with snapshots that they share or of their own."""
+        place = self.chance.choice((self.place, self.place.with_name("of the other host")))
+        await asyncio.gather(self.checked(), self.checked(host=1, place=place))
 
     async def called(self) -> None:
         """Somebody changes a segment by another call."""
@@ -119,15 +133,19 @@ class Story:
                 pass  # there is no such segment yet, or a fault was meant for it
 
     async def edited(self) -> None:
-        """Somebody changes a segment in the dashboard, and says so."""
+        """Somebody changes a segment in the dashboard, and says so; or the days are over after which all are sent."""
         name = self.chance.choice(NAMES)
         for segment in self.w.sandbox.workspace.segments:
             if segment.name == name:
                 segment.members ^= set(self.chance.sample(POOL, 5))
+        if self.chance.random() < 0.5:
+            self.distrusted.add(name)
+            await asyncio.sleep(1)
+            return
         async with self.w.client() as client:
             await client.forget_audience(name, snapshots=self.place)
 
-    def spoil(self) -> None:
+    async def spoil(self) -> None:
         """Snapshots are deleted, altered, or cut."""
         for path in self.place.rglob("*"):
             if path.is_file() and self.chance.random() < 0.7:
@@ -135,6 +153,23 @@ class Story:
                 path.write_bytes(self.chance.choice((data[:-9], data[:40] + b"\0" + data[41:], b"")))
                 if self.chance.random() < 0.3:
                     path.unlink()
+
+    async def keep(self) -> None:
+        """A backup of the snapshots is made."""
+        self.kept = {path: path.read_bytes() for path in self.w.place.parent.rglob("*/*/*") if path.is_file()}
+
+    async def restore(self) -> None:
+        """The snapshots are those of the backup again."""
+        for path in self.w.place.parent.rglob("*/*/*"):
+            if path.is_file():
+                path.unlink()
+        for path, data in self.kept.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    async def move(self) -> None:
+        """The snapshots are somewhere else from now on."""
+        self.place = self.chance.choice((self.w.place, self.w.place.with_name("elsewhere")))
 
     def trouble(self) -> None:
         """Something goes wrong with one of the next operations."""
@@ -147,23 +182,19 @@ class Story:
         self.change()
         if self.chance.random() < 0.5:
             self.trouble()
-        match self.chance.choice(("sync", "sync", "killed", "cut_off", "two", "called", "edited", "spoil", "moved")):
-            case "killed":
-                await self.killed()
-            case "cut_off":
-                await self.cut_off()
-            case "two":
-                await self.on_two_hosts()
-            case "called":
-                await self.called()
-            case "edited":
-                await self.edited()
-            case "spoil":
-                self.spoil()
-            case "moved":
-                self.place = self.chance.choice((self.w.place, self.w.place.with_name("elsewhere")))
-            case _:
-                await self.checked()
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "sync": self.checked,
+            "killed": self.killed,
+            "cut off": self.cut_off,
+            "two hosts": self.on_two_hosts,
+            "called": self.called,
+            "edited": self.edited,
+            "spoiled": self.spoil,
+            "moved": self.move,
+            "kept": self.keep,
+            "restored": self.restore,
+        }
+        await steps[self.chance.choice(("sync", *steps))]()
 
     async def end(self) -> None:
         """Once nothing goes wrong any more, a sync or two make it right."""
@@ -190,7 +221,8 @@ def test_members_are_as_desired_after_a_sync_that_went_well(tmp_path: Path, seed
     async def story() -> None:
         chance = random.Random(f"{seed} world")
         processing_s = chance.choice(((0, 0), (0, 60), (600, 4_000)))
-        async with world(tmp_path, latency_s=(0, 0.4), processing_s=processing_s, seed=seed) as w:
+        limits = chance.choice(WORLDS)
+        async with world(tmp_path, latency_s=(0, 0.4), processing_s=processing_s, limits=limits, seed=seed) as w:
             told = Story(w, seed)
             for _ in range(STEPS):
                 await told.step()

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from moe_segments import InputError
@@ -160,6 +160,7 @@ def test_the_choice_for_many_audiences_is_the_best_too(audiences: list[Sizes], p
     some.integers(1, 10),
     some.integers(10_000, 2_000_000),
 )
+@example(sizes=[100_000] * 109, per_hour=9, per_day=901_414)  # the hour binds at the same end as the day
 def test_few_of_many_candidates_are_tried_and_the_best_is_among_them(
     sizes: list[int], per_hour: int, per_day: int
 ) -> None:
