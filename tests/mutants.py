@@ -1777,9 +1777,9 @@ MUTANTS: Final = (
     Mutant(
         "refused-callers-are-told-to-wait",
         0,
-        "moe_segments/governor/governor.py",
-        "            if isinstance(verdict, Deferred | Busy) and waiter not in self._queue.urgent:",
-        "            if isinstance(verdict, Deferred | Busy):",
+        "moe_segments/governor/wait_notices.py",
+        "                    if waiter in self._waiters:",
+        "                    if True:",
         ("tests/live/test_event_stories.py::test_who_would_not_wait_is_refused_and_not_told_to_wait",),
     ),
     Mutant(
