@@ -173,6 +173,23 @@ async def test_who_would_not_wait_is_refused_and_not_told_to_wait(told: list[Eve
 
 
 @pytest.mark.virtual_time
+async def test_who_has_left_before_it_could_be_told_to_wait_is_not_told(told: list[Event]) -> None:
+    """They are told once a second, all together; a wait that is over by then was none."""
+    async with world(told) as (_, client):
+        await asyncio.gather(*(client.submit(create(f"s{number}")) for number in range(10)))
+        stays = asyncio.create_task(client.submit(create("stays"), max_wait_s=math.inf))
+        await asyncio.sleep(0.2)
+        leaves = asyncio.create_task(client.submit(create("leaves"), max_wait_s=math.inf))
+        await asyncio.sleep(0.3)
+        leaves.cancel()
+        await asyncio.sleep(5)
+        stays.cancel()
+        await asyncio.gather(stays, leaves, return_exceptions=True)
+
+    assert [event.segment for event in of(told, events.Waiting)] == ["stays"]
+
+
+@pytest.mark.virtual_time
 async def test_a_lost_answer_is_an_unknown_outcome_that_its_callback_ends(
     told: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
