@@ -470,6 +470,20 @@ async def test_every_extra_of_a_record_can_be_written_as_json(caplog: pytest.Log
 
 
 @pytest.mark.virtual_time
+async def test_a_refusal_that_no_time_will_end_has_no_wait(told: list[Event]) -> None:
+    """Infinity is no number of JSON."""
+    async with world(told) as (_, client):
+        await client.governor.observe_active_segments(1_000)
+        with pytest.raises(QuotaExceeded) as caught:
+            await client.submit(create("vip"))
+
+    assert caught.value.wait_s == math.inf
+    assert [(event.limit, event.wait_s, event.ready_at) for event in of(told, events.Refused)] == [
+        ("active_segments", None, None)
+    ]
+
+
+@pytest.mark.virtual_time
 async def test_the_json_lines_of_the_page_are_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     """Its example is run as it stands there."""
     page = (ROOT / "docs" / "events.md").read_text("utf-8")
