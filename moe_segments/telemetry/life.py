@@ -175,6 +175,8 @@ class Life:
                 self._not_sent(str(error))
             case MoeSegmentsError():
                 self._refused(error)
+            case asyncio.CancelledError() if self._job is None:  # nobody misses what a read would have said
+                pass
             case asyncio.CancelledError():
                 self._not_sent("its caller went away before it was sent")
             case _:
