@@ -8,6 +8,7 @@ import attrs
 
 from moe_segments.core.files.chunks import CHUNK_BYTES
 from moe_segments.core.files.cleaner import Mender
+from moe_segments.core.files.preflight import Preflight
 from moe_segments.core.files.rules import DUPLICATE, LONG_ROW
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile
@@ -70,23 +71,22 @@ async def write_values(
     reader = ValueReader(values, attribute_type=attribute_type)
     file = PrivateFile(name)
     try:
-        await pour(
-            aiter(reader),
-            lambda _: _Writing(file),
-            web=Web(max_bytes=limits.file_bytes * _TIMES_LARGER),
-            name=name,
+        check = Preflight(
+            source=name,
+            reread=file.reread,
+            attribute_name=attribute_name,
+            attribute_type=attribute_type,
+            limits=limits,
         )
-
-        async def checked() -> PreflightReport:
-            return await check_file(
-                file.path, attribute_name=attribute_name, attribute_type=attribute_type, limits=limits, name=name
-            )
-
-        report, duplicates = await checked(), 0
+        web = Web(max_bytes=limits.file_bytes * _TIMES_LARGER)
+        report, duplicates = await pour(aiter(reader), lambda _: _Writing(file, check), web=web, name=name), 0
         if DUPLICATE in report.counts and LONG_ROW not in report.counts:
             duplicates = report.counts[DUPLICATE]
             await in_thread(_drop_duplicates, file)
-            report = _of_distinct(report, await checked())
+            distinct = await check_file(
+                file.path, attribute_name=attribute_name, attribute_type=attribute_type, limits=limits, name=name
+            )
+            report = _of_distinct(report, distinct)
         return WrittenValues(file.path, report, duplicates, file)
     except BaseException:
         file.remove()
@@ -103,13 +103,19 @@ def _of_distinct(whole: PreflightReport, distinct: PreflightReport) -> Preflight
 
 
 class _Writing:
-    """A writer of a file's first form."""
+    """A writer of a file's first form, which is checked as it is written."""
 
-    def __init__(self, file: PrivateFile) -> None:
-        self.feed = file.append
+    def __init__(self, file: PrivateFile, check: Preflight) -> None:
+        self._file, self._check = file, check
 
-    def finish(self) -> None:
-        """Do nothing: all is written."""
+    def feed(self, block: bytes) -> None:
+        """Write the block, and check it."""
+        self._file.append(block)
+        self._check.feed(block)
+
+    def finish(self) -> PreflightReport:
+        """Return the report on all that was written."""
+        return self._check.finish()
 
     def close(self) -> None:
         """Do nothing: the file is closed when it is removed."""

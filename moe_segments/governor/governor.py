@@ -439,8 +439,9 @@ class Governor(QuotaCalls, PlanCalls):
             self._is_watching = True
 
     def _stop_watching(self) -> None:
-        self._watching.close()
-        self._is_watching = False
+        if self._is_watching:
+            self._watching.close()
+            self._is_watching = False
 
     def _set_timer(self, delay_s: float | None) -> None:
         if self._timer is not None:

@@ -169,11 +169,9 @@ class Replica:
             JournalError: Nothing is granted. What was decided may have been written all the same, where the engine
                 cannot tell; then it counts until its lease.
         """
-        self._refuse_replaced()
-        self.check_place()
+        self._begin()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._asked.append(_Asked(question, future))  # type: ignore[arg-type]  # answers go back to their own asker
-        self._begin()
         return await future
 
     async def record(self, *events: Event) -> int:
@@ -184,11 +182,9 @@ class Replica:
         Raises:
             JournalError: It may or may not be written.
         """
-        self._refuse_replaced()
-        self.check_place()
+        self._begin()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._facts.append((events, future))
-        self._begin()
         return await future
 
     async def refresh(self) -> None:
@@ -197,11 +193,9 @@ class Replica:
         Raises:
             JournalError: The journal cannot be read.
         """
-        self.check_place()
-        self._refuse_replaced()
+        self._begin()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._refreshing.append(future)
-        self._begin()
         await future
 
     # Health
@@ -357,6 +351,8 @@ class Replica:
             raise InputError("belongs to another event loop; each loop needs a client of its own", "client")
 
     def _begin(self) -> None:
+        """See to it that what is queued now, before anybody else runs, is flushed."""
+        self._refuse_replaced()
         self.check_place()
         if self._flush is None:
             self._flush = asyncio.get_running_loop().create_task(self._run())
