@@ -2052,12 +2052,12 @@ MUTANTS: Final = (
         ("tests/live/test_event_stories.py::test_a_client_tells_nothing_of_the_jobs_of_others",),
     ),
     Mutant(
-        "refused-callers-are-told-to-wait",
+        "who-has-left-is-told-to-wait",
         0,
-        "moe_segments/governor/governor.py",
-        "            if isinstance(verdict, Deferred | Busy) and waiter not in self._queue.urgent:",
-        "            if isinstance(verdict, Deferred | Busy):",
-        ("tests/live/test_event_stories.py::test_who_would_not_wait_is_refused_and_not_told_to_wait",),
+        "moe_segments/governor/wait_notices.py",
+        "                    if waiter in self._waiters:",
+        "                    if True:",
+        ("tests/live/test_event_stories.py::test_who_has_left_before_it_could_be_told_to_wait_is_not_told",),
     ),
     Mutant(
         "callbacks-are-counted-twice",

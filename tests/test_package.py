@@ -19,7 +19,7 @@ import moe_segments
 
 ROOT: Final = Path(__file__).parents[1]
 HEAVY: Final = (
-    *("aiohttp.web", "sqlite3", "redis", "psycopg", "cyclopts", "rich"),
+    *("aiohttp.web", "sqlite3", "redis", "psycopg", "cyclopts", "rich", "opentelemetry", "prometheus_client"),
     *("moe_segments.sandbox", "moe_segments.cli", "moe_segments.testing", "moe_segments.bulk"),
 )
 # Of one machine, or of one company's package index, and so of no use to anybody else.

@@ -426,7 +426,7 @@ class Governor(QuotaCalls, PlanCalls):
             self._queue.fresh.pop(waiter, None)
             if is_forecast:
                 self._queue.urgent.pop(waiter, None)
-            if isinstance(verdict, Deferred | Busy) and waiter not in self._queue.urgent:
+            if isinstance(verdict, Deferred | Busy):
                 self._notices.note(waiter, verdict)
             return
         self._queue.remove(waiter)

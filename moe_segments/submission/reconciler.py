@@ -99,7 +99,7 @@ class Reconciler:
                 if segment.created_time is not None and segment.created_time.timestamp() >= oldest_s:
                     adopted = Adopted(job_id, record.attempt, segment.id, segment.created_time.isoformat())
                     await self._reached(job_id, partial(self._replica.record, adopted))
-                    tell_found(self._events, record)
+                    tell_found(self._events, self._replica.state.jobs.records.get(job_id, record))
                     return
 
     async def _reached(self, job_id: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -6,6 +6,7 @@ Times are measured on the event loop's clock.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,8 @@ class Life:
                 self._not_sent(str(error))
             case MoeSegmentsError():
                 self._refused(error)
+            case asyncio.CancelledError() if self._job is None:  # nobody misses what a read would have said
+                pass
             case asyncio.CancelledError():
                 self._not_sent("its caller went away before it was sent")
             case _:
@@ -206,6 +209,7 @@ class Life:
 
     def _refused(self, error: MoeSegmentsError) -> None:
         ready_at: datetime | None = getattr(error, "ready_at", None)
+        wait_s: float | None = getattr(error, "wait_s", None)
         self._events.emit(
             told.Refused,
             job=self._job,
@@ -216,7 +220,7 @@ class Life:
             limit=getattr(error, "limit", None) or None,
             status=getattr(error, "status", None) or None,
             ready_at=ready_at,
-            wait_s=getattr(error, "wait_s", None),
+            wait_s=None if wait_s == math.inf else wait_s,
             took_s=self._took_s(),
         )
 

@@ -33,7 +33,7 @@ except ModuleNotFoundError as missing:
     raise InputError("metrics for Prometheus need an extra: pip install 'moe-segments[prometheus]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Self
 
@@ -68,6 +68,7 @@ class PrometheusMetrics(Collector):
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._gauges = Gauges()
         self._counted = {metric.name: _counted(metric) for metric in METRICS.values() if not _is_of_journals(metric)}
+        self._adds: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         self.registry = registry
         try:
             registry.register(self)
@@ -76,14 +77,11 @@ class PrometheusMetrics(Collector):
 
     def __call__(self, event: Event) -> None:
         """Take in an event."""
-        for sample in measured(event):
-            one = self._counted[sample.metric].labels(*sample.labels)
-            if isinstance(one, Counter):
-                one.inc(sample.value)
-            elif isinstance(one, Histogram):
-                one.observe(sample.value)
-            else:
-                one.set(sample.value)
+        for metric, value, labels in measured(event):
+            add = self._adds.get((metric, labels))
+            if add is None:
+                add = self._adds[metric, labels] = _adding_to(self._counted[metric].labels(*labels))
+            add(value)
 
     def watch(self, watched: object) -> Self:
         """Watch a `SegmentsClient` or a `CallbackReceiver`, too. Returns this.
@@ -156,6 +154,13 @@ async def write_textfile(path: Path, client: object) -> None:
 
 def _is_of_journals(metric: Metric) -> bool:
     return metric.name.startswith(_OF_JOURNALS)
+
+
+def _adding_to(counted: Counter | Gauge | Histogram) -> Callable[[float], None]:
+    """Return what takes in a measurement of these labels."""
+    if isinstance(counted, Counter):
+        return counted.inc
+    return counted.observe if isinstance(counted, Histogram) else counted.set
 
 
 def _counted(metric: Metric) -> Counter | Gauge | Histogram:

@@ -173,6 +173,23 @@ async def test_who_would_not_wait_is_refused_and_not_told_to_wait(told: list[Eve
 
 
 @pytest.mark.virtual_time
+async def test_who_has_left_before_it_could_be_told_to_wait_is_not_told(told: list[Event]) -> None:
+    """They are told once a second, all together; a wait that is over by then was none."""
+    async with world(told) as (_, client):
+        await asyncio.gather(*(client.submit(create(f"s{number}")) for number in range(10)))
+        stays = asyncio.create_task(client.submit(create("stays"), max_wait_s=math.inf))
+        await asyncio.sleep(0.2)
+        leaves = asyncio.create_task(client.submit(create("leaves"), max_wait_s=math.inf))
+        await asyncio.sleep(0.3)
+        leaves.cancel()
+        await asyncio.sleep(5)
+        stays.cancel()
+        await asyncio.gather(stays, leaves, return_exceptions=True)
+
+    assert [event.segment for event in of(told, events.Waiting)] == ["stays"]
+
+
+@pytest.mark.virtual_time
 async def test_a_lost_answer_is_an_unknown_outcome_that_its_callback_ends(
     told: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -450,6 +467,20 @@ async def test_every_extra_of_a_record_can_be_written_as_json(caplog: pytest.Log
     told = [{key: value for key, value in vars(record).items() if key.startswith("moe_")} for record in caplog.records]
     assert {one["moe_event"] for one in told if one} >= {"submitted", "reserved", "accepted", "waiting"}
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.virtual_time
+async def test_a_refusal_that_no_time_will_end_has_no_wait(told: list[Event]) -> None:
+    """Infinity is no number of JSON."""
+    async with world(told) as (_, client):
+        await client.governor.observe_active_segments(1_000)
+        with pytest.raises(QuotaExceeded) as caught:
+            await client.submit(create("vip"))
+
+    assert caught.value.wait_s == math.inf
+    assert [(event.limit, event.wait_s, event.ready_at) for event in of(told, events.Refused)] == [
+        ("active_segments", None, None)
+    ]
 
 
 @pytest.mark.virtual_time

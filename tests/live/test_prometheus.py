@@ -25,6 +25,7 @@ from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.telemetry.metrics import METRICS, Kind
 from moe_segments.telemetry.prometheus import PrometheusMetrics, write_textfile
 from moe_segments.testing import journal_clock
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -162,7 +163,7 @@ def test_a_registry_has_these_metrics_once(metrics: PrometheusMetrics) -> None:
 
 
 @asynccontextmanager
-async def alone(path: Path, **options: Any) -> AsyncIterator[tuple[CallbackReceiver, SegmentsClient]]:
+async def alone(path: Path, **options: Any) -> AsyncIterator[tuple[CallbackReceiver, SegmentsClient, Sandbox]]:
     """A receiver with a journal of its own, which a client uses, too."""
     journal = f"sqlite:///{path / 'quota.db'}"
     async with Sandbox(speed=SPEED, processing_s=(0, 0)) as sandbox:
@@ -181,12 +182,12 @@ async def alone(path: Path, **options: Any) -> AsyncIterator[tuple[CallbackRecei
                 poll_s=0.02,
             ) as client,
         ):
-            yield receiver, client
+            yield receiver, client, sandbox
 
 
 @pytest.mark.asyncio
 async def test_a_receiver_answers_scrapes_where_that_is_switched_on(tmp_path: Path) -> None:
-    async with alone(tmp_path, metrics=True) as (receiver, client), aiohttp.ClientSession() as session:
+    async with alone(tmp_path, metrics=True) as (receiver, client, _), aiohttp.ClientSession() as session:
         await (await client.submit(create("vip"))).result(timeout=20)
         async with session.get(f"{receiver.public_url}/-/metrics") as answer:
             text = await answer.read()
@@ -204,14 +205,14 @@ async def test_a_receiver_answers_scrapes_where_that_is_switched_on(tmp_path: Pa
 
 @pytest.mark.asyncio
 async def test_a_receiver_tells_nobody_of_metrics_unless_it_is_asked_to(tmp_path: Path) -> None:
-    async with alone(tmp_path) as (receiver, _), aiohttp.ClientSession() as session:
+    async with alone(tmp_path) as (receiver, _, _), aiohttp.ClientSession() as session:
         async with session.get(f"{receiver.public_url}/-/metrics") as answer:
             assert (answer.status, await answer.read()) == (405, b"")
 
 
 @pytest.mark.asyncio
 async def test_an_asgi_host_serves_the_metrics_too(tmp_path: Path) -> None:
-    async with alone(tmp_path, metrics=True) as (receiver, _):
+    async with alone(tmp_path, metrics=True) as (receiver, _, _):
         sent: list[dict[str, Any]] = []
 
         async def receive() -> Mapping[str, object]:
@@ -250,7 +251,7 @@ async def test_what_a_stranger_sends_makes_no_names_of_metrics(metrics: Promethe
 
 @pytest.mark.asyncio
 async def test_the_textfile_holds_the_journal_and_only_a_name_that_is_read_is_taken(tmp_path: Path) -> None:
-    async with alone(tmp_path) as (_, client):
+    async with alone(tmp_path) as (_, client, _):
         await (await client.submit(create("vip"))).result(timeout=20)
         await write_textfile(tmp_path / "moe.prom", client)
         with pytest.raises(InputError, match=r"\.prom"):
@@ -442,3 +443,54 @@ def rule_test(text: bytes, alerts: Mapping[str, list[dict[str, str]]]) -> dict[s
             for name, fired in alerts.items()
         ],
     }
+
+
+@pytest.mark.asyncio
+@pytest.mark.processes
+async def test_a_real_prometheus_scrapes_the_receiver_and_fires_the_alert(tmp_path: Path) -> None:
+    """As a stranger would set it up: the examples as they are, but for the ports."""
+    server = shutil.which("prometheus")
+    if server is None:
+        pytest.skip("needs prometheus, of Debian's package of that name")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api/v1"
+    async with alone(tmp_path, metrics=True) as (receiver, client, sandbox), aiohttp.ClientSession() as session:
+        config = (EXAMPLES / "prometheus.yml").read_text("utf-8")
+        config = config.replace("127.0.0.1:8080", f"127.0.0.1:{receiver.port}").replace("15s", "1s")
+        (tmp_path / "prometheus.yml").write_text(config)
+        shutil.copy(RULES, tmp_path)
+        process = await asyncio.create_subprocess_exec(
+            *(server, "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"),
+            f"--web.listen-address=127.0.0.1:{port}",
+            cwd=tmp_path,
+        )
+        try:
+            await seen(session, f"{api}/query?query=moe_segments_quota_capacity", client.scope)
+            async with elsewhere(sandbox) as other:
+                await asyncio.gather(*(other.submit(create(f"o{number}")) for number in range(10)))
+            with pytest.raises(TooManyRequests):
+                await client.submit(create("late"))
+            await seen(session, f"{api}/alerts", "MoeSegmentsQuotaUsedElsewhere")
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+def elsewhere(sandbox: Sandbox) -> SegmentsClient:
+    """A client of the same workspace with a journal of its own: what no program should be."""
+    return SegmentsClient(
+        sandbox.credentials, journal="memory:", limits=sandbox.limits, base_url=sandbox.url, publish=sandbox.publish
+    )
+
+
+async def seen(session: aiohttp.ClientSession, url: str, text: str) -> None:
+    """Return when an answer at *url* holds *text*."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if text in await answer.text():
+                        return
+            except aiohttp.ClientConnectionError:  # it is not up yet
+                pass
+            await asyncio.sleep(0.1)

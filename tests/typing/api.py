@@ -102,6 +102,7 @@ from moe_segments import (
     clean_file,
     did,
     did_not,
+    events,
     in_segment,
     payload_from_json,
     publish,
@@ -110,6 +111,8 @@ from moe_segments import (
     split_file,
 )
 from moe_segments.journal.tools import commands as tools
+from moe_segments.telemetry.otel import OpenTelemetry
+from moe_segments.telemetry.prometheus import PrometheusMetrics, write_textfile
 
 FILE_URL = "https://files.example.com/diwali.csv"
 
@@ -533,6 +536,36 @@ async def received() -> None:
     async with CallbackReceiver().serve(port=0) as listening:
         assert_type(listening, CallbackReceiver)
         assert_type(listening.port, int | None)
+
+
+def on_event(event: events.Event) -> None:
+    match event:
+        case events.Refused(limit=limit, wait_s=wait_s):
+            assert_type(limit, str | None)
+            assert_type(wait_s, float | None)
+        case events.Waiting(starts_at=starts_at, job=job):
+            assert_type(starts_at, datetime | None)
+            assert_type(job, str | None)
+        case events.CallbackStored(delay_s=delay_s):
+            assert_type(delay_s, float | None)
+        case events.MembershipLag(lag_s=lag_s, pending=pending):
+            assert_type((lag_s, pending), tuple[float, int])
+        case _:
+            assert_type(event.scope, str)
+
+
+async def observed() -> None:
+    seen: list[events.Event] = []
+    receiver = CallbackReceiver("https://hooks.example.com/moe", on_event=on_event, metrics=True)
+    client = SegmentsClient(credentials(), callbacks=receiver, on_event=[on_event, seen.append])
+    metrics = PrometheusMetrics()
+    assert_type(metrics.watch(client).watch(receiver), PrometheusMetrics)
+    assert_type(OpenTelemetry().watch(client), OpenTelemetry)
+    async with client:
+        stop = client.events.subscribe(on_event)
+        stop()
+        assert_type(await metrics.exposition(), tuple[str, bytes])
+        await write_textfile(Path("moe.prom"), client)
 
 
 async def received_elsewhere() -> None:
