@@ -27,6 +27,7 @@ WITH_BLOCKS: Final = [page for page in PAGES if any(block.language in RUN for bl
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.name)
 async def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def test_its_example_is_short() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_the_picture_is_what_a_terminal_shows(tmp_path: Path) -> None:
     """`python -m tests.docs.terminal_picture` draws it anew. Times and moments differ from run to run."""

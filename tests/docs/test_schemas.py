@@ -31,7 +31,7 @@ FILTER: Final = {
     "negate": False,
     "case_sensitive": False,
 }
-PATIENCE_S: Final = 60
+PATIENCE_S: Final = 200
 
 
 @attrs.frozen
@@ -91,6 +91,7 @@ def holds(name: str, *documents: Any) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_operations(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:
@@ -117,6 +118,7 @@ async def test_operations(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_an_operation_that_failed(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:
@@ -129,6 +131,7 @@ async def test_an_operation_that_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_bulk_runs_and_plans(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:
@@ -149,6 +152,7 @@ def _without_facts(line: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_audiences(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:
@@ -159,6 +163,7 @@ async def test_audiences(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_preflights(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:
@@ -174,6 +179,7 @@ async def test_preflights(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(600)  # many commands, each a process of its own
 @pytest.mark.processes
 async def test_journals_settings_and_servers(tmp_path: Path) -> None:
     async with shell_in(tmp_path) as shell:

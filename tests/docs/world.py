@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["World", "sandbox_world", "shows"]
 
 SPEED: Final = 3_600.0
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 200.0
 _BIN: Final = Path(sys.executable).parent
 _TOP_LEVEL_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
