@@ -8,7 +8,7 @@ import attrs
 
 from moe_segments.core.events import Reserved
 from moe_segments.core.quota.decision import Cost, Granted, Never, Wait
-from moe_segments.core.quota.forecast import Schedule
+from moe_segments.core.quota.forecast import Demand, Schedule
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
     Admitted,
@@ -24,11 +24,11 @@ from moe_segments.core.state.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from moe_segments.core.quota.forecast import Demand, Start
+    from moe_segments.core.quota.forecast import Start
     from moe_segments.core.state.verdicts import Ask
     from moe_segments.core.state.workspace import WorkspaceState
 
-__all__ = ["Ahead", "Outlook", "Step", "Waiting", "Walk", "is_in_time"]
+__all__ = ["Ahead", "Outlook", "Spare", "Step", "Waiting", "Walk", "is_in_time"]
 
 _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
 
@@ -74,12 +74,49 @@ class Ahead:
         """Return what keeps one that fits now because it could delay somebody ahead; None when it could not."""
         return self._schedule.held(one.demand(self._state)) if self._anybody else None
 
+    def spare(self, kind: Demand) -> tuple[Mapping[int, int], int | None]:
+        """Return how much could leave now as *kind* without delaying anybody ahead, and until when; None: for ever."""
+        return self._schedule.spare(kind) if self._anybody else ({}, None)
+
     def take(self, one: Waiting, start: Start, *, is_gone: bool = False) -> None:
         """Give it its place."""
         self._schedule.take(one.demand(self._state), start, one.job)
         if is_gone and self._anybody:
             self._schedule.passed(one.demand(self._state))
         self._anybody = self._anybody or (start.at_us is not None and not is_gone)
+
+
+class Spare:
+    """What may leave before those who have their places already.
+
+    Whoever does not fit in it now cannot leave once others have their places too: those take more, and free nothing.
+
+    Args:
+        step: It is woken when somebody who does not fit may fit.
+        ahead: Those who have their places; None when nobody waits.
+    """
+
+    def __init__(self, step: Step, ahead: Ahead | None) -> None:
+        self._step, self._ahead = step, ahead
+        self._found: dict[Demand, tuple[Mapping[int, int], int | None]] = {}
+
+    def takes(self, ask: Ask) -> bool:
+        """Return whether *ask*, for which there is room now, may leave."""
+        if self._ahead is None:
+            return True
+        cost = ask.cost
+        kind = Demand(
+            Cost(1, 1, 0, cost.call),
+            awaits_callback=ask.token_sha256 is not None,
+            attempt_us=ask.fence_us + ask.timeout_us,
+        )
+        if kind not in self._found:
+            self._found[kind] = self._ahead.spare(kind)
+        amounts, until_us = self._found[kind]
+        if all(cost.asks(unit) <= max(0, amount) for unit, amount in amounts.items()):
+            return True
+        self._step.wake(until_us)
+        return False
 
 
 @attrs.define(eq=False)
