@@ -175,19 +175,15 @@ class Schedule:
         return next((self._last[key] for key in keys if key in self._last), None)
 
     def _fit(self, demand: Demand, from_us: int) -> Start:
-        at_us, binding = from_us, None
-        needs = self._needs(demand)
-        settled = 0
-        while settled < len(needs):
-            for need in needs:
+        at_us, before_us, binding = from_us, None, None
+        while at_us != before_us:  # until it fits all of them at the same time
+            before_us = at_us
+            for need in self._needs(demand):
                 fits_us = need.profile.first_fit(at_us, need.long_us, need.weight)
                 if fits_us is None:
                     return self._start(None, need)
-                settled += 1
                 if fits_us > at_us:
-                    at_us, binding, settled = fits_us, need, 1
-                if settled >= len(needs):
-                    break
+                    at_us, binding = fits_us, need
         return Start(at_us) if binding is None else self._start(at_us, binding)
 
     def _start(self, at_us: int | None, need: _Need) -> Start:
@@ -232,10 +228,10 @@ class Schedule:
     def _late(self, demand: Demand) -> Iterator[tuple[Profile, Window, int, int, int, int]]:
         """Yield for each limit its weight, when it counts only if it ends late, and how much else may end late."""
         for profile, window, weight, short_us, long_us in self._needs(demand):
-            if window is None or short_us is None or long_us is None:
-                continue
-            tail = self._call_tails.get(demand.cost.call, 0) if window.unit == Unit.CALL else self._tails[window.unit]
-            yield profile, window, weight, self.now_us + short_us, self.now_us + long_us, tail
+            if window is not None and short_us is not None and long_us is not None:  # not the active segments
+                is_call = window.unit == Unit.CALL
+                tail = self._call_tails.get(demand.cost.call, 0) if is_call else self._tails[window.unit]
+                yield profile, window, weight, self.now_us + short_us, self.now_us + long_us, tail
 
     def passed(self, demand: Demand) -> None:
         """Mind that *demand* left before somebody ahead: it may end late."""

@@ -97,11 +97,10 @@ def _ours(step: Step) -> Mapping[str, int]:
 
 def _will_not_wait(step: Step, position: int, start: Start) -> bool:
     """Say when it starts. Returns whether that is too late for it."""
-    patience_us, verdict = step.patience_us[position], step.verdicts.get(position)
-    if isinstance(verdict, Deferred) and verdict.start_us == step.now_us:  # it fits, and others must end first
-        return patience_us == 0
-    step.verdicts[position] = verdict_of(start)
-    return not is_in_time(start.at_us, step.now_us, patience_us)
+    verdict = step.verdicts.get(position)
+    if not (isinstance(verdict, Deferred) and verdict.start_us == step.now_us):  # or it fits, and others must end first
+        step.verdicts[position] = verdict_of(start)
+    return not is_in_time(start.at_us, step.now_us, step.patience_us[position])
 
 
 def _put_off(step: Step, wanted: Collection[int]) -> None:

@@ -60,7 +60,6 @@ class Ahead:
 
     def __init__(self, state: WorkspaceState, now_us: int) -> None:
         self._state, self._schedule = state, Schedule(state.ledger, now_us, state.claims.passers)
-        self._anybody = False
 
     def move_on(self, now_us: int) -> None:
         """Let time pass."""
@@ -72,18 +71,17 @@ class Ahead:
 
     def held(self, one: Waiting) -> Start | None:
         """Return what keeps one that fits now because it could delay somebody ahead; None when it could not."""
-        return self._schedule.held(one.demand(self._state)) if self._anybody else None
+        return self._schedule.held(one.demand(self._state))
 
     def spare(self, kind: Demand) -> tuple[Mapping[int, int], int | None]:
         """Return how much could leave now as *kind* without delaying anybody ahead, and until when; None: for ever."""
-        return self._schedule.spare(kind) if self._anybody else ({}, None)
+        return self._schedule.spare(kind)
 
     def take(self, one: Waiting, start: Start, *, is_gone: bool = False) -> None:
         """Give it its place."""
         self._schedule.take(one.demand(self._state), start, one.job)
-        if is_gone and self._anybody:
+        if is_gone:
             self._schedule.passed(one.demand(self._state))
-        self._anybody = self._anybody or (start.at_us is not None and not is_gone)
 
 
 class Spare:
