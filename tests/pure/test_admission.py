@@ -743,6 +743,19 @@ def test_a_long_line_is_looked_at_as_far_as_somebody_may_leave() -> None:
     assert asked == Deferred(Wait((1 + ALLOWANCE + 2 * DAY) * S, "users_per_day", 98, 8, 100), 40 * S)
 
 
+def test_whoever_waits_behind_another_of_its_segment_is_in_line_and_whoever_waits_for_its_end_is_not() -> None:
+    """One has a claim like everybody who waits; the other has none: its place is that of when its segment is free."""
+    line = Line(attrs.evolve(LIMITS, operations_per_hour=10_000, operations_per_day=10_000))
+    line.spent(1, "a", rows=60)
+    line.tell(30, Reserved("sent", 1, {"op": "add", "name": "t"}, 0, 0, 0, ("t",), 3 * S, 7 * S))
+    asks = [ask("first", Cost(1, 90)), *(ask(job, Cost(1, 8)) for job in ("passes", "held"))]
+    asks += [ask("behind", Cost(1), keys=("s-held",)), ask("later", Cost(1), keys=("t",))]
+    step = line.decided(40, *asks, for_us=EVER, waiter="me")
+    assert step.verdicts[3] == Busy("held", 40 * S, in_line=True)
+    assert step.verdicts[4] == Busy("sent", (30 + 10 + LATE) * S, in_line=False)
+    assert [asks[position].job for position in step.claimed] == ["first", "held", "behind"]
+
+
 def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:
     """Also where there is room for a lighter one, which may not pass."""
     line = Line()

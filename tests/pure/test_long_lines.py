@@ -97,6 +97,8 @@ def test_each_of_a_long_line_is_claimed_once() -> None:
     claims, left, done = walked(line, [*asks, ask("light", LIGHT), *heavy(900, 901)])
     assert (sorted(claims), left) == (sorted(one.job for one in [*asks, *heavy(900, 901)]), ["light"])
     assert done == [False, False, True]
+    claims, left, done = walked(line, [*asks, ask("light", LIGHT), *heavy(900, 901)])
+    assert (claims, left, done) == ([], ["light"], [False, False, True])
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def _round(step: Step, for_us: int, waiter: str) -> Round:
         placed += [(position, _claimed(asks[position], step.state, for_us, waiter)) for position in claimed]
         placed.sort(key=itemgetter(0))
         events = [event for _, event in placed]
-    outlook.revision, outlook.wake_us = (step.state.revision if step.is_done else -1), step.wake_us
+    outlook.revision, outlook.wake_us = (step.state.revision if step.is_done else None), step.wake_us
     return Round(step.verdicts, events, claimed, step.wake_us, step.is_done)
 
 

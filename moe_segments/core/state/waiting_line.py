@@ -145,28 +145,28 @@ class Outlook:
     It is only ever a shortcut: an empty one leads to the same decisions.
 
     Attributes:
-        revision: That of the state in which nobody could leave before `wake_us`; -1 for none.
+        revision: That of the state in which nobody could leave before `wake_us`; None: of none.
         wake_us: Until when nobody can leave, unless the state changes; None: for ever.
         schedule: Where those in line start, as far as that was asked for; None when it was not.
         schedule_revision: That of the state the schedule was made from.
         placed: The jobs that are in it, and where.
-        claims: Claims up to this number are in it for certain; -1 while it is being made.
+        claims: Claims up to this number are in it for certain; None while it is being made.
         walk: A way through the line that is not over.
         names: How many names were used up when those in line were last told.
     """
 
-    revision: int = -1
+    revision: int | None = None
     wake_us: int | None = None
     schedule: Schedule | None = None
     schedule_revision: int = -1
     placed: dict[str, Start] = attrs.field(factory=dict)
-    claims: int = 0
+    claims: int | None = 0
     walk: Walk | None = None
     names: int = 0
 
     def forget(self) -> None:
         """Work everything out again."""
-        self.revision, self.schedule, self.walk = -1, None, None
+        self.revision = self.schedule = self.walk = None
 
     def wakes(self, revision: int, now_us: int) -> bool:
         """Return whether somebody may leave now who could not before."""
