@@ -309,8 +309,8 @@ MUTANTS: Final = (
         "passing-judged-by-another-attempt",
         16,
         _STEP,
-        "            attempt_us=ask.fence_us + ask.timeout_us,\n",
-        "            attempt_us=2 * (ask.fence_us + ask.timeout_us),\n",
+        "            attempt_us=ask.attempt_us,\n",
+        "            attempt_us=2 * ask.attempt_us,\n",
         ("tests/pure/test_admission.py::test_whoever_may_leave_does_whatever_is_known_of_another_kind",),
     ),
     Mutant(

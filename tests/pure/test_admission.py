@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from moe_segments.core.events import (
+    ActiveObserved,
     Answered,
     Batch,
     CallbackReceived,
@@ -754,6 +755,16 @@ def test_whoever_waits_behind_another_of_its_segment_is_in_line_and_whoever_wait
     assert step.verdicts[3] == Busy("held", 40 * S, in_line=True)
     assert step.verdicts[4] == Busy("sent", (30 + 10 + LATE) * S, in_line=False)
     assert [asks[position].job for position in step.claimed] == ["first", "held", "behind"]
+
+
+def test_whoever_never_starts_keeps_nobody_waiting() -> None:
+    """Nothing known will free a segment for it; it is told so, and whoever is behind it leaves."""
+    line = Line()
+    line.tell(1, ActiveObserved(4))
+    asks = ask("never", Cost(1, 10, 1)), ask("a", Cost(1, 40)), ask("b", Cost(1, 50))
+    step = line.decided(2, *asks)
+    assert step.verdicts[0] == Deferred(Wait(None, "active_segments", 4, 1, 4), None)
+    assert [event.job for event in step.events] == ["a", "b"]
 
 
 def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:

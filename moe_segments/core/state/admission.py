@@ -248,8 +248,7 @@ def _behind(step: Step, one: Waiting, ahead: Ahead) -> Verdict:
         step.wake_at_bounds()
         return Deferred(wait_of(held), now_us)
     ahead.take(one, start)
-    if start.at_us is not None and start.at_us > now_us:
-        step.wake(start.at_us)
+    step.wake(start.at_us)
     return verdict_of(start)
 
 
@@ -351,6 +350,6 @@ def _claimed(ask: Ask, state: WorkspaceState, for_us: int, waiter: str) -> Claim
         tuple(state.jobs.known_as(ask.keys)),
         ask.token_sha256 is not None,
         ask.expiry_days,
-        ask.fence_us + ask.timeout_us,
+        ask.attempt_us,
         waiter,
     )

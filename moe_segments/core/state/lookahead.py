@@ -110,4 +110,3 @@ def _put_off(step: Step, wanted: Collection[int]) -> None:
     for position in range(first, step.known):
         if isinstance(step.verdicts.get(position), Deferred | Busy):
             del step.verdicts[position]
-    step.unclaimed = [position for position in step.unclaimed if position < first]

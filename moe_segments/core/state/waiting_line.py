@@ -104,9 +104,9 @@ class Spare:
             return True
         cost = ask.cost
         kind = Demand(
-            Cost(1, 1, 0, cost.call),
+            Cost(1, 1, call=cost.call),  # of each unit something: how much is asked for is compared
             awaits_callback=ask.token_sha256 is not None,
-            attempt_us=ask.fence_us + ask.timeout_us,
+            attempt_us=ask.attempt_us,
         )
         if kind not in self._found:
             self._found[kind] = self._ahead.spare(kind)
