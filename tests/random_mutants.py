@@ -50,7 +50,10 @@ MOST_BYTES: Final = 4 * 2**30
 
 _GOVERNED: Final = ("tests/pure/test_governor.py", "tests/pure/test_ledger_oracle.py", "tests/pure/test_snapshot.py")
 _LEDGER: Final = ("tests/pure/test_ledger.py", *_GOVERNED)
-_CLAIMS: Final = ("tests/pure/test_claims.py", "tests/pure/test_admission.py", *_GOVERNED)
+_CLAIMS: Final = (
+    *("tests/pure/test_claims.py", "tests/pure/test_admission.py", "tests/pure/test_long_lines.py"),
+    *_GOVERNED,
+)
 # The decision modules, each with the tests that are tried on it first.
 MODULES: Final = {
     "moe_segments/core/quota/ledger.py": _LEDGER,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, Final
 
 import attrs
 import pytest
 
 from moe_segments.core.events import (
+    ActiveObserved,
     Answered,
     Batch,
+    CallbackReceived,
     Claimed,
-    Event,
     KeyRejected,
     NeverSent,
     Reserved,
     Throttled,
+    Unclaimed,
     Unknown,
 )
-from moe_segments.core.quota.decision import Cost, Never, Wait
+from moe_segments.core.quota.decision import Cost, Granted, Never, Unit, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
-from moe_segments.core.state.admission import Round, admit, forecast, readmit, schedule_of
+from moe_segments.core.state.admission import admit, forecast, readmit, schedule_of
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
     Admitted,
@@ -31,13 +34,11 @@ from moe_segments.core.state.verdicts import (
     Known,
     NameUsed,
     TooLarge,
-    Verdict,
     cost_of,
     verdict_of,
 )
-from moe_segments.core.state.waiting_line import Outlook, is_in_time
+from moe_segments.core.state.waiting_line import Ahead, Outlook, Step, Waiting, is_in_time
 from moe_segments.core.state.workspace import WorkspaceState
-from moe_segments.limits import QuotaLimits
 from moe_segments.models import (
     AddUsers,
     ArchiveSegment,
@@ -48,70 +49,7 @@ from moe_segments.models import (
     UnarchiveSegment,
     UpdateFilterSegment,
 )
-
-S: Final = 1_000_000
-HOUR, DAY, MINUTE, LATE, ALLOWANCE = 100, 1_000, 10, 20, 200
-LIFE: Final = 2 * 50 + 5
-EVER: Final = 10**6 * S
-LIMITS: Final = QuotaLimits(
-    operations_per_hour=3,
-    operations_per_day=6,
-    users_per_day=100,
-    active_segments=4,
-    external_active_margin=0,
-    minute_s=MINUTE,
-    hour_s=HOUR,
-    day_s=DAY,
-    guard_s=0,
-    count_late_s=LATE,
-    processing_allowance_s=ALLOWANCE,
-    expiry_day_s=50,
-    expiry_slack_s=5,
-    list_per_minute=2,
-)
-
-
-def ask(job: str, cost: Cost | None = None, **changes: Any) -> Ask:
-    fields: dict[str, Any] = {
-        "job": job,
-        "operation": {"op": "add", "name": f"s-{job}"},
-        "cost": Cost(1, 10) if cost is None else cost,
-        "keys": (f"s-{job}",),
-        "fence_us": 3 * S,
-        "timeout_us": 7 * S,
-        "token_sha256": f"token {job}",
-    }
-    return Ask(**fields | changes)
-
-
-class Line:
-    """A state, and the batches that follow one another in it."""
-
-    def __init__(self) -> None:
-        self.state = WorkspaceState(LIMITS)
-
-    def tell(self, at: float, *events: Event) -> None:
-        self.state.fold(Batch(self.state.version + 1, "b", round(at * S), events))
-
-    def spent(self, at: float, *jobs: str, rows: int = 0) -> None:
-        """Operations without users or callbacks that were answered."""
-        for job in jobs:
-            self.tell(at, Reserved(job, 1, {"op": "add", "name": job}, 1, rows, 0, (), 3 * S, 7 * S))
-            self.tell(at, Answered(job, 1, 202, accepted={}))
-
-    def decided(self, at: float, *asks: Ask, **options: Any) -> Round:
-        step = admit(self.state, asks, round(at * S), **options)
-        self.state.take_back()
-        return step
-
-    def said(self, at: float, *asks: Ask, **options: Any) -> list[Verdict | None]:
-        step = self.decided(at, *asks, **options)
-        return [step.verdicts.get(position) for position in range(len(asks))]
-
-    def starts(self, at: float, *demands: Demand) -> list[float | None]:
-        found = forecast(self.state, demands, round(at * S))
-        return [None if start.at_us is None else start.at_us / S for start in found]
-
+from tests.lines import ALLOWANCE, DAY, EVER, HOUR, LATE, LIFE, LIMITS, MINUTE, Line, S, ask
 
 # What is asked
 
@@ -715,3 +653,141 @@ def test_a_schedule_has_a_place_for_all_who_wait_but_those_that_are_left_out() -
     line.tell(2, *(Claimed(job, 1, 0, 0, EVER, keys=(job,)) for job in ("first", "second")))
     for without, start_s in (((), 1 + HOUR), (("first",), 1 + HOUR), (("first", "second"), 3)):
         assert schedule_of(line.state, 3 * S, without).find(Demand(Cost(1))).at_us == start_s * S
+
+
+def granted_one_by_one(state: WorkspaceState, asks: list[Ask], now_us: int) -> list[str]:
+    """Who may leave by the rule itself: everybody has a place, and whoever is placed now and is not held leaves."""
+    step, ahead, left = Step(state, asks, now_us, {}, 0, Outlook()), None, []
+    for position, asked in enumerate(asks):
+        one, fits = Waiting(asked.job, position, asked), isinstance(step.decide(asked.cost), Granted)
+        if ahead is None and not fits:
+            ahead = Ahead(state, now_us)
+        if ahead is not None:
+            start = ahead.start_of(one)
+            fits = fits and start.at_us == now_us and ahead.held(one) is None
+            ahead.take(one, start, is_gone=fits)
+        if fits:
+            left.append(step.grant(asked).event.job)
+    state.take_back()
+    return left
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whoever_is_not_looked_at_could_not_have_left(seed: int) -> None:
+    """A step looks at no more of a line than it has to, and grants what the rule grants."""
+    chance = random.Random(seed)
+    limits = attrs.evolve(LIMITS, operations_per_hour=200, operations_per_day=chance.choice((30, 300)))
+    line = Line(attrs.evolve(limits, users_per_day=1_000, active_segments=12))
+    state = line.state
+    line.spent(1, *(f"spent {number}" for number in range(5)), rows=chance.choice((0, 20, 60)))
+    for number in range(chance.randrange(4)):  # in flight, and some of them before somebody who waited
+        line.tell(2, Claimed(f"claim {number}", 1, 900, 0, 30 * S, waiter="other", keys=(f"c{number}",)))
+        line.tell(3, Reserved(f"early {number}", 1, {"op": "add", "name": "e"}, 1, 40, 0, (), 3 * S, 7 * S))
+    asks = [
+        ask(
+            str(number),
+            Cost(chance.choice((0, 1, 1)), chance.randrange(chance.choice((8, 60, 700))), chance.choice((0, 0, 0, 1))),
+            token_sha256=chance.choice((None, "token")),
+            timeout_us=chance.choice((7, 30)) * S,
+            expiry_days=2,
+        )
+        for number in range(chance.choice((5, 60, 300)))
+    ]
+    expected = granted_one_by_one(state, asks, 40 * S)
+    step = line.decided(40, *asks)
+    assert [event.job for event in step.events] == expected[: len(step.events)]
+    assert (len(step.events) == len(expected)) or not step.is_done
+
+
+@pytest.mark.parametrize("short_is_first", [True, False])
+def test_whoever_may_leave_does_whatever_is_known_of_another_kind(*, short_is_first: bool) -> None:
+    """A short attempt ends before somebody ahead starts; a long one, before or behind it, might not."""
+    line = Line()
+    line.spent(1, "a", rows=60)
+    ahead, short, long = ask("ahead", Cost(3, 50)), ask("short", Cost(1)), ask("long", Cost(1), timeout_us=27 * S)
+    behind = (short, long) if short_is_first else (long, short)
+    step = line.decided(1_070, ahead, *behind)
+    assert [event.job for event in step.events] == ["short"]
+
+
+def test_whoever_is_not_looked_at_is_looked_at_when_it_might_leave() -> None:
+    """What keeps it is over when those ahead have ended, if it lasts as long as it can."""
+    line = Line()
+    line.spent(1, "a", rows=60)
+    step = line.decided(1_070, ask("ahead", Cost(3, 50)), ask("long", Cost(1), timeout_us=27 * S))
+    assert (step.events, step.is_done, step.wake_us) == ([], True, (1_070 + 1_201 - 1_070 - HOUR) * S)
+
+
+def test_one_without_a_callback_may_leave_where_one_with_a_callback_may_not() -> None:
+    """Its users count for longer in any case, and no longer at the latest: what is full until then is not its doing."""
+    line = Line(attrs.evolve(LIMITS, operations_per_hour=30, operations_per_day=60))
+    line.spent(1, "a", rows=60)
+    line.tell(2, Claimed("theirs", 1, 25, 0, EVER, waiter="other", keys=("t",)))
+    line.tell(2, Reserved("passes", 1, {"op": "add", "name": "p"}, 1, 20, 0, ("p",), 3 * S, 7 * S, "its token"))
+    line.tell(2, Unclaimed("theirs"))
+    ahead, without, having = ask("ahead", Cost(1, 25)), ask("w", Cost(1, 10), token_sha256=None), ask("h")
+    assert [event.job for event in line.decided(3, ahead, without, having).events] == ["w"]
+    assert [event.job for event in line.decided(3, ahead, having, without).events] == ["w"]
+    assert line.decided(3, ahead, having).events == []
+
+
+def test_a_long_line_is_looked_at_as_far_as_somebody_may_leave() -> None:
+    """Of a thousand for whom there is room now one may leave before the first; the others wait for the same."""
+    line = Line(attrs.evolve(LIMITS, operations_per_hour=10_000, operations_per_day=10_000))
+    line.spent(1, "a", rows=60)
+    asks = [ask("first", Cost(1, 90)), *(ask(str(number), Cost(1, 8)) for number in range(1_000))]
+    step = line.decided(40, *asks)
+    assert ([event.job for event in step.events], step.is_done) == (["0"], True)
+    assert step.wake_us == (40 + 10 + LATE) * S  # then the one that left has ended, whatever became of it
+    assert step.verdicts[1_000] == NOT_NOW
+    asked = line.decided(40, *asks, patience_us={5: EVER}).verdicts[5]
+    assert asked == Deferred(Wait((1 + ALLOWANCE + 2 * DAY) * S, "users_per_day", 98, 8, 100), 40 * S)
+
+
+def test_whoever_waits_behind_another_of_its_segment_is_in_line_and_whoever_waits_for_its_end_is_not() -> None:
+    """One has a claim like everybody who waits; the other has none: its place is that of when its segment is free."""
+    line = Line(attrs.evolve(LIMITS, operations_per_hour=10_000, operations_per_day=10_000))
+    line.spent(1, "a", rows=60)
+    line.tell(30, Reserved("sent", 1, {"op": "add", "name": "t"}, 0, 0, 0, ("t",), 3 * S, 7 * S))
+    asks = [ask("first", Cost(1, 90)), *(ask(job, Cost(1, 8)) for job in ("passes", "held"))]
+    asks += [ask("behind", Cost(1), keys=("s-held",)), ask("later", Cost(1), keys=("t",))]
+    step = line.decided(40, *asks, for_us=EVER, waiter="me")
+    assert step.verdicts[3] == Busy("held", 40 * S, in_line=True)
+    assert step.verdicts[4] == Busy("sent", (30 + 10 + LATE) * S, in_line=False)
+    assert [asks[position].job for position in step.claimed] == ["first", "held", "behind"]
+
+
+def test_whoever_never_starts_keeps_nobody_waiting() -> None:
+    """Nothing known will free a segment for it; it is told so, and whoever is behind it leaves."""
+    line = Line()
+    line.tell(1, ActiveObserved(4))
+    asks = ask("never", Cost(1, 10, 1)), ask("a", Cost(1, 40)), ask("b", Cost(1, 50))
+    step = line.decided(2, *asks)
+    assert step.verdicts[0] == Deferred(Wait(None, "active_segments", 4, 1, 4), None)
+    assert [event.job for event in step.events] == ["a", "b"]
+
+
+def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:
+    """Also where there is room for a lighter one, which may not pass."""
+    line = Line()
+    for job, at, rows in (("b", 1, 20), ("a", 50, 60)):
+        line.tell(at, Reserved(job, 1, {"op": "add", "name": job}, 1, rows, 0, (), 3 * S, 7 * S, f"token {job}"))
+        accepted = Answered(job, 1, 202, accepted={"cs_name": job})
+        line.tell(at, accepted, CallbackReceived(job, 1, "digest", "processed", {}, rows))
+    step = line.decided(300, ask("first", Cost(0, 90)), ask("heavy", Cost(1, 25)), ask("light", Cost(1, 15)))
+    assert (step.events, step.wake_us) == ([], (1 + DAY) * S)
+
+
+def test_the_spare_of_a_kind_is_what_those_ahead_leave_at_the_worst() -> None:
+    """The least of all limits of a unit, less what passed and may end late too, until something ahead changes."""
+    line = Line()
+    schedule = Schedule(line.state.ledger, 2 * S)
+    kind = Demand(Cost(1, 1), attempt_us=10 * S)
+    assert schedule.spare(kind) == ({Unit.OPERATION: 3, Unit.USER: 100}, None)
+    schedule.take(Demand(Cost(1, 30)), Start((2 + DAY + 5) * S))
+    schedule.take(Demand(Cost(1, 10)), Start((2 + DAY + 7) * S))
+    assert schedule.spare(kind) == ({Unit.OPERATION: 3, Unit.USER: 60}, 7 * S)
+    schedule.passed(Demand(Cost(2, 15)))
+    assert schedule.spare(kind) == ({Unit.OPERATION: 1, Unit.USER: 45}, 7 * S)
+    schedule.take(Demand(Cost(3)), Start((2 + HOUR + 4) * S))
+    assert schedule.spare(kind) == ({Unit.OPERATION: -2, Unit.USER: 45}, 6 * S)

@@ -270,6 +270,14 @@ def test_what_is_remembered_of_an_operation_is_an_operation_again() -> None:
         "expiry_time": 9,
     }
     assert remembered(recalled({**kept, "checked": {}, "filters": "d"})) == kept
+    given = AddUsers(name="s", attribute_name="ID", attribute_type="string", values=["a user"])
+    assert remembered(given) == {
+        "op": "add",
+        "name": "s",
+        "attribute_name": "ID",
+        "attribute_type": "string",
+        "values": True,
+    }
     renamed: Mapping[str, object] = {"op": "update_filter", "cs_id": "7"}
     assert isinstance(recalled(renamed), UpdateFilterSegment)
 

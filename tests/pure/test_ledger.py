@@ -224,6 +224,7 @@ def test_what_others_spent_counts_where_they_said_and_is_told() -> None:
     one = ledger()
     fold(one, 50, ExternalUsage(2, 30, 40 * S))
     assert (state(one, 50, "operations_per_hour").external, state(one, 50, "users_per_day").external) == (2, 30)
+    assert state(one, 49.9, "get_per_minute").external == 0  # nobody can say how many of those others made
     assert used(one, 40 + HOUR - 0.1) == (2, 2, 30, 0)
     assert used(one, 40 + HOUR) == (0, 2, 30, 0)
     assert state(one, 40 + HOUR, "operations_per_hour").external == 0
@@ -312,6 +313,20 @@ def test_a_limit_that_is_full_leaves_room_for_what_does_not_ask_it() -> None:
     fold(one, 1, Throttled("active_segments", 30 * S))
     assert one.room(30 * S - 1).segments == 0
     assert one.room(30 * S).segments == 5
+    closed = [state(one, at, "active_segments").closed_until_us for at in (29, 30, 31)]
+    assert closed == [30 * S, 0, 0]
+
+
+def test_there_is_no_room_in_a_limit_that_is_closed_or_probed() -> None:
+    """After a 429 for one operation only, until its outcome is known."""
+    one = ledger()
+    fold(one, 1, Throttled("operations_per_hour", 30 * S, probe=True))
+    assert [one.room(at * S).operations for at in (29, 30)] == [0, 3]
+    fold(one, 30, created("probe"))
+    assert one.room(30 * S).operations == 0
+    assert not one.room(30 * S).takes(Cost(1))
+    fold(one, 31, Answered("probe", 1, 202, accepted={}))
+    assert one.room(31 * S).operations == 2
 
 
 def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:

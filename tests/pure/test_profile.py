@@ -64,6 +64,10 @@ def agree(chance: random.Random, profile: Profile, levels: Levels) -> None:
         from_us, length_us = NOW + chance.randrange(200), chance.choice((1, 7, 60, 150, 400))
         assert profile.peak(from_us, from_us + length_us) == levels.peak(from_us, from_us + length_us)
         assert profile.level_before(from_us) == levels.level_before(from_us)
+        changes = [at_us for at_us, _ in levels.steps() if at_us > from_us]
+        next_us = profile.next_step_us(from_us)
+        assert next_us is None or next_us > from_us
+        assert not changes or (next_us is not None and next_us <= changes[0])
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -153,3 +157,14 @@ def test_a_peak_far_ahead_is_found_behind_many_steps() -> None:
     for from_us, until_us in ((0, 899), (0, 901), (100, 1_000), (10, 500), (904, 1_000), (905, 1_000)):
         assert profile.peak(NOW + from_us, NOW + until_us) == levels.peak(NOW + from_us, NOW + until_us)
     assert profile.peak(NOW, NOW + 1_000) == 6
+
+
+def test_the_next_step_is_the_first_one_after_a_moment() -> None:
+    """Also where it is in a later block of many, and none where nothing changes any more."""
+    profile = Profile(CAPACITY, NOW, 0)
+    for at_us in range(NOW + 10, NOW + 2_010, 10):
+        profile.add(at_us, None, 1)
+    for after_us in range(NOW, NOW + 2_000, 7):
+        assert profile.next_step_us(after_us) == after_us + 10 - (after_us - NOW) % 10
+    assert profile.next_step_us(NOW - 1) == NOW
+    assert profile.next_step_us(NOW + 2_000) is None

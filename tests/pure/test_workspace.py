@@ -91,6 +91,12 @@ def test_whose_log_it_is_was_said_first() -> None:
     assert state.opened == OPENED
 
 
+def test_what_follows_a_checkpoint_in_its_batch_is_taken_in_after_it() -> None:
+    before = folded(OPENED, sent())
+    state = folded(before.snapshot(), KeyRejected("a", 401))
+    assert (state.opened, set(state.jobs.records), state.rejected_keys) == (OPENED, {"j"}, {"a": 401})
+
+
 def test_a_key_is_rejected_until_it_is_accepted() -> None:
     state = folded(KeyRejected("a", 401), KeyRejected("b", 403), KeyAccepted("unheard of"))
     assert state.rejected_keys == {"a": 401, "b": 403}

@@ -176,7 +176,7 @@ class ActiveSegments:
 
     def _turn_back(self, now_us: int) -> None:
         for row, lease in tuple(self._expired.items()):
-            if lease.until_us is not None and lease.until_us > now_us:
+            if (lease.until_us or 0) > now_us:
                 del self._expired[row]
                 self._add(row, lease)
                 self._expect(row, lease.until_us)

@@ -178,19 +178,15 @@ class Schedule:
         return next((self._last[key] for key in keys if key in self._last), None)
 
     def _fit(self, demand: Demand, from_us: int) -> Start:
-        at_us, binding = from_us, None
-        needs = self._needs(demand)
-        settled = 0
-        while settled < len(needs):
-            for need in needs:
+        at_us, before_us, binding = from_us, None, None
+        while at_us != before_us:  # until it fits all of them at the same time
+            before_us = at_us
+            for need in self._needs(demand):
                 fits_us = need.profile.first_fit(at_us, need.long_us, need.weight)
                 if fits_us is None:
                     return self._start(None, need)
-                settled += 1
                 if fits_us > at_us:
-                    at_us, binding, settled = fits_us, need, 1
-                if settled >= len(needs):
-                    break
+                    at_us, binding = fits_us, need
         return Start(at_us) if binding is None else self._start(at_us, binding)
 
     def _start(self, at_us: int | None, need: _Need) -> Start:
@@ -210,16 +206,35 @@ class Schedule:
         It could if nothing were heard for as long as can be of it and of all that passed before. The start is when
         there is room for all of them.
         """
-        for need in self._needs(demand):
-            profile, window, weight, short_us, long_us = need
-            if window is None or short_us is None or long_us is None:
-                continue
-            tail = self._call_tails.get(demand.cost.call, 0) if window.unit == Unit.CALL else self._tails[window.unit]
-            top = profile.peak(self.now_us + short_us, self.now_us + long_us) + tail
+        for profile, window, weight, from_us, until_us, tail in self._late(demand):
+            top = profile.peak(from_us, until_us) + tail
             if top + weight > profile.capacity:
-                at_us = profile.first_fit(self.now_us, long_us, weight + tail)
+                at_us = profile.first_fit(self.now_us, until_us - self.now_us, weight + tail)
                 return Start(at_us, window.limit, min(top, profile.capacity), weight, profile.capacity)
         return None
+
+    def spare(self, demand: Demand) -> tuple[dict[int, int], int | None]:
+        """Return how much of each unit that *demand* asks for is not held if it ends as late, and until when it is not.
+
+        None is for ever. Whoever is placed later can only make it less.
+        """
+        amounts: dict[int, int] = {}
+        changes_us: list[int] = []
+        for profile, window, _, from_us, until_us, tail in self._late(demand):
+            amount = profile.capacity - profile.peak(from_us, until_us) - tail
+            amounts[window.unit] = min(amount, amounts.get(window.unit, amount))
+            step_us = profile.next_step_us(from_us)
+            if step_us is not None:
+                changes_us.append(self.now_us + step_us - from_us)
+        return amounts, min(changes_us, default=None)
+
+    def _late(self, demand: Demand) -> Iterator[tuple[Profile, Window, int, int, int, int]]:
+        """Yield for each limit its weight, when it counts only if it ends late, and how much else may end late."""
+        for profile, window, weight, short_us, long_us in self._needs(demand):
+            if window is not None and short_us is not None and long_us is not None:  # not the active segments
+                is_call = window.unit == Unit.CALL
+                tail = self._call_tails.get(demand.cost.call, 0) if is_call else self._tails[window.unit]
+                yield profile, window, weight, self.now_us + short_us, self.now_us + long_us, tail
 
     def passed(self, demand: Demand) -> None:
         """Mind that *demand* left before somebody ahead: it may end late."""

@@ -29,7 +29,7 @@ class Profile:
         ends: When how much of that stops counting.
     """
 
-    __slots__ = ("_deltas", "_firsts", "_floors", "_lows", "_peaks", "_sums", "_times", "_top", "capacity", "now_us")
+    __slots__ = ("_deltas", "_firsts", "_floors", "_marks", "_sums", "_times", "_top", "capacity", "now_us")
 
     capacity: int
     now_us: int
@@ -45,9 +45,8 @@ class Profile:
         self._times = [times[at : at + _BLOCK] for at in range(0, len(times), _BLOCK)]
         self._deltas = [[steps[at_us] for at_us in block] for block in self._times]
         self._firsts = [block[0] for block in self._times]
-        levels = [list(accumulate(block)) for block in self._deltas]
-        self._sums = [block[-1] for block in levels]
-        self._peaks, self._lows = [max(block) for block in levels], [min(block) for block in levels]
+        self._sums = [sum(block) for block in self._deltas]
+        self._marks: list[tuple[int, int] | None] = [None] * len(self._times)  # peak and low; None: to be worked out
         self._floors: dict[tuple[int, int | None], int | None] = {}
 
     def copied(self) -> Profile:
@@ -56,7 +55,7 @@ class Profile:
         other._times = [block[:] for block in self._times]  # noqa: SLF001 - its own
         other._deltas = [block[:] for block in self._deltas]  # noqa: SLF001
         other._firsts, other._floors = self._firsts[:], self._floors.copy()  # noqa: SLF001
-        other._sums, other._peaks, other._lows = self._sums[:], self._peaks[:], self._lows[:]  # noqa: SLF001
+        other._sums, other._marks = self._sums[:], self._marks[:]  # noqa: SLF001
         return other
 
     # Changing
@@ -79,24 +78,25 @@ class Profile:
         else:
             times.insert(at, at_us)
             deltas.insert(at, delta)
-            if len(times) >= 2 * _BLOCK:
-                self._cut(block)
-                return
-        self._measure(block)
-
-    def _measure(self, block: int) -> None:
-        levels = list(accumulate(self._deltas[block]))
-        self._firsts[block] = self._times[block][0]
-        self._sums[block], self._peaks[block], self._lows[block] = levels[-1], max(levels), min(levels)
+        self._firsts[block], self._marks[block] = times[0], None
+        self._sums[block] += delta
+        if len(times) >= 2 * _BLOCK:
+            self._cut(block)
 
     def _cut(self, block: int) -> None:
         times, deltas = self._times[block], self._deltas[block]
+        parts = deltas[:_BLOCK], deltas[_BLOCK:]
         self._times[block : block + 1] = times[:_BLOCK], times[_BLOCK:]
-        self._deltas[block : block + 1] = deltas[:_BLOCK], deltas[_BLOCK:]
-        for kept in (self._firsts, self._sums, self._peaks, self._lows):
-            kept.insert(block, 0)
-        self._measure(block)
-        self._measure(block + 1)
+        self._deltas[block : block + 1] = parts
+        self._firsts[block : block + 1] = times[0], times[_BLOCK]
+        self._sums[block : block + 1] = map(sum, parts)
+        self._marks[block : block + 1] = None, None
+
+    def _marked(self, block: int) -> tuple[int, int]:
+        """Work out the peak and the low of a block, from its beginning on."""
+        levels = list(accumulate(self._deltas[block]))
+        marks = self._marks[block] = max(levels), min(levels)
+        return marks
 
     # Asking
 
@@ -104,6 +104,13 @@ class Profile:
         """Return what is counted just before a moment."""
         block = max(0, bisect_left(self._firsts, at_us) - 1)
         return sum(self._sums[:block]) + sum(self._deltas[block][: bisect_left(self._times[block], at_us)])
+
+    def next_step_us(self, after_us: int) -> int | None:
+        """Return the first moment after another at which what is counted may change; None when there is none."""
+        for times in self._times[max(0, bisect_right(self._firsts, after_us) - 1) :]:
+            if times[-1] > after_us:
+                return times[bisect_right(times, after_us)]
+        return None
 
     def steps(self) -> Iterator[tuple[int, int]]:
         """Yield from which moment how much is counted, where that changes."""
@@ -123,7 +130,8 @@ class Profile:
             times, deltas = self._times[block], self._deltas[block]
             first, last = bisect_right(times, from_us), bisect_left(times, until_us)
             if first == 0 and last == len(times):
-                top, level = max(top, level + self._peaks[block]), level + self._sums[block]
+                top = max(top, level + (self._marks[block] or self._marked(block))[0])
+                level += self._sums[block]
                 continue
             for delta in deltas[first:last]:
                 level += delta
@@ -149,20 +157,21 @@ class Profile:
 
     def _search(self, from_us: int, length_us: int | None, weight: int) -> int | None:  # noqa: C901 - one loop
         room = self.capacity - weight
-        firsts, sums, peaks, lows = self._firsts, self._sums, self._peaks, self._lows
+        firsts, sums, marks = self._firsts, self._sums, self._marks
         block = max(0, bisect_right(firsts, from_us) - 1)
         skip = bisect_right(self._times[block], from_us)
         level = sum(sums[:block]) + sum(self._deltas[block][:skip])
         fit = from_us if level <= room else None
         for at in range(block, len(firsts)):
             if skip == 0:
+                peak, low = marks[at] or self._marked(at)
                 if fit is not None:
                     if length_us is not None and firsts[at] >= fit + length_us:
                         return fit
-                    if level + peaks[at] <= room:
+                    if level + peak <= room:
                         level += sums[at]
                         continue
-                elif level + lows[at] > room:
+                elif level + low > room:
                     level += sums[at]
                     continue
             for at_us, delta in zip(self._times[at][skip:], self._deltas[at][skip:], strict=True):

@@ -264,7 +264,7 @@ class Window:
             now_us: The time of the last `advance`.
         """
         us, sums = self.history.us, self.history.sums
-        at = bisect_left(sums, sums[self.head] + over, self.head + 1) - 1
+        at = bisect_left(sums, sums[self.head] + over, self.head) - 1
         if at < len(us) and (us[at] <= now_us or not self.history.holds):
             return us[at] + self.span_us
         return self._fits_among_late_us(over, now_us)

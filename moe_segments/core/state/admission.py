@@ -22,7 +22,7 @@ from moe_segments.core.quota.decision import Granted, Never, Wait
 from moe_segments.core.quota.forecast import Demand, Schedule, Start, starts
 from moe_segments.core.state.lookahead import look_ahead
 from moe_segments.core.state.verdicts import Admitted, Busy, Deferred, TooLarge, Verdict, verdict_of, wait_of
-from moe_segments.core.state.waiting_line import Ahead, Outlook, Step, Waiting, Walk, is_in_time
+from moe_segments.core.state.waiting_line import Ahead, Outlook, Spare, Step, Waiting, Walk, is_in_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -165,7 +165,7 @@ def _look_at(step: Step, walk: Walk) -> tuple[list[Waiting], list[Waiting]]:
         Those who were looked at and still wait; and those who were not looked at.
     """
     line = walk.line
-    last = _last_candidate(step, line, len(line) - 1)
+    last = _last_candidate(step, line, len(line) - 1, walk.ahead)
     at = placed = 0
     still: list[Waiting] = []
     while at <= last and placed < _MOST_PLACED:
@@ -181,8 +181,8 @@ def _look_at(step: Step, walk: Walk) -> tuple[list[Waiting], list[Waiting]]:
         if verdict is None and walk.ahead is not None:
             verdict = _behind(step, one, walk.ahead)
             placed += 1
-        if isinstance(verdict, Admitted) and walk.ahead is not None:
-            last = _last_candidate(step, line, last)
+            if isinstance(verdict, Admitted) or placed.bit_count() == 1:  # seldom: each time so many more are ahead
+                last = _last_candidate(step, line, last, walk.ahead)
         if isinstance(verdict, Deferred) or (isinstance(verdict, Busy) and verdict.in_line):
             still.append(one)
         assert verdict is not None
@@ -191,7 +191,7 @@ def _look_at(step: Step, walk: Walk) -> tuple[list[Waiting], list[Waiting]]:
     if at <= last:
         step.outlook.walk, step.is_done = walk, False
     else:
-        _unlooked(step, line[at:])
+        _unlooked(step, line[at:], walk.ahead)
         step.outlook.walk, step.is_done = None, step.is_done and not walk.is_stale
     return still, line[at:]
 
@@ -248,8 +248,7 @@ def _behind(step: Step, one: Waiting, ahead: Ahead) -> Verdict:
         step.wake_at_bounds()
         return Deferred(wait_of(held), now_us)
     ahead.take(one, start)
-    if start.at_us is not None and start.at_us > now_us:
-        step.wake(start.at_us)
+    step.wake(start.at_us)
     return verdict_of(start)
 
 
@@ -268,28 +267,32 @@ def _in_order(step: Step) -> list[Waiting]:
             else:
                 claimed.add(position)
                 line.append(Waiting(job, position, step.asks[position], claim.demand))
-    for position in range(step.known):
+    for position in range(step.known) if len(claimed) < step.known else ():
         if position not in claimed:
             line.append(Waiting(step.asks[position].job, position, step.asks[position]))
             step.unclaimed.append(position)
     return line
 
 
-def _last_candidate(step: Step, line: Sequence[Waiting], last: int) -> int:
-    """Return the last of ours in line, up to *last*, for which there is room now; -1 when there is none.
+def _last_candidate(step: Step, line: Sequence[Waiting], last: int, ahead: Ahead | None = None) -> int:
+    """Return the last of ours in line, up to *last*, who needs a look; -1 when nobody does.
 
-    Beyond it nobody can leave, so nobody there needs to be looked at. Where keys were rejected everybody is.
+    There is room for it, and those *ahead* may let it pass as far as they have their places, or it asks when it starts.
+    Beyond it nobody can leave, whoever else is placed before. Where keys were rejected everybody is looked at.
     """
     if step.state.rejected_keys:
         return last
-    room = step.state.ledger.room(step.now_us)
-    while last >= 0 and not (line[last].ask and room.takes(line[last].cost)):
+    room, spare = step.state.ledger.room(step.now_us), Spare(step, ahead)
+    while last >= 0:
+        one = line[last]
+        if one.ask and room.takes(one.cost) and (one.position in step.patience_us or spare.takes(one.ask)):
+            break
         last -= 1
     return last
 
 
-def _unlooked(step: Step, line: Sequence[Waiting]) -> None:
-    """Note the newcomers among those for whom there is no room now."""
+def _unlooked(step: Step, line: Sequence[Waiting], ahead: Ahead | None) -> None:
+    """Note the newcomers among those who cannot leave now: there is no room for them, or those *ahead* need it."""
     names, step.outlook.names = step.outlook.names, len(step.state.jobs.names)
     are_told = names != step.outlook.names  # whose name is used up meanwhile is told before its turn
     for one in line if are_told or step.fresh_from < step.known else ():
@@ -297,7 +300,13 @@ def _unlooked(step: Step, line: Sequence[Waiting]) -> None:
             continue
         if one.position >= step.fresh_from or (are_told and step.name_used(one.ask) is not None):
             step.note(one, step.barred(one.ask) or step.no_room(one.cost))
-    step.wake_for(one.cost for one in line if one.ask is not None)
+    costs = [one.cost for one in line if one.ask is not None]
+    if ahead is not None:
+        room, held = step.state.ledger.room(step.now_us), len(costs)
+        costs = [cost for cost in costs if not room.takes(cost)]
+        if len(costs) < held:
+            step.wake_at_bounds()
+    step.wake_for(costs)
 
 
 def _round(step: Step, for_us: int, waiter: str) -> Round:
@@ -313,7 +322,7 @@ def _round(step: Step, for_us: int, waiter: str) -> Round:
         placed += [(position, _claimed(asks[position], step.state, for_us, waiter)) for position in claimed]
         placed.sort(key=itemgetter(0))
         events = [event for _, event in placed]
-    outlook.revision, outlook.wake_us = (step.state.revision if step.is_done else -1), step.wake_us
+    outlook.revision, outlook.wake_us = (step.state.revision if step.is_done else None), step.wake_us
     return Round(step.verdicts, events, claimed, step.wake_us, step.is_done)
 
 
@@ -341,6 +350,6 @@ def _claimed(ask: Ask, state: WorkspaceState, for_us: int, waiter: str) -> Claim
         tuple(state.jobs.known_as(ask.keys)),
         ask.token_sha256 is not None,
         ask.expiry_days,
-        ask.fence_us + ask.timeout_us,
+        ask.attempt_us,
         waiter,
     )

@@ -63,8 +63,7 @@ def _kept_schedule(step: Step) -> Schedule:
     """Return the schedule as far as it was made; one that was begun is finished, whatever changes meanwhile."""
     outlook, state, now_us = step.outlook, step.state, step.now_us
     schedule = outlook.schedule
-    is_whole = outlook.claims >= 0
-    if schedule is not None and is_whole:
+    if schedule is not None and outlook.claims is not None:
         is_stale = schedule.in_flight and now_us - schedule.made_us > _STALE_US
         if outlook.schedule_revision != state.revision or is_stale:
             schedule = None
@@ -82,7 +81,7 @@ def _to_place(step: Step) -> Iterator[Waiting]:
         return
     state, now_us, ours = step.state, step.now_us, _ours(step)
     gone = {step.asks[position].job for position, _ in step.granted}
-    for job, claim in state.claims.made_since(max(0, step.outlook.claims)):
+    for job, claim in state.claims.made_since(step.outlook.claims or 0):
         if job not in gone and claim.until_us > now_us and state.jobs.holder(claim.demand.keys, now_us) is None:
             position = ours.get(job)
             yield Waiting(job, position, None if position is None else step.asks[position], claim.demand)
@@ -97,19 +96,17 @@ def _ours(step: Step) -> Mapping[str, int]:
 
 def _will_not_wait(step: Step, position: int, start: Start) -> bool:
     """Say when it starts. Returns whether that is too late for it."""
-    patience_us, verdict = step.patience_us[position], step.verdicts.get(position)
-    if isinstance(verdict, Deferred) and verdict.start_us == step.now_us:  # it fits, and others must end first
-        return patience_us == 0
-    step.verdicts[position] = verdict_of(start)
-    return not is_in_time(start.at_us, step.now_us, patience_us)
+    verdict = step.verdicts.get(position)
+    if not (isinstance(verdict, Deferred) and verdict.start_us == step.now_us):  # or it fits, and others must end first
+        step.verdicts[position] = verdict_of(start)
+    return not is_in_time(start.at_us, step.now_us, step.patience_us[position])
 
 
 def _put_off(step: Step, wanted: Collection[int]) -> None:
     """Go on in the next step: nothing is said until then of those whose start is not known yet, nor behind them."""
     step.is_done = False
-    step.outlook.claims = -1
+    step.outlook.claims = None
     first = min(wanted)
     for position in range(first, step.known):
         if isinstance(step.verdicts.get(position), Deferred | Busy):
             del step.verdicts[position]
-    step.unclaimed = [position for position in step.unclaimed if position < first]

@@ -79,6 +79,11 @@ class Ask:
     owner: str | None = None
     retry_unknown: bool = False
 
+    @property
+    def attempt_us(self) -> int:
+        """How long after the reservation its request may still be under way."""
+        return self.fence_us + self.timeout_us
+
     def demand(self, state: WorkspaceState) -> Demand:
         """Return what it takes, under every name that is known for its segment."""
         operation = self.operation
@@ -88,7 +93,7 @@ class Ask:
             tuple(state.jobs.known_as(self.keys)),
             awaits_callback=self.token_sha256 is not None,
             life_us=life,
-            attempt_us=self.fence_us + self.timeout_us,
+            attempt_us=self.attempt_us,
             archives=_archived(operation) if operation.get("op") == "archive" else None,
         )
 

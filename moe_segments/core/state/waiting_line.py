@@ -8,7 +8,7 @@ import attrs
 
 from moe_segments.core.events import Reserved
 from moe_segments.core.quota.decision import Cost, Granted, Never, Wait
-from moe_segments.core.quota.forecast import Schedule
+from moe_segments.core.quota.forecast import Demand, Schedule
 from moe_segments.core.state.verdicts import (
     NOT_NOW,
     Admitted,
@@ -24,11 +24,11 @@ from moe_segments.core.state.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from moe_segments.core.quota.forecast import Demand, Start
+    from moe_segments.core.quota.forecast import Start
     from moe_segments.core.state.verdicts import Ask
     from moe_segments.core.state.workspace import WorkspaceState
 
-__all__ = ["Ahead", "Outlook", "Step", "Waiting", "Walk", "is_in_time"]
+__all__ = ["Ahead", "Outlook", "Spare", "Step", "Waiting", "Walk", "is_in_time"]
 
 _MOST_NEWS: Final = 2_048  # who is looked at for the first time in one step
 
@@ -64,7 +64,6 @@ class Ahead:
 
     def __init__(self, state: WorkspaceState, now_us: int) -> None:
         self._state, self._schedule = state, Schedule(state.ledger, now_us, state.claims.passers)
-        self._anybody = False
 
     def move_on(self, now_us: int) -> None:
         """Let time pass."""
@@ -76,14 +75,50 @@ class Ahead:
 
     def held(self, one: Waiting) -> Start | None:
         """Return what keeps one that fits now because it could delay somebody ahead; None when it could not."""
-        return self._schedule.held(one.demand(self._state)) if self._anybody else None
+        return self._schedule.held(one.demand(self._state))
+
+    def spare(self, kind: Demand) -> tuple[Mapping[int, int], int | None]:
+        """Return how much could leave now as *kind* without delaying anybody ahead, and until when; None: for ever."""
+        return self._schedule.spare(kind)
 
     def take(self, one: Waiting, start: Start, *, is_gone: bool = False) -> None:
         """Give it its place."""
         self._schedule.take(one.demand(self._state), start, one.job)
-        if is_gone and self._anybody:
+        if is_gone:
             self._schedule.passed(one.demand(self._state))
-        self._anybody = self._anybody or (start.at_us is not None and not is_gone)
+
+
+class Spare:
+    """What may leave before those who have their places already.
+
+    Whoever does not fit in it now cannot leave once others have their places too: those take more, and free nothing.
+
+    Args:
+        step: It is woken when somebody who does not fit may fit.
+        ahead: Those who have their places; None when nobody waits.
+    """
+
+    def __init__(self, step: Step, ahead: Ahead | None) -> None:
+        self._step, self._ahead = step, ahead
+        self._found: dict[Demand, tuple[Mapping[int, int], int | None]] = {}
+
+    def takes(self, ask: Ask) -> bool:
+        """Return whether *ask*, for which there is room now, may leave."""
+        if self._ahead is None:
+            return True
+        cost = ask.cost
+        kind = Demand(
+            Cost(1, 1, call=cost.call),  # of each unit something: how much is asked for is compared
+            awaits_callback=ask.token_sha256 is not None,
+            attempt_us=ask.attempt_us,
+        )
+        if kind not in self._found:
+            self._found[kind] = self._ahead.spare(kind)
+        amounts, until_us = self._found[kind]
+        if all(cost.asks(unit) <= max(0, amount) for unit, amount in amounts.items()):
+            return True
+        self._step.wake(until_us)
+        return False
 
 
 @attrs.define(eq=False)
@@ -114,28 +149,28 @@ class Outlook:
     It is only ever a shortcut: an empty one leads to the same decisions.
 
     Attributes:
-        revision: That of the state in which nobody could leave before `wake_us`; -1 for none.
+        revision: That of the state in which nobody could leave before `wake_us`; None: of none.
         wake_us: Until when nobody can leave, unless the state changes; None: for ever.
         schedule: Where those in line start, as far as that was asked for; None when it was not.
         schedule_revision: That of the state the schedule was made from.
         placed: The jobs that are in it, and where.
-        claims: Claims up to this number are in it for certain; -1 while it is being made.
+        claims: Claims up to this number are in it for certain; None while it is being made.
         walk: A way through the line that is not over.
         names: How many names were used up when those in line were last told.
     """
 
-    revision: int = -1
+    revision: int | None = None
     wake_us: int | None = None
     schedule: Schedule | None = None
     schedule_revision: int = -1
     placed: dict[str, Start] = attrs.field(factory=dict)
-    claims: int = 0
+    claims: int | None = 0
     walk: Walk | None = None
     names: int = 0
 
     def forget(self) -> None:
         """Work everything out again."""
-        self.revision, self.schedule, self.walk = -1, None, None
+        self.revision = self.schedule = self.walk = None
 
     def wakes(self, revision: int, now_us: int) -> bool:
         """Return whether somebody may leave now who could not before."""
