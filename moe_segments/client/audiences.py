@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.replica import Replica
     from moe_segments.settings import Settings
 
-__all__ = ["AudienceCalls"]
+__all__ = ["AudienceCalls", "snapshots_of"]
 
 _OFF = "off"
 
@@ -82,7 +82,7 @@ class AudienceCalls:
             self,
             audiences,
             replica=self._replica,
-            snapshots=await _place(snapshots, self.settings, self.scope),
+            snapshots=await snapshots_of(snapshots, self.settings, self.scope),
             max_wait_s=max_wait_s,
             changes=changes,
             on_report=on_report,
@@ -107,7 +107,7 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.sync import plan_sync
 
-        place = await _place(snapshots, self.settings, self.scope)
+        place = await snapshots_of(snapshots, self.settings, self.scope)
         return await plan_sync(self, audiences, replica=self._replica, snapshots=place)
 
     async def audiences(self: _Client, *, snapshots: Path | str | None = None) -> tuple[KnownAudience, ...]:
@@ -125,7 +125,7 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.known import known_audiences
 
-        place = await _place(snapshots, self.settings, self.scope)
+        place = await snapshots_of(snapshots, self.settings, self.scope)
         return await known_audiences(self._replica, place, self.governor.shift_us(), self.limits.scale)
 
     async def audience_history(self: _Client, name: str) -> tuple[PastSync, ...]:
@@ -162,11 +162,11 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.known import forget
 
-        await forget(self._replica, name, await _place(snapshots, self.settings, self.scope))
+        await forget(self._replica, name, await snapshots_of(snapshots, self.settings, self.scope))
         await self._forget_changes(name)
 
 
-async def _place(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:
+async def snapshots_of(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:
     """Return where the snapshots of a workspace are; None for nowhere."""
     snapshots = settings.snapshots if snapshots is None else snapshots
     if isinstance(snapshots, str) and "://" in snapshots:

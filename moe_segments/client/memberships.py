@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from moe_segments.client.audiences import _directory
+from moe_segments.client.audiences import snapshots_of
 from moe_segments.errors import InputError
 from moe_segments.limits import is_finite
 from moe_segments.memberships.outbox.protocol import Client
@@ -169,10 +169,7 @@ class MembershipCalls:
 
     async def _default_snapshots(self: _Client) -> Snapshots | None:
         """Return where a sync without `snapshots=` keeps its snapshots; None for nowhere."""
-        from moe_segments.audiences.snapshots import Snapshots as SnapshotDirectory
-
-        directory = _directory(None, self.settings.journal, self.scope)
-        return None if directory is None else SnapshotDirectory(directory)
+        return await snapshots_of(None, self.settings, self.scope)
 
     def _place_of(self: _Client, outbox: Path | str | None) -> Path | str | None:
         if outbox is None and self._memberships is not None:
