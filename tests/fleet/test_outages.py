@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -201,6 +202,26 @@ async def test_a_command_without_its_journal_says_how_to_resume(store: Store, tm
         assert b"run the same command again" in said
         assert len(said.splitlines()) == 1
         store.start()
+
+
+async def test_watching_the_quota_outlasts_an_outage(store: Store) -> None:
+    """It says so once, and goes on when the server is back."""
+    async with Sandbox(speed=SPEED) as sandbox:
+        watching = await command("quota", "--watch", "--json", "--speed", f"{SPEED:g}", env=environ(sandbox, store))
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert b"limits" in await asyncio.wait_for(watching.stdout.readline(), 60)
+        store.stop()
+        while b"the journal is away" not in (said := await asyncio.wait_for(watching.stderr.readline(), 60)):
+            assert said, "it ended"
+        with contextlib.suppress(TimeoutError):
+            while True:  # what was written before
+                assert await asyncio.wait_for(watching.stdout.readline(), 3), "it ended"
+        store.start()
+        assert b"limits" in await asyncio.wait_for(watching.stdout.readline(), 60)
+        watching.terminate()
+        _, said = await asyncio.wait_for(watching.communicate(), 60)
+        assert b"the journal is away" not in said
 
 
 async def test_a_waiting_submit_begun_while_the_server_is_away_is_sent_later(store: Store, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from functools import partial
 from io import StringIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 from rich.console import Console
@@ -22,15 +22,17 @@ from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import Column, Table, terminal_width
 from moe_segments.cli.terminal import unguarded
-from moe_segments.errors import InputError
+from moe_segments.errors import InputError, JournalUnavailable
 from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALLS, GET_CALLS, LIST_CALLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from moe_segments import Governor, LimitUsage, SegmentsClient
     from moe_segments.cli.options import Common, Telling
+
+T = TypeVar("T")
 
 __all__ = ["quota_line", "show_quota", "wait_s", "waiting_sentence", "what_it_waits_for"]
 
@@ -155,17 +157,32 @@ async def _whole(client: SegmentsClient) -> str:
 
 
 async def _watch(client: SegmentsClient, common: Common) -> None:
-    if common.json or not sys.stdout.isatty():
-        is_read = True
-        while is_read:
-            is_read = output.line(await _document(client)) if common.json else output.write(await _whole(client))
-            await asyncio.sleep(_EVERY_S)
-        return
+    if common.json:
+        async for document in _again(lambda: _document(client)):
+            if not output.line(document):
+                return
+    elif not sys.stdout.isatty():
+        async for text in _again(lambda: _whole(client)):
+            if not output.write(text):
+                return
     console = Console(file=unguarded(sys.stdout), highlight=False)
     with output.drawn(Live(console=console, auto_refresh=False, redirect_stdout=False)) as live:
-        while True:
-            live.update(Text.from_ansi(await _whole(client), no_wrap=True), refresh=True)
-            await asyncio.sleep(_EVERY_S)
+        async for text in _again(lambda: _whole(client)):
+            live.update(Text.from_ansi(text, no_wrap=True), refresh=True)
+
+
+async def _again(read: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
+    """Yield what is read, once a second. A journal that is away is said once, and read again when it is back."""
+    is_away = False
+    while True:
+        try:
+            yield await read()
+            is_away = False
+        except JournalUnavailable as error:
+            if not is_away:
+                output.note(f"the journal is away, and is read again when it is back: {error}")
+            is_away = True
+        await asyncio.sleep(_EVERY_S)
 
 
 def _drawn(usage: Mapping[str, LimitUsage]) -> str:
