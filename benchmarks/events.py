@@ -5,7 +5,7 @@
 A create as in `benchmarks.client_overhead`: a memory journal, quotas and pace out of the way, rows given, no receiver,
 one at a time, against a server in a second process that does nothing but answer. No service is that quick and no
 journal, so a share here is larger than in any use. What is measured is processor time of this process, of which a busy
-machine takes none away. The sides take turns in slices of one run, each with a client that was opened before.
+machine takes none away. The sides take turns call by call, each with a client that was opened before.
 
 Wanted: with a function that keeps each event at most 1.05 of the client without. Beside it, without a bound, what comes
 with the package: the log at INFO written to memory, the metrics for Prometheus, and OpenTelemetry with its SDK.
@@ -21,6 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from contextlib import AsyncExitStack, contextmanager
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 BOUND: Final = 1.05
 NOBODY, A_FUNCTION, THE_LOG = "nobody listens", "a function", "the log at INFO"
-CALLS: Final = 25  # of a slice
-SLICES: Final = 8  # of a round
+CALLS: Final = 200  # of each side in a round
+WARM: Final = 20  # calls before, which fill caches
 
 
 class Kept:
@@ -102,28 +103,27 @@ def clients(url: str) -> dict[str, SegmentsClient]:
     return made
 
 
-async def processor_s(side: Ours, names: Iterator[str]) -> float:
-    """Make some calls one after another, and say how much processor time one took."""
-    calls = [side.prepared(next(names)) for _ in range(CALLS)]
+async def processor_s(side: Ours, name: str) -> float:
+    """Processor time of one create."""
+    call = side.prepared(name)
     begun_s = time.process_time()
-    for call in calls:
-        await call()
-    return (time.process_time() - begun_s) / CALLS
+    await call()
+    return time.process_time() - begun_s
 
 
 async def round_of(url: str, names: Iterator[str]) -> dict[str, float]:
-    """Processor time of a create of each side, over slices in turn."""
-    taken_s: defaultdict[str, float] = defaultdict(float)
+    """Processor time of a create of each side: the median of many, call by call in turn."""
+    taken_s: defaultdict[str, list[float]] = defaultdict(list)
     async with AsyncExitStack() as stack:
         sides = {name: Ours(await stack.enter_async_context(client)) for name, client in clients(url).items()}
-        for side in sides.values():
-            await processor_s(side, names)  # fills caches
         order = list(sides.items())
-        for slice_ in range(SLICES):
-            for name, side in order if slice_ % 2 else reversed(order):
+        for number in range(WARM + CALLS):
+            for name, side in order if number % 2 else reversed(order):
                 with logged(is_on=name == THE_LOG):
-                    taken_s[name] += await processor_s(side, names) / SLICES
-    return taken_s
+                    one_s = await processor_s(side, next(names))
+                if number >= WARM:
+                    taken_s[name].append(one_s)
+    return {name: median(samples) for name, samples in taken_s.items()}
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Asyncio client for the MoEngage Segments API behind a durable, exact client-side quota governor.
 
-Start with `SegmentsClient` and `Credentials`; `CallbackReceiver` hears of processed files. The embedded stand-in for
-the service is `moe_segments.sandbox`, help for tests is `moe_segments.testing`.
+Start with `SegmentsClient` and `Credentials`; `CallbackReceiver` hears of processed files. What they tell of their work
+is in `moe_segments.events`. The embedded stand-in for the service is `moe_segments.sandbox`, help for tests is
+`moe_segments.testing`.
 """
 
 from __future__ import annotations

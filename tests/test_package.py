@@ -64,6 +64,25 @@ def test_using_every_public_name_loads_nothing_heavy_either() -> None:
 
 
 @pytest.mark.processes
+def test_an_application_that_configures_no_logging_sees_no_records() -> None:
+    """Python would print warnings by its last resort."""
+    code = "import logging, moe_segments\nlogging.getLogger('moe_segments.client').warning('a record')"
+    done = subprocess.run((sys.executable, "-c", code), check=True, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("module", "extra"), [("otel", "opentelemetry"), ("prometheus", "prometheus_client")])
+def test_an_extra_that_is_missing_is_named(module: str, extra: str) -> None:
+    """Without a traceback's riddle: what to install is in the sentence."""
+    code = (
+        f"import sys\nsys.modules[{extra!r}] = None\n"
+        f"try:\n    import moe_segments.telemetry.{module}\nexcept Exception as error:\n    print(error)"
+    )
+    assert f"pip install 'moe-segments[{module}]'" in python("-c", code)
+
+
+@pytest.mark.processes
 def test_help_is_shown() -> None:
     shown = python("-m", "moe_segments", "--help")
     assert "bulk" in shown

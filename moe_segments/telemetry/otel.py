@@ -119,6 +119,8 @@ class OpenTelemetry(Tracing):
 
     def _begin(self, event: told.Submitted) -> None:
         assert event.job is not None
+        if event.job in self._spans:  # submitted twice at the same time: one of them is sent
+            return
         self._spans[event.job] = self._tracer.start_span(
             f"{_NAME} {event.operation}", kind=SpanKind.PRODUCER, attributes=_identity(event)
         )

@@ -371,7 +371,7 @@ async def test_a_receiver_alone_tells_of_callbacks_and_the_client_hears_of_them_
     assert (of(heard, events.CallbackStored)[0].outcome, of(heard, events.CallbackStored)[0].job) == (
         *("processed", job.id),
     )
-    assert names(told, job.id)[-1] == "processed"
+    assert {"accepted", "processed"} <= set(names(told, job.id))  # in either order, as the service is quick
     assert "callback_stored" not in names(told)
     lines = [record.getMessage() for record in caplog.records if record.name == "moe_segments.receiver"]
     assert lines[1:] == [f"job {job.id}: create of 'vip': a callback came: processed"]

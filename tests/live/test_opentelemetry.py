@@ -140,6 +140,13 @@ async def test_the_callback_is_linked_where_another_process_receives_it(
     assert [link.context.span_id for link in callback.links] == [span.context.span_id]
 
 
+async def test_a_job_that_is_submitted_twice_at_once_is_one_span(sandbox: Sandbox, telemetry: Telemetry) -> None:
+    async with client_on(sandbox, telemetry) as client:
+        await asyncio.gather(*(client.submit(create("vip"), job_id="nightly") for _ in range(3)))
+
+    assert len(telemetry.spans("moe_segments create")) == 1
+
+
 async def test_a_refusal_and_a_lost_answer_are_errors_of_their_spans(sandbox: Sandbox, telemetry: Telemetry) -> None:
     async with client_on(sandbox, telemetry) as client:
         await client.governor.record_external(operations=9)
