@@ -1700,6 +1700,14 @@ MUTANTS: Final = (
         ("tests/live/test_background.py::test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait",),
     ),
     Mutant(
+        "the-governor-needs-a-clock-of-posix",
+        0,
+        _GOVERNOR,
+        'getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))',
+        'getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)',
+        ("tests/test_release.py::test_the_package_can_be_imported_where_only_windows_is",),
+    ),
+    Mutant(
         "an-outage-ends-every-wait",
         11,
         "moe_segments/governor/governor.py",
