@@ -12,14 +12,13 @@ import inspect
 import re
 import textwrap
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 import moe_segments
 from tests.docs import schemas
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +63,7 @@ GROUPS: Final = (
         "audiences",
         "Audiences",
         "Who should be in a segment, and what a sync did. How to use them: [audiences](../audiences.md).",
-        ("audiences", "core.audiences"),
+        ("audiences", "core.audiences", "membership", "memberships", "outbox"),
     ),
     Group(
         "files",
@@ -164,7 +163,8 @@ def members() -> dict[str, list[str]]:
 
 
 def _is_there(module: str) -> bool:
-    return find_spec(module) is not None
+    path = ROOT / module.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def _rank(name: str) -> int:
