@@ -4,8 +4,9 @@ A page says what is done with a block by a comment on the line above it, and by 
 
 - `<!-- not run: REASON -->`: the block needs something that a test does not have. It is compiled all the same.
 - `<!-- beside -->`: the shell block is started, and goes on beside those that follow.
-- `title="FILE"`: the block is the content of that file. Later blocks find it in their directory.
-- A `text` block below a block that ran is what that one prints; `…` stands for any text, a line `…` for any lines.
+- `title="FILE"`, or a first line `# FILE`: the block is the content of that file. Later blocks find it in their
+  directory.
+- A `text` block below a block that ran shows lines of what that one prints, in their order; `…` stands for any text.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PAGES: Final = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 _COMMENT: Final = re.compile(r"<!-- (.*?)(?:: (.*))? -->")
 _FENCE: Final = re.compile(r"^```(\w*) *(.*)$")
 _TITLE: Final = re.compile(r'title="([^"]+)"')
+_NAME: Final = re.compile(r"# ([\w-]+\.(?:py|toml|sh))\n")
 # The gate runs these two commands of the README to the letter.
 _BY_THE_GATE: Final = frozenset({"main job", "tests"})
 
@@ -79,7 +81,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def _block(page: Path, line: int, fence: re.Match[str], text: str, comment: re.Match[str] | None) -> Block:
-    title = _TITLE.search(fence[2])
+    title = _TITLE.search(fence[2]) or _NAME.match(text)
     kind = comment[1] if comment else ""
     reason = comment[2] if comment and kind == "not run" else None
     return Block(

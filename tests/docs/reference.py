@@ -18,7 +18,7 @@ import attrs
 
 import moe_segments
 from tests.docs import schemas
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ GROUPS: Final = (
         "audiences",
         "Audiences",
         "Who should be in a segment, and what a sync did. How to use them: [audiences](../audiences.md).",
-        ("audiences", "core.audiences"),
+        ("audiences", "core.audiences", "membership", "memberships", "outbox"),
     ),
     Group(
         "files",
@@ -94,7 +94,8 @@ GROUPS: Final = (
         "events",
         "Events",
         "What `on_event` of a client is told. What each means: [events](../events.md).",
-        ("telemetry", "core.events"),
+        ("telemetry",),
+        ("moe_segments.events", "moe_segments.telemetry.prometheus", "moe_segments.telemetry.otel"),
     ),
     Group(
         "errors",
@@ -118,10 +119,10 @@ GROUPS: Final = (
     ),
     Group(
         "sandbox",
-        "The sandbox",
-        "The stand-in for the service. How to use it: [the sandbox](../sandbox.md).",
+        "The sandbox and the dashboard",
+        "The stand-in for the service, and the page of a journal. How to use it: [the sandbox](../sandbox.md).",
         (),
-        ("moe_segments.sandbox",),
+        ("moe_segments.sandbox", "moe_segments.dashboard"),
     ),
     Group(
         "testing",
@@ -155,10 +156,15 @@ def members() -> dict[str, list[str]]:
         names.sort(key=_rank)
     on_top = {name.rpartition(".")[2] for names in pages.values() for name in names}
     for group in GROUPS:
-        for module in group.modules:
+        for module in filter(_is_there, group.modules):
             listed = [name for name in import_module(module).__all__ if name not in on_top]
             pages[group.page] += [f"{module}.{name}" for name in sorted(listed, key=str.lower)]
     return pages
+
+
+def _is_there(module: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def _rank(name: str) -> int:
@@ -180,7 +186,8 @@ def _homes() -> dict[str, str]:
 
 def _page(group: Group, names: list[str]) -> str:
     blocks = "\n".join(f"\n## {name.rpartition('.')[2]}\n\n{_signature(name)}::: {name}" for name in names)
-    where = "" if group.homes else f"\n\nImport them from `{'`, `'.join(group.modules)}`."
+    modules = sorted({name.rpartition(".")[0] for name in names} - {"moe_segments"})
+    where = f"\n\nImport what `moe_segments` does not have from `{'`, `'.join(modules)}`." if modules else ""
     return f"# {group.title}\n\n{_MADE}\n{group.intro}{where}\n{blocks}\n"
 
 

@@ -80,10 +80,11 @@ def test_what_is_not_run_is_the_smaller_part_and_says_why() -> None:
     ("printed", "text", "expected"),
     [
         ("one\ntwo\n", "one\ntwo\n", True),
+        ("zero\none\ntwo\n", "one\ntwo\n", True),
         ("one 12 s\n", "one … s\n", True),
         ("one\ntwo\nthree\n", "one\n…\n", True),
         ("one\n", "one\ntwo\n", False),
-        ("one\nmore\n", "one\n", False),
+        ("two\none\n", "one\ntwo\n", False),
         ("one.\n", "one!\n", False),
     ],
 )

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -103,11 +104,12 @@ def test_a_task_that_is_repeated_attaches_to_its_job(place: Place) -> None:
 
 def test_a_notebook_s_cells_share_a_client(place: Place) -> None:
     """A cell is compiled with `await` allowed at its top, and runs in the loop of all cells."""
-    names: dict[str, object] = {"SegmentsClient": SegmentsClient, "variables": place.variables}
+    client = SegmentsClient.from_env(environ=place.variables)
+    names: dict[str, object] = {"stack": AsyncExitStack(), "made": client}
     cells = (
-        "client = await SegmentsClient.from_env(environ=variables).__aenter__()",
+        "client = await stack.enter_async_context(made)",
         "usage = await client.governor.usage()",
-        "await client.aclose()",
+        "await stack.aclose()",
     )
     with asyncio.Runner() as runner:
         for cell in cells:
@@ -146,11 +148,11 @@ def test_a_thread_with_a_loop_serves_sync_code(place: Place) -> None:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        client = SegmentsClient.from_env(environ=place.variables)
-        asyncio.run_coroutine_threadsafe(client.__aenter__(), loop).result(PATIENCE_S)
+        stack, closed = AsyncExitStack(), SegmentsClient.from_env(environ=place.variables)
+        client = asyncio.run_coroutine_threadsafe(stack.enter_async_context(closed), loop).result(PATIENCE_S)
         asyncio.run_coroutine_threadsafe(client.submit(place.operation(1)), loop).result(PATIENCE_S)
         usage = asyncio.run_coroutine_threadsafe(client.governor.usage(), loop).result(PATIENCE_S)
-        asyncio.run_coroutine_threadsafe(client.aclose(), loop).result(PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(PATIENCE_S)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

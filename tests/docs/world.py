@@ -147,12 +147,13 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 
 
 def shows(printed: str, text: str) -> bool:
-    """Whether *printed* is what the block *text* shows: `…` is any text, a line `…` any lines."""
-    pattern = "".join(
-        r"(?:.*\n)*" if line.strip() == "…" else ".*".join(map(re.escape, line.rstrip().split("…"))) + r"[ ]*\n"
-        for line in text.splitlines()
-    )
-    return re.fullmatch(pattern, printed) is not None
+    """Whether *printed* has the lines of the block *text*, in their order; `…` is any text, and so any line."""
+    lines = iter(printed.splitlines())
+    return all(any(_is_like(line, shown) for line in lines) for shown in text.splitlines() if shown.strip() != "…")
+
+
+def _is_like(line: str, shown: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, shown.rstrip().split("…"))), line.rstrip()) is not None
 
 
 @asynccontextmanager
