@@ -185,7 +185,7 @@ class AudienceReport:
         added: Users that were to be added; where members were unknown, all that were sent.
         removed: Users that were to be removed.
         unchanged: Members that stay.
-        operations: What was sent, such as ("add", "remove").
+        operations: What was sent, such as ("add", "remove"); ("create", "add") for one that goes in two parts.
         users: Users that these spent.
         found: Rows that the service found; None before a callback.
         processed: Usable values among them.

@@ -263,7 +263,7 @@ class _Sync:
         held = state.memberships.known(audience.name, state.jobs)
         if held is None or self._snapshots is None:
             return None
-        if audience.full_every_days is not None:
+        if audience.full_every_days is not None and held.before is None:  # else all are being sent, in parts
             every_us = audience.full_every_days * _DAY_S * _SECOND_US / self._client.limits.scale
             if self._replica.now_us() - held.full_us >= every_us:
                 return None

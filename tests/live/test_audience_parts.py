@@ -122,6 +122,17 @@ def test_guards_let_a_replacement_go_on(tmp_path: Path, guards: dict[str, Any]) 
     story()
 
 
+@in_virtual_time
+async def test_a_replacement_that_takes_days_does_not_begin_again_every_day(tmp_path: Path) -> None:
+    async with world(tmp_path, limits=LIMITS) as w:
+        statuses: list[str] = []
+        while "synced" not in statuses:
+            statuses.append((await w.sync(MANY, max_wait_s=60, full_every_days=0.9)).status)
+            await asyncio.sleep(1.01 * DAY_S)
+        assert (statuses, w.ops) == (["failed", "failed", "synced"], ["create", "add", "add"])
+        assert (await w.sync(MANY, full_every_days=0.9)).operations == ("replace", "add", "add")
+
+
 @pytest.mark.parametrize("at_s", [0.05, 1.0, 0.5 * DAY_S, 1.5 * DAY_S, 2.5 * DAY_S])
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_sync_that_is_cut_off_between_parts_goes_on_without_doubling(

@@ -172,9 +172,9 @@ def to_try(count: int, scores: Mapping[int, tuple[float, int, int]]) -> list[int
     tried, least = sorted(scores), min(ends for ends, _, _ in scores.values())
     lowest = [number for number in tried if scores[number][0] == least]
     first, last = tried.index(lowest[0]), tried.index(lowest[-1])
-    near = [number for number in lowest if number <= lowest[0] + step + _STEP]
-    gaps = [*pairwise(tried[max(0, first - 1) : first + 1]), *pairwise(near), *pairwise(tried[last : last + 2])]
-    return [(below + above) // 2 for below, above in gaps if above - below > 1]
+    near = [number for number in tried if lowest[0] <= number <= lowest[0] + step + _STEP]
+    gaps = {*pairwise(tried[max(0, first - 1) : first + 1]), *pairwise(near), *pairwise(tried[last : last + 2])}
+    return sorted((below + above) // 2 for below, above in gaps if above - below > 1)
 
 
 def check_guards(sizes: Sizes, guards: Guards) -> None:

@@ -7,12 +7,14 @@ begins after the last value of the one before. What is held at a time is one blo
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["Block", "Compared", "compared", "merged"]
+
+_AT_ONCE: Final = 8_192  # values of all streams together: who handles more holds up all threads
 
 Block: TypeAlias = "list[str]"
 
@@ -51,11 +53,12 @@ def compared(held: Iterable[Block], given: Iterable[Block]) -> Iterator[Compared
 
 
 def _aligned(streams: Sequence[Iterable[Block]]) -> Iterator[list[Block]]:
-    """Yield the part of each stream up to the first end of a block, so that equal values come together."""
+    """Yield the part of each stream up to one value, so that equal values come together; never many at once."""
+    most = max(1, _AT_ONCE // max(1, len(streams)))
     iterators = [iter(stream) for stream in streams]
     heads = [next(iterator, []) for iterator in iterators]
     while any(heads):
-        last = min(head[-1] for head in heads if head)
+        last = min(head[:most][-1] for head in heads if head)
         parts = []
         for index, head in enumerate(heads):
             cut = bisect_right(head, last)
