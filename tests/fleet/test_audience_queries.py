@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.processes]
 MILLION: Final = 1_000_000
 ROOM_KB: Final = 15_000  # all rows at once take the driver 42,000, a list of them 80,000 more
 FIELDS: Final = 'name = "vip"\nattribute_name = "ID"\nattribute_type = "string"\nexpiry_time = 30\n'
+COUNTING: Final = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"
 READ: Final = """
 import asyncio, resource, sys
 from moe_segments import read_audiences
@@ -101,9 +102,13 @@ async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
     assert "wr0ng" not in f"{caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
 
 
-async def test_a_million_rows_take_bounded_memory(tmp_path: Path) -> None:
-    url = shared_postgres().url
-    query = "SELECT 'user-' || n FROM generate_series(1, {}) n"
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+async def test_a_million_rows_take_bounded_memory(tmp_path: Path, kind: str) -> None:
+    url, query = (
+        (shared_postgres().url, "SELECT 'user-' || n FROM generate_series(1, {}) n")
+        if kind == "postgresql"
+        else ("sqlite://", f"{COUNTING} SELECT 'user-' || n FROM c LIMIT {{}}")
+    )
     tables = [
         f'[[audience]]\n{FIELDS.replace("vip", name)}query = "{query.format(rows)}"\n'
         for name, rows in (("small", 1_000), ("large", MILLION))

@@ -170,6 +170,14 @@ async def test_the_sandbox_is_kept_beside_a_named_journal(shell: Shell, clone: P
     assert ".local" not in names_in(shell.directory)
 
 
+async def test_the_sandbox_has_snapshots_of_its_own(shell: Shell, clone: Path) -> None:
+    """Those of the real service, wherever the environment says they are, are neither read nor written."""
+    result = await shell.run(*documented(), "--only", "sync_vip", MOE_SNAPSHOTS=str(shell.directory / "real"))
+    assert result.code == 0, result.err
+    assert "real" not in names_in(shell.directory)
+    assert "quota.db.snapshots" in names_in(clone)
+
+
 async def test_two_commands_on_one_sandbox_do_not_mix(shell: Shell, clone: Path) -> None:
     """The second one is told what to do; the first goes on."""
     await shell.run(*documented())
