@@ -51,7 +51,7 @@ def audience(kind: str, text: str, place: Path, names: dict[str, Any]) -> Audien
         return one
     for name in FRAMES:
         if f"import {name}" in text:
-            pytest.importorskip(name, reason=f"needs {name}: pip install {name}")
+            pytest.importorskip(name, reason="install the group frames for it")
     exec(compile(ast.parse(text), "page", "exec"), names)
     found = names["audience"]
     assert isinstance(found, Audience)
