@@ -412,8 +412,8 @@ class _Sync:
         return report
 
     async def _outcome(self, job: str, audience: Audience, send: Send, is_sent: asyncio.Event) -> Outcome:
-        telling = asyncio.create_task(self._tell_once_sent(job, is_sent))
         part = await in_thread(send.cut_out) if send.is_part else None
+        telling = asyncio.create_task(self._tell_once_sent(job, is_sent))
         try:
             operation = operation_of(audience, send.op, send.rows, (part or send.source).path)
             outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()))

@@ -262,6 +262,7 @@ async def _sandboxed(
         "publish": sending.publish or sandbox.publish,
     }
     own |= {"proxy": None, "trust_env": False, "ca_file": None}
+    own["snapshots"] = common.configured.arguments.get("snapshots")  # not those of the real service
     client = _client(settings, receiver, receiving, sending, **own)
     return Session(client=client, receives=True, lasts=_lasts(common.journal), embedded=True)
 

@@ -341,7 +341,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 is_known=flag("Whether its members are known."),
                 confirmed_at=maybe(moment("When they were last confirmed.")),
                 full_at=maybe(moment("When all were last sent.")),
-                last=maybe(fields("The last sync.", at=moment("When."), **_AUDIENCE_FIGURES)),
+                next_full_at=maybe(moment("From when on a sync sends all again.")),
+                match_rate=maybe(number("That of the last sync that sent something.")),
+                last=maybe(
+                    fields(
+                        "The last sync.",
+                        at=moment("When."),
+                        full_every_days=maybe(number("Days after which all are sent again.")),
+                        **_AUDIENCE_FIGURES,
+                    )
+                ),
             ),
         ),
     ),
