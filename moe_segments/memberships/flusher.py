@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Flusher", "Trouble"]
 
 _GATHER_S: Final = 10.0  # for all but the last, divided by the speed of the limits
-_POLL_S: Final = 15.0  # what other processes wrote
+_POLL_S: Final = 60.0  # what other processes wrote and died with
 _FULL_POLL_S: Final = 60.0  # between two looks at quotas that are full
 _FIRST_RETRY_S: Final = 60.0
 _LONGEST_RETRY_S: Final = 21_600.0

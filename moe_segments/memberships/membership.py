@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Membership", "Memberships"]
 
 _RETRY_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 600.0  # for news, which come anyway
+_POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks at what other processes flushed
+_POLL_SHARE: Final = 1 / 60  # of the wait so far
 _SECOND_US: Final = 1_000_000
 
 
@@ -239,11 +240,13 @@ class Membership:
             OutboxError: The outbox cannot be read.
         """
         number = await self._memberships.number(self.name)
-        until = (await self._backlog(number)).tip
+        until, loop = (await self._backlog(number)).tip, asyncio.get_running_loop()
+        began_s = loop.time()
         try:
             async with asyncio.timeout(timeout):
                 while 0 < (await self._backlog(number)).oldest <= until:
-                    await self._memberships.until_changed(_LONGEST_WAIT_S)
+                    poll_s = max(_POLL_S, (loop.time() - began_s) * _POLL_SHARE)
+                    await self._memberships.until_changed(min(poll_s, _LONGEST_POLL_S))
         except TimeoutError:
             left = (await self._backlog(number)).pending
             raise FlushTimeout(self.name, left, timeout or 0.0, self._memberships.reason(self.name)) from None
