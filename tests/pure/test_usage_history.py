@@ -190,3 +190,37 @@ def test_a_probe_ends_when_the_first_in_flight_does(now_us: int, ends_us: int) -
     history.hold(Hold(1, 50, 20))
     history.hold(Hold(1, 40, 30))
     assert history.windows[0].probe_ends_us(now_us) == ends_us
+
+
+@pytest.mark.parametrize("weight", [1, 2, 5, 7])
+def test_what_is_released_is_the_entry_of_its_weight(weight: int) -> None:
+    """Of those that ended at the same time, in whichever order; with none beside it, too."""
+    history = history_with_windows()
+    holds = {weight: Hold(weight, 90, 0) for weight in (5, 1, 7, 2)}
+    for hold in holds.values():
+        history.hold(hold)
+        history.settle(hold, 10)
+    history.add(9, 3)
+    history.add(11, 4)
+    history.release(holds.pop(weight))
+    assert list(history.counted(0)) == [(9, 3), *((10, kept) for kept in holds), (11, 4)]
+    for kept, hold in holds.items():
+        history.release(hold)
+        assert (10, kept) not in history.counted(0)
+    assert list(history.counted(0)) == [(9, 3), (11, 4)]
+
+
+def test_what_was_trimmed_can_be_released_all_the_same() -> None:
+    """Also where nothing is left at all: no window counts it any more."""
+    history = history_with_windows()
+    hold = Hold(5, 90, 0)
+    history.hold(hold)
+    history.settle(hold, 10)
+    for _ in range(TRIM_AT):
+        history.add(10, 1)
+    history.trim(1_000)
+    assert len(history.us) == 0
+    history.release(hold)
+    assert [window.used for window in history.windows] == [0, 0]
+    history.add(1_000, 3)
+    assert [window.used for window in history.windows] == [3, 3]

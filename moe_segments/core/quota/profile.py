@@ -107,7 +107,7 @@ class Profile:
 
     def next_step_us(self, after_us: int) -> int | None:
         """Return the first moment after another at which what is counted may change; None when there is none."""
-        for times in self._times[max(0, bisect_right(self._firsts, after_us) - 1) :]:
+        for times in self._times:
             if times[-1] > after_us:
                 return times[bisect_right(times, after_us)]
         return None
