@@ -2283,10 +2283,6 @@ MUTANTS: Final = (
         "full-day-for-ever",
         0,
         _FLUSHER,
-        "        if not rows or gap == math.inf:\n"
-        "            return self._scaled(_FULL_POLL_S)\n        self._gap_us = gap",
-        "        self._gap_us = gap\n        if not rows or gap == math.inf:\n"
-        "            return self._scaled(_FULL_POLL_S)",
         "        if not rows or gap == math.inf:",
         "        self._gap_us = gap\n        if not rows or gap == math.inf:",
         (f"{_CHANGED}a_full_day_is_waited_for",),
