@@ -59,20 +59,14 @@ class Send:
         """Yield its values."""
         return self.source.blocks(self.begin, self.rows)
 
-    def cut_out(self) -> SortedFile:
-        """Return a file of its values alone.
+    def copy_to(self, file: SortedFile) -> None:
+        """Write its values to an empty file.
 
         Raises:
-            PreflightError: There is no room for it.
+            PreflightError: There is no room for them.
         """
-        part = SortedFile(f"a part of {self.source.name}")
-        try:
-            for block in self.blocks():
-                part.append(block)
-        except BaseException:
-            part.remove()
-            raise
-        return part
+        for block in self.blocks():
+            file.append(block)
 
 
 def options_of(comparison: Comparison, limits: QuotaLimits) -> tuple[Option, ...]:

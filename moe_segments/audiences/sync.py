@@ -27,6 +27,7 @@ from moe_segments.audiences.comparison import Comparison, compare, members_after
 from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.parts import Holds, Send, holds_after, operation_of, options_of, sends_of, steps_of
 from moe_segments.audiences.snapshots.format import SnapshotAltered
+from moe_segments.audiences.sorted_file import SortedFile
 from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
 from moe_segments.core.audiences.streams import merged
 from moe_segments.core.events import AudienceSynced, MembershipPlanned
@@ -412,9 +413,11 @@ class _Sync:
         return report
 
     async def _outcome(self, job: str, audience: Audience, send: Send, is_sent: asyncio.Event) -> Outcome:
-        part = await in_thread(send.cut_out) if send.is_part else None
+        part = SortedFile(f"a part of {send.source.name}") if send.is_part else None
         telling = asyncio.create_task(self._tell_once_sent(job, is_sent))
         try:
+            if part is not None:
+                await in_thread(send.copy_to, part)
             operation = operation_of(audience, send.op, send.rows, (part or send.source).path)
             outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()))
             (outcome,) = [outcome async for outcome in outcomes]
