@@ -92,7 +92,7 @@ GROUPS: Final = (
     ),
     Group(
         "events",
-        "Events",
+        "Events and metrics",
         "What `on_event` of a client is told. What each means: [events](../events.md).",
         ("telemetry",),
         ("moe_segments.events", "moe_segments.telemetry.prometheus", "moe_segments.telemetry.otel"),
