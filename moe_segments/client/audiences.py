@@ -67,6 +67,7 @@ class AudienceCalls:
         Raises:
             InputError: An audience is none, or two are of one segment.
             JournalError: The journal cannot be read or written.
+            OutboxError: There are changes of `membership`, and they cannot be read.
         """
         self._check_usable()
         from moe_segments.audiences.sync import sync  # for those who have audiences
@@ -137,6 +138,7 @@ class AudienceCalls:
 
         Raises:
             JournalError: It could not be written down.
+            OutboxError: Changes of `membership` could not be deleted.
         """
         self._check_usable()
         from moe_segments.audiences.known import forget
