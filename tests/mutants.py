@@ -2243,7 +2243,7 @@ MUTANTS: Final = (
         "day-spent-in-a-burst",
         0,
         _BACKLOG,
-        "_BURST: Final = 0.05",
+        "_BURST: Final = 0.04",
         "_BURST: Final = 1.0",
         (f"{_BACKLOGS}a_few_operations_leave_at_once_and_many_evenly",),
     ),

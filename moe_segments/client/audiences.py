@@ -72,6 +72,7 @@ class AudienceCalls:
         Raises:
             InputError: An audience is none, or two are of one segment.
             JournalError: The journal cannot be read or written.
+            OutboxError: There are changes of `membership`, and they cannot be read.
         """
         self._check_usable()
         from moe_segments.audiences.sync import sync  # for those who have audiences
@@ -158,6 +159,7 @@ class AudienceCalls:
             InputError: The snapshots cannot be deleted.
             JournalError: It could not be written down.
             PreflightError: The bucket refuses to delete them, or cannot be reached.
+            OutboxError: Changes of `membership` could not be deleted.
         """
         self._check_usable()
         from moe_segments.audiences.known import forget

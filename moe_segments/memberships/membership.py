@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from moe_segments.core.audiences.backlog import is_late
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Membership", "Memberships"]
 
-_RETRY_S: Final = 1.0
+_RETRY_S: Final = 30.0
 _POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks at what other processes flushed
 _POLL_SHARE: Final = 1 / 60  # of the wait so far
 _SECOND_US: Final = 1_000_000
+_log = logging.getLogger("moe_segments.memberships")
 
 
 class Memberships:
@@ -167,7 +169,8 @@ class Memberships:
                 await self.outbox()
                 for name in list(self._wanted):
                     await self.number(name)
-            except MoeSegmentsError:  # the next `add` raises it
+            except MoeSegmentsError as error:  # the next `add` raises it, too
+                _log.warning("the changes of memberships wait: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
                 break

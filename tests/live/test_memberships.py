@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments import Audience, FlushTimeout, InputError, NotSent, QuotaLimits, SegmentsClient, events
+from moe_segments import Audience, FlushTimeout, InputError, NotSent, OutboxError, QuotaLimits, SegmentsClient, events
+from moe_segments.journal.memory import MemoryJournal
+from moe_segments.journal.sqlite.engine import SqliteJournal
+from moe_segments.memberships.outbox.place import place_of
 from moe_segments.sandbox import FaultKind
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from moe_segments import Membership
 
@@ -460,3 +464,45 @@ async def test_an_outbox_lies_beside_the_journal(tmp_path: Path) -> None:
             await client.membership("vip", **FIELDS).add("u1")
         found = tmp_path / "quota.db.outbox"
         assert found.stat().st_mode & 0o777 == 0o600
+
+
+@in_virtual_time
+async def test_another_database_is_not_taken_for_an_outbox(tmp_path: Path) -> None:
+    """A journal, for example: nothing is written into it."""
+    with closing(sqlite3.connect(tmp_path / "mine.db")) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    before = (tmp_path / "mine.db").read_bytes()
+    async with opened(tmp_path) as (_, client):
+        vip = handle(client, tmp_path, outbox=tmp_path / "mine.db")
+        with pytest.raises(OutboxError, match="no outbox but another database"):
+            await vip.add("u1")
+    assert (tmp_path / "mine.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("journal", "place"),
+    [
+        ("sqlite:////var/lib/quota.db", Path("/var/lib/quota.db.outbox")),
+        ("postgresql://u:p@db/moe?schema=quota", "postgresql://u:p@db/moe?schema=quota"),
+        ("redis://cache:6379/0", Path("/state/moe_segments/outbox/W1@01.db")),
+        ("memory:", None),
+    ],
+)
+def test_an_outbox_lies_where_its_journal_does(
+    monkeypatch: pytest.MonkeyPatch, journal: str, place: Path | str | None
+) -> None:
+    """That of a journal in Redis is of one host, as Redis is no place for it."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert (
+        place_of(
+            None, journal, MemoryJournal() if journal == "memory:" else SqliteJournal("quota.db", "W1@01"), "W1@01"
+        )
+        == place
+    )
+    assert place_of("/other/changes.db", journal, MemoryJournal(), "W1@01") == Path("/other/changes.db")
+
+
+def test_a_journal_that_is_an_object_needs_an_outbox_that_is_named() -> None:
+    """Changes in memory would not survive what its journal survives."""
+    with pytest.raises(InputError, match="outbox"):
+        place_of(None, "engine:", SqliteJournal("quota.db", "W1@01"), "W1@01")

@@ -25,7 +25,7 @@ __all__ = ["Backlog", "Batch", "Forecast", "Pace", "Verdict", "gap_us", "is_late
 _SECOND_US: Final = 1_000_000
 _DAY_S: Final = 86_400.0
 _PRIORITY: Final = 10.0  # times as old, for each step
-_BURST: Final = 0.05  # of the day's operations: what quiet hours may leave over for later
+_BURST: Final = 0.04  # of the day's operations: what quiet hours may leave over for later
 _LEFT_ALONE: Final = {"operations_per_hour": 0.2, "operations_per_day": 0.02, "users_per_day": 0.05}
 _LEAST_PART: Final = 0.1  # of the users a day: a smaller part of a backlog is not worth an operation
 

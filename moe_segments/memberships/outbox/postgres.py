@@ -151,8 +151,9 @@ class PostgresOutbox:
         async def work(connection: psycopg.AsyncConnection) -> dict[int, int]:
             async with connection.transaction():
                 async with connection.pipeline():
-                    await connection.execute(self._of(_HOLD), (segments,), prepare=True)
-                    put = await connection.execute(self._of(_WRITE), (*_columns(changes), now_us, now_us), prepare=True)
+                    await connection.execute("SET LOCAL synchronous_commit = on")
+                    await connection.execute(self._of(_HOLD), (segments,))
+                    put = await connection.execute(self._of(_WRITE), (*_columns(changes), now_us, now_us))
                 return dict(await put.fetchall())
 
         return await self._run(work)
@@ -281,7 +282,7 @@ class PostgresOutbox:
         if self._connection is None or self._connection.closed:
             self._connection = None
             self._connection = await connected(self._target)
-            await self._connection.execute("SET synchronous_commit = on")
+            self._connection.prepare_threshold = None  # a pooler gives each transaction another session
         return self._connection
 
     def _problem(self, error: psycopg.Error) -> OutboxError:
