@@ -767,6 +767,16 @@ def test_whoever_never_starts_keeps_nobody_waiting() -> None:
     assert [event.job for event in step.events] == ["a", "b"]
 
 
+def test_whoever_passed_and_whose_outcome_is_unknown_counts_once() -> None:
+    """Its users are taken to count for as long as can be already, so there is nothing to add for its late end."""
+    line = Line()
+    line.tell(1, ActiveObserved(4))
+    line.tell(1, Claimed("never", 1, 10, 1, EVER, waiter="other", keys=("n",)))
+    line.tell(2, Reserved("passes", 1, {"op": "add", "name": "p"}, 1, 60, 0, ("p",), 3 * S, 7 * S))
+    line.tell(3, Unknown("passes", 1, "lost"))
+    assert [event.job for event in line.decided(4, ask("j", Cost(1, 40))).events] == ["j"]
+
+
 def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:
     """Also where there is room for a lighter one, which may not pass."""
     line = Line()
