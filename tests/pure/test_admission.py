@@ -777,6 +777,28 @@ def test_whoever_passed_and_whose_outcome_is_unknown_counts_once() -> None:
     assert [event.job for event in line.decided(4, ask("j", Cost(1, 40))).events] == ["j"]
 
 
+@pytest.mark.parametrize("life", [None, 50])
+def test_an_archive_frees_what_a_segment_made_ahead_of_it_would_count_for(life: int | None) -> None:
+    """For ever, where it never expires."""
+    line = Line()
+    line.tell(1, ActiveObserved(3))
+    made = Demand(Cost(1, 0, 1), ("s",), life_us=None if life is None else life * S)
+    archive = Demand(Cost(), ("s",), archives=("s", None))
+    another = Demand(Cost(1, 0, 1), ("t",))
+    assert line.starts(2, made, archive, another) == [2, 2, 2]
+    assert line.starts(2, made, another) == [2, None if life is None else 2 + life]
+
+
+def test_an_archive_of_what_has_expired_frees_nothing() -> None:
+    """Its segment waits for the hour, and is over by then: who came first had its place already."""
+    line = Line()
+    line.tell(1, ActiveObserved(3))
+    line.spent(1, "a", "b")
+    made, late = Demand(Cost(1, 0, 1), ("s",), life_us=9 * S), Demand(Cost(1), ("s",))
+    archive, one = Demand(Cost(), ("s",), archives=("s", None)), Demand(Cost(0, 0, 1), ("t",), life_us=500 * S)
+    assert line.starts(2, made, late, archive, one, attrs.evolve(one, keys=("u",))) == [2, 101, 101, 11, 511]
+
+
 def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:
     """Also where there is room for a lighter one, which may not pass."""
     line = Line()
