@@ -823,3 +823,6 @@ def test_the_spare_of_a_kind_is_what_those_ahead_leave_at_the_worst() -> None:
     assert schedule.spare(kind) == ({Unit.OPERATION: 1, Unit.USER: 45}, 7 * S)
     schedule.take(Demand(Cost(3)), Start((2 + HOUR + 4) * S))
     assert schedule.spare(kind) == ({Unit.OPERATION: -2, Unit.USER: 45}, 6 * S)
+    for passed in range(3):
+        assert schedule.spare(Demand(Cost(call="list"))) == ({Unit.CALL: 2 - passed}, None)
+        schedule.passed(Demand(Cost(call="list")))
