@@ -767,6 +767,38 @@ def test_whoever_never_starts_keeps_nobody_waiting() -> None:
     assert [event.job for event in step.events] == ["a", "b"]
 
 
+def test_whoever_passed_and_whose_outcome_is_unknown_counts_once() -> None:
+    """Its users are taken to count for as long as can be already, so there is nothing to add for its late end."""
+    line = Line()
+    line.tell(1, ActiveObserved(4))
+    line.tell(1, Claimed("never", 1, 10, 1, EVER, waiter="other", keys=("n",)))
+    line.tell(2, Reserved("passes", 1, {"op": "add", "name": "p"}, 1, 60, 0, ("p",), 3 * S, 7 * S))
+    line.tell(3, Unknown("passes", 1, "lost"))
+    assert [event.job for event in line.decided(4, ask("j", Cost(1, 40))).events] == ["j"]
+
+
+@pytest.mark.parametrize("life", [None, 50])
+def test_an_archive_frees_what_a_segment_made_ahead_of_it_would_count_for(life: int | None) -> None:
+    """For ever, where it never expires."""
+    line = Line()
+    line.tell(1, ActiveObserved(3))
+    made = Demand(Cost(1, 0, 1), ("s",), life_us=None if life is None else life * S)
+    archive = Demand(Cost(), ("s",), archives=("s", None))
+    another = Demand(Cost(1, 0, 1), ("t",))
+    assert line.starts(2, made, archive, another) == [2, 2, 2]
+    assert line.starts(2, made, another) == [2, None if life is None else 2 + life]
+
+
+def test_an_archive_of_what_has_expired_frees_nothing() -> None:
+    """Its segment waits for the hour, and is over by then: who came first had its place already."""
+    line = Line()
+    line.tell(1, ActiveObserved(3))
+    line.spent(1, "a", "b")
+    made, late = Demand(Cost(1, 0, 1), ("s",), life_us=9 * S), Demand(Cost(1), ("s",))
+    archive, one = Demand(Cost(), ("s",), archives=("s", None)), Demand(Cost(0, 0, 1), ("t",), life_us=500 * S)
+    assert line.starts(2, made, late, archive, one, attrs.evolve(one, keys=("u",))) == [2, 101, 101, 11, 511]
+
+
 def test_whoever_there_is_no_room_for_is_looked_at_when_there_is() -> None:
     """Also where there is room for a lighter one, which may not pass."""
     line = Line()
@@ -791,3 +823,6 @@ def test_the_spare_of_a_kind_is_what_those_ahead_leave_at_the_worst() -> None:
     assert schedule.spare(kind) == ({Unit.OPERATION: 1, Unit.USER: 45}, 7 * S)
     schedule.take(Demand(Cost(3)), Start((2 + HOUR + 4) * S))
     assert schedule.spare(kind) == ({Unit.OPERATION: -2, Unit.USER: 45}, 6 * S)
+    for passed in range(3):
+        assert schedule.spare(Demand(Cost(call="list"))) == ({Unit.CALL: 2 - passed}, None)
+        schedule.passed(Demand(Cost(call="list")))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.verdicts import Ask
 
 PLACED: Final = 384  # how many get a place in the schedule in one step
+NEWS: Final = 2_048  # how many are looked at for the first time in one step
 WIDE: Final = attrs.evolve(LIMITS, operations_per_hour=10**6, operations_per_day=10**6)
 HEAVY, LIGHT = Cost(1, 90), Cost(1)
 
@@ -161,3 +162,13 @@ def test_a_step_grants_no_more_behind_somebody_than_the_journal_is_held_for() ->
         assert sum(isinstance(verdict, Admitted) for verdict in step.verdicts.values()) == most
         assert not step.is_done
         line.state.take_back()
+
+
+def test_very_many_who_come_at_once_are_looked_at_in_parts() -> None:
+    """Those for whom there is no room, so that there is little to say of each."""
+    line, asks = Long(), heavy(*range(3_000))
+    for first, last in ((0, NEWS), (NEWS, len(asks))):
+        step = line.step(2, asks, first)
+        assert list(step.verdicts) == step.claimed == list(range(first, last))
+        assert step.is_done is (last == len(asks))
+        line.tell(2, *step.events)

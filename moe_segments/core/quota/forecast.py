@@ -245,7 +245,7 @@ class Schedule:
 
     def _mind(self, row: Row) -> None:
         for unit, hold in enumerate((row.operations, row.users)):
-            if hold is not None and hold.u_us is None:
+            if hold is not None and hold.u_us is None and self.now_us < hold.doubt_us:  # or it is known to end late
                 self._tails[unit] += hold.weight
         call = getattr(row, "call", "")
         if call and row.called.u_us is None:  # type: ignore[attr-defined]  # a CallRow
