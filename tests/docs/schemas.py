@@ -365,7 +365,27 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             ),
         ],
     },
-    "quota": fields("Every limit, by name.", limits=mapping("Name to its use.", _LIMIT)),
+    "quota": fields(
+        "Every limit, and every segment whose membership changes wait.",
+        limits=mapping("Name to its use.", _LIMIT),
+        memberships=listed(
+            "A segment each.",
+            fields(
+                "A segment.",
+                name=text("Its name."),
+                adds=whole("Values that wait to be added."),
+                removes=whole("Values that wait to be removed."),
+                pending=whole("Both."),
+                is_sending=flag("Whether some of them are sent now, or sent and not confirmed."),
+                oldest_at=maybe(moment("When the oldest of them was asked for.")),
+                lag_s=number("How long ago that was, seconds."),
+                max_age_s=maybe(number("How stale the segment may get, seconds.")),
+                is_late=flag("Whether it is staler than that."),
+                error=maybe(text("What the last try to send ended with, in this process.")),
+                retry_at=maybe(moment("When the next try comes.")),
+            ),
+        ),
+    ),
     "jobs": fields("The jobs of the journal, in the order in which they came.", jobs=listed("A job each.", _JOB)),
     "job": _JOB,
     "config": fields(
@@ -428,6 +448,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         public_url=text("How the service reaches it."),
         port=whole("Where it listens."),
     ),
+    "dashboard": fields(
+        "A dashboard that serves.",
+        url=text("Its address."),
+        journal=text("The journal, without user and password."),
+        scope=text("Workspace and data center."),
+    ),
     "sandbox": fields(
         "A sandbox that serves.",
         url=text("Its address, that of its page too."),
@@ -456,6 +482,7 @@ PRINTED: Final[Mapping[str, str]] = {
     "journal copy": "journal-copy",
     "receive": "receive",
     "sandbox": "sandbox",
+    "dashboard": "dashboard",
 }
 
 

@@ -189,6 +189,7 @@ async def test_journals_settings_and_servers(tmp_path: Path) -> None:
         holds("journal-backup", await shell.document("journal", "backup", "copy.db"))
         holds("receive", await shell.first("receive", "--port", "0"))
         holds("sandbox", await shell.first("sandbox"))
+        holds("dashboard", await shell.first("dashboard", "--port", "0"))
         holds("journal-copy", await shell.document("journal", "copy", "copy.db", "new.db"))
 
 
