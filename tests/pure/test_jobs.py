@@ -293,3 +293,15 @@ def test_a_new_record_is_in_nobodys_way() -> None:
     record = JobRecord("j", {}, JobState.PLANNED, 5)
     assert (record.attempt, record.busy_until_us, record.doubt_us, record.conflicts) == (0, 0, 0, 0)
     assert (record.awaits_callback, record.duplicate_possible, record.unparsed, record.adopted) == (False,) * 4
+
+
+def test_a_send_follows_those_that_were_sent_last_on_its_segment() -> None:
+    """Under each of its names; its own earlier attempt is none of them and changes nothing of what it follows."""
+    one = jobs(sent("a"), accepted("a"))
+    assert one.records["a"].follows == ()
+    fold(one, 1, sent("b"), NeverSent("b", 1, "a 429", again=True))
+    assert one.records["b"].follows == ("a",)
+    fold(one, 2, sent("b", 2))
+    assert one.records["b"].follows == ("a",)
+    fold(one, 3, accepted("b", 2), sent("c", name="t"), accepted("c"), sent("d", keys=("s", "t")))
+    assert one.records["d"].follows == ("b", "c")
