@@ -132,7 +132,7 @@ class _Sync:
         replica: The journal.
         directory: Where snapshots are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
-        changes: Membership changes that were made before; None where there are none.
+        changes: Membership changes that it overtakes; None where there are none.
     """
 
     def __init__(
@@ -220,6 +220,8 @@ class _Sync:
         return await asyncio.gather(*map(one, audiences))
 
     async def _compared(self, audience: Audience) -> Comparison:
+        if self._changes is not None:
+            await self._changes.mark(audience.name)
         given = await read_source(audience, self._client.limits)
         try:
             comparison = await self._compared_with(audience, given)

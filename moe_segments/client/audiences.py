@@ -33,7 +33,7 @@ class _Client(Client, Protocol):
 
     def _check_usable(self) -> None: ...
 
-    async def _changes_until_now(self) -> Changes | None: ...
+    async def _overtaken(self) -> Changes | None: ...
 
     async def _forget_changes(self, name: str) -> None: ...
 
@@ -52,7 +52,7 @@ class AudienceCalls:
 
         What a segment holds is remembered in a snapshot, so only differences are sent. Killed anywhere and called
         again, nothing is sent twice in silence and the members end as desired. One process at a time syncs a segment;
-        the next one waits. Changes of `membership` that were made before this call are overtaken by it.
+        the next one waits. Changes of `membership` that were made before its source is read are overtaken by it.
 
         Args:
             audiences: One for each segment.
@@ -74,7 +74,7 @@ class AudienceCalls:
 
         check_wait(max_wait_s)
         directory = _directory(snapshots, self.settings.journal, self.scope)
-        changes = await self._changes_until_now()
+        changes = await self._overtaken()
         return await sync(
             self, audiences, replica=self._replica, directory=directory, max_wait_s=max_wait_s, changes=changes
         )
