@@ -44,7 +44,10 @@ class Client(Protocol):
 
 
 class Changes(Protocol):
-    """Membership changes that wait, which were made before a sync was called."""
+    """Membership changes that wait, which a sync overtakes."""
+
+    async def mark(self, name: str) -> None:
+        """Remember the changes of a segment as they are now: its source is about to be read."""
 
     async def delete(self, name: str, mode: Mode, given: Iterable[Block]) -> None:
         """Delete what a sync that went well made void."""

@@ -134,7 +134,7 @@ class _Sync:
         replica: The journal.
         snapshots: Where they are; None: members stay unknown.
         max_wait_s: Longest wait of each operation, seconds.
-        changes: Membership changes that were made before; None where there are none.
+        changes: Membership changes that it overtakes; None where there are none.
         on_report: Is told of each audience once it has ended.
     """
 
@@ -231,6 +231,8 @@ class _Sync:
         return await asyncio.gather(*map(one, audiences))
 
     async def _compared(self, audience: Audience) -> Comparison:
+        if self._changes is not None:
+            await self._changes.mark(audience.name)
         given = await read_source(audience, self._client.limits)
         try:
             comparison = await self._compared_with(audience, given)

@@ -35,7 +35,7 @@ class _Client(Client, Protocol):
 
     def _check_usable(self) -> None: ...
 
-    async def _changes_until_now(self) -> Changes | None: ...
+    async def _overtaken(self) -> Changes | None: ...
 
     async def _forget_changes(self, name: str) -> None: ...
 
@@ -55,7 +55,7 @@ class AudienceCalls:
 
         What a segment holds is remembered in a snapshot, so only differences are sent. Killed anywhere and called
         again, nothing is sent twice in silence and the members end as desired. One process at a time syncs a segment;
-        the next one waits. Changes of `membership` that were made before this call are overtaken by it.
+        the next one waits. Changes of `membership` that were made before its source is read are overtaken by it.
 
         Args:
             audiences: One for each segment.
@@ -78,7 +78,7 @@ class AudienceCalls:
         from moe_segments.audiences.sync import sync  # for those who have audiences
 
         check_wait(max_wait_s)
-        changes = await self._changes_until_now()
+        changes = await self._overtaken()
         return await sync(
             self,
             audiences,

@@ -148,13 +148,13 @@ class MembershipCalls:
             return None
         return self._memberships_in(place)
 
-    async def _changes_until_now(self: _Client) -> Overtaken | None:
-        """Return the changes that a sync that is called now overtakes; None where there is no outbox."""
+    async def _overtaken(self: _Client) -> Overtaken | None:
+        """Return the changes that a sync may overtake; None where there is no outbox."""
         if (known := await self._default_memberships()) is None:
             return None
         from moe_segments.memberships.overtaken import Overtaken
 
-        return Overtaken(await known.outbox(), await known.backlogs())
+        return Overtaken(await known.outbox())
 
     async def _forget_changes(self: _Client, name: str) -> None:
         if (known := await self._default_memberships()) is not None:

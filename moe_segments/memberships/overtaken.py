@@ -1,6 +1,7 @@
 """Delete the changes that a sync overtakes. The last word wins, and a sync is a word on all users that it concerns.
 
-It is spoken when `sync` is called: changes that were made before are overtaken once it went well, later ones go on top.
+It is spoken when its source is read, while nobody else may send to the segment: changes that were made before are
+overtaken once it went well, later ones go on top.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from moe_segments.errors import OutboxError
 from moe_segments.files.stream import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.core.audiences.choice import Mode
@@ -25,16 +26,25 @@ _PAGE: Final = 5_000
 
 
 class Overtaken:
-    """The changes that were made before a sync was called.
+    """The changes that were made before the source of a sync was read.
 
     Args:
         outbox: Where they are.
-        backlogs: Of all segments, as they are when it is called.
     """
 
-    def __init__(self, outbox: Outbox, backlogs: Iterable[Backlog]) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._before: Mapping[str, Backlog] = {one.name: one for one in backlogs if one.pending}
+        self._before: dict[str, Backlog] = {}
+
+    async def mark(self, name: str) -> None:
+        """Remember the changes of a segment as they are now: its source is about to be read.
+
+        Raises:
+            OutboxError: They cannot be read.
+        """
+        for one in await self._outbox.backlogs():
+            if one.name == name and one.pending:
+                self._before[name] = one
 
     async def delete(self, name: str, mode: Mode, given: Iterable[Block]) -> None:
         """Delete what a sync that went well made void.

@@ -80,14 +80,14 @@ class Story:
         audience = Audience(name, members=sorted(members), max_removed=1, **FIELDS)
         syncing = asyncio.ensure_future(client.sync([audience], snapshots=self.w.place))
         await asyncio.sleep(0.001)
+        later = set[str]()
         while not syncing.done() and self.chance.random() < 0.5:
-            later = self.chance.choice(POOL)
-            await self.membership(client, name).add(later)
-            members.add(later)
-            self.desired[name].add(later)
+            later.add(self.chance.choice(POOL))
+            await self.membership(client, name).add(*later)
         report = await syncing
+        await self.membership(client, name).add(*later)  # whether its source was read before the first time
         if report.ok:
-            self.desired[name] = members
+            self.desired[name] = members | later
             self.doubtful.discard(name)
         else:
             self.doubtful.add(name)

@@ -276,6 +276,24 @@ async def test_a_sync_overtakes_the_changes_before_it_and_not_those_after(tmp_pa
 
 
 @in_virtual_time
+async def test_a_sync_reads_its_source_and_overtakes_changes_once_no_flush_is_under_way(tmp_path: Path) -> None:
+    """What changes while it waits for the flush is in its source as well, or not: the source has the last word."""
+    async with opened(tmp_path, processing_s=(600, 600)) as (w, client):
+        vip, stored = handle(client, tmp_path), {"u1", "u3"}
+        await vip.add("u1", "u3")
+        await asyncio.sleep(30)  # it was sent
+        audience = Audience("vip", members=lambda: sorted(stored), max_removed=1, **FIELDS)
+        syncing = asyncio.ensure_future(client.sync([audience], snapshots=w.place))
+        await asyncio.sleep(30)
+        stored ^= {"u1", "u2"}
+        await vip.remove("u1", "u3")
+        await vip.add("u2", "u9")
+        assert (await syncing).ok
+        await vip.flushed(timeout=DAY_S)
+        assert w.members() == {"u2", "u3"}
+
+
+@in_virtual_time
 async def test_a_sync_that_adds_overtakes_the_removals_of_its_values_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as (w, client):
         vip = handle(client, tmp_path)
