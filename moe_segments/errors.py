@@ -621,6 +621,11 @@ class FlushTimeout(MoeSegmentsError):
         reason: What the last try to send them ended with; None where none failed.
     """
 
+    segment: str
+    pending: int
+    timeout_s: float
+    reason: str | None
+
     def __init__(self, segment: str, pending: int, timeout_s: float, reason: str | None = None) -> None:
         super().__init__(segment, pending, timeout_s, reason)
         self.segment, self.pending, self.timeout_s, self.reason = segment, pending, timeout_s, reason

@@ -36,7 +36,9 @@ class SortedFile:
         file_bytes: Its size, bytes.
     """
 
+    name: str
     count: int
+    file_bytes: int
 
     def __init__(self, name: str) -> None:
         self._file, self.name = PrivateFile(name), name

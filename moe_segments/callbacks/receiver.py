@@ -122,7 +122,7 @@ class CallbackReceiver:
         self._left: set[str] = set()  # scopes whose client is gone: its callbacks are asked to come again
         self._inbox = Inbox()
         self._refreshes, self._looks = Refreshes(1 / REFRESHES_PER_S), Refreshes(1 / LOOKS_PER_S)
-        self.events = CallbackDesk(consumers_of(on_event), self._replicas)
+        self.events: CallbackDesk = CallbackDesk(consumers_of(on_event), self._replicas)
         self._metrics = _metrics_of(metrics, self) if metrics else None
         self._open = AsyncExitStack()
         self._entered, self._entering = 0, asyncio.Lock()

@@ -186,7 +186,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             fetch_private=fetch_private,
         )
         self.limits, self.scope = self.settings.limits, credentials.scope
-        self.events = Events(self.scope, consumers_of(on_event), log=LogConsumer())
+        self.events: Events = Events(self.scope, consumers_of(on_event), log=LogConsumer())
         from moe_segments.submission.file_preparer import FilePreparer  # with the first client, not with the package
 
         self._file_preparer = FilePreparer(self.settings, publish)

@@ -53,6 +53,9 @@ class Follower:
         read_us: The journal's time when it was last heard of.
     """
 
+    read_us: int
+    shift_us: int
+
     def __init__(self, url: str, scope: str, limits: QuotaLimits) -> None:
         self._url, self._scope, self._limits = url, scope, limits
         self.state: WorkspaceState | None = None

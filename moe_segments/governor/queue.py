@@ -46,6 +46,8 @@ class Waiter:
         told: What it was last told to wait for; empty before.
     """
 
+    told: str
+
     __slots__ = ("ask", "claimed", "deadline_s", "future", "number", "place", "told")
 
     ask: Ask

@@ -37,6 +37,9 @@ class BatchReader:
         batch: The batch, once all values are read.
     """
 
+    adds: bool
+    job: str
+
     def __init__(
         self,
         outbox: Outbox,

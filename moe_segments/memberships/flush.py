@@ -45,7 +45,7 @@ class Flush:
     ) -> None:
         self._client, self._replica, self._outbox, self._exists = client, replica, outbox, exists
         self._snapshots = snapshots
-        self.is_sent = asyncio.Event()
+        self.is_sent: asyncio.Event = asyncio.Event()
 
     async def send(self, backlog: Backlog, rows: int, *, began: Callable[[], object]) -> bool:
         """Send what a segment needs next and wait for its end. Returns whether anything was applied.

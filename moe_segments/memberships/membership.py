@@ -193,7 +193,7 @@ class Membership:
 
     def __init__(self, memberships: Memberships, segment: Declared) -> None:
         self._memberships, self._segment = memberships, segment
-        self.name = segment.name
+        self.name: str = segment.name
 
     def __repr__(self) -> str:
         return f"Membership({self.name!r})"

@@ -34,6 +34,9 @@ class Refused(Exception):
         problem: Why, for people.
     """
 
+    status: int
+    problem: str
+
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(status, problem)
         self.status, self.problem = status, problem

@@ -74,6 +74,9 @@ class Store:
         has_keys: Whether credentials were given, so that the library need not ask the machine it runs on.
     """
 
+    handle: Any
+    destination: Destination
+
     def __init__(self, handle: Any, destination: Destination, *, has_keys: bool) -> None:  # its kinds share no type
         self.handle, self.destination, self._has_keys = handle, destination, has_keys
 

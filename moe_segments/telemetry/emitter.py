@@ -83,6 +83,8 @@ class Events:
         sent_here: Jobs that were sent from here and have not ended.
     """
 
+    scope: str
+
     def __init__(self, scope: str, consumers: Iterable[Consumer] = (), *, log: LogConsumer | None = None) -> None:
         self.scope, self._log = scope, log
         self._consumers = tuple(consumers)

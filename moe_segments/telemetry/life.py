@@ -45,6 +45,9 @@ class Life:
         segment: Its segment.
     """
 
+    is_dispatched: bool
+    is_over: bool
+
     __slots__ = ("_begun_s", "_events", "_job", "_operation", "_segment", "is_dispatched", "is_over")
 
     def __init__(self, events: Events, *, job: str | None, operation: str, segment: str | None) -> None:

@@ -27,10 +27,10 @@ try:
     from opentelemetry.metrics import Observation
     from opentelemetry.trace import Link, SpanKind, Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise InputError(
         "traces and metrics for OpenTelemetry need an extra: pip install 'moe-segments[otel]'"
-    ) from missing
+    ) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

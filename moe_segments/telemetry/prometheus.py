@@ -29,8 +29,8 @@ try:
     )
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
-except ModuleNotFoundError as missing:
-    raise InputError("metrics for Prometheus need an extra: pip install 'moe-segments[prometheus]'") from missing
+except ModuleNotFoundError as _missing:
+    raise InputError("metrics for Prometheus need an extra: pip install 'moe-segments[prometheus]'") from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
