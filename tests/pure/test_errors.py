@@ -110,9 +110,8 @@ def test_an_exception_is_written_for_a_tired_reader(error: errors.MoeSegmentsErr
 def test_a_pickle_of_a_429_from_before_it_knew_how_long_to_wait_still_loads() -> None:
     """Queues keep such pickles over an upgrade; the wait is then unknown, which is infinite."""
     told = errors.TooManyRequests(429, "Slow down", None, None, {}, "j1", "operations_per_hour", AT, 60.0)
-    kind, arguments, facts = told.__reduce__()  # type: ignore[misc, str-unpack]
-    older = kind(*arguments[:-1])
-    older.__setstate__({name: fact for name, fact in facts.items() if name != "wait_s"})
+    older = errors.TooManyRequests(*told.args[:-1])
+    older.__setstate__({name: fact for name, fact in vars(told).items() if name != "wait_s"})
     assert (older.ready_at, older.wait_s, older.job_id) == (AT, math.inf, "j1")
 
 
