@@ -7,7 +7,9 @@ from typing import Any
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG, BaseOperator
 
-from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient, SyncReport, read_audiences
+from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient, SyncReport, TooManyRequests, read_audiences
+
+PUT_OFF = (QuotaExceeded, SegmentBusy, TooManyRequests)
 
 
 class SyncAudiences(BaseOperator):
@@ -22,7 +24,7 @@ class SyncAudiences(BaseOperator):
     def execute(self, context: dict[str, Any], event: object = None) -> dict[str, object]:
         """Sync, here or where the triggerer has resumed it."""
         report = asyncio.run(self.sync())
-        put_off = [one.error for one in report.audiences if isinstance(one.error, (QuotaExceeded, SegmentBusy))]
+        put_off = [one.error for one in report.audiences if isinstance(one.error, PUT_OFF)]
         if put_off:
             self.defer(trigger=DateTimeTrigger(moment=min(map(next_look, put_off))), method_name="execute")
         if not report.ok:
@@ -40,7 +42,7 @@ def failures(report: SyncReport) -> str:
     return "; ".join(f"{one.name}: {one.error or one.status}" for one in report.audiences if not one.ok)
 
 
-def next_look(full: QuotaExceeded | SegmentBusy) -> datetime:
+def next_look(full: QuotaExceeded | SegmentBusy | TooManyRequests) -> datetime:
     """Return when to look again: in an hour where nothing says when, within five minutes for a busy segment."""
     if isinstance(full, SegmentBusy):
         return datetime.now(UTC) + timedelta(seconds=min(full.wait_s, 300))

@@ -15,7 +15,7 @@ import sys
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
 
-from moe_segments import CreateFileSegment, QuotaExceeded, QuotaLimits, SegmentBusy, SegmentsClient
+from moe_segments import CreateFileSegment, QuotaExceeded, QuotaLimits, SegmentBusy, SegmentsClient, TooManyRequests
 
 SPEED = float(os.environ.get("SPEED", "1"))
 app = App(connector=PsycopgConnector(conninfo=os.environ.get("DATABASE", "postgresql://localhost/app")))
@@ -26,7 +26,7 @@ class WhenItFits(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """When to run the task again; None where waiting does not help."""
-        if isinstance(exception, QuotaExceeded | SegmentBusy):
+        if isinstance(exception, QuotaExceeded | SegmentBusy | TooManyRequests):
             return (
                 RetryDecision(retry_at=exception.ready_at)
                 if exception.ready_at

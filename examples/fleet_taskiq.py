@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from taskiq import Context, TaskiqDepends, TaskiqEvents, TaskiqScheduler, TaskiqState
 from taskiq_redis import ListQueueBroker, ListRedisScheduleSource
 
-from moe_segments import CreateFileSegment, QuotaExceeded, QuotaLimits, SegmentBusy, SegmentsClient
+from moe_segments import CreateFileSegment, QuotaExceeded, QuotaLimits, SegmentBusy, SegmentsClient, TooManyRequests
 
 REDIS = os.environ.get("REDIS", "redis://localhost:6379")
 SPEED = float(os.environ.get("SPEED", "1"))
@@ -50,7 +50,7 @@ async def create_segment(name: str, file_url: str, rows: int, context: Context =
     try:
         # The id makes the task safe to run twice: the second run attaches to the first one's job.
         job = await client.submit(operation, job_id=f"create-{name}")
-    except (QuotaExceeded, SegmentBusy) as full:
+    except (QuotaExceeded, SegmentBusy, TooManyRequests) as full:
         ready_at = full.ready_at or datetime.now(UTC) + timedelta(hours=1)
         await create_segment.kicker().schedule_by_time(later, ready_at, name=name, file_url=file_url, rows=rows)
         print(f"{name}: again at {ready_at:%H:%M:%S} UTC", flush=True)

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow
 from prefect.deployments import run_deployment
 
-from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient, SyncReport, read_audiences
+from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient, SyncReport, TooManyRequests, read_audiences
+
+PUT_OFF = (QuotaExceeded, SegmentBusy, TooManyRequests)
 
 
 @flow
@@ -13,7 +15,7 @@ async def sync_audiences(audiences: str, deployment: str = "sync-audiences/night
     """Send what the quota has room for now, and schedule this flow again for the rest."""
     async with SegmentsClient.from_env() as client:
         report = await client.sync(read_audiences(audiences), max_wait_s=0)
-    put_off = [one.error for one in report.audiences if isinstance(one.error, (QuotaExceeded, SegmentBusy))]
+    put_off = [one.error for one in report.audiences if isinstance(one.error, PUT_OFF)]
     if put_off:
         await run_deployment(
             deployment,
@@ -30,7 +32,7 @@ def failures(report: SyncReport) -> str:
     return "; ".join(f"{one.name}: {one.error or one.status}" for one in report.audiences if not one.ok)
 
 
-def next_look(full: QuotaExceeded | SegmentBusy) -> datetime:
+def next_look(full: QuotaExceeded | SegmentBusy | TooManyRequests) -> datetime:
     """Return when to look again: in an hour where nothing says when, within five minutes for a busy segment."""
     if isinstance(full, SegmentBusy):
         return datetime.now(UTC) + timedelta(seconds=min(full.wait_s, 300))

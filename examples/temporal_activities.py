@@ -5,7 +5,7 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from moe_segments import CreateFileSegment, QuotaExceeded, SegmentBusy, SegmentsClient
+from moe_segments import CreateFileSegment, QuotaExceeded, SegmentBusy, SegmentsClient, TooManyRequests
 
 
 class Segments:
@@ -22,12 +22,12 @@ class Segments:
         )
         try:
             job = await self.client.submit(operation, job_id=activity.info().workflow_id)
-        except (QuotaExceeded, SegmentBusy) as full:
+        except (QuotaExceeded, SegmentBusy, TooManyRequests) as full:
             raise ApplicationError(str(full), type="QuotaExceeded", next_retry_delay=pause(full)) from None
         return job.id
 
 
-def pause(full: QuotaExceeded | SegmentBusy) -> timedelta:
+def pause(full: QuotaExceeded | SegmentBusy | TooManyRequests) -> timedelta:
     """Return how long to wait: an hour where nothing says when, at most five minutes for a busy segment."""
     if isinstance(full, SegmentBusy):
         return timedelta(seconds=min(full.wait_s, 300))

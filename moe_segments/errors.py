@@ -10,6 +10,7 @@ None holds a key, a token, a body of a file or a user identifier.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -381,11 +382,14 @@ class TooManyRequests(ApiError):
 
     Attributes:
         limit: The limit taken to be full, named as the field of `QuotaLimits`; None where unknown.
-        ready_at: When the governor will try again, aware UTC; None where unknown.
+        ready_at: From when the governor admits operations again, aware UTC; None where unknown. A call is not
+            repeated: submit again with the same `job_id` then.
+        wait_s: Seconds from the answer to *ready_at*; infinite where that is unknown.
     """
 
     limit: str | None
     ready_at: datetime | None
+    wait_s: float
 
     def __init__(
         self,
@@ -397,10 +401,11 @@ class TooManyRequests(ApiError):
         job_id: str | None = None,
         limit: str | None = None,
         ready_at: datetime | None = None,
+        wait_s: float = math.inf,  # a pickle of an earlier version has none
     ) -> None:
         super().__init__(status, title, description, request_id, details, job_id)
-        self.args: tuple[Any, ...] = (*self.args, limit, ready_at)
-        self.limit, self.ready_at = limit, ready_at
+        self.args: tuple[Any, ...] = (*self.args, limit, ready_at, wait_s)
+        self.limit, self.ready_at, self.wait_s = limit, ready_at, wait_s
 
     @property
     def actual_count(self) -> int | None:

@@ -440,7 +440,9 @@ class CallbackReceiver:
                     await replica.record(Quarantined(replica.journal.doubt))
                     _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
                 if replica.journal.is_new:
-                    _log.warning("no client has used this journal for %s yet: check the path and the scope", scope)
+                    _log.warning(
+                        "this journal is new for %s: normal at a first start, else check the path and the scope", scope
+                    )
             self._open = opening.pop_all()
 
     def _journal_of(self, scope: str) -> Journal:

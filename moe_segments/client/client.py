@@ -417,7 +417,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
             operation: What to do.
             max_wait_s: Longest wait for quota and segment, seconds.
             job_id: An identifier of your own: a second submit with the same one, also after a crash or from another
-                process, attaches to the job instead of sending it again.
+                process, attaches to the job instead of sending it again. So does one with another file.
             on_unknown: "retry": a job whose outcome is unknown is sent again, with `duplicate_possible` set. A repeated
                 add, remove or replace is harmless to the membership and spends quota again; a repeated create is
                 answered with a conflict if the first one worked.
@@ -428,6 +428,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
         Raises:
             NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
+            TooManyRequests: Somebody else spends the quota, whatever *max_wait_s* is. It is not repeated: submit again
+                with the same *job_id* after its `ready_at`, as `submit_many` does.
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()

@@ -163,19 +163,19 @@ class OutcomeRecorder:
         wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))
 
-        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int]]:
+        def question(state: WorkspaceState, now_us: int) -> tuple[Sequence[Event], tuple[str | None, int, int]]:
             if cost.segments and (facts.actual_count is not None or not (cost.operations or cost.call)):
                 count = [] if facts.actual_count is None else [ActiveObserved(facts.actual_count, "service")]
                 full = Throttled(ACTIVE_SEGMENTS, now_us + pause_us, job=job)
-                return [*refused, *count, full], (full.limit, full.until_us)
+                return [*refused, *count, full], (full.limit, full.until_us, now_us)
             if not cost.operations and not cost.call:
-                return refused, (None, now_us + pause_us)
+                return refused, (None, now_us + pause_us, now_us)
             full = attrs.evolve(
                 state.ledger.throttle_for(facts.named_limit_capacity, wait_us, now_us, cost.call), job=job
             )
-            return [*refused, full], (full.limit, full.until_us)
+            return [*refused, full], (full.limit, full.until_us, now_us)
 
-        limit, until_us = await self._replica.ask(question)
+        limit, until_us, now_us = await self._replica.ask(question)
         return TooManyRequests(
             error.status,
             error.title,
@@ -185,6 +185,7 @@ class OutcomeRecorder:
             error.job_id,
             limit,
             moment_of(until_us, self._governor.shift_us()),
+            max(0, until_us - now_us) / _SECOND_US,
         )
 
     async def record(self, *events: Event) -> None:

@@ -62,6 +62,12 @@ def _is_lines(block: Block) -> bool:
     return all(line.startswith("{") and line.endswith("}") for line in block.text.splitlines())
 
 
+def test_a_file_of_a_page_neither_begins_nor_ends_with_an_empty_line() -> None:
+    """A site leaves such lines out, so its readers would copy another file than the one that is tried here."""
+    lost = [block.place for block in BLOCKS if block.title is not None and block.text != block.text.strip("\n") + "\n"]
+    assert lost == []
+
+
 def test_a_block_says_its_language() -> None:
     """One that says none could be a command that nobody tries."""
     known = {*RUN, "text", "log", "json", "toml", "csv", "yaml", "mermaid"}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient
+from moe_segments import QuotaExceeded, SegmentBusy, SegmentsClient, TooManyRequests
+from moe_segments.sandbox import FaultKind
 from tests.fleet.examples import ROOT, SPEED, Service, ran, service
 from tests.fleet.orchestrators import ApplicationError, loaded, run_task, scheduled, workflow
 from tests.fleet.postgres_server import postgres_server
@@ -29,6 +30,7 @@ NEVER: Final = QuotaExceeded("active_segments", 1_000, 1, 1_000, None, math.inf)
 SOON: Final = QuotaExceeded("operations_per_hour", 10, 1, 10, datetime(2026, 1, 1, tzinfo=UTC), 5.0)
 BUSY: Final = SegmentBusy("vip", "job-1", datetime(2026, 1, 1, tzinfo=UTC), 21_600.0)
 BUSY_FOR_EVER: Final = SegmentBusy("vip", "job-1", datetime(2026, 1, 1, tzinfo=UTC), math.inf)
+THROTTLED: Final = TooManyRequests(429, "Slow down", None, None, {}, "job-1", "operations_per_hour", SOON.ready_at, 5.0)
 
 
 @asynccontextmanager
@@ -42,10 +44,10 @@ async def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         assert running.sandbox.workspace.rejections == 0
 
 
-def audiences(tmp_path: Path, *, broken: bool = False) -> str:
+def audiences(tmp_path: Path, *, count: int = MORE_THAN_AN_HOUR, broken: bool = False) -> str:
     path = tmp_path / "audiences.toml"
     fields = 'attribute_name = "ID"\nattribute_type = "string"\nexpiry_time = 365\nfile = "users.csv"\n'
-    names = [f"nightly_{number}" for number in range(MORE_THAN_AN_HOUR)]
+    names = [f"nightly_{number}" for number in range(count)]
     text = "".join(f'[[audience]]\nname = "{name}"\n{fields}' for name in names)
     if broken:
         text += f'[[audience]]\nname = "broken"\n{fields.replace("users.csv", "missing.csv")}'
@@ -73,15 +75,15 @@ async def test_a_task_that_is_put_off_never_comes_back_at_once(example: str) -> 
     """Where nothing says when the quota is free, an hour passes; for a busy segment five minutes at most."""
     next_look, now = loaded(example).next_look, datetime.now(UTC)
     assert HOUR <= next_look(NEVER) - now < 2 * HOUR
-    assert next_look(SOON) == SOON.ready_at
+    assert next_look(SOON) == next_look(THROTTLED) == SOON.ready_at
     for busy in (BUSY, BUSY_FOR_EVER):
         assert timedelta(minutes=5) <= next_look(busy) - now < HOUR
 
 
 async def test_an_activity_that_is_put_off_never_comes_back_at_once() -> None:
     pause = loaded("temporal_activities.py").pause
-    assert [pause(each) for each in (NEVER, SOON, BUSY, BUSY_FOR_EVER)] == [
-        *(HOUR, timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=5))
+    assert [pause(each) for each in (NEVER, SOON, THROTTLED, BUSY, BUSY_FOR_EVER)] == [
+        *(HOUR, timedelta(seconds=5), timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=5))
     ]
 
 
@@ -140,6 +142,34 @@ async def test_the_temporal_recipe_says_when_to_try_again(tmp_path: Path, monkey
         assert len(created(running)) == MORE_THAN_AN_HOUR
         assert 1 <= len(pauses) <= 20
         assert min(pauses) > timedelta(0)
+
+
+@pytest.mark.parametrize("example", ["airflow_dag.py", "temporal_activities.py"])
+async def test_work_that_somebody_else_s_spending_stops_is_put_off_and_done_later(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 429 of the service, which the journal could not know of, loses no work."""
+    async with service(f"sqlite:///{tmp_path / 'quota.db'}", tmp_path) as running:
+        more = {"MOE_SPEED": str(SPEED), "MOE_PUBLISH": running.sandbox.files_url}
+        for name, value in {**running.environment, **more}.items():
+            monkeypatch.setenv(name, value)
+        running.sandbox.fail_next(FaultKind.PLATFORM_ERROR, status=429)
+        if example == "airflow_dag.py":
+            operator = loaded(example).SyncAudiences
+            _, moments = await asyncio.to_thread(
+                run_task, operator(task_id="t", audiences=audiences(tmp_path, count=1))
+            )
+            assert len(moments) == 1
+            assert len(created(running)) == 1
+            return
+        async with SegmentsClient.from_env() as client:
+            activities = loaded(example).Segments(client)
+            workflow.set("workflow-1")
+            with pytest.raises(ApplicationError) as put_off:
+                await activities.create_segment("segment", running.file_url)
+            await asyncio.sleep(put_off.value.next_retry_delay.total_seconds())
+            assert await activities.create_segment("segment", running.file_url) == "workflow-1"
+            assert created(running) == {"segment"}
 
 
 async def test_the_nightly_sync_from_postgresql_sends_only_differences(

@@ -80,11 +80,25 @@ async def test_what_is_known_is_listed_and_forgotten(shell: Shell) -> None:
     assert (known["name"], known["size"], known["is_known"], known["last"]["matched"]) == ("vip", 3, True, 3)
     assert "100.0%" in (await shell.run_at_speed("audiences")).out
     assert (await shell.run_at_speed("audiences", "forget", "vip")).code == 0
-    assert (await shell.run_at_speed("audiences", "forget", "unheard-of")).code == 2
+    unheard_of = await shell.run_at_speed("audiences", "forget", "unheard-of")
+    assert (unheard_of.code, unheard_of.out) == (0, "")
+    assert "unheard-of: nothing is stored" in unheard_of.err
     (known,) = (await shell.run_at_speed("audiences", "--json")).document["audiences"]
     assert known["is_known"] is False
     assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()] == []
     assert (await synced(shell, path, "--json")).document["audiences"][0]["operations"] == ["replace"]
+
+
+async def test_forgetting_deletes_what_a_lost_journal_left(shell: Shell) -> None:
+    """Who erases does not have to know which journal the snapshots came from, and hears no error where nothing is."""
+    await synced(shell, audiences(shell, vip='file = "users.csv"'))
+    for path in shell.directory.glob("quota.db*"):
+        if path.is_file():
+            path.unlink()
+    assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()]
+    forgotten = await shell.run_at_speed("audiences", "forget", "vip")
+    assert forgotten.code == 0, forgotten.err
+    assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()] == []
 
 
 async def test_a_command_that_fails_sends_nothing_and_stops_no_other(shell: Shell) -> None:

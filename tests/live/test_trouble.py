@@ -133,6 +133,7 @@ async def test_a_journal_of_another_time_shows_people_their_own(ahead_s: int) ->
             await client.archive_segment(name="s")
         assert told.value.ready_at is not None
         assert abs(told.value.ready_at - datetime.now(UTC) - timedelta(minutes=1)) < near
+        assert told.value.wait_s == pytest.approx(60)
         for spent in (timedelta(minutes=50), timedelta()):
             await client.governor.record_external(operations=5, at=datetime.now(UTC) - spent)
         with pytest.raises(InputError, match="future"):

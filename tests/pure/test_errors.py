@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from datetime import UTC, datetime
 
@@ -29,7 +30,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "Forbidden": _API,
     "NotFound": _API,
     "Conflict": _API,
-    "TooManyRequests": (*_API, "operations_per_hour", AT),
+    "TooManyRequests": (*_API, "operations_per_hour", AT, 60.0),
     "ServerError": _API,
     "AnswerShapeError": (202, "expected int @ $.status", "j1"),
     "NoUsersMatched": ("winter", "r1", 3, 2, "db"),
@@ -104,6 +105,14 @@ def test_an_exception_has_a_sentence_and_one_root(name: str) -> None:
 def test_an_exception_is_written_for_a_tired_reader(error: errors.MoeSegmentsError, text: str) -> None:
     """What happened, the number, what helps."""
     assert str(error) == text
+
+
+def test_a_pickle_of_a_429_from_before_it_knew_how_long_to_wait_still_loads() -> None:
+    """Queues keep such pickles over an upgrade; the wait is then unknown, which is infinite."""
+    told = errors.TooManyRequests(429, "Slow down", None, None, {}, "j1", "operations_per_hour", AT, 60.0)
+    older = errors.TooManyRequests(*told.args[:-1])
+    older.__setstate__({name: fact for name, fact in vars(told).items() if name != "wait_s"})
+    assert (older.ready_at, older.wait_s, older.job_id) == (AT, math.inf, "j1")
 
 
 def test_an_api_error_without_details_has_none() -> None:

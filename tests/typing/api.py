@@ -652,6 +652,7 @@ def refused(error: ApiError) -> str:
     match error:
         case TooManyRequests():
             assert_type(error.ready_at, datetime | None)
+            assert_type(error.wait_s, float)
             assert_type(error.actual_count, int | None)
             assert_type(error.allowed_count, int | None)
             return error.limit or "a quota"

@@ -9,7 +9,6 @@ from moe_segments.cli import output
 from moe_segments.cli.running import run
 from moe_segments.cli.session import open_session
 from moe_segments.cli.table import Column, Table, terminal_width
-from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,11 +60,13 @@ def forget_audience(name: str, common: Common) -> int:
 
     async def command(_: asyncio.Event) -> int:
         async with open_session(common, remembers=True) as session:
-            known = [one.name for one in await session.client.audiences()]
-            if name not in (*known, *(one.name for one in await session.client.memberships())):
-                raise InputError(f"no audience {name!r} was synced on this journal", "name")
-            await session.client.forget_audience(name)
-        output.note(f"{name}: its members are unknown now, its snapshots and the changes that waited are deleted")
+            known = {one.name for one in await session.client.audiences()}
+            known |= {one.name for one in await session.client.memberships()}
+            await session.client.forget_audience(name)  # also of an unknown one: a lost journal leaves its snapshots
+        if name in known:
+            output.note(f"{name}: its members are unknown now, its snapshots and the changes that waited are deleted")
+        else:
+            output.note(f"{name}: nothing is stored of a segment of this name; was another name or journal meant?")
         return EXIT_OK
 
     return run(command, options={"name": "NAME"})
