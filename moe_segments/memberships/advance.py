@@ -86,7 +86,10 @@ class Advance:
         if membership is not None:
             kept = {digest for step in membership.steps.values() for digest in step.holds}
             kept |= set(membership.held.holds if membership.held is not None else ())
-            await in_thread(self._snapshots.keep_only, self._name, kept)
+            try:
+                await in_thread(self._snapshots.keep_only, self._name, kept)
+            except MoeSegmentsError as error:  # a bucket that is away; the next flush or sync deletes them
+                _log.warning("segment %r: snapshots that nobody needs any more are still there: %s", self._name, error)
 
     def _write(self, held: Held, adds: bool) -> tuple[str, int]:  # noqa: FBT001 - handed to a thread
         assert self._snapshots is not None
