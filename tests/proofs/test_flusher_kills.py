@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(1_800)]
 
-KILLS: Final = cases(short=10, full=150)
+KILLS: Final = cases(short=10, full=200)
 SEED: Final = 20_261_130
 SPEED: Final = 1_800.0  # an hour is two seconds
 SEGMENTS: Final = ("vip", "lapsed")
