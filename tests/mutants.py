@@ -795,6 +795,14 @@ MUTANTS: Final = (
         ("tests/live/test_receiver.py::test_a_callback_whose_body_is_refused_is_no_silence",),
     ),
     Mutant(
+        "a-429-says-to-come-back-at-once",
+        13,
+        "moe_segments/submission/recorder.py",
+        "max(0, until_us - now_us) / _SECOND_US,",
+        "0.0,",
+        ("tests/live/test_trouble.py::test_a_minute_named_by_the_service_is_a_minute_on_any_journal_s_clock[3600]",),
+    ),
+    Mutant(
         "unreadable-callback-is-waited-past",
         12,
         "moe_segments/client/job.py",
