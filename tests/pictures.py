@@ -1,6 +1,7 @@
-"""The pictures of both pages in the docs, from real runs: `python -m tests.pictures`.
+"""The pictures in the docs, from real runs: `python -m tests.pictures`.
 
-Needs Debian's chromium and, for names in Hindi and Arabic, its fonts-noto-core.
+Needs Debian's chromium and, for names in Hindi and Arabic, its fonts-noto-core. The picture of the alerts needs its
+prometheus, and is left as it is without.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 from playwright.async_api import async_playwright
 
-from moe_segments import CallbackReceiver, SegmentsClient
+from moe_segments import CallbackReceiver, SegmentsClient, TooManyRequests
 from moe_segments.bulk import run_bulk
 from moe_segments.bulk.manifest import read_manifest
 from moe_segments.dashboard import Dashboard
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
 from tests.live.dashboard_world import FIELDS, a_week, dashboard_world, doubtful, file_of
+from tests.live.prometheus_world import alone, create, prometheus, seen, spend_elsewhere
 from tests.small_png import small_png
 
 if TYPE_CHECKING:
@@ -137,6 +140,32 @@ async def a_sandbox() -> AsyncIterator[str]:
         yield f"{sandbox.url}/"
 
 
+@asynccontextmanager
+async def alerts(server: str, directory: Path) -> AsyncIterator[str]:
+    """Prometheus' page when one alert fires, and one waits for its five minutes."""
+    async with (
+        alone(directory, metrics=True) as (receiver, client, sandbox),
+        prometheus(server, directory, receiver) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        await client.governor.record_external(rows=1_900_000)
+        await spend_elsewhere(sandbox)
+        with suppress(TooManyRequests):
+            await client.submit(create("late"))
+        await seen(session, f"{url}/api/v1/alerts", '"state":"firing"', '"state":"pending"')
+        yield f"{url}/classic/alerts"
+
+
+async def shot_of_alerts(browser: Browser, url: str) -> bytes:
+    """A picture of all alerts, with what the firing one says."""
+    page = await browser.new_page(viewport={"width": 1_100, "height": 400})
+    await page.goto(url)
+    await page.locator("div.show-annotations").click()
+    await page.locator(".alert_header.alert-danger").click()
+    await page.mouse.move(0, 0)
+    return await page.screenshot(full_page=True)
+
+
 async def main() -> None:
     """Write all of them."""
     async with AsyncExitStack() as stack:
@@ -162,6 +191,13 @@ async def main() -> None:
             await shot(browser, sandbox, "light", {"width": 1_180, "height": 860}),
             await shot(browser, sandbox, "dark", {"width": 390, "height": 860}),
         )
+        server = shutil.which("prometheus")
+        if server is None:
+            sys.stdout.write("alerts.png: left as it is; it needs prometheus, of Debian's package of that name\n")
+        else:
+            (directory / "alerts").mkdir()
+            async with alerts(server, directory / "alerts") as url:
+                pictures["alerts"] = await shot_of_alerts(browser, url)
         await browser.close()
     for name, picture in pictures.items():
         path = DOCS / f"{name}.png"

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -19,26 +18,19 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from moe_segments import CallbackReceiver, CreateFileSegment, InputError, SegmentsClient, TooManyRequests
+from moe_segments import CallbackReceiver, InputError, SegmentsClient, TooManyRequests
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.telemetry.metrics import METRICS, Kind
 from moe_segments.telemetry.prometheus import PrometheusMetrics, write_textfile
 from moe_segments.testing import journal_clock
-from tests.ports import free_port
+from tests.live.prometheus_world import EXAMPLES, RULES, SPEED, alone, create, prometheus, seen, spend_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
-EXAMPLES: Final = Path(__file__).parents[2] / "examples"
-RULES: Final = EXAMPLES / "prometheus-rules.yml"
 DASHBOARD: Final = EXAMPLES / "grafana-dashboard.json"
-FIELDS: Final[dict[str, Any]] = {"attribute_name": "ID", "attribute_type": "string"}
-SPEED: Final = 60
-
-
-def create(name: str, **fields: Any) -> CreateFileSegment:
-    return CreateFileSegment(**(FIELDS | {"name": name, "values": ["u-1", "u-2"], "expiry_time": 30} | fields))
 
 
 def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -160,29 +152,6 @@ def test_a_registry_has_these_metrics_once(metrics: PrometheusMetrics) -> None:
 
 
 # The receiver
-
-
-@asynccontextmanager
-async def alone(path: Path, **options: Any) -> AsyncIterator[tuple[CallbackReceiver, SegmentsClient, Sandbox]]:
-    """A receiver with a journal of its own, which a client uses, too."""
-    journal = f"sqlite:///{path / 'quota.db'}"
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as sandbox:
-        receiver = CallbackReceiver(
-            journal=journal, scopes=[sandbox.credentials.scope], limits=sandbox.limits, **options
-        )
-        async with (
-            receiver.serve(),
-            SegmentsClient(
-                sandbox.credentials,
-                journal=journal,
-                callbacks=receiver.public_url,
-                limits=sandbox.limits,
-                base_url=sandbox.url,
-                publish=sandbox.publish,
-                poll_s=0.02,
-            ) as client,
-        ):
-            yield receiver, client, sandbox
 
 
 @pytest.mark.asyncio
@@ -452,45 +421,13 @@ async def test_a_real_prometheus_scrapes_the_receiver_and_fires_the_alert(tmp_pa
     server = shutil.which("prometheus")
     if server is None:
         pytest.skip("needs prometheus, of Debian's package of that name")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api/v1"
-    async with alone(tmp_path, metrics=True) as (receiver, client, sandbox), aiohttp.ClientSession() as session:
-        config = (EXAMPLES / "prometheus.yml").read_text("utf-8")
-        config = config.replace("127.0.0.1:8080", f"127.0.0.1:{receiver.port}").replace("15s", "1s")
-        (tmp_path / "prometheus.yml").write_text(config)
-        shutil.copy(RULES, tmp_path)
-        process = await asyncio.create_subprocess_exec(
-            *(server, "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"),
-            f"--web.listen-address=127.0.0.1:{port}",
-            cwd=tmp_path,
-        )
-        try:
-            await seen(session, f"{api}/query?query=moe_segments_quota_capacity", client.scope)
-            async with elsewhere(sandbox) as other:
-                await asyncio.gather(*(other.submit(create(f"o{number}")) for number in range(10)))
-            with pytest.raises(TooManyRequests):
-                await client.submit(create("late"))
-            await seen(session, f"{api}/alerts", "MoeSegmentsQuotaUsedElsewhere")
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-def elsewhere(sandbox: Sandbox) -> SegmentsClient:
-    """A client of the same workspace with a journal of its own: what no program should be."""
-    return SegmentsClient(
-        sandbox.credentials, journal="memory:", limits=sandbox.limits, base_url=sandbox.url, publish=sandbox.publish
-    )
-
-
-async def seen(session: aiohttp.ClientSession, url: str, text: str) -> None:
-    """Return when an answer at *url* holds *text*."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if text in await answer.text():
-                        return
-            except aiohttp.ClientConnectionError:  # it is not up yet
-                pass
-            await asyncio.sleep(0.1)
+    async with (
+        alone(tmp_path, metrics=True) as (receiver, client, sandbox),
+        prometheus(server, tmp_path, receiver) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        await seen(session, f"{url}/api/v1/query?query=moe_segments_quota_capacity", client.scope)
+        await spend_elsewhere(sandbox)
+        with pytest.raises(TooManyRequests):
+            await client.submit(create("late"))
+        await seen(session, f"{url}/api/v1/alerts", "MoeSegmentsQuotaUsedElsewhere")
