@@ -31,6 +31,7 @@ from moe_segments import (
     Conflict,
     CreateFileSegment,
     FileProcessingFailed,
+    FlushTimeout,
     Forbidden,
     InputError,
     JournalAmbiguous,
@@ -43,6 +44,7 @@ from moe_segments import (
     NotFound,
     NotSent,
     NoUsersMatched,
+    OutboxError,
     OutcomeUnknown,
     PreflightError,
     QuotaError,
@@ -79,6 +81,8 @@ STATUS: dict[type[MoeSegmentsError], int] = {
     NoUsersMatched: 422,
     CallbackTimeout: 504,  # the job goes on
     CallbackUnreadable: 502,
+    OutboxError: 503,
+    FlushTimeout: 504,  # the changes are sent all the same
     JournalError: 503,
     JournalUnavailable: 503,
     JournalAmbiguous: 503,  # the same job, told again, is safe

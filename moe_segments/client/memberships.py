@@ -96,6 +96,9 @@ class MembershipCalls:
                 database of one in PostgreSQL, in the user's state directory for one in Redis, in memory for one in
                 memory. The same for all segments of a client.
 
+        Returns:
+            What takes changes of this segment: `add`, `remove`, `flushed`, `pending`.
+
         Raises:
             InputError: A value cannot be used, or the client cannot publish files.
         """
@@ -131,6 +134,9 @@ class MembershipCalls:
 
         Args:
             outbox: As for `membership`.
+
+        Returns:
+            A status for each segment; none where there is no outbox yet.
 
         Raises:
             OutboxError: It cannot be read.

@@ -187,6 +187,10 @@ class Membership:
     A change is durable when `add` or `remove` returns. It is sent to the service together with others, when the quotas
     allow it. The last word on a user wins. `SegmentsClient.membership` makes it.
 
+    Args:
+        memberships: All of its client.
+        segment: The segment, and how it is flushed.
+
     Attributes:
         name: The segment's name.
     """
@@ -214,13 +218,25 @@ class Membership:
         await self._write(change)
 
     async def remove(self, *values: object) -> None:
-        """Have users out of the segment. Durable on return. Values and errors as for `add`."""
+        """Have users out of the segment. Durable on return: a crash loses nothing.
+
+        Args:
+            values: As for `add`.
+
+        Raises:
+            InputError: As for `add`.
+            OutboxError: They could not be written.
+            NotSent: The client is closed.
+        """
         change = await self._checked(values, adds=False)
         del values
         await self._write(change)
 
     async def pending(self) -> MembershipStatus:
         """Return what waits, for how long, and what the last try to send it ended with.
+
+        Returns:
+            The status of this segment.
 
         Raises:
             OutboxError: The outbox cannot be read.

@@ -46,6 +46,7 @@ ADDED: Final = (
     ", planned=None",
     ", doubts=()",
     ", parts=()",
+    ", inf",  # of TooManyRequests
 )  # fields since, at their defaults
 
 

@@ -115,7 +115,12 @@ class Workspace:
         self.on_change()
 
     def restore(self, segments: Iterable[SandboxSegment], spent: Mapping[str, Iterable[tuple[float, int]]]) -> None:
-        """Take in segments that were there before, and what was spent, by the name of its limit."""
+        """Take in segments that were there before, and what was spent.
+
+        Args:
+            segments: The segments, archived ones among them.
+            spent: By the name of a limit: when something was spent, epoch seconds, and how much.
+        """
         self._random.seed(f"{self._now} identifiers")  # others than those that were given
         for segment in segments:
             self._registry.add(segment)
