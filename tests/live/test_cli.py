@@ -123,9 +123,9 @@ class Shell:
         return self.sandbox.workspace.segments
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ended:
+async def ended(process: asyncio.subprocess.Process, patience_s: float = PATIENCE_S) -> Ended:
     """Wait for a command's end."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         out, err = await process.communicate()
     result = Ended(process.returncode, out.decode(), err.decode())
     assert "Traceback" not in result.err, result.err
