@@ -800,7 +800,7 @@ MUTANTS: Final = (
         "moe_segments/submission/recorder.py",
         "max(0, until_us - now_us) / _SECOND_US,",
         "0.0,",
-        ("tests/live/test_trouble.py::test_a_minute_named_by_the_service_is_a_minute_on_any_journal_s_clock[3600]",),
+        ("tests/live/test_trouble.py::test_a_429_says_how_long_to_wait_whatever_the_journal_s_clock",),
     ),
     Mutant(
         "unreadable-callback-is-waited-past",

@@ -167,6 +167,16 @@ async def test_a_minute_named_by_the_service_is_a_minute_on_any_journal_s_clock(
         assert time.monotonic() - begun_s > 0.8
 
 
+async def test_a_429_says_how_long_to_wait_whatever_the_journal_s_clock() -> None:
+    """The minute that the service named, counted from its answer."""
+    service = Service(429, {"Retry-After": "60"}, {"title": "Too Many Requests"})
+    journal = MemoryJournal(clock=lambda: time.time_ns() // 1_000 + 3_600 * 1_000_000)
+    async with service.server() as server, client_at(server, journal=journal) as client:
+        with pytest.raises(TooManyRequests) as caught:
+            await client.archive_segment(name="s")
+    assert 55 < caught.value.wait_s <= 61
+
+
 async def test_what_cannot_be_built_reserves_nothing() -> None:
     """A receiver that is not reachable, a publisher that gives no address: refused before anything is spent."""
     service = Service()
