@@ -1,4 +1,4 @@
-"""What does a consumer of events cost beside a client that nobody listens to?
+"""Measure what a consumer of events costs beside a client that nobody listens to.
 
     python -m benchmarks.events [--rounds N]
 

@@ -1,4 +1,4 @@
-"""How stale do segments get whose members change all the time?
+"""Measure how stale segments get whose members change all the time.
 
     python -m benchmarks.membership_day [--segments N] [--days D] [--every S]
 

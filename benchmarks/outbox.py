@@ -1,4 +1,4 @@
-"""What does a membership change cost that survives the loss of power, beside the bare insert it needs?
+"""Measure a membership change that survives the loss of power beside the bare insert that it needs.
 
     python -m benchmarks.outbox [--rounds N] [--directory DIR]
 

@@ -29,7 +29,7 @@ __all__ = ["Holds", "Send", "holds_after", "operation_of", "options_of", "sends_
 
 @attrs.frozen(kw_only=True)
 class Send:
-    """One operation and the values that it sends.
+    """An operation and the values that it sends.
 
     Attributes:
         op: "create", "add", "remove" or "replace".

@@ -28,7 +28,7 @@ _FILE: Final = "sqlite:///"
 
 @attrs.frozen
 class Remembered:
-    """Where a sandbox and its journal are found again.
+    """A place where a sandbox and its journal are found again.
 
     Attributes:
         journal: The journal's URL.
@@ -42,7 +42,7 @@ class Remembered:
 
     @property
     def instead(self) -> str:
-        """What to do where the port of the sandbox is taken."""
+        """Return what to do where the port of the sandbox is taken."""
         if self.directory is None:
             return "name another"
         return f"wait for the command that uses it, name a journal, or delete {self.directory} to begin anew"

@@ -43,7 +43,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 @attrs.frozen(kw_only=True)
 class Standing:
-    """How far something has got.
+    """Progress of something.
 
     Attributes:
         done: How many have ended.

@@ -236,7 +236,7 @@ class Sent(Protocol):
 
     @property
     def state(self) -> str:
-        """One of `JobState`."""
+        """Return one of `JobState`."""
 
     @property
     def status(self) -> int | None:
@@ -244,7 +244,7 @@ class Sent(Protocol):
 
     @property
     def awaits_callback(self) -> bool:
-        """Whether a callback of ours can come."""
+        """Return whether a callback of ours can come."""
 
     @property
     def busy_until_us(self) -> int:

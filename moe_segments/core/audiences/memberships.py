@@ -43,7 +43,7 @@ class Sent(Protocol):
 
     @property
     def state(self) -> str:
-        """One of `JobState`."""
+        """Return one of `JobState`."""
 
     @property
     def digest(self) -> str | None:

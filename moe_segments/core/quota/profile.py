@@ -55,7 +55,7 @@ class Profile:
         other._times = [block[:] for block in self._times]  # noqa: SLF001 - its own
         other._deltas = [block[:] for block in self._deltas]  # noqa: SLF001
         other._firsts, other._floors = self._firsts[:], self._floors.copy()  # noqa: SLF001
-        other._sums, other._marks = self._sums[:], self._marks[:]  # noqa: SLF001
+        other._sums, other._marks = self._sums[:], self._marks[:]  # noqa: SLF001 - its own kind
         return other
 
     # Changing

@@ -1,4 +1,4 @@
-"""How far segments are behind their membership changes: a table below the quotas."""
+"""Draw how far segments are behind their membership changes: a table below the quotas."""
 
 from __future__ import annotations
 
