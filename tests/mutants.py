@@ -12,6 +12,7 @@ Exit status: 0 all were caught, 1 one survived, 2 the list does not fit the tree
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 import shutil
@@ -1219,7 +1220,7 @@ MUTANTS: Final = (
         "used-name-is-read-and-published-first",
         0,
         "moe_segments/client/client.py",
-        "        self._refuse_used_name(operation, job.id)\n",
+        "            self._refuse_used_name(operation, job.id)\n",
         "",
         (f"{_NAMES}a_used_name_is_refused_before_anything_is_spent_or_read[accepted]",),
     ),
@@ -2403,12 +2404,19 @@ def broken(text: str, mutant: Mutant) -> str:
     """The file's text with the rule broken.
 
     Raises:
-        ValueError: The list does not fit the file any more.
+        ValueError: The list does not fit the file any more: what is to go is not there once, or what stays is no
+            Python.
     """
     found = text.count(mutant.old)
     if found != 1:
         raise ValueError(f"{mutant.name}: its text is {found} times in {mutant.file}, not once")
-    return text.replace(mutant.old, mutant.new)
+    changed = text.replace(mutant.old, mutant.new)
+    if mutant.file.endswith(".py"):
+        try:
+            ast.parse(changed)
+        except SyntaxError as error:
+            raise ValueError(f"{mutant.name}: {mutant.file} is no Python any more: {error}") from error
+    return changed
 
 
 def tried(copy: Copy, mutant: Mutant) -> Ended:
