@@ -11,7 +11,7 @@ import attrs
 
 from moe_segments.audiences.lease import Lease
 from moe_segments.core.audiences.backlog import Backlog, Forecast, gap_us, is_late, most_urgent, room
-from moe_segments.errors import MoeSegmentsError, QuotaExceeded, SegmentBusy, TooManyRequests
+from moe_segments.errors import MoeSegmentsError, OutboxError, QuotaExceeded, SegmentBusy, TooManyRequests
 from moe_segments.memberships.batch import operation_of
 from moe_segments.memberships.flush import Flush
 from moe_segments.telemetry.events import MembershipLag
@@ -149,7 +149,7 @@ class Flusher:
             self._changed()
         free = [one for one in backlogs if one.name not in self._flushes and self._lease.may_take(one.name)]
         for backlog in free:
-            if backlog.batch is not None:
+            if backlog.batch is not None and not self._rests(backlog, now_us):
                 flush = self._flush()
                 self._begin(backlog, flush, flush.settle(backlog))
         pause_s = self._scaled(_POLL_S)
@@ -164,9 +164,12 @@ class Flusher:
         return min(pause_s, max(wait_s, _LEAST_POLL_S))
 
     def _may_send(self, backlog: Backlog, now_us: int) -> bool:
-        trouble = self.troubles.get(backlog.name)
         is_busy = self._replica.state.jobs.holder((backlog.name,), now_us) is not None
-        return not is_busy and (trouble is None or now_us >= trouble.until_us)
+        return not is_busy and not self._rests(backlog, now_us)
+
+    def _rests(self, backlog: Backlog, now_us: int) -> bool:
+        trouble = self.troubles.get(backlog.name)
+        return trouble is not None and now_us < trouble.until_us
 
     async def _wait_s(self, backlog: Backlog) -> float:
         """Send what a segment needs if pace and quotas allow that now. Returns how long to wait otherwise."""
@@ -217,6 +220,9 @@ class Flusher:
                 self.troubles.pop(name, None)
         except MoeSegmentsError as error:
             self._note(name, error)
+        except Exception as error:  # noqa: BLE001 - told and tried again later, or it would come again at once
+            _log.exception("segment %r: its changes were not applied; this is a mistake of moe_segments", name)
+            self._note(name, OutboxError(f"a mistake of moe_segments, of which the log tells: {type(error).__name__}"))
         finally:
             flush.is_sent.set()
             await asyncio.gather(watching, return_exceptions=True)

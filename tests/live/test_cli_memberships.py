@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.processes,
-    pytest.mark.skipif(
-        sys.version_info[:2] == (3, 12), reason="the flusher does not come to its end on 3.12: not understood yet"
-    ),
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import sys
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from moe_segments import Audience, FlushTimeout, InputError, NotSent, OutboxErro
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.memberships.outbox.place import place_of
+from moe_segments.memberships.outbox.sqlite import SqliteOutbox
 from moe_segments.sandbox import FaultKind
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from moe_segments import Membership
-
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="in virtual time the flusher's clock runs away on 3.12: not understood yet"
-)
 
 HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
@@ -106,6 +102,31 @@ async def test_a_segment_that_another_journal_created_is_found_in_the_list(tmp_p
             await vip.flushed(timeout=600)
         assert (w.ops, w.members()) == (["create", "add"], {"u0", "u1"})
         assert len([request for request in w.sandbox.workspace.requests if request.op == "create"]) == 1
+
+
+@in_virtual_time
+async def test_a_mistake_of_ours_is_told_and_tried_again_after_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[float] = []
+
+    async def mistaken(*_: object, **__: object) -> None:
+        tries.append(now_s())
+        raise TypeError("of a driver")
+
+    async with opened(tmp_path) as (w, client):
+        vip = handle(client, tmp_path)
+        await vip.add("u1")
+        with monkeypatch.context() as broken:
+            broken.setattr(SqliteOutbox, "end", mistaken)
+            await asyncio.sleep(HOUR_S)
+            (status,) = await client.memberships()
+        assert 1 < len(tries) < 10
+        assert status.error == "a mistake of moe_segments, of which the log tells: TypeError"
+        assert sum(one.exc_info is not None for one in caplog.records) == len(tries)
+
+        await vip.flushed(timeout=6 * HOUR_S)
+        assert (w.ops, w.members()) == (["create"], {"u1"})
 
 
 @in_virtual_time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.timeout(120),
-    pytest.mark.skipif(
-        sys.version_info[:2] == (3, 12), reason="the flusher does not come to its end on 3.12: not understood yet"
-    ),
 ]
 
 SPEED = 3_600.0

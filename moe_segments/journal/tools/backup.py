@@ -39,7 +39,7 @@ _RETRY_S: Final = 0.01  # while a writer is committing
 _COPIES: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
 )  # nothing else is written
-_LAST: Final = "SELECT max(version) FROM (SELECT version FROM batches WHERE scope = ?1 UNION ALL SELECT 0)"
+_LAST: Final = "SELECT max(version) FROM (SELECT version FROM batches WHERE scope = ? UNION ALL SELECT 0)"
 
 
 @attrs.frozen(kw_only=True)

@@ -65,7 +65,7 @@ _VALUES: Final = """
 _RECOUNT: Final = """
     UPDATE segments SET (adds, removes, oldest_us, oldest) = (
         SELECT coalesce(sum(adds), 0), count(*) - coalesce(sum(adds), 0), min(at_us), coalesce(min(number), 0)
-        FROM changes WHERE segment = ?1) WHERE number = ?1"""
+        FROM changes WHERE segment = segments.number) WHERE number = ?"""
 _NTH: Final = "SELECT value FROM changes WHERE segment = ? AND value > ? ORDER BY value LIMIT 1 OFFSET ?"
 _JOB: Final = "SELECT job FROM segments WHERE number = ?"
 _DELETE: Final = """
