@@ -2,10 +2,11 @@
 
     python -m benchmarks.values [--rounds N] [--rows N]
 
-One side reads a file of UUIDs with `check_file`. The other takes the same UUIDs from a generator over a list, writes
-them to the private temporary file and checks it, as a submit does before it publishes. Every run is a fresh process;
-the sides take turns; the ratio is of medians, to the preflight. Memory is the peak over what was there when the list
-was made. Beside it, how long the event loop was held at most while the values were read.
+One side reads a file of UUIDs with `check_file`, by the rules of a submit, which knows the attribute's name. The other
+takes the same UUIDs from a generator over a list, writes them to the private temporary file and checks it, as a submit
+does before it publishes. Every run is a fresh process; the sides take turns; the ratio is of medians, to the preflight.
+Memory is the peak over what was there when the list was made. Beside it, how long the event loop was held at most while
+the values were read.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ async def _run(side: str, path: Path) -> tuple[float, float, float]:
     await asyncio.sleep(0)
     began_s = time.perf_counter()
     if side == "preflight":
-        await check_file(path)
+        await check_file(path, attribute_name="ID")
     else:
         values = (value for value in given)
         written = await write_values(

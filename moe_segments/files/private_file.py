@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from moe_segments.core.files.read_ahead import AHEAD_BYTES
 from moe_segments.errors import PreflightError
 
 if sys.platform != "win32":  # there, what a killed process left stays until somebody clears it
@@ -85,8 +86,14 @@ class PrivateFile:
             PreflightError: It cannot be written.
         """
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        for piece in pieces:
-            self.append(piece)
+        kept, kept_bytes = [], 0
+        for piece in pieces:  # written rarely, as they are read: see `ReadAhead`
+            kept.append(piece)
+            kept_bytes += len(piece)
+            if kept_bytes >= AHEAD_BYTES:
+                self.append(b"".join(kept))
+                kept, kept_bytes = [], 0
+        self.append(b"".join(kept))
         os.ftruncate(self._descriptor, os.lseek(self._descriptor, 0, os.SEEK_CUR))
 
     def remove(self) -> None:

@@ -9,6 +9,7 @@ import attrs
 from moe_segments.core.files.chunks import CHUNK_BYTES
 from moe_segments.core.files.cleaner import Mender
 from moe_segments.core.files.preflight import Preflight
+from moe_segments.core.files.read_ahead import ReadAhead
 from moe_segments.core.files.rules import DUPLICATE, LONG_ROW
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile
@@ -123,8 +124,8 @@ class _Writing:
 
 def _drop_duplicates(file: PrivateFile) -> None:
     """Write a file over itself without the rows that came before."""
-    mender, offset = Mender(reread=file.reread, mends=False), 0
-    while block := file.reread(offset, CHUNK_BYTES):
+    mender, offset, read = Mender(reread=file.reread, mends=False), 0, ReadAhead(file.reread)
+    while block := read(offset, CHUNK_BYTES):
         offset += len(block)
         for _ in mender.feed(block):
             pass

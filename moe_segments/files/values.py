@@ -95,15 +95,11 @@ class ValueReader:
         return values  # type: ignore[no-any-return]
 
     def _lines(self, block: list[object]) -> bytes:
-        kinds = set(map(type, block))
         try:
-            if kinds <= {str}:
-                text = "\n".join(block)  # type: ignore[arg-type]
-            elif kinds <= {int}:
-                text = "\n".join(map(str, block))
-            else:
-                text = "\n".join(self._text(value, self.count + index) for index, value in enumerate(block, 1))
-            lines = f"{text}\n".encode()
+            try:
+                lines = "\n".join((*block, "")).encode()  # type: ignore[arg-type]
+            except TypeError:  # not all are text
+                lines = "\n".join((*self._texts(block), "")).encode()
         except ValueError:  # a lone surrogate, or an int of thousands of digits
             raise self._bad_of(block) from None
         if lines.count(b"\n") != len(block) or b"\r" in lines:
@@ -111,9 +107,14 @@ class ValueReader:
         self.count += len(block)
         return lines
 
+    def _texts(self, block: list[object]) -> Iterable[str]:
+        if set(map(type, block)) == {int}:
+            return map(str, block)
+        return (self._text(value, position) for position, value in enumerate(block, self.count + 1))
+
     def _text(self, value: Any, position: int) -> str:
         if isinstance(value, str):
-            return str(value)
+            return str.__str__(value)  # also of an enumeration
         if isinstance(value, bool):
             raise _bad(position, "is a bool")
         if isinstance(value, float):
@@ -216,8 +217,8 @@ async def _blocks(values: Iterable[object]) -> AsyncGenerator[list[object]]:
                         yield part
                         await asyncio.sleep(0)
                 continue
-            yield block
             took_s = time.monotonic() - began_s
+            yield block
             size = max(_LEAST, size // 2) if took_s > _TURN_S else min(_MOST, size * 2)
             await asyncio.sleep(0)
     finally:

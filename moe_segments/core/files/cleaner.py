@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from moe_segments.core.files import rules
 from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
 from moe_segments.core.files.duplicates import DuplicateFinder
+from moe_segments.core.files.read_ahead import ReadAhead
 from moe_segments.core.files.row_scanner import edge_blanks, invisible_characters, without_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from moe_segments.core.files.chunks import LongRow
-    from moe_segments.core.files.duplicates import Reread
+    from moe_segments.core.files.read_ahead import Reread
 
 __all__ = ["Mender", "mended"]
 
@@ -95,9 +96,9 @@ class Mender:
         return self._without(lines) if lines else None
 
     def _without(self, lines: Sequence[int]) -> Iterator[bytes]:
-        begin = 0
+        begin, read = 0, ReadAhead(self._reread)
         for place in self._duplicates.places:
-            data = self._reread(place.offset, place.size)
+            data = read(place.offset, place.size)
             end = bisect_left(lines, place.first_line + data.count(b"\n"), begin)
             if begin < end:
                 rows = data.split(b"\n")

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.core.files.chunks import between_feeds
+from moe_segments.core.files.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from moe_segments.core.files.chunks import Chunk
+    from moe_segments.core.files.read_ahead import Reread
 
-    Reread = Callable[[int, int], bytes]  # offset, size -> those bytes of the source
 
 __all__ = ["DuplicateFinder", "Duplicates", "Place"]
 
@@ -132,9 +133,10 @@ class DuplicateFinder:
         """Read the source again; return the lines of the duplicates with these hashes, and the first *most* in full."""
         first_lines: list[dict[bytes, int]] = [{} for _ in range(_PARTS)]
         lines = array(_LINES)
+        read = ReadAhead(self._reread)
         first: list[tuple[int, bytes, int]] = []
         for place in self.places:
-            rows = between_feeds(self._reread(place.offset, place.size))[1:-1].split(b"\n")
+            rows = between_feeds(read(place.offset, place.size))[1:-1].split(b"\n")
             hashes = list(map(self._hash, rows))
             for index in compress(count(), map(suspects.__contains__, hashes)):
                 line, row = place.first_line + index, rows[index]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moe_segments.core.files.chunks import LongRow
-    from moe_segments.core.files.duplicates import Reread
+    from moe_segments.core.files.read_ahead import Reread
 
 __all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
 
