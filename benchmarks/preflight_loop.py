@@ -77,7 +77,7 @@ async def idle(_: str) -> None:
 
 
 async def checked(url: str) -> None:
-    await check_file(url, timeouts=aiohttp.ClientTimeout(total=600))
+    await check_file(url, timeouts=aiohttp.ClientTimeout(total=600), fetch_private="loopback")
 
 
 WORK: Final[dict[str, Callable[[str], Awaitable[None]]]] = {
