@@ -4,17 +4,15 @@
 
 Three questions, asked in turn within one run, so that a noisy neighbour troubles both sides of each ratio:
 
-1. SQLite: callbacks one after another, over HTTP, against bare durable transactions one after another with the same
-   table and PRAGMAs on the same disk, no journal around them. Wanted: at least 0.9.
-2. SQLite: 32 callbacks at a time against one at a time. Wanted: more than 1, since they share a commit.
-3. Memory: callbacks against a bare aiohttp handler that reads JSON and answers 200. Wanted: at least 0.6.
+1. SQLite: callbacks one after another, over HTTP, against the least that answers over HTTP: a bare aiohttp handler
+   that makes a bare durable transaction in a thread and then answers, with the same table and PRAGMAs on the same disk,
+   no journal around it. Wanted: at least 0.75.
+2. SQLite: 32 callbacks at a time against one at a time. Wanted: at least 5 times, since they share a commit.
+3. Memory: callbacks against a bare aiohttp handler that reads JSON and answers 200. No bound.
 
-The first ratio is that of a transaction to a transaction and one exchange over HTTP, so it depends on what a sync
-costs: one callback follows the other on one kept connection, and HTTP's own cost is in it. Beside it stands the floor:
-a bare aiohttp handler that makes the bare transaction in a thread and then answers. What that reaches of the bare
-transactions is about the most that a handler on aiohttp can, and is printed; in a quiet run where a sync took a tenth
-of a millisecond it was 0.77. With `--sync-ms 2` all of it runs as on a disk whose syncs take that much longer, such as
-a cloud volume's. Where other programs use the disk meanwhile, the ratios scatter too widely to say anything.
+Beside it, what both reach of bare transactions without HTTP. With `--sync-ms 2` all of it runs as on a disk whose syncs
+take that much longer, such as a cloud volume's. Where other programs use the disk meanwhile, the ratios scatter too
+widely to say anything.
 
 Every callback is the first one of its own job. A second process sends all requests, by the same code for both sides.
 Printed are medians over rounds; a ratio is the median of the rounds' ratios.
@@ -323,13 +321,16 @@ def report(rounds: list[dict[str, float]]) -> bool:
         print(f"{name:<22}{statistics.median(values):>8,.0f} a second, {min(values):,.0f} to {max(values):,.0f}")
     added_s = [1 / found["sqlite, 1 at a time"] - 1 / found["transactions"] for found in rounds]
     print(f"a callback takes {statistics.median(added_s) * 1_000:.2f} ms more than its transaction")
-    for ours, theirs in (("the least over HTTP", "transactions"), ("sqlite, 1 at a time", "the least over HTTP")):
+    for ours, theirs in (
+        ("the least over HTTP", "transactions"),
+        ("sqlite, 1 at a time", "transactions"),
+        ("memory", "bare handler"),
+    ):
         print(f"{ours} / {theirs}: {_told(_ratios(rounds, ours, theirs))}, no bound")
     within = True
     for ours, theirs, wanted in (
-        ("sqlite, 1 at a time", "transactions", 0.9),
-        ("sqlite, 32 at a time", "sqlite, 1 at a time", 1.0),
-        ("memory", "bare handler", 0.6),
+        ("sqlite, 1 at a time", "the least over HTTP", 0.75),
+        ("sqlite, 32 at a time", "sqlite, 1 at a time", 5.0),
     ):
         ratios = _ratios(rounds, ours, theirs)
         what = f"{ours} / {theirs} ({min(ratios):.2f} to {max(ratios):.2f})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from moe_segments.client.audiences import snapshots_of
