@@ -157,6 +157,10 @@ def test_a_peak_far_ahead_is_found_behind_many_steps() -> None:
     for from_us, until_us in ((0, 899), (0, 901), (100, 1_000), (10, 500), (904, 1_000), (905, 1_000)):
         assert profile.peak(NOW + from_us, NOW + until_us) == levels.peak(NOW + from_us, NOW + until_us)
     assert profile.peak(NOW, NOW + 1_000) == 6
+    for from_us, length_us in ((0, 899), (0, 898), (0, 901), (0, None), (300, 590), (300, 601), (600, 400), (904, 90)):
+        for weight in (6, 7, 10):
+            found = profile.first_fit(NOW + from_us, length_us, weight)
+            assert found == levels.first_fit(NOW + from_us, length_us, weight), (from_us, length_us, weight)
 
 
 def test_the_next_step_is_the_first_one_after_a_moment() -> None:
