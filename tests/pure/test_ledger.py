@@ -233,8 +233,11 @@ def test_what_others_spent_counts_where_they_said_and_is_told() -> None:
     assert len(one.external) == 1
     one.prune((40 + DAY) * S)
     assert one.external == []
-    fold(one, 2_000, ExternalUsage(2**60, 2**60, 2_000 * S))
-    assert used(one, 2_000)[:3] == (2**40, 2**40, 2**40)
+    fold(one, 1_000 + DAY, ExternalUsage(1, 1, (500 + DAY) * S))
+    one.prune((1_000 + 2 * DAY) * S)
+    assert one.external == []
+    fold(one, 3 * DAY, ExternalUsage(2**60, 2**60, 3 * DAY * S))
+    assert used(one, 3 * DAY)[:3] == (2**40, 2**40, 2**40)
 
 
 def test_a_full_limit_tells_until_when_and_a_closed_one_too() -> None:

@@ -163,6 +163,16 @@ def test_a_peak_far_ahead_is_found_behind_many_steps() -> None:
             assert found == levels.first_fit(NOW + from_us, length_us, weight), (from_us, length_us, weight)
 
 
+def test_steps_between_many_others_move_none_of_those() -> None:
+    """Four hundred steps, and as many again between the first ones of them."""
+    ends = [(at_us, 1) for at_us in range(NOW + 2, NOW + 802, 2)]
+    profile, levels = Profile(CAPACITY, NOW, 400, ends), Levels(400, ends)
+    for one in (profile, levels):
+        for at_us in range(NOW + 101, NOW + 501):
+            one.add(at_us, at_us + 300, 1)
+    agree(random.Random(1), profile, levels)
+
+
 def test_the_next_step_is_the_first_one_after_a_moment() -> None:
     """Also where it is in a later block of many, and none where nothing changes any more."""
     profile = Profile(CAPACITY, NOW, 0)
