@@ -70,7 +70,7 @@ MODULES: Final = {
     "moe_segments/core/quota/forecast.py": _CLAIMS,
     "moe_segments/core/quota/profile.py": ("tests/pure/test_profile.py", *_CLAIMS),
     "moe_segments/core/state/jobs.py": ("tests/pure/test_jobs.py", *_GOVERNED),
-    "moe_segments/governor/paced_grants.py": ("tests/live/test_pace.py",),
+    "moe_segments/governor/paced_grants.py": ("tests/pure/test_paced_grants.py", "tests/live/test_pace.py"),
     "moe_segments/core/state/retry.py": ("tests/pure/test_retry.py",),
     "moe_segments/core/state/row_counts.py": ("tests/pure/test_row_counts.py",),
     "moe_segments/core/state/workspace.py": ("tests/pure/test_workspace.py", *_GOVERNED),

@@ -595,6 +595,11 @@ def test_a_newcomer_s_start_is_behind_all_claims_that_stand_and_are_not_held_up(
     verdicts = [step.verdicts[position] for position in (0, 1)]
     starts_us = [verdict.start_us for verdict in verdicts if isinstance(verdict, Deferred)]
     assert starts_us == [(1 + HOUR) * S, (1 + DAY) * S]
+    for is_done in (False, True):  # who has a place already is looked for among all in line
+        step = admit(line.state, [mine, new], 7 * S, patience_us={0: EVER, 1: EVER}, fresh_from=2, **options)
+        assert step.is_done is is_done
+    verdicts = [step.verdicts[position] for position in (0, 1)]
+    assert [verdict.start_us for verdict in verdicts if isinstance(verdict, Deferred)] == starts_us
 
 
 def test_a_start_is_the_same_for_a_governor_that_knows_nothing_of_the_line() -> None:

@@ -140,7 +140,7 @@ def test_the_first_callback_stands_and_a_different_one_is_a_conflict() -> None:
     one = jobs(sent(token=TOKEN))
     fold(one, 1, CallbackReceived("j", 1, "?", "unparsed", {}))
     assert (one.records["j"].unparsed, one.records["j"].state) == (True, JobState.RESERVED)
-    for digest in ("first", "first", "other", "first", "third"):
+    for digest in ("first", "first", "other", "third"):
         fold(one, 2, CallbackReceived("j", 1, digest, "processed", {"digest": digest}))
     fold(one, 3, CallbackReceived("unheard of", 1, "first", "failed", {}))
     record = one.records["j"]

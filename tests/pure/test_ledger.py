@@ -349,7 +349,7 @@ def test_after_a_429_there_is_one_probe_until_one_is_accepted() -> None:
     assert until(one.decide(Cost(1), 50 * S)) == 50 + LEASE - LATE
     fold(one, 52, Answered("probe", 1, 202, accepted={}))
     assert (window.strikes, window.probing) == (0, False)
-    assert isinstance(one.decide(Cost(1), 52 * S), Granted)
+    assert one.decide(Cost(1), 52 * S) == Granted()
     for at in (60, 70, 80):  # each when the pause before is over: bursts of their own
         fold(one, at, Throttled("operations_per_hour", (at + 10) * S))
     assert (window.strikes, window.probing) == (3, False)
@@ -364,6 +364,8 @@ def test_which_window_a_429_is_about() -> None:
     assert one.throttle_for(None, None, 10 * S) == Throttled("operations_per_hour", HOUR * S, probe=True)
     assert one.throttle_for(None, None, HOUR * S) == Throttled("operations_per_day", DAY * S, probe=True)
     assert one.throttle_for(2, None, 20 * S, "get") == Throttled("get_per_minute", 30 * S, probe=True)
+    fold(one, 10, ExternalUsage(0, 99, 10 * S))  # users are no operations, however full their day is
+    assert one.throttle_for(None, 30 * S, 10 * S) == Throttled("operations_per_hour", 40 * S)
     fold(one, 10, Throttled("operations_per_hour", 11 * S))
     assert one.throttle_for(3, 0, 20 * S) == Throttled("operations_per_hour", 20 * S + 2 * (HOUR * S // 64))
 

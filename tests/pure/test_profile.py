@@ -109,6 +109,7 @@ def test_more_than_a_limit_allows_never_fits_and_nothing_always_does() -> None:
     assert profile.first_fit(NOW, 10, 0) == NOW
     assert profile.first_fit(NOW, 10, CAPACITY) == NOW + 50
     assert profile.first_fit(NOW + 60, 10, CAPACITY) == NOW + 60
+    assert Profile(CAPACITY, NOW, CAPACITY + 3, []).first_fit(NOW, 10, 0) == NOW  # others spent more than there is
 
 
 @pytest.mark.parametrize(
