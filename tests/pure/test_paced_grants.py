@@ -34,6 +34,6 @@ def test_callers_go_first_and_one_look_up_where_there_is_a_place_to_spare(
     left = [position for position in (0, 1) if isinstance(step.verdicts[position], Admitted)]
     assert left == granted
     assert all(step.verdicts[position] == PACED for position in (0, 1) if position not in granted)
-    assert [event.job for event in step.events] == [asks[position].job for position in granted]  # type: ignore[union-attr]
+    assert [event.job for event in step.events] == [asks[position].job for position in granted]
     usage = line.state.ledger.usage(2 * S)
     assert next(limit for limit in usage if limit.limit == "operations_per_hour").used == len(granted)
