@@ -40,7 +40,7 @@ def test_the_bound_never_passes_a_minute(attempts: int) -> None:
     again = next_send("list", Ending.NOT_SENT, attempts, count_late_s=LATE_S, max_attempts=10**10)
 
     assert isinstance(again, Again)
-    assert 1 <= again.jitter_s <= 60
+    assert again.jitter_s == min(60, 2 ** min(attempts - 1, 6))
 
 
 @pytest.mark.parametrize("op", ALL)
