@@ -559,6 +559,26 @@ def test_a_start_is_forecast_anew_when_something_has_changed() -> None:
     assert second.start_us == 150 * S
 
 
+def test_a_start_that_hangs_on_what_is_in_flight_is_forecast_anew_after_a_minute() -> None:
+    """The forecast takes what is in flight to end when it is made; nothing says so when it does not."""
+    line, outlook, starts_us = Line(), Outlook(), []
+    line.tell(1, *(Reserved(job, 1, {"op": "add", "name": job}, 1, 0, 0, (), 3 * S, 90 * S) for job in "abc"))
+    for at in (2, 62, 63, 80):
+        step = admit(line.state, [ask("j", Cost(1))], at * S, patience_us={0: EVER}, outlook=outlook)
+        verdict = step.verdicts[0]
+        assert isinstance(verdict, Deferred)
+        starts_us.append(verdict.start_us)
+    assert starts_us == [(2 + HOUR) * S, (2 + HOUR) * S, (63 + HOUR) * S, (63 + HOUR) * S]
+
+
+def test_a_start_tells_what_is_used_now_however_much_of_it_ends_before() -> None:
+    line = Line()
+    line.spent(1, "a", rows=60)
+    line.spent(5, "b", rows=30)
+    (start,) = forecast(line.state, [Demand(Cost(1, 80))], 6 * S)
+    assert start == Start((5 + ALLOWANCE + DAY) * S, "users_per_day", 90, 80, 100)
+
+
 def test_who_will_not_wait_so_long_takes_no_place() -> None:
     """Whoever is behind starts as if it were not there; whoever waits long enough is ahead."""
     line = Line()

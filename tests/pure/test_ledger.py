@@ -364,6 +364,9 @@ def test_which_window_a_429_is_about() -> None:
     assert one.throttle_for(None, None, 10 * S) == Throttled("operations_per_hour", HOUR * S, probe=True)
     assert one.throttle_for(None, None, HOUR * S) == Throttled("operations_per_day", DAY * S, probe=True)
     assert one.throttle_for(2, None, 20 * S, "get") == Throttled("get_per_minute", 30 * S, probe=True)
+    full = ledger()
+    fold(full, 5, ExternalUsage(3, 0, 5 * S))  # all of the hour, and half of the day
+    assert full.throttle_for(None, 30 * S, 10 * S) == Throttled("operations_per_hour", 40 * S)
     fold(one, 10, ExternalUsage(0, 99, 10 * S))  # users are no operations, however full their day is
     assert one.throttle_for(None, 30 * S, 10 * S) == Throttled("operations_per_hour", 40 * S)
     fold(one, 10, Throttled("operations_per_hour", 11 * S))

@@ -106,6 +106,8 @@ def test_more_than_a_limit_allows_never_fits_and_nothing_always_does() -> None:
     profile = Profile(CAPACITY, NOW, CAPACITY, [(NOW + 50, CAPACITY)])
     assert profile.first_fit(NOW, 10, CAPACITY + 1) is None
     assert profile.first_fit(NOW, None, CAPACITY + 1) is None
+    full = Profile(CAPACITY, NOW, CAPACITY, [])
+    assert [full.first_fit(NOW, 10, 1) for _ in range(2)] == [None, None]
     assert profile.first_fit(NOW, 10, 0) == NOW
     assert profile.first_fit(NOW, 10, CAPACITY) == NOW + 50
     assert profile.first_fit(NOW + 60, 10, CAPACITY) == NOW + 60
@@ -172,6 +174,8 @@ def test_steps_between_many_others_move_none_of_those() -> None:
         for at_us in range(NOW + 101, NOW + 501):
             one.add(at_us, at_us + 300, 1)
     agree(random.Random(1), profile, levels)
+    for at_us in range(NOW, NOW + 1_000, 50):
+        assert profile.level_before(at_us) == levels.level_before(at_us)
 
 
 def test_the_next_step_is_the_first_one_after_a_moment() -> None:
