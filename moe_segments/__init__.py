@@ -93,20 +93,20 @@ if TYPE_CHECKING:
     from moe_segments.models import Segment as Segment
     from moe_segments.models import UnarchiveSegment as UnarchiveSegment
     from moe_segments.models import UpdateFilterSegment as UpdateFilterSegment
-    from moe_segments.models.filters.builders import ActionFilter as ActionFilter
-    from moe_segments.models.filters.builders import AttributeFilter as AttributeFilter
-    from moe_segments.models.filters.builders import Filter as Filter
-    from moe_segments.models.filters.builders import FilterGroup as FilterGroup
-    from moe_segments.models.filters.builders import RawFilter as RawFilter
-    from moe_segments.models.filters.builders import SegmentFilter as SegmentFilter
-    from moe_segments.models.filters.builders import TimeRange as TimeRange
-    from moe_segments.models.filters.builders import all_of as all_of
-    from moe_segments.models.filters.builders import any_of as any_of
-    from moe_segments.models.filters.builders import attribute as attribute
-    from moe_segments.models.filters.builders import did as did
-    from moe_segments.models.filters.builders import did_not as did_not
-    from moe_segments.models.filters.builders import in_segment as in_segment
-    from moe_segments.models.filters.builders import raw_filter as raw_filter
+    from moe_segments.models.filters import ActionFilter as ActionFilter
+    from moe_segments.models.filters import AttributeFilter as AttributeFilter
+    from moe_segments.models.filters import Filter as Filter
+    from moe_segments.models.filters import FilterGroup as FilterGroup
+    from moe_segments.models.filters import RawFilter as RawFilter
+    from moe_segments.models.filters import SegmentFilter as SegmentFilter
+    from moe_segments.models.filters import TimeRange as TimeRange
+    from moe_segments.models.filters import all_of as all_of
+    from moe_segments.models.filters import any_of as any_of
+    from moe_segments.models.filters import attribute as attribute
+    from moe_segments.models.filters import did as did
+    from moe_segments.models.filters import did_not as did_not
+    from moe_segments.models.filters import in_segment as in_segment
+    from moe_segments.models.filters import raw_filter as raw_filter
     from moe_segments.publishing.publisher import PublishedFile as PublishedFile
     from moe_segments.publishing.publisher import publish as publish
     from moe_segments.submission.job_info import Evidence as Evidence
@@ -171,7 +171,7 @@ else:
         "moe_segments.core.state.row_counts": ("FileFigures",),
         "moe_segments.files.check": ("CleanReport", "SplitReport", "check_file", "clean_file", "split_file"),
         "moe_segments.client.filter_segments": ("payload_from_json",),
-        "moe_segments.models.filters.builders": (
+        "moe_segments.models.filters": (
             "ActionFilter",
             "AttributeFilter",
             "Filter",

@@ -44,6 +44,7 @@ _DATABASE = "moe_segments/audiences/sources/database.py"
 _QUERIED = "tests/live/test_audience_queries.py::test_"
 _BACKLOG = "moe_segments/core/audiences/backlog.py"
 _FLUSH = "moe_segments/memberships/flush.py"
+_BATCH_VERDICTS = "moe_segments/memberships/verdicts.py"
 _FLUSHER = "moe_segments/memberships/flusher.py"
 _OVERTAKEN = "moe_segments/memberships/overtaken.py"
 _OUTBOX = "moe_segments/memberships/outbox/sqlite.py"
@@ -2227,7 +2228,7 @@ MUTANTS: Final = (
     Mutant(
         "undecided-batch-taken-for-applied",
         0,
-        _BACKLOG,
+        _BATCH_VERDICTS,
         "return WAIT if now_us < record.busy_until_us else AGAIN",
         "return WAIT if now_us < record.busy_until_us else APPLIED",
         (f"{_BACKLOGS}a_batch_is_applied_once_it_is_said_so_and_sent_again_once_nothing_more_can_be_heard",),
@@ -2235,7 +2236,7 @@ MUTANTS: Final = (
     Mutant(
         "failed-file-taken-for-applied",
         0,
-        _BACKLOG,
+        _BATCH_VERDICTS,
         "    if record is None or record.state in _ENDED:\n        return AGAIN",
         "    if record is None or record.state in _ENDED:\n        return APPLIED",
         (f"{_CHANGED}what_is_not_known_to_be_applied_is_sent_again_without_what_changed_meanwhile",),
@@ -2243,7 +2244,7 @@ MUTANTS: Final = (
     Mutant(
         "accepted-taken-for-applied",
         0,
-        _BACKLOG,
+        _BATCH_VERDICTS,
         "if record.state == JobState.ACCEPTED and not record.awaits_callback:",
         "if record.state == JobState.ACCEPTED:",
         (f"{_BACKLOGS}a_batch_is_applied_once_it_is_said_so_and_sent_again_once_nothing_more_can_be_heard",),

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = [
     "TO_READ",
     "Session",
-    "configuration",
+    "in_force",
     "open_sandbox",
     "open_session",
     "option_of",
     "settings_of",
+    "settings_without_client",
     "temporary_directory",
-    "without_client",
 ]
 
 TO_READ: Final = ("workspace_id", "data_center")  # what a journal is read with: nothing of it is a secret
@@ -134,31 +134,22 @@ def settings_of(
     return _read(common.configured, options, required)
 
 
-def configuration(
-    common: Common,
-    receiving: Receiving | None = None,
-    sending: Sending | None = None,
-    *,
-    required: Collection[str] = CREDENTIALS,
-    sandbox: bool = False,
-) -> Configuration:
-    """Return all settings as `settings_of` does, and show the log records that they ask for.
+def settings_without_client(configured: Configured) -> Configuration:
+    """Return all settings for a command that needs no client, with what is wrong.
 
     Raises:
-        InputError: Settings are missing, wrong, or do not go together.
+        InputError: The configuration file cannot be read.
     """
-    found = settings_of(common, receiving, sending, required=required, sandbox=sandbox).checked()
-    show_logs(found.run.log_level)
-    return found
+    return _read(configured, {"journal": "memory:"}, ())
 
 
-def without_client(configured: Configured) -> Configuration:
-    """Return the settings of a command that needs no client, and show the log records that they ask for.
+def in_force(found: Configuration) -> Configuration:
+    """Return settings that can be used, and show the log records that they ask for.
 
     Raises:
-        InputError: Settings are wrong.
+        InputError: Something is wrong with them.
     """
-    found = _read(configured, {"journal": "memory:"}, ()).checked()
+    found.checked()
     show_logs(found.run.log_level)
     return found
 
@@ -241,7 +232,7 @@ async def _sandboxed(
     if receiving != Receiving(allow_zero_users=receiving.allow_zero_users):
         raise InputError("the sandbox brings its own receiver: leave out --callback-url and --listen", "--sandbox")
     directory = temporary_directory(stack)
-    settings = configuration(common, sending=sending, sandbox=True)
+    settings = in_force(settings_of(common, sending=sending, sandbox=True))
     limits = settings.settings.limits
     found = remembered(common.journal, limits) if remembers else None
     journal = found.journal if found else common.journal or f"sqlite:///{directory / 'quota.db'}"
@@ -282,7 +273,7 @@ async def _real(
     sending: Sending | None,
     required: Collection[str],
 ) -> Session:
-    found = configuration(common, receiving, sending, required=required)
+    found = in_force(settings_of(common, receiving, sending, required=required))
     settings, scope = found.settings, found.credentials.scope
     receiver = None if receiving is None else await _receiver(stack, receiving, settings, scope)
     client = _client(found, receiver, receiving, sending)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.core.files.read_ahead import AHEAD_BYTES
+from moe_segments.core.files.chunks import AHEAD_BYTES
 from moe_segments.errors import PreflightError
 
 if sys.platform != "win32":  # there, what a killed process left stays until somebody clears it

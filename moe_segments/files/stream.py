@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from moe_segments.core.files.chunks import Reread
     from moe_segments.types import FetchPrivate, Values
 
-    Reread = Callable[[int, int], bytes]
     Progress = Callable[[int, int | None], None]
 
 __all__ = ["Origin", "Source", "Taker", "Web", "count_rows", "given_source", "in_thread", "pour"]

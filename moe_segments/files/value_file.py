@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from moe_segments.core.files.chunks import CHUNK_BYTES
+from moe_segments.core.files.chunks import CHUNK_BYTES, ReadAhead
 from moe_segments.core.files.cleaner import Mender
 from moe_segments.core.files.preflight import Preflight
-from moe_segments.core.files.read_ahead import ReadAhead
 from moe_segments.core.files.rules import DUPLICATE, LONG_ROW
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.lease import Lease
-from moe_segments.core.audiences.backlog import verdict_of
 from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound
 from moe_segments.memberships.advance import Advance
 from moe_segments.memberships.batch import BatchReader, operation_of
+from moe_segments.memberships.verdicts import verdict_of
 from moe_segments.submission.job_info import failure_of
 
 if TYPE_CHECKING:

@@ -16,30 +16,7 @@ import attrs
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = [
-    "KINDS",
-    "Accepted",
-    "Answered",
-    "Attached",
-    "CallbackLost",
-    "CallbackStored",
-    "Event",
-    "Failed",
-    "JournalAvailable",
-    "JournalUnavailable",
-    "MembershipLag",
-    "NotSent",
-    "OperationEvent",
-    "Processed",
-    "Refused",
-    "Reserved",
-    "Retried",
-    "Sent",
-    "Submitted",
-    "Throttled",
-    "Unknown",
-    "Waiting",
-]
+# Which of these are public, `moe_segments.events` says.
 
 
 @attrs.frozen

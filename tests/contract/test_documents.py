@@ -34,7 +34,7 @@ from moe_segments.models import (
     UnarchiveSegment,
     UpdateFilterSegment,
 )
-from moe_segments.models.filters.builders import FilterGroup, RawFilter, attribute, did, did_not
+from moe_segments.models.filters import FilterGroup, RawFilter, attribute, did, did_not
 from moe_segments.models.filters.payloads import group_from
 from moe_segments.models.filters.rules import (
     EXECUTIONS,

@@ -19,8 +19,8 @@ import pytest
 
 from moe_segments import Credentials, InputError, QuotaLimits, SegmentsClient
 from moe_segments.dashboard import Dashboard
+from moe_segments.journal import tools
 from moe_segments.journal.sqlite.engine import SqliteJournal
-from moe_segments.journal.tools import commands as tools
 from moe_segments.sandbox import Sandbox
 from tests.fleet.servers import redis_server
 from tests.live.dashboard_world import FIELDS, HOSTILE, dashboard_world, doubtful, hostile

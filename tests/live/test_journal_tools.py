@@ -19,7 +19,7 @@ from moe_segments import (
 )
 from moe_segments.bulk.checks import count_rows
 from moe_segments.bulk.manifest import ManifestError, read_manifest
-from moe_segments.journal.tools import commands as tools
+from moe_segments.journal import tools
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,7 +30,7 @@ from moe_segments import (
 from moe_segments.core.events import Reserved
 from moe_segments.governor.pace import Pace
 from moe_segments.journal.memory import MemoryJournal
-from moe_segments.models.filters.builders import attribute
+from moe_segments.models.filters import attribute
 from moe_segments.testing import journal_clock, run_virtually
 
 if TYPE_CHECKING:

@@ -7,22 +7,20 @@ user, and afterwards that it was acknowledged, so what it had heard when it died
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import pytest
 
 from moe_segments import CallbackReceiver
 from moe_segments.sandbox import FaultKind, Sandbox
 from tests.proofs import cases, say
-from tests.proofs.test_kills import a_group, check_integrity
+from tests.proofs.killing import a_nursery, check_integrity, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(1_800)]
@@ -35,9 +33,8 @@ WORKERS: Final = 2
 TROUBLES: Final = 2  # that wait for their occasion: there are fewer operations than kills
 FAULTS: Final = (FaultKind.FAIL_PROCESSING, FaultKind.LOSE_ANSWER, FaultKind.DROP, FaultKind.SERVER_ERROR)
 
-# As in `test_kills`: a line of JSON starts a worker, which is a fork; the end of the input is the end of all.
-NURSERY: Final = """
-import asyncio, gc, json, logging, os, random, signal, sys
+WORKER: Final = """
+import asyncio, logging, os, random
 import moe_segments.memberships.membership, moe_segments.memberships.outbox.sqlite
 from moe_segments import MoeSegmentsError, QuotaLimits, SegmentsClient
 from moe_segments.models import Credentials
@@ -74,15 +71,6 @@ async def work(task):
         ))
 
 logging.disable(logging.WARNING)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-gc.freeze()
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        asyncio.run(work(json.loads(line)))
-        os._exit(0)
-    print(child, flush=True)
-os.killpg(os.getpgid(0), signal.SIGKILL)
 """
 
 
@@ -112,10 +100,9 @@ async def test_no_acknowledged_change_is_lost_however_often_its_process_is_kille
     journal = f"sqlite:///{tmp_path / 'quota.db'}"
     async with Sandbox(speed=SPEED, latency_s=(0, 0.05), processing_s=(0, 0.2)) as sandbox:
         receiver = CallbackReceiver(journal=journal, scopes=[sandbox.credentials.scope], limits=sandbox.limits)
-        credentials = {"workspace_id": "SANDBOX", "api_key": sandbox.credentials.api_key, "data_center": "01"}
         async with receiver.serve() as serving:
             task = {
-                "credentials": credentials,
+                "credentials": attrs.asdict(sandbox.credentials),
                 "journal": journal,
                 "base_url": sandbox.url,
                 "callbacks": serving.public_url,
@@ -125,30 +112,20 @@ async def test_no_acknowledged_change_is_lost_however_often_its_process_is_kille
                 "log": str(log),
                 "last": False,
             }
-            errors = tmp_path / "stderr"
-            with errors.open("wb") as stderr:
-                async with a_group(
-                    *(sys.executable, "-c", NURSERY),
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=stderr,
-                ) as nursery:
-                    workers = [await born(nursery, task, slot, 0) for slot in range(WORKERS)]
-                    for kill in range(1, KILLS + 1):
-                        await asyncio.sleep(chance.uniform(0.05, 1.5))
-                        if chance.random() < 0.5 and sum(sandbox.queued_faults.values()) < TROUBLES:
-                            sandbox.fail_next(chance.choice(FAULTS))
-                        slot = chance.randrange(WORKERS)
-                        os.kill(workers[slot], signal.SIGKILL)
-                        workers[slot] = await born(nursery, task, slot, kill)
-                    for worker in workers:
-                        os.kill(worker, signal.SIGKILL)
-                    before = len(sandbox.workspace.submissions)
-                    await born(nursery, task | {"last": True}, 0, 0)
-                    async with asyncio.timeout(300):
-                        while "done" not in log.read_text():
-                            await asyncio.sleep(0.1)
+            async with a_nursery(WORKER, tmp_path) as nursery:
+                workers = [await nursery.born(task | place(slot, 0)) for slot in range(WORKERS)]
+                for kill in range(1, KILLS + 1):
+                    await asyncio.sleep(chance.uniform(0.05, 1.5))
+                    if chance.random() < 0.5 and sum(sandbox.queued_faults.values()) < TROUBLES:
+                        sandbox.fail_next(chance.choice(FAULTS))
+                    slot = chance.randrange(WORKERS)
+                    os.kill(workers[slot], signal.SIGKILL)
+                    workers[slot] = await nursery.born(task | place(slot, kill))
+                for worker in workers:
+                    os.kill(worker, signal.SIGKILL)
+                before = len(sandbox.workspace.submissions)
+                await nursery.born(task | place(0, 0) | {"last": True})
+                await until(lambda: "done" in log.read_text(), patience_s=300)
             await sandbox.idle()
         members, doubtful, acknowledged = heard(log.read_text())
         held = {segment.name: segment.members for segment in sandbox.workspace.segments}
@@ -160,13 +137,8 @@ async def test_no_acknowledged_change_is_lost_however_often_its_process_is_kille
             wrong = (held.get(name, set()) ^ members[name]) - doubtful[name]
             assert not wrong, f"{name}: {len(wrong)} of {len(members[name])}"
     check_integrity(tmp_path / "quota.db.outbox")
-    assert errors.read_text() == ""
 
 
-async def born(nursery: asyncio.subprocess.Process, task: Mapping[str, Any], slot: int, kill: int) -> int:
-    """Start a worker in a place. Returns its process' number."""
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    nursery.stdin.write(f"{json.dumps({**task, 'slot': slot, 'seed': f'{SEED} {slot} {kill}'})}\n".encode())
-    await nursery.stdin.drain()
-    return int(await nursery.stdout.readline())
+def place(slot: int, kill: int) -> dict[str, Any]:
+    """What a worker is told of its place, and by which chance it works."""
+    return {"slot": slot, "seed": f"{SEED} {slot} {kill}"}

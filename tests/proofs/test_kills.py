@@ -1,42 +1,43 @@
 """kill -9 at random points: workers on one SQLite journal, and the command line's bulk run and receiver.
 
-The sandbox runs here, in the process that kills, so what arrived is known for certain. Everything that is started
-belongs to one process group per test, which is killed at the end of it, by its number.
+The sandbox runs here, in the process that kills, so what arrived is known for certain.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import random
 import signal
 import socket
-import sqlite3
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import pytest
 
-from moe_segments import FileFailed, JobState, QuotaLimits
-from moe_segments.core.events import CallbackReceived, NeverSent, Reserved
+from moe_segments import JobState, QuotaLimits
+from moe_segments.core.events import NeverSent
 from moe_segments.journal.local.process import is_gone, this_process
-from moe_segments.journal.replica import Replica
-from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.sandbox import Faults, Sandbox
 from tests.ports import free_port
 from tests.proofs import cases, say
+from tests.proofs.killing import (
+    a_group,
+    a_nursery,
+    check_callbacks,
+    check_integrity,
+    file_calls,
+    state_of,
+    until,
+    worst_window,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from moe_segments.core.events import Batch
-    from moe_segments.core.state.jobs import JobRecord
-    from moe_segments.sandbox import RequestRecord
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(1_800)]
 
@@ -44,7 +45,6 @@ WORKER_KILLS: Final = cases(short=12, full=1_000)
 COMMAND_KILLS: Final = cases(short=3, full=200)
 WORKERS: Final = 4
 SEED: Final = 20_261_123
-FILE_CALLS: Final = frozenset({"create", "add", "remove", "replace"})
 
 # Windows of three seconds. Sixty fit one, so that the limit binds although killed sends go on counting for a while: a
 # lease is the fence (2 s where limits are scaled), the time-out (3 s) and D (2 s). A busy machine fills them, too.
@@ -57,10 +57,9 @@ BASE: Final = QuotaLimits(
     count_late_s=2 * SPEED,
 )
 
-# Reads commands on its standard input: a line of JSON starts a worker, which is a fork of it; the end of the input is
-# the end of all of them. A worker submits one create after the other under ids that the next one in its place repeats.
-NURSERY: Final = """
-import asyncio, gc, json, logging, math, os, signal, sys
+# A worker submits one create after the other under ids that the next one in its place repeats.
+WORKER: Final = """
+import asyncio, logging, math, sys
 import aiohttp
 from moe_segments import CreateFileSegment, MoeSegmentsError, QuotaLimits, SegmentsClient
 from moe_segments.models import Credentials
@@ -91,60 +90,7 @@ async def work(task):
         await asyncio.gather(one_after_the_other(), one_after_the_other())
 
 logging.disable(logging.WARNING)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-gc.freeze()
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        asyncio.run(work(json.loads(line)))
-        os._exit(0)
-    print(child, flush=True)
-os.killpg(os.getpgid(0), signal.SIGKILL)
 """
-
-
-@asynccontextmanager
-async def a_group(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that leads a group of its own; the group is killed at the end."""
-    process = await asyncio.create_subprocess_exec(*arguments, start_new_session=True, **options)
-    try:
-        yield process
-    finally:
-        # It was not waited for yet, so its number, which is the group's, is still its own.
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
-async def state_of(path: Path, scope: str, limits: QuotaLimits) -> tuple[Sequence[Batch], Mapping[str, JobRecord]]:
-    """The whole log, where it was not compacted, and every job."""
-    journal = SqliteJournal(path, scope)
-    replica = Replica(journal, limits)
-    await replica.open()
-    try:
-        return await journal.read(0), replica.state.jobs.records
-    finally:
-        await replica.close()
-
-
-def check_integrity(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def file_calls(sandbox: Sandbox) -> list[RequestRecord]:
-    """What was sent to it, reads left out."""
-    return [request for request in sandbox.workspace.requests if request.op in FILE_CALLS]
-
-
-def worst_window(moments_s: Sequence[float], window_s: float) -> int:
-    """The most moments that any window holds."""
-    worst = start = 0
-    for end, moment_s in enumerate(moments_s):
-        while moments_s[start] + window_s <= moment_s:
-            start += 1
-        worst = max(worst, end - start + 1)
-    return worst
 
 
 # Who is dead
@@ -195,7 +141,7 @@ async def test_killed_workers_never_pass_a_limit_and_leave_no_send_without_a_row
     (tmp_path / "users.csv").write_text("u-1\n")
     async with Sandbox(speed=SPEED, limits=BASE, latency_s=(0, 0.05), processing_s=(0, 0)) as sandbox:
         task = {
-            "credentials": {"workspace_id": "SANDBOX", "api_key": sandbox.credentials.api_key, "data_center": "01"},
+            "credentials": attrs.asdict(sandbox.credentials),
             "journal": f"sqlite:///{path}",
             "base_url": sandbox.url,
             "limits": {
@@ -208,41 +154,17 @@ async def test_killed_workers_never_pass_a_limit_and_leave_no_send_without_a_row
             "speed": SPEED,
             "file_url": await sandbox.publish(tmp_path / "users.csv"),
         }
-        errors = tmp_path / "stderr"
-        with errors.open("wb") as stderr:
-            async with a_group(
-                *(sys.executable, "-c", NURSERY),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-            ) as nursery:
-                workers = [await born(nursery, task, slot) for slot in range(WORKERS)]
-                await until(lambda: len(sandbox.workspace.counted) > BASE.operations_per_hour)
-                for _ in range(WORKER_KILLS):
-                    await asyncio.sleep(chance.uniform(0, 0.6))
-                    slot = chance.randrange(WORKERS)
-                    os.kill(workers[slot], signal.SIGKILL)
-                    workers[slot] = await born(nursery, task, slot)
-                await asyncio.sleep(1)
+        async with a_nursery(WORKER, tmp_path) as nursery:
+            workers = [await nursery.born(task | {"slot": f"w{slot}"}) for slot in range(WORKERS)]
+            await until(lambda: len(sandbox.workspace.counted) > BASE.operations_per_hour)
+            for _ in range(WORKER_KILLS):
+                await asyncio.sleep(chance.uniform(0, 0.6))
+                slot = chance.randrange(WORKERS)
+                os.kill(workers[slot], signal.SIGKILL)
+                workers[slot] = await nursery.born(task | {"slot": f"w{slot}"})
+            await asyncio.sleep(1)
         await asyncio.sleep(0.2)
         await check_workers(sandbox, path)
-        assert errors.read_text() == ""
-
-
-async def born(nursery: asyncio.subprocess.Process, task: Mapping[str, Any], slot: int) -> int:
-    """Start a worker. Returns its process' number."""
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    nursery.stdin.write(f"{json.dumps({**task, 'slot': f'w{slot}'})}\n".encode())
-    await nursery.stdin.drain()
-    return int(await nursery.stdout.readline())
-
-
-async def until(holds: Any, patience_s: float = 60.0) -> None:
-    async with asyncio.timeout(patience_s):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 async def check_workers(sandbox: Sandbox, path: Path) -> None:
@@ -378,23 +300,3 @@ async def check_commands(commands: Commands, kills: int) -> None:
         assert by_name[name].state not in {JobState.PLANNED, JobState.NOT_SENT}, f"{name} was sent"
     check_callbacks(sandbox, batches, records, {delivery.request_id for delivery in delivered})
     check_integrity(path)
-
-
-def check_callbacks(
-    sandbox: Sandbox, batches: Sequence[Batch], records: Mapping[str, JobRecord], acknowledged: set[str]
-) -> None:
-    """Each callback that was answered with 200 is in the journal, under the job whose token it came on."""
-    jobs = {event.token_sha256: event.job for batch in batches for event in batch.events if isinstance(event, Reserved)}
-    stored = {
-        (event.job, event.body.get("request_id"))
-        for batch in batches
-        for event in batch.events
-        if isinstance(event, CallbackReceived)
-    }
-    for submission in sandbox.workspace.submissions:
-        if submission.request_id in acknowledged:
-            token = (submission.ask.callback_url or "").rpartition("/")[2]
-            job = jobs[hashlib.sha256(token.encode()).hexdigest()]
-            assert (job, submission.request_id) in stored, f"{submission.segment.name}: acknowledged and not stored"
-            expected = JobState.FAILED if isinstance(submission.result, FileFailed) else JobState.PROCESSED
-            assert records[job].state == expected

@@ -8,26 +8,37 @@ killed comes one that may end: then the members are the desired ones.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import random
 import signal
-import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import pytest
 
 from moe_segments import QuotaLimits
-from moe_segments.core.events import Reserved
 from moe_segments.sandbox import Sandbox
 from tests.ports import free_port
 from tests.proofs import cases, say
-from tests.proofs.test_kills import a_group, check_callbacks, check_integrity, file_calls, state_of, until, worst_window
+from tests.proofs.killing import (
+    a_nursery,
+    check_callbacks,
+    check_integrity,
+    file_calls,
+    is_alive,
+    jobs_by_token,
+    state_of,
+    token_of,
+    until,
+    worst_window,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.proofs.killing import Nursery
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.processes, pytest.mark.timeout(3_600)]
 
@@ -51,10 +62,9 @@ POOL: Final = [f"user-{number:03}" for number in range(300)]
 NAMES: Final = ("vip", "lapsed", "new")
 ACKNOWLEDGED: Final = frozenset({"synced", "unchanged"})
 
-# Reads commands on its standard input: a line of JSON starts a sync, which is a fork of it; the end of the input is the
-# end of all of them. A sync writes its report to a file, whole or not at all.
-NURSERY: Final = """
-import asyncio, gc, json, logging, os, signal, sys
+# A sync writes its report to a file, whole or not at all.
+SYNC: Final = """
+import json, logging, os
 import aiohttp, aiohttp.web
 from moe_segments import Audience, CallbackReceiver, QuotaLimits, SegmentsClient
 from moe_segments.models import Credentials
@@ -80,22 +90,13 @@ async def work(task):
     os.rename(task["report"] + ".new", task["report"])
 
 logging.disable(logging.CRITICAL)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-gc.freeze()
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        asyncio.run(work(json.loads(line)))
-        os._exit(0)
-    print(child, flush=True)
-os.killpg(os.getpgid(0), signal.SIGKILL)
 """
 
 
 class Syncs:
     """Syncs as processes of a nursery, and what they were to bring about."""
 
-    def __init__(self, nursery: asyncio.subprocess.Process, sandbox: Sandbox, directory: Path) -> None:
+    def __init__(self, nursery: Nursery, sandbox: Sandbox, directory: Path) -> None:
         self._nursery, self._sandbox, self._directory = nursery, sandbox, directory
         self.chance, self.kills, self.runs = random.Random(SEED), 0, 0
         self.desired = {name: set(POOL[:180]) for name in NAMES}
@@ -119,12 +120,8 @@ class Syncs:
     async def start(self) -> int:
         """Start a sync of all as they are desired now. Returns its process' number."""
         self.runs += 1
-        task: dict[str, Any] = {
-            "credentials": {
-                "workspace_id": "SANDBOX",
-                "api_key": self._sandbox.credentials.api_key,
-                "data_center": "01",
-            },
+        task = {
+            "credentials": attrs.asdict(self._sandbox.credentials),
             "journal": f"sqlite:///{self.journal}",
             "base_url": self._sandbox.url,
             "publish": f"{self._sandbox.url}/_files/sync",
@@ -134,11 +131,7 @@ class Syncs:
             "report": str(self._report),
             "desired": {name: sorted(members) for name, members in self.desired.items()},
         }
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.write(f"{json.dumps(task)}\n".encode())
-        await self._nursery.stdin.drain()
-        return int(await self._nursery.stdout.readline())
+        return await self._nursery.born(task)
 
     async def killed(self) -> None:
         """Start a sync and kill it, unless it is done before."""
@@ -167,39 +160,21 @@ class Syncs:
         assert len(file_calls(self._sandbox)) == before
 
 
-def is_alive(process: int) -> bool:
-    """Return whether there is such a process; the nursery leaves none that has ended."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 async def test_killed_syncs_lose_nothing_double_nothing_and_the_next_run_makes_members_right(tmp_path: Path) -> None:
     """Killed at any moment, once or several times in a row, with other members desired each time."""
-    errors = tmp_path / "stderr"
     pauses_s = tuple(pause_s * SPEED for pause_s in (0.2, 0.4, 0.8, 1.6, 3.2))
     async with Sandbox(
         speed=SPEED, limits=LIMITS, latency_s=(0, 0.05), processing_s=(0, 0.1), callback_pauses_s=pauses_s, seed=SEED
     ) as sandbox:
-        with errors.open("wb") as stderr:
-            async with a_group(
-                *(sys.executable, "-c", NURSERY),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-            ) as nursery:
-                syncs = Syncs(nursery, sandbox, tmp_path)
-                while syncs.kills < KILLS:
-                    syncs.change()
-                    await syncs.killed()
-                    if syncs.chance.random() < 0.6:
-                        await syncs.finished()
-                await syncs.finished()
-                await syncs.unchanged()
-        assert errors.read_text() == ""
+        async with a_nursery(SYNC, tmp_path) as nursery:
+            syncs = Syncs(nursery, sandbox, tmp_path)
+            while syncs.kills < KILLS:
+                syncs.change()
+                await syncs.killed()
+                if syncs.chance.random() < 0.6:
+                    await syncs.finished()
+            await syncs.finished()
+            await syncs.unchanged()
         await sandbox.idle()
         await check(sandbox, syncs)
 
@@ -216,11 +191,8 @@ async def check(sandbox: Sandbox, syncs: Syncs) -> None:
     )
     assert [call for call in calls if call.status == 429] == []
     assert {call.op for call in calls} == {"create", "add", "remove", "replace"}
-    jobs = {event.token_sha256: event.job for batch in batches for event in batch.events if isinstance(event, Reserved)}
-    arrivals = Counter(
-        jobs[hashlib.sha256((sent.ask.callback_url or "").rpartition("/")[2].encode()).hexdigest()]
-        for sent in workspace.submissions
-    )
+    jobs = jobs_by_token(batches)
+    arrivals = Counter(jobs[token_of(submission)] for submission in workspace.submissions)
     assert max(arrivals.values()) == 1, "sent twice"
     assert not [job for job, record in records.items() if record.duplicate_possible]
     assert any(".2" in job for job in arrivals), "nothing was sent in parts"

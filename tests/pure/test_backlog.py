@@ -12,9 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_segments.core.audiences.backlog import (
-    AGAIN,
-    APPLIED,
-    WAIT,
     Backlog,
     Forecast,
     Pace,
@@ -22,8 +19,9 @@ from moe_segments.core.audiences.backlog import (
     is_late,
     most_urgent,
     room,
-    verdict_of,
 )
+from moe_segments.core.state.jobs import JobRecord
+from moe_segments.memberships.verdicts import AGAIN, APPLIED, WAIT, verdict_of
 from moe_segments.models import JobState
 
 NOW_US = 1_000_000_000_000
@@ -178,38 +176,34 @@ def test_a_small_limit_is_used_whole() -> None:
 # What became of a batch
 
 
-@attrs.frozen(kw_only=True)
-class Record:
-    operation: dict[str, object] = attrs.field(factory=lambda: {"op": "add"})
-    state: str = JobState.ACCEPTED
-    status: int | None = None
-    awaits_callback: bool = True
-    busy_until_us: int = NOW_US + 1
+def record_of(state: str, *, op: str = "add", **fields: Any) -> JobRecord:
+    given: dict[str, Any] = {"awaits_callback": True, "busy_until_us": NOW_US + 1}
+    return JobRecord("j", {"op": op}, state, since_us=0, **given | fields)
 
 
 @pytest.mark.parametrize(
     ("record", "verdict"),
     [
         (None, AGAIN),
-        (Record(state=JobState.PLANNED), AGAIN),
-        (Record(state=JobState.NOT_SENT), AGAIN),
-        (Record(state=JobState.RESERVED), WAIT),
-        (Record(state=JobState.RESERVED, busy_until_us=NOW_US), AGAIN),
-        (Record(state=JobState.ACCEPTED), WAIT),
-        (Record(state=JobState.ACCEPTED, busy_until_us=NOW_US), AGAIN),
-        (Record(state=JobState.ACCEPTED, awaits_callback=False, busy_until_us=0), APPLIED),
-        (Record(state=JobState.UNKNOWN), WAIT),
-        (Record(state=JobState.UNKNOWN, busy_until_us=NOW_US), AGAIN),
-        (Record(state=JobState.UNKNOWN, awaits_callback=False, busy_until_us=NOW_US), AGAIN),
-        (Record(state=JobState.PROCESSED, busy_until_us=0), APPLIED),
-        (Record(state=JobState.FAILED, busy_until_us=0), AGAIN),
-        (Record(state=JobState.REFUSED, status=400, busy_until_us=0), AGAIN),
-        (Record(state=JobState.REFUSED, status=404, busy_until_us=0), AGAIN),
-        (Record(state=JobState.REFUSED, status=404, busy_until_us=0, operation={"op": "remove"}), APPLIED),
-        (Record(state=JobState.REFUSED, status=429, busy_until_us=0, operation={"op": "remove"}), AGAIN),
+        (record_of(JobState.PLANNED), AGAIN),
+        (record_of(JobState.NOT_SENT), AGAIN),
+        (record_of(JobState.RESERVED), WAIT),
+        (record_of(JobState.RESERVED, busy_until_us=NOW_US), AGAIN),
+        (record_of(JobState.ACCEPTED), WAIT),
+        (record_of(JobState.ACCEPTED, busy_until_us=NOW_US), AGAIN),
+        (record_of(JobState.ACCEPTED, awaits_callback=False, busy_until_us=0), APPLIED),
+        (record_of(JobState.UNKNOWN), WAIT),
+        (record_of(JobState.UNKNOWN, busy_until_us=NOW_US), AGAIN),
+        (record_of(JobState.UNKNOWN, awaits_callback=False, busy_until_us=NOW_US), AGAIN),
+        (record_of(JobState.PROCESSED, busy_until_us=0), APPLIED),
+        (record_of(JobState.FAILED, busy_until_us=0), AGAIN),
+        (record_of(JobState.REFUSED, status=400, busy_until_us=0), AGAIN),
+        (record_of(JobState.REFUSED, status=404, busy_until_us=0), AGAIN),
+        (record_of(JobState.REFUSED, status=404, busy_until_us=0, op="remove"), APPLIED),
+        (record_of(JobState.REFUSED, status=429, busy_until_us=0, op="remove"), AGAIN),
     ],
 )
 def test_a_batch_is_applied_once_it_is_said_so_and_sent_again_once_nothing_more_can_be_heard(
-    record: Record | None, verdict: object
+    record: JobRecord | None, verdict: object
 ) -> None:
     assert verdict_of(record, NOW_US) == verdict

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moe_segments.errors import InputError
-from moe_segments.models.filters.builders import (
+from moe_segments.models.filters import (
     ActionFilter,
     AttributeFilter,
     Filter,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_segments.core.files.read_ahead import ReadAhead
+from moe_segments.core.files.chunks import ReadAhead
 
 
 @given(

@@ -110,7 +110,7 @@ from moe_segments import (
     read_audiences,
     split_file,
 )
-from moe_segments.journal.tools import commands as tools
+from moe_segments.journal import tools
 from moe_segments.telemetry.otel import OpenTelemetry
 from moe_segments.telemetry.prometheus import PrometheusMetrics, write_textfile
 

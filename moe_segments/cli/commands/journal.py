@@ -11,7 +11,7 @@ import attrs
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK
 from moe_segments.cli import output
 from moe_segments.cli.running import moment_since, run, unless_stopped
-from moe_segments.cli.session import TO_READ, configuration
+from moe_segments.cli.session import TO_READ, in_force, settings_of
 from moe_segments.errors import InputError
 from moe_segments.journal import tools
 from moe_segments.settings import is_loopback, problem_of_quotes, state_dir_or_none
@@ -167,6 +167,6 @@ def whose_journal(common: Common, url: str | None) -> tuple[str, str, Path | Non
         if named is None:
             raise InputError("name the journal that the sandbox was run on", "URL")
         return DEMO_CREDENTIALS.scope, named, None
-    found = configuration(common, required=TO_READ)
+    found = in_force(settings_of(common, required=TO_READ))
     is_local = is_loopback(urlsplit(found.settings.base_url).hostname)
     return found.credentials.scope, named or found.settings.journal, None if is_local else state_dir_or_none()

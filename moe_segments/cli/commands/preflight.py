@@ -14,7 +14,7 @@ from moe_segments import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
 from moe_segments.bulk import EXIT_FAILED, EXIT_OK, looks_like_manifest, read_manifest
 from moe_segments.cli import output
 from moe_segments.cli.running import run, tell, unless_stopped
-from moe_segments.cli.session import without_client
+from moe_segments.cli.session import in_force, settings_without_client
 from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
@@ -123,7 +123,7 @@ def preflight_files(files: Sequence[str], wanted: Wanted, configured: Configured
 
 async def _preflight(files: Sequence[str], wanted: Wanted, configured: Configured, stop: asyncio.Event) -> int:
     _check_options(files, wanted)
-    settings = without_client(configured).settings
+    settings = in_force(settings_without_client(configured)).settings
     targets = [target for file in files for target in _targets(file, wanted)]
     is_one = len(targets) == 1 and targets[0].manifest is None
     if len(targets) > 1 and (wanted.fix or wanted.split):

@@ -13,7 +13,7 @@ from moe_segments.cli import output
 from moe_segments.cli.commands.journal import whose_journal
 from moe_segments.cli.options import address_of
 from moe_segments.cli.running import Stopped, run, unless_stopped
-from moe_segments.cli.session import TO_READ, configuration, open_sandbox, temporary_directory
+from moe_segments.cli.session import TO_READ, in_force, open_sandbox, settings_of, temporary_directory
 from moe_segments.errors import InputError
 from moe_segments.journal.tools import place_of
 from moe_segments.settings import is_loopback
@@ -51,7 +51,7 @@ async def _receive(
 ) -> int:
     if common.sandbox:
         raise InputError("the embedded sandbox brings its own receiver", "--sandbox")
-    found = configuration(common, required=TO_READ)
+    found = in_force(settings_of(common, required=TO_READ))
     credentials, settings = found.credentials, found.settings
     public_url = public_url or settings.callback_url
     if public_url is None and not is_loopback(host):
@@ -80,7 +80,7 @@ async def _dashboard(port: int, common: Common, stop: asyncio.Event) -> int:
     from moe_segments.dashboard import Dashboard  # a server of its own, which few commands need
 
     scope, url, _ = whose_journal(common, None)
-    found = configuration(common, required=TO_READ, sandbox=common.sandbox)
+    found = in_force(settings_of(common, required=TO_READ, sandbox=common.sandbox))
     async with Dashboard(url, scope, found.settings.limits).serve(port) as address:
         if common.json:
             output.document({"url": address, "journal": place_of(url), "scope": scope})
@@ -98,7 +98,7 @@ async def _sandbox(
         raise InputError("has a port already: leave out --port", "--listen")
     host, port = ("127.0.0.1", port) if listen is None else address_of(listen)
     async with AsyncExitStack() as stack:
-        found = configuration(common, sandbox=True)
+        found = in_force(settings_of(common, sandbox=True))
         speed = found.run.speed
         sandbox = await open_sandbox(
             stack,

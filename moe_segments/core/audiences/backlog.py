@@ -11,16 +11,14 @@ microseconds of the journal's clock.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import attrs
-
-from moe_segments.models import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Backlog", "Batch", "Forecast", "Pace", "Verdict", "gap_us", "is_late", "most_urgent", "room", "verdict_of"]
+__all__ = ["Backlog", "Batch", "Forecast", "Pace", "gap_us", "is_late", "most_urgent", "room"]
 
 _SECOND_US: Final = 1_000_000
 _DAY_S: Final = 86_400.0
@@ -202,71 +200,3 @@ def room(limits: Mapping[str, Forecast], rows: int) -> int:
 
 def _left_alone(limit: str, capacity: int) -> int:
     return int(_LEFT_ALONE[limit] * capacity)
-
-
-# What became of a batch
-
-
-@attrs.frozen
-class Verdict:
-    """The fate of a batch.
-
-    Attributes:
-        is_applied: The segment has its changes.
-        is_over: Nothing more will be heard of it; its changes are sent again unless they are applied.
-    """
-
-    is_applied: bool
-    is_over: bool
-
-
-APPLIED: Final = Verdict(is_applied=True, is_over=True)
-AGAIN: Final = Verdict(is_applied=False, is_over=True)
-WAIT: Final = Verdict(is_applied=False, is_over=False)
-_NOT_FOUND: Final = 404
-_ENDED: Final = frozenset({JobState.PLANNED, JobState.NOT_SENT, JobState.FAILED})
-
-
-class Sent(Protocol):
-    """The part of a job's record that tells what became of its batch."""
-
-    @property
-    def operation(self) -> Mapping[str, object]:
-        """The operation's fields."""
-
-    @property
-    def state(self) -> str:
-        """Return one of `JobState`."""
-
-    @property
-    def status(self) -> int | None:
-        """The last HTTP status."""
-
-    @property
-    def awaits_callback(self) -> bool:
-        """Return whether a callback of ours can come."""
-
-    @property
-    def busy_until_us(self) -> int:
-        """Until when it keeps its segment busy at the latest."""
-
-
-def verdict_of(record: Sent | None, now_us: int) -> Verdict:
-    """Return what became of a batch by the record of its job.
-
-    A batch is applied once its callback says so; where no callback can come, once the service accepted it. Nobody has
-    to be removed from a segment that is not there. While the job may still end, its segment is busy.
-
-    Args:
-        record: What the journal knows of the job; None where it was never submitted.
-        now_us: Now.
-    """
-    if record is None or record.state in _ENDED:
-        return AGAIN
-    if record.state == JobState.PROCESSED:
-        return APPLIED
-    if record.state == JobState.REFUSED:
-        return APPLIED if record.status == _NOT_FOUND and record.operation.get("op") == "remove" else AGAIN
-    if record.state == JobState.ACCEPTED and not record.awaits_callback:
-        return APPLIED
-    return WAIT if now_us < record.busy_until_us else AGAIN

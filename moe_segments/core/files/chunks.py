@@ -1,4 +1,4 @@
-"""Cut blocks of bytes, of whatever size, into chunks of whole rows. Only a line feed ends a row.
+"""Cut blocks of bytes, of whatever size, into chunks of whole rows, and read them again. Only a line feed ends a row.
 
 A row longer than the cap never stays in memory: it is told as a `LongRow`, with its first bytes. In a chunk each row is
 between two line feeds, the first one put in front, and Windows line ends are plain ones: a pattern can say where a row
@@ -14,10 +14,22 @@ import attrs
 from moe_segments.core.files.file_format import HEAD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["CHUNK_BYTES", "LONGEST_ROW_BYTES", "Chunk", "Chunker", "LongRow", "between_feeds"]
+    Reread = Callable[[int, int], bytes]  # offset, size -> those bytes of the source
 
+__all__ = [
+    "AHEAD_BYTES",
+    "CHUNK_BYTES",
+    "LONGEST_ROW_BYTES",
+    "Chunk",
+    "Chunker",
+    "LongRow",
+    "ReadAhead",
+    "between_feeds",
+]
+
+AHEAD_BYTES: Final = 1 << 20
 CHUNK_BYTES: Final = 98_304  # what is made of so much comes from memory that is at hand, not from fresh pages
 LONGEST_ROW_BYTES: Final = 4_096
 BOM_BYTES: Final = b"\xef\xbb\xbf"
@@ -151,3 +163,27 @@ class Chunker:
             first = rows.count(b"\n", 0, rows.find(b"\r\n")) if crlf and not self._has_crlf else None
             self._has_crlf = self._has_crlf or crlf > 0
             yield Chunk(text, self._offset + begin, len(rows), crlf, first)
+
+
+class ReadAhead:
+    """A reader that keeps what comes after the bytes it is asked for.
+
+    A thread that reads often and briefly gives up the interpreter lock each time and has it back before the event
+    loop's thread wakes up, which then waits on and on. So it is to read rarely.
+
+    Args:
+        reread: Returns bytes of the source, by offset and size.
+        ahead_bytes: How many to read at a time at least.
+    """
+
+    def __init__(self, reread: Reread, ahead_bytes: int = AHEAD_BYTES) -> None:
+        self._reread, self._ahead_bytes = reread, ahead_bytes
+        self._begin, self._data = 0, b""
+
+    def __call__(self, offset: int, size: int) -> bytes:
+        """Return bytes of the source; fewer at its end."""
+        at = offset - self._begin
+        if at < 0 or at + size > len(self._data):
+            self._begin, self._data = offset, self._reread(offset, max(size, self._ahead_bytes))
+            at = 0
+        return self._data[at : at + size]

@@ -11,16 +11,14 @@ from itertools import compress, count
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.files import rules
-from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
+from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker, ReadAhead
 from moe_segments.core.files.duplicates import DuplicateFinder
-from moe_segments.core.files.read_ahead import ReadAhead
 from moe_segments.core.files.row_scanner import edge_blanks, invisible_characters, without_invisible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from moe_segments.core.files.chunks import LongRow
-    from moe_segments.core.files.read_ahead import Reread
+    from moe_segments.core.files.chunks import LongRow, Reread
 
 __all__ = ["Mender", "mended"]
 

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.files.chunks import between_feeds
-from moe_segments.core.files.read_ahead import ReadAhead
+from moe_segments.core.files.chunks import ReadAhead, between_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from moe_segments.core.files.chunks import Chunk
-    from moe_segments.core.files.read_ahead import Reread
+    from moe_segments.core.files.chunks import Chunk, Reread
 
 
 __all__ = ["DuplicateFinder", "Duplicates", "Place"]

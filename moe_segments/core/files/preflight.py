@@ -26,8 +26,7 @@ from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from moe_segments.core.files.chunks import LongRow
-    from moe_segments.core.files.read_ahead import Reread
+    from moe_segments.core.files.chunks import LongRow, Reread
 
 __all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "PreflightReport"]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from moe_segments.core.events import Checkpoint
 from moe_segments.core.state.workspace import WorkspaceState
+from moe_segments.journal.opening import file_of, open_journal
 from moe_segments.limits import QuotaLimits
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from moe_segments.core.events import Batch
     from moe_segments.journal.protocol import Journal
 
-__all__ = ["folded", "limits_of", "parts_of", "whole_log"]
+__all__ = ["folded", "limits_of", "origin_of", "parts_of", "whole_log"]
 
 
 async def parts_of(journal: Journal) -> tuple[list[Batch], Batch | None, list[Batch]]:
@@ -84,3 +85,22 @@ def _since_checkpoint(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 def _is_checkpoint(batch: Batch) -> bool:
     return isinstance(batch.events[0], Checkpoint)
+
+
+async def origin_of(url: str, scope: str) -> str | None:
+    """Return the address of the service that a journal was kept for; None where nothing was kept.
+
+    Raises:
+        InputError: The URL cannot be used.
+        JournalError: The journal cannot be read.
+    """
+    path = file_of(url)
+    if url == "memory:" or (path is not None and not path.is_file()):  # opening it would make one
+        return None
+    journal = open_journal(url, scope)
+    await journal.open()
+    try:
+        opened = folded(await journal.read(0)).opened
+    finally:
+        await journal.close()
+    return None if opened is None else opened.origin

@@ -16,6 +16,7 @@ from moe_segments.core.events import Checkpoint, decode, encode
 from moe_segments.core.state.checkpoint import checkpoint_of, take
 from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import JournalError
+from moe_segments.journal.tools.migrate import existing_journal
 from moe_segments.journal.tools.replay import folded, limits_of, parts_of
 from moe_segments.limits import QuotaLimits
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from moe_segments.journal.protocol import Journal
 
 
-__all__ = ["CheckReport", "check_journal"]
+__all__ = ["CheckReport", "check", "check_journal"]
 
 _SAME: Final = ("state", "since_us", "attempt", "status", "digest", "result")
 
@@ -56,6 +57,17 @@ class CheckReport:
     moved_to: str | None = None
     copied_from: str | None = None
     problems: Sequence[str] = ()
+
+
+async def check(url: str, scope: str) -> CheckReport:
+    """Read a whole log and look for what is wrong with it. Changes nothing.
+
+    Raises:
+        InputError: There is no such journal, or it lasts no longer than its process.
+        JournalError: It cannot be opened.
+    """
+    async with existing_journal(url, scope) as journal:
+        return await check_journal(journal)
 
 
 async def check_journal(journal: Journal) -> CheckReport:

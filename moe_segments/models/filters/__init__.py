@@ -1,15 +1,7 @@
 """Filters of segments: builders that read well, the values they make, their JSON."""
 
 from moe_segments.models.filters.builders import (
-    ActionFilter,
     Attribute,
-    AttributeFilter,
-    Execution,
-    Filter,
-    FilterGroup,
-    RawFilter,
-    SegmentFilter,
-    TimeRange,
     all_of,
     any_of,
     attribute,
@@ -17,6 +9,15 @@ from moe_segments.models.filters.builders import (
     did_not,
     in_segment,
     raw_filter,
+)
+from moe_segments.models.filters.ranges import Execution, TimeRange
+from moe_segments.models.filters.values import (
+    ActionFilter,
+    AttributeFilter,
+    Filter,
+    FilterGroup,
+    RawFilter,
+    SegmentFilter,
 )
 
 __all__ = [

@@ -21,7 +21,7 @@ import attrs
 
 from moe_segments.errors import InputError
 from moe_segments.models.filters.payloads import filter_from
-from moe_segments.models.filters.ranges import Execution, TimeRange
+from moe_segments.models.filters.ranges import TimeRange
 from moe_segments.models.filters.rules import (
     OPERATORS,
     first_moment,
@@ -38,7 +38,6 @@ from moe_segments.models.filters.values import (
     AttributeFilter,
     Filter,
     FilterGroup,
-    RawFilter,
     SegmentFilter,
     combined,
 )
@@ -47,24 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, tzinfo
 
-__all__ = [
-    "ActionFilter",
-    "Attribute",
-    "AttributeFilter",
-    "Execution",
-    "Filter",
-    "FilterGroup",
-    "RawFilter",
-    "SegmentFilter",
-    "TimeRange",
-    "all_of",
-    "any_of",
-    "attribute",
-    "did",
-    "did_not",
-    "in_segment",
-    "raw_filter",
-]
+__all__ = ["Attribute", "all_of", "any_of", "attribute", "did", "did_not", "in_segment", "raw_filter"]
 
 
 def attribute(

@@ -35,6 +35,7 @@ from moe_segments.sandbox.model.records import (
     SandboxSegment,
     Submission,
 )
+from moe_segments.sandbox.model.refusals import not_found, refuse_active, refuse_definition, refuse_target
 from moe_segments.sandbox.model.registry import IDLE_DAYS, Registry
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ class Workspace:
         now = self.now()
         found = self.find(ask.name, ask.cs_id)
         counts = self._quotas.spends_operation(ask.op)
-        refusal = self._refuse_target(ask, found) or (self._quotas.refuse_operation(now) if counts else None)
+        refusal = refuse_target(self._registry, ask, found) or (self._quotas.refuse_operation(now) if counts else None)
         if refusal is None and ask.op is Op.CREATE:
             refusal = self._refuse_active()
         if refusal is not None:
@@ -295,7 +296,7 @@ class Workspace:
         """
         segment = self.find(name, cs_id)
         if segment is None:
-            return _not_found(name, cs_id)
+            return not_found(name, cs_id)
         if segment.is_active:
             self._registry.archive(segment, self._now)
             self.on_change()
@@ -313,7 +314,7 @@ class Workspace:
         """
         segment = self.find(name, cs_id)
         if segment is None:
-            return _not_found(name, cs_id)
+            return not_found(name, cs_id)
         if segment.is_active:
             return segment
         if refusal := self._refuse_active():
@@ -334,7 +335,9 @@ class Workspace:
         now = self.now()
         assert ask.name is not None, "a create without a name is refused as malformed"
         refusal = (
-            self._refuse_definition(ask) or self._quotas.refuse_call("create_filter", now) or self._refuse_active()
+            refuse_definition(self._registry, ask)
+            or self._quotas.refuse_call("create_filter", now)
+            or self._refuse_active()
         )
         if refusal is not None:
             return refusal
@@ -368,7 +371,7 @@ class Workspace:
         if ask.keeps_excluded and segment.definition is not None:
             ask = attrs.evolve(ask, definition=ask.definition.leaving_out_as(segment.definition, self.complexity))
         refusal = (
-            self._refuse_definition(ask, segment)
+            refuse_definition(self._registry, ask, segment)
             or self._quotas.refuse_call("update_filter", now)
             or self._refuse_active(taken=0)
         )
@@ -497,45 +500,9 @@ class Workspace:
         self._quotas.count_operation(now)
         self.history.counted.append(now)
 
-    def _refuse_target(self, ask: Ask, found: SandboxSegment | None) -> Refusal | None:
-        if ask.op is Op.CREATE:
-            if not self._registry.is_taken(ask.name):
-                return None
-            return Refusal(status=409, title="Resource not created", description=f"{ask.name!r} is a name in use.")
-        if found is None or found.kind is Kind.FILTER:
-            return _not_found(ask.name, ask.cs_id)
-        if not found.is_active:
-            text = "The segment is archived: unarchive it first."
-            return Refusal(status=400, title="Invalid Request", description=text)
-        return None
-
-    def _refuse_definition(self, ask: FilterAsk, segment: SandboxSegment | None = None) -> Refusal | None:
-        if missing := self._registry.missing(ask.definition):
-            text = f"The filters refer to {missing!r}, which no segment has as its id."
-            return Refusal(status=404, title="Entity Not Found", description=text)
-        if ask.name is not None and self._registry.is_taken(ask.name, but_by=segment):
-            text = f"Another segment has or had the name {ask.name!r}: choose another."
-            return Refusal(status=409, title="Resource not created", description=text)
-        if twin := self._registry.twin(ask.definition, but=segment):
-            text = f"The segment {twin.name!r} has the same filters: use it, or change the filters."
-            return Refusal(status=409, title="Resource not created", description=text, existing=twin)
-        if segment is not None and self._registry.is_cyclic(segment, ask.definition):
-            text = "With these filters the segment would refer to itself."
-            return Refusal(status=412, title="Cyclic Entity", description=text)
-        return None
-
     def _refuse_active(self, *, taken: int = 1) -> Refusal | None:
-        active, capacity = self._registry.active + self.external_active, self.limits.active_segments
-        if active + taken <= capacity:
-            return None
-        return Refusal(
-            status=429,
-            title="Too Many Requests",
-            description=f"{active} segments are active and {capacity} may be: archive one first.",
-            limit="active_segments",
-            used=active,
-            capacity=capacity,
-        )
+        active = self._registry.active + self.external_active
+        return refuse_active(active, self.limits.active_segments, taken=taken)
 
     def _refuse_read(self, op: str) -> Refusal | None:
         now = self.now()
@@ -566,8 +533,3 @@ def _change(op: Op, segment: SandboxSegment, known: frozenset[str]) -> None:
             segment.members |= known
         case Op.REMOVE:
             segment.members -= known
-
-
-def _not_found(name: str, cs_id: str | None) -> Refusal:
-    what = f"cs_id {cs_id!r}" if cs_id else f"name {name!r}"
-    return Refusal(status=404, title="Entity Not Found", description=f"No segment has the {what}.")
