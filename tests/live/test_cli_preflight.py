@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,17 @@ async def test_several_files_are_checked_and_the_worst_decides(tmp_path: Path) -
     code, _, err = await preflight(good, bad, "--fix", tmp_path / "fixed.csv")
     assert code == 2
     assert "--fix: takes one file" in err
+
+
+async def test_the_command_that_mends_a_file_takes_its_header_out_as_well(tmp_path: Path) -> None:
+    """It names the attribute, or the copy would keep the row as a value; typed as it is shown it makes a clean copy."""
+    bad = tmp_path / "bad.csv"
+    bad.write_bytes(b'"User Id"\n\nu1\n')
+    _, out, _ = await preflight(bad, "--attribute-name", "user id")
+    _, _, command = out.partition("mend it: moe-segments ")
+    assert "--attribute-name 'User Id' --fix" in command
+    code, _, _ = await preflight(*shlex.split(command)[1:])
+    assert (code, bad.with_suffix(".clean.csv").read_bytes()) == (0, b"u1\n")
 
 
 async def test_a_manifest_stands_for_its_files(tmp_path: Path) -> None:

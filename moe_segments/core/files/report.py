@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from moe_segments.core.files.rules import CRLF, MENDED, RULES, SPECIAL, SPLIT, Severity
+from moe_segments.core.files.rules import CRLF, HEADER, MENDED, RULES, SPECIAL, SPLIT, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,7 +132,8 @@ class PreflightReport:
         broken, file = set(self.counts), PurePath(path)
         fix = f" --fix {quote(str(file.with_suffix('.clean.csv')))}" if broken & MENDED else ""
         split = f" --split {quote(str(file.with_suffix('.parts')))}" if broken & SPLIT else ""
-        return f"moe-segments preflight {quote(path)}{fix}{split}" if fix or split else None
+        header = self._header_option() if fix else ""
+        return f"moe-segments preflight {quote(path)}{header}{fix}{split}" if fix or split else None
 
     def as_text(self, *, mask: bool = False) -> str:
         """Return the report for people, several lines.
@@ -173,6 +174,14 @@ class PreflightReport:
             A copy.
         """
         return attrs.evolve(self, findings=tuple(attrs.evolve(finding, row=None) for finding in self.findings))
+
+    def _header_option(self) -> str:
+        """Return the option by which a header row is left out of a copy, too; none where the first row is no header."""
+        for finding in self.findings:
+            if finding.code == HEADER and finding.line == 1 and finding.row is not None:
+                name = finding.row.strip(" \t\"'")
+                return f" --attribute-name {quote(name)}"
+        return ""
 
     def _of(self, severity: Severity) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity is severity)
