@@ -199,6 +199,7 @@ class MembershipCalls:
                 shift_us=self.governor.shift_us(),
             )
             known = self._memberships = place, made
+            self.events.waiting_in(made.statuses)
         if known[0] != place:
             raise InputError("must be the same for all segments of a client", "outbox")
         return known[1]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Advance", "Snapshots"]
 
-_log = logging.getLogger("moe_segments.memberships")
+_log = logging.getLogger("moe_segments.membership")
 
 
 class Snapshots(Protocol):

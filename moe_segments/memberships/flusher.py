@@ -35,7 +35,7 @@ _LONGEST_RETRY_S: Final = 21_600.0
 _LEAST_POLL_S: Final = 0.05
 _SECOND_US: Final = 1_000_000
 _TELL_EVERY_S: Final = 3_600.0  # that a segment is late
-_log = logging.getLogger("moe_segments.memberships")
+_log = logging.getLogger("moe_segments.membership")
 
 
 @attrs.frozen
@@ -256,13 +256,12 @@ class Flusher:
                 self._told_us.pop(one.name, None)
             elif now_us - self._told_us.get(one.name, -round(every_us)) >= every_us:
                 self._told_us[one.name] = now_us
-                lag_s = one.age_us(now_us) / _SECOND_US
-                _log.warning(
-                    "segment %r is %.0f s behind its changes, more than the %.0f s that it may be; %d changes wait",
-                    *(one.name, lag_s, one.max_age_s, one.pending),
-                )
                 self._events.emit(
-                    MembershipLag, segment=one.name, lag_s=lag_s, max_age_s=one.max_age_s, pending=one.pending
+                    MembershipLag,
+                    segment=one.name,
+                    lag_s=one.age_us(now_us) / _SECOND_US,
+                    max_age_s=one.max_age_s,
+                    pending=one.pending,
                 )
 
     def _scaled(self, seconds: float) -> float:

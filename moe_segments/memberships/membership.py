@@ -30,7 +30,7 @@ _RETRY_S: Final = 30.0
 _POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks at what other processes flushed
 _POLL_SHARE: Final = 1 / 60  # of the wait so far
 _SECOND_US: Final = 1_000_000
-_log = logging.getLogger("moe_segments.memberships")
+_log = logging.getLogger("moe_segments.membership")
 
 
 class Memberships:

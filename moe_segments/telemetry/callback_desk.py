@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.journal.local.outage import Outage
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.status import MembershipStatus
     from moe_segments.telemetry.emitter import Consumer
     from moe_segments.telemetry.events import Event
 
@@ -54,6 +55,10 @@ class CallbackDesk:
     def replicas(self) -> Mapping[str, Replica]:
         """Return the journals that are served now, by scope; for metrics."""
         return dict(self._replicas)
+
+    async def memberships(self) -> Sequence[MembershipStatus]:
+        """Return nothing: a receiver has no outbox."""
+        return ()
 
     def serve(self, scope: str, events: Events | None, outage: Outage | None = None) -> None:
         """Tell of the callbacks of *scope* from now on.

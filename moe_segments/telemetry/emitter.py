@@ -11,7 +11,7 @@ import inspect
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.local.outage import Outage
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.status import MembershipStatus
     from moe_segments.telemetry.events import Event, Sent
     from moe_segments.telemetry.logs import LogConsumer
 
@@ -91,6 +92,7 @@ class Events:
         self._tracing = tuple(consumer for consumer in self._consumers if isinstance(consumer, Tracing))
         self._failed: set[int] = set()  # consumers whose failure is logged
         self._replica: Replica | None = None
+        self._statuses: Callable[[], Awaitable[Sequence[MembershipStatus]]] | None = None
         self.sent_here: set[str] = set()
 
     def __repr__(self) -> str:
@@ -125,6 +127,19 @@ class Events:
     def replicas(self) -> Mapping[str, Replica]:
         """Return the journal by its scope, while it is open; for metrics."""
         return {} if self._replica is None else {self.scope: self._replica}
+
+    def waiting_in(self, statuses: Callable[[], Awaitable[Sequence[MembershipStatus]]]) -> None:
+        """Let metrics ask for the membership changes that wait in an outbox from now on."""
+        self._statuses = statuses
+
+    async def memberships(self) -> Sequence[MembershipStatus]:
+        """Return how far each segment is behind its membership changes; none where no outbox is used. For metrics.
+
+        Raises:
+            NotSent: The client is closed.
+            OutboxError: The outbox cannot be read.
+        """
+        return () if self._statuses is None else await self._statuses()
 
     def _set(self, consumers: tuple[Consumer, ...]) -> None:
         self._consumers = consumers

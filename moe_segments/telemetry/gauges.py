@@ -1,5 +1,7 @@
 """Metrics of what the journal holds: usage of the limits, jobs that have not ended, callbacks that are awaited.
 
+And of what the outbox of a client holds: membership changes that wait.
+
 They are read when somebody collects metrics: in the event loop by `await refresh()`, from any other thread by
 `current()`, which asks the loop and waits. In the loop's own thread `current()` cannot wait, so it returns what was
 read last and has it read again.
@@ -11,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from concurrent.futures import CancelledError as FutureCancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from moe_segments.errors import InputError, MoeSegmentsError
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.replica import Replica
+    from moe_segments.memberships.status import MembershipStatus
     from moe_segments.telemetry.emitter import Consumer
 
 __all__ = ["Gauges", "Source", "read", "samples_of", "source_of"]
@@ -47,6 +51,9 @@ class Source(Protocol):
 
     def replicas(self) -> Mapping[str, Replica]:
         """Return the journals that are open, by scope."""
+
+    async def memberships(self) -> Sequence[MembershipStatus]:
+        """Return how far each segment is behind its membership changes."""
 
 
 class Gauges:
@@ -71,16 +78,28 @@ class Gauges:
             self._sources.append(source)
 
     async def refresh(self) -> None:
-        """Read the journals that belong to this event loop. One that cannot be read has no metrics."""
+        """Read the journals and outboxes of this event loop. One that cannot be read has no metrics."""
         loop = asyncio.get_running_loop()
         for scope, replica in self._replicas().items():
             if replica.loop is loop:
                 try:
-                    self._read[scope] = await read(scope, replica)
+                    samples = await read(scope, replica)
                 except MoeSegmentsError:
                     self._read.pop(scope, None)
+                else:
+                    self._read[scope] = (*samples, *await self._waiting(scope, loop))
         self._read_s = {one: read_s for one, read_s in self._read_s.items() if not one.is_closed()}
         self._read_s[loop] = time.monotonic()
+
+    async def _waiting(self, scope: str, loop: asyncio.AbstractEventLoop) -> list[Sample]:
+        """Return the metrics of membership changes that wait. Clients that share an outbox have the same ones."""
+        waiting: dict[str, MembershipStatus] = {}
+        for source in self._sources:
+            replica = source.replicas().get(scope)
+            if replica is not None and replica.loop is loop:
+                with suppress(MoeSegmentsError):
+                    waiting |= {one.name: one for one in await source.memberships()}
+        return [sample for one in waiting.values() for sample in _samples_of_waiting(scope, one)]
 
     def current(self) -> list[Sample]:
         """Return what the journals hold: now, or in the thread of their event loop as it was read last."""
@@ -173,6 +192,12 @@ def samples_of(
     for name in _STATES:
         yield Sample("moe_segments.jobs", found[name], (scope, name))
     yield Sample("moe_segments.callbacks.oldest", (now_us - oldest_us) / _SECOND_US, (scope,))
+
+
+def _samples_of_waiting(scope: str, status: MembershipStatus) -> Iterator[Sample]:
+    labels = scope, status.name
+    yield Sample("moe_segments.membership.lag", status.lag_s, labels)
+    yield Sample("moe_segments.membership.pending", status.pending, labels)
 
 
 def _state_of(record: JobRecord, now_us: int) -> str | None:

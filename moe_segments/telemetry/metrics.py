@@ -185,20 +185,6 @@ _ALL: Final = (
         ("scope",),
         "Warnings that the journal cannot be used, at most one a minute for each kind of trouble.",
     ),
-    Metric(
-        "moe_segments.membership.lag",
-        Kind.GAUGE,
-        "s",
-        ("scope", "segment"),
-        "Age of a segment's oldest change that is not applied.",
-    ),
-    Metric(
-        "moe_segments.membership.pending",
-        Kind.GAUGE,
-        "{change}",
-        ("scope", "segment"),
-        "A segment's changes that are not applied.",
-    ),
     # From the journal
     Metric("moe_segments.quota.used", Kind.GAUGE, "1", _LIMIT, "What counts against a limit, in flight included."),
     Metric("moe_segments.quota.capacity", Kind.GAUGE, "1", _LIMIT, "What a limit allows, headroom taken off."),
@@ -238,6 +224,21 @@ _ALL: Final = (
         "s",
         ("scope",),
         "Age of the oldest acceptance whose callback is awaited, those overdue left out; 0 when none is.",
+    ),
+    # From the outbox of a client that takes membership changes
+    Metric(
+        "moe_segments.membership.lag",
+        Kind.GAUGE,
+        "s",
+        ("scope", "segment"),
+        "Age of a segment's oldest membership change that is not applied; 0 when none waits.",
+    ),
+    Metric(
+        "moe_segments.membership.pending",
+        Kind.GAUGE,
+        "{change}",
+        ("scope", "segment"),
+        "A segment's membership changes that are not applied.",
     ),
 )
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in _ALL}
@@ -309,11 +310,6 @@ def _unavailable(event: Any) -> Iterator[Sample]:
     yield Sample("moe_segments.journal.outages", 1, (event.scope,))
 
 
-def _lag(event: Any) -> Iterator[Sample]:
-    yield Sample("moe_segments.membership.lag", event.lag_s, (event.scope, event.segment))
-    yield Sample("moe_segments.membership.pending", event.pending, (event.scope, event.segment))
-
-
 _MEASURES: Final[Mapping[type[Event], Callable[[Any], Iterator[Sample]]]] = {
     told.Accepted: _ended,
     told.NotSent: _ended,
@@ -330,5 +326,4 @@ _MEASURES: Final[Mapping[type[Event], Callable[[Any], Iterator[Sample]]]] = {
     told.Retried: _retried,
     told.Throttled: _throttled,
     told.JournalUnavailable: _unavailable,
-    told.MembershipLag: _lag,
 }

@@ -156,8 +156,6 @@ class OpenTelemetry(Tracing):
                 return meter.create_histogram(
                     metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=BUCKETS_S
                 ).record
-            case Kind.GAUGE if metric.name.startswith("moe_segments.membership."):
-                return meter.create_gauge(metric.name, metric.unit, metric.help).set
             case Kind.GAUGE:
                 observed = [partial(self._observed, metric.name)]
                 meter.create_observable_gauge(metric.name, observed, metric.unit, metric.help)

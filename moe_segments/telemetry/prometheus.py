@@ -10,7 +10,7 @@ Its names and labels are those of `moe_segments.telemetry.metrics`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
 from moe_segments.telemetry.gauges import Gauges, read, source_of
@@ -22,7 +22,6 @@ try:
         REGISTRY,
         CollectorRegistry,
         Counter,
-        Gauge,
         Histogram,
         generate_latest,
         write_to_textfile,
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusMetrics", "own_registry", "write_textfile"]
 
-_KINDS: Final = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.HISTOGRAM: Histogram}
-_OF_JOURNALS: Final = ("moe_segments.quota.", "moe_segments.jobs", "moe_segments.callbacks.oldest")
-
 
 class PrometheusMetrics(Collector):
     """A collector of everything that is known of the clients and receivers that it watches.
@@ -67,7 +63,7 @@ class PrometheusMetrics(Collector):
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._gauges = Gauges()
-        self._counted = {metric.name: _counted(metric) for metric in METRICS.values() if not _is_of_journals(metric)}
+        self._counted = {metric.name: _counted(metric) for metric in METRICS.values() if not _is_read(metric)}
         self._adds: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         self.registry = registry
         try:
@@ -152,29 +148,27 @@ async def write_textfile(path: Path, client: object) -> None:
     write_to_textfile(str(path), registry)
 
 
-def _is_of_journals(metric: Metric) -> bool:
-    return metric.name.startswith(_OF_JOURNALS)
+def _is_read(metric: Metric) -> bool:
+    """Return whether a metric is read when it is collected; the others are counted from events."""
+    return metric.kind is Kind.GAUGE
 
 
-def _adding_to(counted: Counter | Gauge | Histogram) -> Callable[[float], None]:
+def _adding_to(counted: Counter | Histogram) -> Callable[[float], None]:
     """Return what takes in a measurement of these labels."""
-    if isinstance(counted, Counter):
-        return counted.inc
-    return counted.observe if isinstance(counted, Histogram) else counted.set
+    return counted.inc if isinstance(counted, Counter) else counted.observe
 
 
-def _counted(metric: Metric) -> Counter | Gauge | Histogram:
+def _counted(metric: Metric) -> Counter | Histogram:
     if metric.kind is Kind.HISTOGRAM:
         return Histogram(metric.prometheus_name, metric.help, metric.labels, registry=None, buckets=BUCKETS_S)
-    kind = Counter if metric.kind is Kind.COUNTER else Gauge
-    return kind(metric.prometheus_name, metric.help, metric.labels, registry=None)
+    return Counter(metric.prometheus_name, metric.help, metric.labels, registry=None)
 
 
 def _families(samples: Iterable[Sample]) -> Iterator[Family]:
     families = {
         metric.name: GaugeMetricFamily(metric.prometheus_name, metric.help, labels=metric.labels)
         for metric in METRICS.values()
-        if _is_of_journals(metric)
+        if _is_read(metric)
     }
     for sample in samples:
         families[sample.metric].add_metric(sample.labels, sample.value)

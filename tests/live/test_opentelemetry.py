@@ -186,6 +186,22 @@ async def test_the_metrics_count_operations_and_show_the_journal(sandbox: Sandbo
     assert {"moe_segments.callback.delay", "moe_segments.results", "moe_segments.wait.duration"} <= points.keys()
 
 
+async def test_the_metrics_show_membership_changes_that_wait(
+    sandbox: Sandbox, telemetry: Telemetry, tmp_path: Path
+) -> None:
+    async with client_on(sandbox, telemetry) as client:
+        await client.governor.record_external(operations=10)  # so nothing is sent
+        vip = client.membership("vip", attribute_name="ID", attribute_type="string", outbox=tmp_path / "outbox.db")
+        await vip.add("u1", "u2")
+        points = await telemetry.points()
+
+    (pending,) = points["moe_segments.membership.pending"]
+    assert pending.value == 2
+    assert dict(pending.attributes) == {"moe_segments.scope": client.scope, "moe_segments.segment": "vip"}
+    (lag,) = points["moe_segments.membership.lag"]
+    assert 0 <= lag.value < 60
+
+
 async def test_every_metric_is_in_the_table_with_its_unit_and_attributes(
     sandbox: Sandbox, telemetry: Telemetry
 ) -> None:

@@ -129,6 +129,50 @@ async def test_a_callback_that_never_came_is_overdue_and_no_longer_the_oldest(me
     assert value(late, "moe_segments_jobs", state="overdue", **scope) == 1
 
 
+@pytest.mark.virtual_time
+async def test_membership_changes_that_wait_are_told_as_they_stand_at_the_scrape(metrics: PrometheusMetrics) -> None:
+    """Whether they are late or not; and once they are applied nothing waits any more."""
+    async with world(metrics) as (_, client):
+        labels = {"scope": client.scope, "segment": "vip"}
+        _, unused = await metrics.exposition()
+        vip = client.membership("vip", attribute_name="ID", attribute_type="string", expiry_time=30, max_age_s=7_200)
+        await client.governor.record_external(operations=10)  # so nothing is sent for an hour
+        await vip.add("u1", "u2")
+        await asyncio.sleep(1_800)
+        _, waiting = await metrics.exposition()
+        await vip.flushed(timeout=12 * 3_600)
+        _, applied = await metrics.exposition()
+        promtool("check", "metrics", text=applied)
+    _, closed = await metrics.exposition()
+
+    assert b"moe_segments_membership_lag_seconds{" not in unused
+    assert 1_790 < value(waiting, "moe_segments_membership_lag_seconds", **labels) < 1_810
+    assert value(waiting, "moe_segments_membership_pending", **labels) == 2
+    assert value(applied, "moe_segments_membership_lag_seconds", **labels) == 0
+    assert value(applied, "moe_segments_membership_pending", **labels) == 0
+    assert b"moe_segments_membership_lag_seconds{" not in closed
+
+
+@pytest.mark.virtual_time
+async def test_clients_that_share_an_outbox_tell_of_a_segment_once(metrics: PrometheusMetrics, tmp_path: Path) -> None:
+    """A scrape with one label set twice is refused by Prometheus as a whole."""
+    async with world(metrics) as (sandbox, client):
+        async with SegmentsClient(
+            sandbox.credentials,
+            journal=MemoryJournal(clock=journal_clock),
+            limits=sandbox.limits,
+            base_url=sandbox.url,
+            publish=sandbox.publish,
+            clock=asyncio.get_running_loop().time,
+        ) as other:
+            metrics.watch(other)
+            for one in (client, other):
+                fields: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string", "expiry_time": 30}
+                await one.membership("vip", **fields, outbox=tmp_path / "outbox.db").add("u1")
+            _, text = await metrics.exposition()
+    assert text.count(b"moe_segments_membership_pending{") == 1
+
+
 @pytest.mark.asyncio
 async def test_a_scrape_in_a_thread_of_its_own_reads_the_journal_at_that_moment(metrics: PrometheusMetrics) -> None:
     """As the server of the client library does; and after the client is closed nothing is claimed of its journal."""
