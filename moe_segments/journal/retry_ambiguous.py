@@ -67,7 +67,8 @@ async def retry_ambiguous(call: Callable[[], Awaitable[T]], warn: Callable[[str]
         return await call()
     except JournalAmbiguous as error:
         warn(f"asking the journal again whether this was written: {error}")
-        lost: JournalError = error
+        doubt = error.problem  # the words are those of a call that may have written
+        last: JournalError = error
     loop = asyncio.get_running_loop()
     until_s = loop.time() + _FOR_S
     for pause_s in itertools.chain(_PAUSES_S, itertools.repeat(_PAUSES_S[-1])):
@@ -76,9 +77,8 @@ async def retry_ambiguous(call: Callable[[], Awaitable[T]], warn: Callable[[str]
         await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
         try:
             return await call()
-        except (
-            JournalAmbiguous,
-            JournalUnavailable,
-        ) as error:  # what it says of this call, it does not say of the first
-            lost = error
-    raise JournalAmbiguous(lost.problem) from lost
+        except JournalAmbiguous as error:
+            doubt, last = error.problem, error
+        except JournalUnavailable as error:  # that it wrote nothing, it says of this call, and not of the first
+            last = error
+    raise JournalAmbiguous(doubt) from last

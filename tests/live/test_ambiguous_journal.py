@@ -145,6 +145,20 @@ async def test_what_stays_unknown_is_raised_before_the_send_fence() -> None:
     await replica.close()
 
 
+async def test_what_stays_unknown_is_not_said_to_be_unwritten() -> None:
+    """As when the server goes away: later tries wrote nothing, and that says nothing of the first one."""
+    journal = LossyJournal()
+    replica = await opened(journal)
+    journal.lost[:] = ["answer", *["unreachable"] * 1_000]
+
+    with pytest.raises(JournalAmbiguous) as caught:
+        await replica.ask(reserve("a"))
+
+    assert caught.value.problem == "no answer"
+    assert str(caught.value.__cause__) == "nobody there"
+    await replica.close()
+
+
 async def test_what_was_certainly_not_written_is_raised_at_once() -> None:
     journal = LossyJournal()
     replica = await opened(journal)
