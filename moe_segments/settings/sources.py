@@ -90,6 +90,7 @@ class _Reading:
         self._environ, self._required, self._of_argument = environ, required, convert
         self._problems: list[tuple[str | None, str]] = []
         self._failed: set[str] = set()
+        self._refused: set[str] = set()  # could be read, and cannot be used
 
     def given(
         self,
@@ -153,7 +154,7 @@ class _Reading:
             credentials=credentials,
             settings=self._at_speed(settings, run.speed, given),
             run=run,
-            given=given,
+            given={name: one for name, one in given.items() if name not in self._refused},
             file=file,
             problems=(*self._problems, *((None, text) for text in (file.problems if file else ()))),
             ignored=tuple(_ignored(self._environ)),
@@ -172,6 +173,7 @@ class _Reading:
                     raise
                 name = error.field or ""
                 self._problems.append((self._place_of(name, given), error.problem))
+                self._refused.add(name)
                 if fields.pop(name, None) is None:  # it is the others that do not fit together
                     fields.clear()
 

@@ -177,6 +177,18 @@ def test_config_shows_what_is_wrong_beside_what_is_in_force(tmp_path: Path) -> N
     assert all(problem in told.err for problem in told.document["problems"])
 
 
+def test_config_shows_no_other_value_as_the_one_that_was_refused(tmp_path: Path) -> None:
+    """What is in force instead is a default, and does not come from where the wrong one was given."""
+    wrong = {**WHO, "MOE_DATA_CENTER": "09", "MOE_PREFLIGHT": "maybe"}
+    told = run(tmp_path, "config", "--json", **wrong)
+    settings = settings_of(told)
+    assert told.code == 2
+    assert settings["data_center"] == {"value": None, "origin": "missing", "place": None}
+    assert settings["base_url"] == {"value": None, "origin": "missing", "place": None}
+    assert settings["preflight"] == {"value": "error", "origin": "default", "place": None}
+    assert "MOE_DATA_CENTER: '09' is no data center" in told.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "problem"),
     [
