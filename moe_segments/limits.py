@@ -272,7 +272,7 @@ class QuotaLimits:
         consumes: Status (4xx) to whether such an answer spends an operation; a status not named spends.
         guard_s: Granularity of the service's counting, seconds: a counter of whole minutes keeps an
             operation for up to a minute longer than its window.
-        count_late_s: D: how long the service may still count an operation after we stopped waiting, seconds.
+        count_late_s: How long the service may still count an operation after we stopped waiting, seconds.
         processing_allowance_s: How long users are held when no callback comes, seconds.
         external_active_margin: Active segments left free for what others create unseen.
         remove_counts_operation: Whether remove spends an operation.
