@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from moe_segments.memberships.status import MembershipStatus
     from moe_segments.telemetry.emitter import Consumer
 
-__all__ = ["Gauges", "Source", "read", "samples_of", "source_of"]
+__all__ = ["Gauges", "Source", "read", "samples_of", "samples_of_waiting", "source_of"]
 
 _SECOND_US: Final = 1_000_000
 _FRESH_S: Final = 1.0  # several metrics that are collected together are read together
@@ -99,7 +99,7 @@ class Gauges:
             if replica is not None and replica.loop is loop:
                 with suppress(MoeSegmentsError):
                     waiting |= {one.name: one for one in await source.memberships()}
-        return [sample for one in waiting.values() for sample in _samples_of_waiting(scope, one)]
+        return list(samples_of_waiting(scope, waiting.values()))
 
     def current(self) -> list[Sample]:
         """Return what the journals hold: now, or in the thread of their event loop as it was read last."""
@@ -194,10 +194,17 @@ def samples_of(
     yield Sample("moe_segments.callbacks.oldest", (now_us - oldest_us) / _SECOND_US, (scope,))
 
 
-def _samples_of_waiting(scope: str, status: MembershipStatus) -> Iterator[Sample]:
-    labels = scope, status.name
-    yield Sample("moe_segments.membership.lag", status.lag_s, labels)
-    yield Sample("moe_segments.membership.pending", status.pending, labels)
+def samples_of_waiting(scope: str, waiting: Iterable[MembershipStatus]) -> Iterator[Sample]:
+    """Yield the metrics of membership changes that wait.
+
+    Args:
+        scope: Whose quota they are to spend.
+        waiting: How far each segment is behind.
+    """
+    for status in waiting:
+        labels = scope, status.name
+        yield Sample("moe_segments.membership.lag", status.lag_s, labels)
+        yield Sample("moe_segments.membership.pending", status.pending, labels)
 
 
 def _state_of(record: JobRecord, now_us: int) -> str | None:

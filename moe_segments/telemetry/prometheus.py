@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
-from moe_segments.telemetry.gauges import Gauges, read, source_of
+from moe_segments.telemetry.gauges import Gauges, read, samples_of_waiting, source_of
 from moe_segments.telemetry.metrics import BUCKETS_S, METRICS, Kind, measured
 
 try:
@@ -127,7 +127,7 @@ def own_registry() -> CollectorRegistry:
 
 
 async def write_textfile(path: Path, client: object) -> None:
-    """Write what the journal of an open client holds, for the textfile collector of the node exporter.
+    """Write what the journal and the outbox of an open client hold, for the textfile collector of the node exporter.
 
     Whoever reads the file sees all of it or what was there before.
 
@@ -138,13 +138,18 @@ async def write_textfile(path: Path, client: object) -> None:
     Raises:
         InputError: The name ends otherwise, or it is neither.
         JournalError: The journal cannot be read.
+        OutboxError: Its outbox cannot be read.
         OSError: The file cannot be written.
     """
     if path.suffix != ".prom":
         raise InputError("must end in .prom: the textfile collector reads no other file", "prometheus")
     registry = own_registry()
-    journals = source_of(client).replicas().items()
-    registry.register(_Fixed([sample for scope, replica in journals for sample in await read(scope, replica)]))
+    source = source_of(client)
+    samples: list[Sample] = []
+    for scope, replica in source.replicas().items():
+        samples += await read(scope, replica)
+        samples += samples_of_waiting(scope, await source.memberships())
+    registry.register(_Fixed(samples))
     write_to_textfile(str(path), registry)
 
 

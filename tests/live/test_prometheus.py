@@ -263,15 +263,18 @@ async def test_what_a_stranger_sends_makes_no_names_of_metrics(metrics: Promethe
 
 
 @pytest.mark.asyncio
-async def test_the_textfile_holds_the_journal_and_only_a_name_that_is_read_is_taken(tmp_path: Path) -> None:
+async def test_the_textfile_holds_journal_and_outbox_and_only_a_name_that_is_read_is_taken(tmp_path: Path) -> None:
     async with alone(tmp_path) as (_, client, _):
         await (await client.submit(create("vip"))).result(timeout=20)
+        late = client.membership("late", attribute_name="ID", attribute_type="string", expiry_time=30)
+        await late.add("u1", "u2")
         await write_textfile(tmp_path / "moe.prom", client)
         with pytest.raises(InputError, match=r"\.prom"):
             await write_textfile(tmp_path / "moe.txt", client)
 
     text = (tmp_path / "moe.prom").read_bytes()
     assert value(text, "moe_segments_quota_used", limit="operations_per_hour", scope=client.scope) == 1
+    assert value(text, "moe_segments_membership_pending", scope=client.scope, segment="late") == 2
     assert [name for name in os.listdir(tmp_path) if name.startswith("moe")] == ["moe.prom"]  # noqa: PTH208
     promtool("check", "metrics", text=text)
 
