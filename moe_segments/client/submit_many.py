@@ -260,7 +260,8 @@ class _Many:
             refused = Outcome(operation=operation, error=line.error)
             self._report(line, refused)
             return self._clears_the_way(refused)
-        if before is not None and not await before:
+        may_follow = before is None or await before
+        if not may_follow and self._is_to_send(line):  # one that is under way or has ended is attached to
             self._following.pop(line, None)
             held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through")
             self._report(line, Outcome(operation=operation, error=held_back))
@@ -272,7 +273,7 @@ class _Many:
         if _spent_otherwise(outcome, self._client.limits):
             self._changed.set()
         self._report(line, outcome)
-        return self._clears_the_way(outcome)
+        return may_follow and self._clears_the_way(outcome)
 
     def _clears_the_way(self, outcome: Outcome) -> bool:
         """Return whether the segment may be there and its state is known, so that a later operation makes sense.

@@ -433,12 +433,15 @@ class Governor(QuotaCalls, PlanCalls):
         if isinstance(outcome, MoeSegmentsError):
             self._claims.end(waiter)
             waiter.fail(outcome)
-        elif not waiter.future.done():
-            if waiter.place is not None and outcome is not None:
-                waiter.place.hold()
-            waiter.future.set_result(outcome)
-        else:
+            return
+        if outcome is None:  # known meanwhile: no reservation ends its claim
+            self._claims.end(waiter)
+        if waiter.future.done():
             self._claims.release(outcome)
+            return
+        if waiter.place is not None and outcome is not None:
+            waiter.place.hold()
+        waiter.future.set_result(outcome)
 
     def _outcome(self, verdict: Verdict | None, now_us: int, started_s: float, ask: Ask, deadline_s: float) -> _Outcome:
         """Return what a verdict is to who asked: a grant, None for a job that is known, an error, or to wait."""

@@ -599,6 +599,22 @@ async def closed_client_submit(client: SegmentsClient, url: str) -> None:
     await client.submit(create(url, "late"))
 
 
+async def test_many_attach_to_what_was_sent_before_also_behind_what_did_not_go_through(
+    sandbox: Sandbox, url: str
+) -> None:
+    """The add of an earlier run is accepted; that the create's outcome is unknown now changes nothing of that."""
+    async with client_on(sandbox, receives=False) as client:
+        await client.submit(create(url), job_id="first")
+        await client.submit(add(url), job_id="accepted")
+        sandbox.fail_next(FaultKind.LOSE_ANSWER)
+        operations = {"lost": add(url), "accepted": add(url), "never": add(url)}
+        outcomes = {one.job.id if one.job else "never": one async for one in client.submit_many(operations)}
+        assert isinstance(outcomes["lost"].error, OutcomeUnknown)
+        assert outcomes["accepted"].error is None
+        assert isinstance(outcomes["never"].error, NotSent)
+        assert len(sandbox.workspace.submissions) == 3
+
+
 async def test_a_dependent_operation_is_sent_when_the_create_was_told_that_the_segment_exists(
     sandbox: Sandbox, url: str
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from moe_segments.core.events import (
     ActiveObserved,
+    Adopted,
     Answered,
     CallbackReceived,
     Event,
@@ -372,6 +373,35 @@ async def test_cancelling_at_the_moment_of_the_grant_gives_it_back() -> None:
             kept = not isinstance((await asyncio.gather(task, return_exceptions=True))[0], BaseException)
             await asyncio.sleep(1)
             assert (await desk.governor.usage())["operations_per_hour"].used == int(kept)
+
+
+async def test_who_turns_out_to_be_known_while_it_waits_leaves_no_claim_in_the_way_of_others() -> None:
+    """A lost create that waits to be sent again is found at the service: nothing is reserved that ends its claim."""
+    async with a_desk() as desk:
+        lost = await desk.reserve(name="s", op="create")
+        await desk.tell(Unknown(lost.job, 1, "no answer"))
+        for _ in range(9):
+            await desk.send()
+        ask = Ask(
+            job=lost.job,
+            operation={"op": "create", "name": "s"},
+            cost=ONE,
+            keys=("s",),
+            fence_us=FENCE_S * 1_000_000,
+            timeout_us=TIMEOUT_S * 1_000_000,
+            key_fingerprint="key",
+            token_sha256=None,
+            retry_unknown=True,
+        )
+        again = asyncio.create_task(desk.governor.reserve(ask, max_wait_s=math.inf))
+        await asyncio.sleep(1)
+        assert list(desk.replica.state.claims.live) == [lost.job]
+
+        await desk.tell(Adopted(lost.job, 1, "7"))
+        assert await again is None
+        await asyncio.sleep(1)
+        assert not desk.replica.state.claims.live
+        await desk.reserve(name="s", max_wait_s=HOUR + 1)
 
 
 async def test_a_light_operation_passes_a_heavy_one_only_when_it_delays_nothing() -> None:
