@@ -267,6 +267,13 @@ async def test_killed_bulk_runs_and_receivers_lose_nothing_and_double_nothing(tm
             bulk = ("bulk", "bulk.csv", "--concurrency", "6", "--result-timeout", "8", "--unchecked")
             while kills < COMMAND_KILLS:
                 async with commands.started(*bulk) as process:
+                    if chance.random() < 0.5:  # else it may die before it sends, which takes the longer the more lines
+                        sent = len(file_calls(commands.sandbox))
+                        await until(
+                            lambda sent=sent, process=process: (
+                                len(file_calls(commands.sandbox)) > sent or process.returncode is not None
+                            )
+                        )
                     await asyncio.wait((asyncio.ensure_future(process.wait()),), timeout=chance.uniform(0.8, 3.0))
                     if process.returncode is not None:
                         assert process.returncode in {0, 4}, (tmp_path / "bulk.log").read_text()[-2_000:]

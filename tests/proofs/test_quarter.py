@@ -234,7 +234,7 @@ def test_a_quarter_of_operation_is_without_error_and_grows_nothing() -> None:
         assert late <= max(2 * early, early + 10), f"{field} grew from {early} to {late}"
     assert all(size.jobs <= REMEMBERED + compacted for size in seen)  # pruned at each checkpoint
     assert all(size.tokens <= size.jobs for size in seen)
-    assert all(size.keys <= 800 for size in seen)
+    assert all(size.keys <= 2 * size.jobs for size in seen)  # a segment is held, or was used, by a job that is known
     assert all(size.rows <= REMEMBERED / 2 for size in seen)  # for a month a late callback may come
     assert all(size.entries <= ENTRIES for size in seen)
     assert last.timers <= 1
