@@ -230,6 +230,11 @@ class Commands:
             await until(self._answers)
             yield process
 
+    async def next_send(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until something is sent, or the process ends."""
+        sent = len(file_calls(self.sandbox))
+        await until(lambda: len(file_calls(self.sandbox)) > sent or process.returncode is not None)
+
     def _answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -268,12 +273,7 @@ async def test_killed_bulk_runs_and_receivers_lose_nothing_and_double_nothing(tm
             while kills < COMMAND_KILLS:
                 async with commands.started(*bulk) as process:
                     if chance.random() < 0.5:  # else it may die before it sends, which takes the longer the more lines
-                        sent = len(file_calls(commands.sandbox))
-                        await until(
-                            lambda sent=sent, process=process: (
-                                len(file_calls(commands.sandbox)) > sent or process.returncode is not None
-                            )
-                        )
+                        await commands.next_send(process)
                     await asyncio.wait((asyncio.ensure_future(process.wait()),), timeout=chance.uniform(0.8, 3.0))
                     if process.returncode is not None:
                         assert process.returncode in {0, 4}, (tmp_path / "bulk.log").read_text()[-2_000:]
