@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.journal.local.outage import Outage
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.status import MembershipStatus
-    from moe_segments.telemetry.emitter import Consumer
+    from moe_segments.telemetry.emitter import Consumer, Waiting
     from moe_segments.telemetry.events import Event
 
 __all__ = ["CallbackDesk"]
@@ -56,7 +55,7 @@ class CallbackDesk:
         """Return the journals that are served now, by scope; for metrics."""
         return dict(self._replicas)
 
-    async def memberships(self) -> Sequence[MembershipStatus]:
+    async def memberships(self) -> Sequence[Waiting]:
         """Return nothing: a receiver has no outbox."""
         return ()
 

@@ -13,7 +13,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeAlias
 
 from moe_segments.errors import InputError
 from moe_segments.telemetry import events as told
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.local.outage import Outage
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.status import MembershipStatus
     from moe_segments.telemetry.events import Event, Sent
     from moe_segments.telemetry.logs import LogConsumer
 
-__all__ = ["Consumer", "Consumers", "Events", "Tracing", "consumers_of", "tell_outages"]
+__all__ = ["Consumer", "Consumers", "Events", "Tracing", "Waiting", "consumers_of", "tell_outages"]
 
 P = ParamSpec("P")
 Consumer: TypeAlias = "Callable[[Event], object]"
@@ -71,6 +70,22 @@ def consumers_of(on_event: object) -> tuple[Consumer, ...]:
     return tuple(several)
 
 
+class Waiting(Protocol):
+    """The membership changes of a segment that are not applied yet, as far as metrics tell of them."""
+
+    @property
+    def name(self) -> str:
+        """Return the segment's name."""
+
+    @property
+    def lag_s(self) -> float:
+        """Return the age of the oldest change, seconds."""
+
+    @property
+    def pending(self) -> int:
+        """Return how many values wait."""
+
+
 class Events:
     """Who is told of the events of one client or receiver.
 
@@ -92,7 +107,7 @@ class Events:
         self._tracing = tuple(consumer for consumer in self._consumers if isinstance(consumer, Tracing))
         self._failed: set[int] = set()  # consumers whose failure is logged
         self._replica: Replica | None = None
-        self._statuses: Callable[[], Awaitable[Sequence[MembershipStatus]]] | None = None
+        self._statuses: Callable[[], Awaitable[Sequence[Waiting]]] | None = None
         self.sent_here: set[str] = set()
 
     def __repr__(self) -> str:
@@ -128,11 +143,11 @@ class Events:
         """Return the journal by its scope, while it is open; for metrics."""
         return {} if self._replica is None else {self.scope: self._replica}
 
-    def waiting_in(self, statuses: Callable[[], Awaitable[Sequence[MembershipStatus]]]) -> None:
+    def waiting_in(self, statuses: Callable[[], Awaitable[Sequence[Waiting]]]) -> None:
         """Let metrics ask for the membership changes that wait in an outbox from now on."""
         self._statuses = statuses
 
-    async def memberships(self) -> Sequence[MembershipStatus]:
+    async def memberships(self) -> Sequence[Waiting]:
         """Return how far each segment is behind its membership changes; none where no outbox is used. For metrics.
 
         Raises:

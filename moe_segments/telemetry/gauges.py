@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from moe_segments.core.state.jobs import JobRecord
     from moe_segments.core.state.workspace import WorkspaceState
     from moe_segments.journal.replica import Replica
-    from moe_segments.memberships.status import MembershipStatus
-    from moe_segments.telemetry.emitter import Consumer
+    from moe_segments.telemetry.emitter import Consumer, Waiting
 
 __all__ = ["Gauges", "Source", "read", "samples_of", "samples_of_waiting", "source_of"]
 
@@ -52,7 +51,7 @@ class Source(Protocol):
     def replicas(self) -> Mapping[str, Replica]:
         """Return the journals that are open, by scope."""
 
-    async def memberships(self) -> Sequence[MembershipStatus]:
+    async def memberships(self) -> Sequence[Waiting]:
         """Return how far each segment is behind its membership changes."""
 
 
@@ -93,7 +92,7 @@ class Gauges:
 
     async def _waiting(self, scope: str, loop: asyncio.AbstractEventLoop) -> list[Sample]:
         """Return the metrics of membership changes that wait. Clients that share an outbox have the same ones."""
-        waiting: dict[str, MembershipStatus] = {}
+        waiting: dict[str, Waiting] = {}
         for source in self._sources:
             replica = source.replicas().get(scope)
             if replica is not None and replica.loop is loop:
@@ -194,7 +193,7 @@ def samples_of(
     yield Sample("moe_segments.callbacks.oldest", (now_us - oldest_us) / _SECOND_US, (scope,))
 
 
-def samples_of_waiting(scope: str, waiting: Iterable[MembershipStatus]) -> Iterator[Sample]:
+def samples_of_waiting(scope: str, waiting: Iterable[Waiting]) -> Iterator[Sample]:
     """Yield the metrics of membership changes that wait.
 
     Args:
