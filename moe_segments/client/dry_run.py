@@ -53,7 +53,7 @@ async def dry_outcomes(
         AuthenticationFailed: The service does not take the key.
         InputError: With "best", a create comes after another operation on its segment.
     """
-    checked = await checked_lines(client, await _with_rights(files, lines), mode)
+    checked = await checked_lines(client, files, await _with_rights(files, lines), mode)
     if order == "best":
         checked = [part for line in checked for part in _parts(client, files, line)]
     checked, doubts = await _with_segments(client, checked)

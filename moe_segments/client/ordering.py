@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from moe_segments.core.files.report import PreflightReport
     from moe_segments.core.planning.parts import Part
     from moe_segments.governor.governor import Governor
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Operation
+    from moe_segments.submission.file_preparer import FilePreparer
     from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = ["Ordered", "Planned", "checked_lines", "cut", "in_best_order", "in_parts", "part_id", "rows_of", "sizes_of"]
@@ -63,30 +63,30 @@ class Ordered(Protocol):
     limits: QuotaLimits
     governor: Governor
 
-    async def preflight(self, operation: FileOperation) -> PreflightReport:
-        """Check an operation's file now."""
 
-
-async def checked_lines(client: Ordered, lines: Iterable[Planned], mode: Preflight) -> list[Planned]:
-    """Return the lines, each with what is in its way: its file, its name, its size. All files are read.
+async def checked_lines(
+    client: Ordered, files: FilePreparer, lines: Iterable[Planned], mode: Preflight
+) -> list[Planned]:
+    """Return the lines, each with what is in its way: its file, its name, its size. All files are read once.
 
     Args:
         client: Open.
+        files: Of the client.
         lines: What is to be done.
         mode: What broken rules of a file do.
     """
-    checked = await asyncio.gather(*(_with_file_checked(client, line, mode) for line in lines))
+    checked = await asyncio.gather(*(_with_file_checked(files, line, mode) for line in lines))
     fine = [line.operation for line in checked if line.error is None]
     refusals = iter(await client.governor.refusals(fine))
     return [line if line.error is not None else attrs.evolve(line, error=next(refusals)) for line in checked]
 
 
-async def _with_file_checked(client: Ordered, line: Planned, mode: Preflight) -> Planned:
+async def _with_file_checked(files: FilePreparer, line: Planned, mode: Preflight) -> Planned:
     operation = line.operation
     if not isinstance(operation, FileOperation) or (mode == "off" and operation.rows is not None):
         return line
     try:
-        enforce(await client.preflight(operation), mode, has_told=False)
+        enforce(await files.report_on(operation), mode, has_told=False)
     except MoeSegmentsError as error:
         return attrs.evolve(line, error=error)
     return line

@@ -205,7 +205,9 @@ class _Many:
                 lines.append(line)
             else:  # under way or ended: nothing of it is planned
                 yield line
-        checked = await checked_lines(self._client, lines, self._preflight or self._client.settings.preflight)
+        checked = await checked_lines(
+            self._client, self._files, lines, self._preflight or self._client.settings.preflight
+        )
         made: list[Planned] = []
         for line in checked:
             operation = line.operation

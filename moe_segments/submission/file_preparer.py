@@ -240,6 +240,16 @@ class FilePreparer:
             self._known.popitem(last=False)
         return checked.report
 
+    async def report_on(self, operation: AnyFile) -> PreflightReport:
+        """Return what `check` found of an equal operation that was not submitted yet; check it where nothing was.
+
+        Raises:
+            InputError: There is no such file.
+            PreflightError: It cannot be read.
+        """
+        known = self._known.get(_key_of(operation))
+        return await self.check(operation) if known is None else known.report
+
     def rows_of(self, operation: AnyFile) -> int | None:
         """Return the rows that `check` found for an equal operation; as many as its values; None where unknown."""
         key = _key_of(operation)

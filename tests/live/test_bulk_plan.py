@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from moe_segments import AuthenticationFailed, CallbackReceiver, QuotaLimits, SegmentsClient
 from moe_segments.bulk import (
@@ -26,6 +27,7 @@ from moe_segments.bulk import (
 from moe_segments.sandbox import FaultKind, Sandbox
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
+from tests.live.test_files import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -493,3 +495,20 @@ async def test_a_dry_run_of_one_operation_knows_the_names_of_the_service(shell: 
     tried = await shell.run(*create, "--dry-run", "--journal", "other.db")
     assert (tried.code, tried.out) == (1, "create s: would be refused\n")
     assert "the service's list shows" in tried.err
+
+
+@pytest.mark.parametrize("order", ["best", "given"])
+async def test_a_run_reads_a_file_at_a_url_once_before_it_is_sent(sandbox: Sandbox, tmp_path: Path, order: Any) -> None:
+    """Then there is a look at its headers, whether it is the same, and the service reads it: it may have 150 MB."""
+    reads: list[str] = []
+
+    async def file(request: web.Request) -> web.Response:
+        reads.append(request.method)
+        return web.Response(body=b"u-1\nu-2\n", content_type="text/csv", headers={"ETag": '"v1"'})
+
+    async with serving(file) as url, open_client(sandbox, tmp_path) as client:
+        manifest = await check_files(client, manifest_of(tmp_path, f"create,s0,ID,string,{url}/u.csv,30,2"))
+        await plan_bulk(client, manifest, order=order)
+        report = await run_bulk(client, manifest, order=order)
+    assert states_of(report) == ["processed"]
+    assert reads.count("GET") == 3
