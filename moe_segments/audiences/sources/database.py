@@ -72,6 +72,9 @@ def database_of(text: str, directory: Path, environ: Mapping[str, str]) -> Datab
         url = make_url(filled)
     if url is None:
         raise InputError(f"must be a URL of SQLAlchemy, such as {_EXAMPLES}", "database")
+    if url.password is not None and "@" in filled.partition("://")[2].partition(":")[2].partition("@")[2]:
+        # What comes behind the first one would be taken for the host, and shown.
+        raise InputError("has an '@' behind the one before the host: write %40 for one in the password", "database")
     if url.drivername in _POSTGRES and find_spec(_OWN_DRIVER) is not None:
         url = url.set(drivername=f"postgresql+{_OWN_DRIVER}")
     _check_driver(url)
