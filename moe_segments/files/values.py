@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["READ_ONCE", "ValueReader", "is_read_once", "raised_by_source"]
 
 _LEAST, _MOST = 64, 32_768  # values of one block
+_EXACT: Final = 1e15  # whole numbers below have all their digits
 _TURN_S: Final = 0.005  # how long a block may hold the event loop
 READ_ONCE: Final = "an iterator is read once: give a list, or a function that returns a new iterator"
 
@@ -59,7 +60,7 @@ class ValueReader:
             none, the source raised an exception, which is the cause then, or another reader reads the same iterator.
     """
 
-    _being_read: ClassVar[set[int]] = set()  # iterators: two readers would each get a part of the values
+    _being_read: ClassVar[dict[int, object]] = {}  # iterators: two readers would each get a part of the values
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class ValueReader:
             raise InputError(f"somebody else reads from this iterator now: {READ_ONCE}", "values")
         blocks = _async_blocks(values) if isinstance(values, AsyncIterable) else _blocks(values)
         if is_read_once(values):
-            self._being_read.add(id(values))
+            self._being_read[id(values)] = values
         try:
             while True:
                 try:
@@ -95,7 +96,7 @@ class ValueReader:
                 if block:
                     yield self._lines(block)
         finally:
-            self._being_read.discard(id(values))
+            self._being_read.pop(id(values), None)
             await blocks.aclose()
         if not self.count and not self._allow_empty:
             raise InputError(f"there is no value; {READ_ONCE}", "values")
@@ -153,6 +154,8 @@ class ValueReader:
             raise _bad(position, 'is a float: give text or an int, or attribute_type="double"')
         if not isfinite(value):
             raise _bad(position, "is an infinite float")
+        if value.is_integer() and abs(value) < _EXACT:
+            return str(int(value))  # as the same number that is an int: they are one user
         return float.__repr__(value)
 
     def _bad_of(self, block: list[object]) -> InputError:

@@ -6,11 +6,12 @@ import asyncio
 import functools
 import sqlite3
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments import Audience, InputError, QuotaLimits
+from moe_segments import Audience, InputError, PreflightError, QuotaLimits
 from moe_segments.audiences.snapshots.directory import SnapshotDirectory
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind
@@ -19,7 +20,6 @@ from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-    from pathlib import Path
 
 HOUR_S = 3_600.0
 MANY = {f"user-{number:04}" for number in range(200)}
@@ -126,6 +126,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "blank at an edge": ([*MANY, " u1"], {}, InputError),
     "byte order mark": (["\ufeffu1", *MANY], {}, InputError),
     "a source whose work was cancelled": (_cancelled, {}, InputError),
+    "a path that cannot be": (Path("x" * 300), {}, PreflightError),
 }
 
 
@@ -194,6 +195,15 @@ async def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_values_of_a_fi
         source.write_text("u")
         await w.sync(source)
         assert w.members() == {"u"}
+
+
+@in_virtual_time
+async def test_a_whole_number_is_one_value_whether_int_or_float(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"attribute_type": "double"}
+    async with world(tmp_path) as w:
+        await w.sync([1, 2, 3.5, 1e22], **fields)
+        assert w.members() == {"1", "2", "3.5", "1e+22"}
+        assert (await w.sync([1.0, 2.0, 2, 3.5, 10**22], **fields)).unchanged == 3
 
 
 @pytest.mark.parametrize("other", [{"attribute_name": "email"}, {"attribute_type": "double"}])
@@ -336,7 +346,7 @@ async def test_snapshots_are_private_and_only_the_current_one_stays(tmp_path: Pa
             await w.sync(members)
         (path,) = w.snapshots()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(each.stat().st_mode) for each in (path.parent, path.parent.parent, w.place)} == {0o700}
         assert b"user-0002" not in path.read_bytes()
         async with w.client() as client:
             await client.forget_audience("vip", snapshots=w.place)

@@ -429,6 +429,11 @@ async def test_numbers_are_values_of_a_double(tmp_path: Path) -> None:
         await scores.flushed()
         assert w.members("scores") == {"17", "2.5", "3"}
 
+        await scores.remove(17, 2.5)
+        await scores.add(17.0)
+        await scores.flushed()
+        assert w.members("scores") == {"17", "3"}
+
 
 @pytest.mark.parametrize(
     ("fields", "field"),
@@ -495,6 +500,13 @@ async def test_changes_that_wait_are_not_matched_against_another_attribute(
         assert taken == [None, None]
         await emails.flushed(timeout=600)
         assert w.members() == {"u1", "a@example.com"}
+
+
+@in_virtual_time
+async def test_an_outbox_that_cannot_be_looked_for_is_told(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, client):
+        with pytest.raises(OutboxError, match=r"cannot be used \(File name too long\)"):
+            await client.memberships(outbox=tmp_path / ("x" * 300))
 
 
 @in_virtual_time
