@@ -16,6 +16,7 @@ from moe_segments.core.files.chunks import BOM_BYTES
 from moe_segments.core.files.rules import BOM, CRLF, DUPLICATE, SPLIT
 from moe_segments.errors import PreflightError
 from moe_segments.files.check import check_file
+from moe_segments.files.sources import is_regular
 from moe_segments.files.stream import in_thread
 from moe_segments.files.value_file import ValueCheck
 from moe_segments.files.values import ValueReader
@@ -92,7 +93,7 @@ async def _check(path: Path, audience: Audience, limits: QuotaLimits) -> Preflig
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_file() and not path.stat().st_size
+    return is_regular(path) and not path.stat().st_size
 
 
 def _read_file(path: Path, sorter: Sorter) -> None:

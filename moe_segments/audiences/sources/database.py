@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from moe_segments.errors import InputError
+from moe_segments.files.sources import is_regular
 from moe_segments.models.urls import path_at_home
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _beside(url: URL, directory: Path) -> URL:
     if name in _IN_MEMORY or name.startswith("file:"):
         return url
     path = directory / path_at_home(name)
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"there is no file {str(path)!r}", "database")
     return url.set(database=str(path))
 

@@ -119,7 +119,10 @@ class SqliteOutbox:
 
     async def is_there(self) -> bool:
         """See `Outbox.is_there`."""
-        return self._path is not None and await asyncio.to_thread(self._path.exists)
+        try:
+            return self._path is not None and await asyncio.to_thread(self._path.exists)
+        except OSError as error:
+            raise OutboxError(f"the outbox {self._path} cannot be used ({error.strerror})") from None
 
     async def declare(self, segment: Declared) -> int:
         """See `Outbox.declare`."""
