@@ -36,6 +36,13 @@ def is_read_once(values: object) -> bool:
     return any(hasattr(values, method) for method in ("__next__", "__anext__", "fetchmany"))
 
 
+def _is_used_up(values: object) -> bool:
+    """Return whether values are a generator that has ended: it would pass for a source that is empty."""
+    if inspect.isgenerator(values):
+        return values.gi_frame is None
+    return inspect.isasyncgen(values) and values.ag_frame is None
+
+
 def raised_by_source(error: BaseException, field: str) -> BaseException:
     """Return what to raise where a source raised *error*: that itself where it is our own cancellation."""
     task = asyncio.current_task()
@@ -78,6 +85,8 @@ class ValueReader:
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Yield blocks of lines."""
         values = await self._opened()
+        if _is_used_up(values):
+            raise InputError(f"this generator was read before: {READ_ONCE}", "values")
         if id(values) in self._being_read:
             raise InputError(f"somebody else reads from this iterator now: {READ_ONCE}", "values")
         blocks = _async_blocks(values) if isinstance(values, AsyncIterable) else _blocks(values)

@@ -539,6 +539,20 @@ async def test_an_iterator_is_the_source_of_one_audience_alone(tmp_path: Path) -
         assert report.ok
 
 
+@in_virtual_time
+async def test_a_generator_that_was_read_before_empties_no_segment(tmp_path: Path) -> None:
+    async def users() -> AsyncIterator[str]:
+        yield "u1"
+
+    async with world(tmp_path) as w:
+        for name, members in (("vip", (value for value in ("u1", "u2"))), ("lapsed", users())):
+            assert (await w.sync(members, name, allow_empty=True)).ok
+            report = await w.sync(members, name, allow_empty=True)
+            assert report.status == "refused"
+            assert "this generator was read before" in str(report.error)
+        assert w.ops == ["create", "create"]
+
+
 @pytest.mark.parametrize("place", ["", " ", "\0", 5])
 def test_what_is_no_place_for_snapshots_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
     monkeypatch.chdir(tmp_path)
