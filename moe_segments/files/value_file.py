@@ -9,7 +9,7 @@ import attrs
 from moe_segments.core.files.chunks import CHUNK_BYTES, ReadAhead
 from moe_segments.core.files.cleaner import Mender
 from moe_segments.core.files.preflight import Preflight
-from moe_segments.core.files.rules import BOM, DUPLICATE, EMPTY_FILE, LONG_ROW, RULES, SPLIT, Severity
+from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, LONG_ROW, RULES, SPLIT
 from moe_segments.errors import InputError
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile
@@ -52,13 +52,10 @@ class ValueCheck:
             InputError: One breaks a rule; it names its position, from 1, and the rule.
         """
         report = self._check.finish()
-        for finding in report.findings:
-            # A mark before the first value of a file belongs to the file, and here to the value.
-            is_broken = finding.severity is Severity.ERROR or finding.code == BOM
-            if is_broken and finding.code not in _ALLOWED:
+        for finding in report.errors:
+            if finding.code not in _ALLOWED:
                 rule = RULES[finding.code]
-                line = 1 if finding.code == BOM else finding.line
-                where = f"value {line:,}" if line else "the values"
+                where = f"value {finding.line:,}" if finding.line else "the values"
                 raise InputError(f"{where}: {rule.code} {rule.title}: {rule.help}", "values")
         return report
 

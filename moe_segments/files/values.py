@@ -15,6 +15,7 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from moe_segments.core.files.chunks import BOM_BYTES
 from moe_segments.errors import InputError
 from moe_segments.models.validators import problem_of_values
 
@@ -134,6 +135,8 @@ class ValueReader:
             raise self._bad_of(block) from None
         if lines.count(b"\n") != len(block) or b"\r" in lines:
             raise self._bad_of(block)
+        if not self.count and lines.startswith(BOM_BYTES):
+            raise _bad(1, 'begins with the byte order mark of a file: open that with encoding="utf-8-sig"')
         self.count += len(block)
         return lines
 

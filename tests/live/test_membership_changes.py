@@ -393,7 +393,7 @@ async def test_forgetting_an_audience_deletes_its_changes(tmp_path: Path) -> Non
         ((1.5,), "value 1 is a float"),
         ((True,), "value 1 is a bool"),
         ((10**5_000,), "value 1 has too many digits"),
-        (("\ufeffsecret", "u1"), "value 1: MOE113"),
+        (("\ufeffsecret", "u1"), "value 1 begins with the byte order mark"),
     ],
 )
 @in_virtual_time

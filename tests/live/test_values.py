@@ -194,6 +194,16 @@ async def test_duplicates_are_dropped_and_counted(sandbox: Sandbox, scratch: Pat
     assert left(scratch) == []
 
 
+@pytest.mark.asyncio
+async def test_a_byte_order_mark_is_no_part_of_the_first_value(sandbox: Sandbox, scratch: Path) -> None:
+    async with client_on(sandbox) as client:
+        with pytest.raises(InputError, match="value 1 begins with the byte order mark of a file: open that with"):
+            await client.submit(create(["\ufeffu1", "u2"]))
+
+    assert not sandbox.workspace.requests
+    assert left(scratch) == []
+
+
 BAD: dict[str, tuple[list[object], str]] = {
     "None": ([None], "None"),
     "NaN": ([float("nan")], "NaN"),

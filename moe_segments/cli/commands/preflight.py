@@ -18,7 +18,6 @@ from moe_segments.cli.session import in_force, settings_without_client
 from moe_segments.cli.terminal import unguarded
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.check import check_file, clean_file, split_file
-from moe_segments.files.sources import is_regular
 
 if TYPE_CHECKING:
     import asyncio
@@ -160,7 +159,7 @@ def _check_options(files: Sequence[str], wanted: Wanted) -> None:
         raise InputError("says how many rows a part has, and no --split DIR is given", "--max-rows")
     if wanted.max_rows is not None and wanted.max_rows < 1:
         raise InputError(f"must be a whole number from 1, not {wanted.max_rows}", "--max-rows")
-    if wanted.fix is not None and is_regular(wanted.fix) and not wanted.force:
+    if wanted.fix is not None and wanted.fix.is_file() and not wanted.force:
         raise InputError(f"{wanted.fix} is there: choose another name, or replace it with --force", "--fix")
 
 

@@ -23,7 +23,6 @@ from moe_segments.cli.commands.quota import waiting_sentence, what_it_waits_for
 from moe_segments.cli.running import Stopped, check_seconds, run, unless_stopped
 from moe_segments.cli.session import open_session
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError
-from moe_segments.files.sources import is_regular
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,7 +95,11 @@ def _check_file(operation: Operation, client: SegmentsClient) -> None:
             "s3://bucket/prefix, or upload it where it is public and give --file-url",
             "--file",
         )
-    if not is_regular(operation.file):
+    try:
+        is_there = operation.file.is_file()
+    except OSError:  # a name too long, or a directory that is closed to this user
+        is_there = False
+    if not is_there:
         raise InputError(f"there is no file {operation.file}", "--file")
 
 
