@@ -2352,7 +2352,7 @@ MUTANTS: Final = (
         "changes-unchecked",
         0,
         "moe_segments/memberships/values.py",
-        "    _refuse_broken(lines, attribute_type)\n    return",
+        "    check.finish()\n    return",
         "    return",
         (f"{_CHANGED}a_value_that_no_file_may_hold_is_refused_by_position_and_rule",),
     ),

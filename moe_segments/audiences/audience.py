@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-import math
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -12,6 +12,7 @@ import attrs
 
 from moe_segments.core.audiences.choice import Guards, Mode
 from moe_segments.errors import InputError
+from moe_segments.files.values import READ_ONCE, is_read_once, raised_by_source
 from moe_segments.limits import is_whole
 from moe_segments.models.validators import (
     path_of,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _MODES: Final = ("mirror", "add", "remove")
+_MOST_DAYS: Final = 36_500  # a hundred years
 
 
 def _problem_of_members(value: object) -> str | None:
@@ -74,8 +76,8 @@ def _problem_of_priority(value: object) -> str | None:
 
 def _problem_of_days(value: object) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_span = is_number and 0 < value < math.inf  # type: ignore[operator]  # a number
-    return None if value is None or is_span else f"must be days above 0, or None, not {value!r}"
+    is_span = is_number and 0 < value <= _MOST_DAYS  # type: ignore[operator]  # a number
+    return None if value is None or is_span else f"must be days above 0, at most {_MOST_DAYS:,}, or None; not {value!r}"
 
 
 def _problem_of_flag(value: object) -> str | None:
@@ -150,8 +152,8 @@ class Audience:
         try:
             members = members()
             members = await members if inspect.isawaitable(members) else members
-        except Exception as error:
-            raise InputError(f"the source raised {type(error).__name__}; nothing was sent", "members") from error
+        except (Exception, asyncio.CancelledError) as error:
+            raise raised_by_source(error, "members") from error
         members = path_of(members)
         if problem := _problem_of_members(members):
             raise InputError(f"the function returned something that {problem}", "members")
@@ -162,8 +164,10 @@ def checked_audiences(audiences: Iterable[Audience]) -> list[Audience]:
     """Return the audiences of one sync.
 
     Raises:
-        InputError: One is no audience, or two are of one segment.
+        InputError: One is no audience, two are of one segment, or two read the same iterator.
     """
+    if isinstance(audiences, Audience) or not isinstance(audiences, Iterable):
+        raise InputError(f"must be several, such as a list of them, not {type(audiences).__name__}", "audiences")
     checked = list(audiences)
     for position, audience in enumerate(checked, 1):
         if not isinstance(audience, Audience):
@@ -171,6 +175,9 @@ def checked_audiences(audiences: Iterable[Audience]) -> list[Audience]:
     names = [audience.name for audience in checked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{twice[0]!r} is given twice: one audience for each segment", "audiences")
+    sources = [id(audience.members) for audience in checked if is_read_once(audience.members)]
+    if len(set(sources)) < len(sources):
+        raise InputError(f"two audiences have the same iterator as their members: {READ_ONCE}", "audiences")
     return checked
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,11 +12,15 @@ import attrs
 from moe_segments.audiences.sorted_file import SortedFile, Sorter
 from moe_segments.core.audiences.choice import Sizes
 from moe_segments.core.audiences.streams import compared, merged
-from moe_segments.core.files.rules import DUPLICATE, SPLIT
+from moe_segments.core.files.chunks import BOM_BYTES
+from moe_segments.core.files.rules import BOM, CRLF, DUPLICATE, SPLIT
 from moe_segments.errors import PreflightError
 from moe_segments.files.check import check_file
+from moe_segments.files.sources import is_regular
 from moe_segments.files.stream import in_thread
+from moe_segments.files.value_file import ValueCheck
 from moe_segments.files.values import ValueReader
+from moe_segments.submission.preflight_policy import doubtful_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,11 +29,15 @@ if TYPE_CHECKING:
     from moe_segments.core.audiences.choice import Option
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
+    from moe_segments.core.files.report import PreflightReport
     from moe_segments.limits import QuotaLimits
+    from moe_segments.types import Values
 
 __all__ = ["Comparison", "compare", "members_after", "read_source"]
 
 _READ_BYTES: Final = 1 << 18
+_LEFT_OUT: Final = (BOM, CRLF)  # what is not sent
+_log = logging.getLogger("moe_segments.audiences")
 
 
 async def read_source(audience: Audience, limits: QuotaLimits) -> SortedFile:
@@ -38,24 +48,39 @@ async def read_source(audience: Audience, limits: QuotaLimits) -> SortedFile:
         PreflightError: Its file breaks a rule or cannot be read, or there is no room for the values.
     """
     source, name = await audience.opened(), f"the members of {audience.name!r}"
-    if isinstance(source, Path):
-        await _check(source, audience, limits)
+    report = await _check(source, audience, limits) if isinstance(source, Path) else None
     sorter = Sorter(name)
     try:
         if isinstance(source, Path):
             await in_thread(_read_file, source, sorter)
         else:
-            async for lines in ValueReader(source, attribute_type=audience.attribute_type, allow_empty=True):
-                await in_thread(sorter.feed, lines)
-        return await in_thread(sorter.finish)
+            report = await _read_values(source, sorter, audience, name)
+        given = await in_thread(sorter.finish)
     finally:
         sorter.close()
+    for sentence in () if report is None else doubtful_rules(report):
+        _log.warning("%s: %s", name, sentence)
+    return given
 
 
-async def _check(path: Path, audience: Audience, limits: QuotaLimits) -> None:
+async def _read_values(source: Values, sorter: Sorter, audience: Audience, name: str) -> PreflightReport:
+    check = ValueCheck(name, attribute_name=audience.attribute_name, attribute_type=audience.attribute_type)
+
+    def take(lines: bytes) -> None:
+        check.feed(lines)
+        sorter.feed(lines)
+
+    reader = ValueReader(source, attribute_type=audience.attribute_type, allow_empty=True)
+    async with aclosing(aiter(reader)) as blocks:  # at once, as the source may hold a cursor or a program
+        async for lines in blocks:
+            await in_thread(take, lines)
+    return await in_thread(check.finish)
+
+
+async def _check(path: Path, audience: Audience, limits: QuotaLimits) -> PreflightReport | None:
     """Refuse a file that breaks a rule: duplicates are dropped, and its size matters only in what is sent."""
     if await in_thread(_is_empty, path):
-        return
+        return None
     report = await check_file(
         path, attribute_name=audience.attribute_name, attribute_type=audience.attribute_type, limits=limits
     )
@@ -64,22 +89,24 @@ async def _check(path: Path, audience: Audience, limits: QuotaLimits) -> None:
         count = report.counts[broken[0].code]
         problem = f"{broken[0].code} {broken[0].message} ({count:,} times); run: moe-segments preflight {path}"
         raise PreflightError(str(path), problem, report)
+    return attrs.evolve(report, findings=tuple(one for one in report.findings if one.code not in _LEFT_OUT))
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_file() and not path.stat().st_size
+    return is_regular(path) and not path.stat().st_size
 
 
 def _read_file(path: Path, sorter: Sorter) -> None:
+    """Read the values of a file: a byte order mark and the kind of its line ends are no part of them."""
     try:
         with path.open("rb") as file:
-            rest = b""
+            rest = b"" if (begin := file.read(len(BOM_BYTES))) == BOM_BYTES else begin
             while data := file.read(_READ_BYTES):
                 whole, newline, rest = (rest + data).rpartition(b"\n")
                 if newline:
-                    sorter.feed(whole + newline)
+                    sorter.feed((whole + newline).replace(b"\r\n", b"\n"))
             if rest:
-                sorter.feed(rest + b"\n")
+                sorter.feed(rest.removesuffix(b"\r") + b"\n")
     except OSError as error:
         raise PreflightError(str(path), f"cannot be read ({error.strerror})") from None
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor
     from moe_segments.limits import QuotaLimits
     from moe_segments.models import Accepted, FileProcessed, Segment
+    from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = ["Changes", "Client", "Outcome"]
 
@@ -36,7 +37,9 @@ class Client(Protocol):
     limits: QuotaLimits
     governor: Governor
 
-    def submit_many(self, operations: Mapping[str, Any], *, max_wait_s: float = math.inf) -> AsyncIterator[Outcome]:
+    def submit_many(
+        self, operations: Mapping[str, Any], *, max_wait_s: float = math.inf, preflight: Preflight | None = None
+    ) -> AsyncIterator[Outcome]:
         """Submit operations under identifiers of the caller's own."""
 
     async def list_segments(self, name: str | None = None, *, max_wait_s: float = 0.0) -> tuple[Segment, ...]:

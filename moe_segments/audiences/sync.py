@@ -266,6 +266,9 @@ class _Sync:
         held = state.memberships.known(audience.name, state.jobs)
         if held is None or self._snapshots is None:
             return None
+        kind = {"attribute_name": audience.attribute_name, "attribute_type": audience.attribute_type}
+        if not state.memberships.is_matched_by(held, state.jobs, **kind):
+            return None
         if audience.full_every_days is not None and held.before is None:  # else all are being sent, in parts
             every_us = audience.full_every_days * _DAY_S * _SECOND_US / self._client.limits.scale
             if self._replica.now_us() - held.full_us >= every_us:
@@ -421,7 +424,8 @@ class _Sync:
             if part is not None:
                 await in_thread(send.copy_to, part)
             operation = operation_of(audience, send.op, send.rows, (part or send.source).path)
-            outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()))
+            # The source was checked as a whole. What is odd about a difference alone is no error.
+            outcomes = self._client.submit_many({job: operation}, max_wait_s=max(0.0, self._left_s()), preflight="off")
             (outcome,) = [outcome async for outcome in outcomes]
             return outcome
         finally:

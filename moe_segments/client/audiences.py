@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from moe_segments.audiences.protocol import Changes, Client
 from moe_segments.client.filter_segments import check_wait
+from moe_segments.errors import InputError
 from moe_segments.models.validators import path_of
 from moe_segments.settings import state_dir
 
@@ -169,8 +170,14 @@ class AudienceCalls:
 
 
 async def snapshots_of(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:
-    """Return where the snapshots of a workspace are; None for nowhere."""
+    """Return where the snapshots of a workspace are; None for nowhere.
+
+    Raises:
+        InputError: *snapshots* is no place.
+    """
     snapshots = settings.snapshots if snapshots is None else snapshots
+    if snapshots is not None and not _is_place(snapshots):
+        raise InputError("must be a directory, a bucket such as s3://bucket/prefix, or 'off'", "snapshots")
     if isinstance(snapshots, str) and "://" in snapshots:
         from moe_segments.audiences.snapshots.bucket import SnapshotBucket  # for those who have a bucket
 
@@ -187,6 +194,10 @@ async def snapshots_of(snapshots: Path | str | None, settings: Settings, scope: 
 
     directory = _directory(snapshots, settings.journal)
     return None if directory is None else SnapshotDirectory(directory / scope)
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, Path | str) and bool(str(value).strip()) and "\0" not in str(value)
 
 
 def _directory(snapshots: Path | str | None, journal: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from moe_segments.client.audiences import snapshots_of
 from moe_segments.errors import InputError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from moe_segments.telemetry.emitter import Events
 
 __all__ = ["MembershipCalls"]
+
+_MOST_AGE_S: Final = 36_500 * 86_400
+_MOST_PRIORITY: Final = 1_000_000  # beyond, ages would be lost in the rounding
 
 
 class _Client(Client, Protocol):
@@ -90,7 +93,7 @@ class MembershipCalls:
                 None: it has to be there.
             max_age_s: How stale the segment may get, seconds. It is more urgent then, and told when it is late: as a
                 warning, as a `MembershipLag` event, and by `memberships`. None: as stale as the quotas make it.
-            priority: How urgent it is, any whole number: one more counts like ten times the age.
+            priority: How urgent it is, a whole number up to a million: one more counts like ten times the age.
             outbox: Where changes are kept: a path or a `postgresql://` URL. None: beside an SQLite journal, in the
                 database of one in PostgreSQL, in the user's state directory for one in Redis, in memory for one in
                 memory. The same for all segments of a client.
@@ -109,10 +112,15 @@ class MembershipCalls:
         _check("attribute_name", problem_of_text(attribute_name))
         _check("attribute_type", problem_of_attribute_type(attribute_type))
         _check("expiry_time", None if expiry_time is None else problem_of_expiry_time(expiry_time))
-        if max_age_s is not None and not (is_finite(max_age_s) and max_age_s > 0):
-            raise InputError(f"must be seconds above 0, or None, not {max_age_s!r}", "max_age_s")
-        if type(priority) is not int:
-            raise InputError(f"must be a whole number, not {priority!r}", "priority")
+        if max_age_s is not None and not (is_finite(max_age_s) and 0 < max_age_s <= _MOST_AGE_S):
+            raise InputError(
+                f"must be seconds above 0, at most {_MOST_AGE_S:,}, a hundred years, or None; not {max_age_s!r}",
+                "max_age_s",
+            )
+        if type(priority) is not int or abs(priority) > _MOST_PRIORITY:
+            raise InputError(
+                f"must be a whole number from {-_MOST_PRIORITY:,} to {_MOST_PRIORITY:,}, not {priority!r}", "priority"
+            )
         if not self.publishes:
             raise InputError("changes are sent as files: give the client publish=", "publish")
         memberships = self._memberships_in(self._place_of(outbox))

@@ -159,10 +159,11 @@ def refuse_target(source: object, target: Path, *, replace: bool) -> None:
     with contextlib.suppress(OSError):
         if isinstance(source, Path) and target.samefile(source):
             raise InputError(f"{target} is the file itself, which is never overwritten: choose another name", "to")
-    if target.exists() and not target.is_file():
-        raise InputError(f"{target} is there and is no file: choose another name", "to")
-    if target.exists() and not replace:
-        raise InputError(f"{target} is there: choose another name, or allow that it is replaced", "to")
+    with contextlib.suppress(OSError):  # of a place that cannot be looked at: nor can it be written to
+        if target.exists() and not target.is_file():
+            raise InputError(f"{target} is there and is no file: choose another name", "to")
+        if target.exists() and not replace:
+            raise InputError(f"{target} is there: choose another name, or allow that it is replaced", "to")
 
 
 def _unwritable(path: Path, error: OSError | ValueError) -> PreflightError:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-__all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "opened"]
+__all__ = ["BLOCK_BYTES", "OpenFile", "check_size", "is_regular", "opened"]
 
 _State: TypeAlias = tuple[int, int, int, int]
 
@@ -96,6 +96,14 @@ def _opened(path: Path) -> FileIO:
 
 def _state_of(stat: os.stat_result) -> _State:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether there is a regular file at a path, as far as this user can see. Raises nothing."""
+    try:
+        return path.is_file()
+    except OSError:  # its directory is closed to this user, or its name too long
+        return False
 
 
 def check_size(file_bytes: int, max_bytes: int, source: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -293,12 +293,17 @@ async def _pour_stream(
                 return taker.finish()
 
         taken_bytes = 0
-        async for block in blocks:
-            check_size(taken_bytes + len(block), web.max_bytes, origin.name)
-            await in_thread(take, bytes(block))
-            taken_bytes += len(block)
-            if progress is not None:
-                progress(taken_bytes, origin.file_bytes)
+        iterator = aiter(blocks)
+        try:
+            async for block in iterator:
+                check_size(taken_bytes + len(block), web.max_bytes, origin.name)
+                await in_thread(take, bytes(block))
+                taken_bytes += len(block)
+                if progress is not None:
+                    progress(taken_bytes, origin.file_bytes)
+        finally:  # at once, as it may hold a cursor of a database
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
         return await in_thread(finish)
 
 

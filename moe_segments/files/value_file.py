@@ -1,4 +1,4 @@
-"""Write users' values to a private temporary file, check it, and drop values that came before."""
+"""Check users' values, or write them to a private temporary file, checked, without values that came before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import attrs
 from moe_segments.core.files.chunks import CHUNK_BYTES, ReadAhead
 from moe_segments.core.files.cleaner import Mender
 from moe_segments.core.files.preflight import Preflight
-from moe_segments.core.files.rules import DUPLICATE, LONG_ROW
+from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, LONG_ROW, RULES, SPLIT
+from moe_segments.errors import InputError
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile
 from moe_segments.files.stream import Web, in_thread, pour
@@ -22,9 +23,41 @@ if TYPE_CHECKING:
     from moe_segments.limits import QuotaLimits
     from moe_segments.types import Values
 
-__all__ = ["WrittenValues", "write_values"]
+__all__ = ["ValueCheck", "WrittenValues", "write_values"]
 
 _TIMES_LARGER: Final = 20  # than the largest file: duplicates may have to be dropped first
+_ALLOWED: Final = SPLIT | {EMPTY_FILE}  # how many there are matters to what is sent
+
+
+class ValueCheck:
+    """A check of values as they come. How many they are, and that some come twice, is no error.
+
+    Args:
+        name: What the report calls them.
+        attribute_name: A value equal to it is a header.
+        attribute_type: "double" wants numbers.
+    """
+
+    def __init__(self, name: str, *, attribute_name: str | None = None, attribute_type: str) -> None:
+        self._check = Preflight(reread=None, source=name, attribute_name=attribute_name, attribute_type=attribute_type)
+
+    def feed(self, lines: bytes) -> None:
+        """Take whole lines."""
+        self._check.feed(lines)
+
+    def finish(self) -> PreflightReport:
+        """Return the report on all of them; called once, at the end.
+
+        Raises:
+            InputError: One breaks a rule; it names its position, from 1, and the rule.
+        """
+        report = self._check.finish()
+        for finding in report.errors:
+            if finding.code not in _ALLOWED:
+                rule = RULES[finding.code]
+                where = f"value {finding.line:,}" if finding.line else "the values"
+                raise InputError(f"{where}: {rule.code} {rule.title}: {rule.help}", "values")
+        return report
 
 
 @attrs.define(eq=False)

@@ -13,21 +13,43 @@ import time
 from collections.abc import AsyncIterable, Iterable, Mapping
 from itertools import islice
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from moe_segments.core.files.chunks import BOM_BYTES
 from moe_segments.errors import InputError
 from moe_segments.models.validators import problem_of_values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from moe_segments.types import Values
 
-__all__ = ["ValueReader"]
+__all__ = ["READ_ONCE", "ValueReader", "is_read_once", "raised_by_source"]
 
 _LEAST, _MOST = 64, 32_768  # values of one block
+_EXACT: Final = 1e15  # whole numbers below have all their digits
 _TURN_S: Final = 0.005  # how long a block may hold the event loop
-_ONLY_ONCE: Final = "an iterator is read once: give a list, or a function that returns a new iterator"
+READ_ONCE: Final = "an iterator is read once: give a list, or a function that returns a new iterator"
+
+
+def is_read_once(values: object) -> bool:
+    """Return whether values are an iterator or a cursor: who reads from it takes the values from all others."""
+    return any(hasattr(values, method) for method in ("__next__", "__anext__", "fetchmany"))
+
+
+def _is_used_up(values: object) -> bool:
+    """Return whether values are a generator that has ended: it would pass for a source that is empty."""
+    if inspect.isgenerator(values):
+        return values.gi_frame is None
+    return inspect.isasyncgen(values) and values.ag_frame is None
+
+
+def raised_by_source(error: BaseException, field: str) -> BaseException:
+    """Return what to raise where a source raised *error*: that itself where it is our own cancellation."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        return error
+    return InputError(f"the source raised {type(error).__name__}; nothing was sent", field)
 
 
 class ValueReader:
@@ -43,8 +65,10 @@ class ValueReader:
 
     Raises:
         InputError: *values* is nothing that gives values. While reading: a value cannot be one of a file, there is
-            none, or the source raised an exception, which is the cause then.
+            none, the source raised an exception, which is the cause then, or another reader reads the same iterator.
     """
+
+    _being_read: ClassVar[dict[int, object]] = {}  # iterators: two readers would each get a part of the values
 
     def __init__(
         self,
@@ -59,26 +83,33 @@ class ValueReader:
         self._allow_empty = allow_empty
         self.count: int = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Yield blocks of lines."""
         values = await self._opened()
+        if _is_used_up(values):
+            raise InputError(f"this generator was read before: {READ_ONCE}", "values")
+        if id(values) in self._being_read:
+            raise InputError(f"somebody else reads from this iterator now: {READ_ONCE}", "values")
         blocks = _async_blocks(values) if isinstance(values, AsyncIterable) else _blocks(values)
+        if is_read_once(values):
+            self._being_read[id(values)] = values
         try:
             while True:
                 try:
                     block = await anext(blocks, None)
                 except InputError:
                     raise
-                except Exception as error:
-                    raise InputError(f"the source raised {type(error).__name__}; nothing was sent", "values") from error
+                except (Exception, asyncio.CancelledError) as error:
+                    raise raised_by_source(error, "values") from error
                 if block is None:
                     break
                 if block:
                     yield self._lines(block)
         finally:
+            self._being_read.pop(id(values), None)
             await blocks.aclose()
         if not self.count and not self._allow_empty:
-            raise InputError(f"there is no value; {_ONLY_ONCE}", "values")
+            raise InputError(f"there is no value; {READ_ONCE}", "values")
 
     async def _opened(self) -> Iterable[object] | AsyncIterable[object]:
         """Return what is to be iterated; a function is called for it."""
@@ -88,8 +119,8 @@ class ValueReader:
                 values = values()
                 if inspect.isawaitable(values):
                     values = await values
-            except Exception as error:
-                raise InputError(f"the source raised {type(error).__name__}; nothing was sent", "values") from error
+            except (Exception, asyncio.CancelledError) as error:
+                raise raised_by_source(error, "values") from error
             if problem := problem_of_values(values):
                 raise InputError(f"the function returned something that {problem}", "values")
         return values  # type: ignore[no-any-return]
@@ -104,6 +135,8 @@ class ValueReader:
             raise self._bad_of(block) from None
         if lines.count(b"\n") != len(block) or b"\r" in lines:
             raise self._bad_of(block)
+        if not self.count and lines.startswith(BOM_BYTES):
+            raise _bad(1, 'begins with the byte order mark of a file: open that with encoding="utf-8-sig"')
         self.count += len(block)
         return lines
 
@@ -133,6 +166,8 @@ class ValueReader:
             raise _bad(position, 'is a float: give text or an int, or attribute_type="double"')
         if not isfinite(value):
             raise _bad(position, "is an infinite float")
+        if value.is_integer() and abs(value) < _EXACT:
+            return str(int(value))  # as the same number that is an int: they are one user
         return float.__repr__(value)
 
     def _bad_of(self, block: list[object]) -> InputError:

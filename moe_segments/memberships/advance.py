@@ -22,6 +22,7 @@ from moe_segments.files.stream import in_thread
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from moe_segments.core.audiences.backlog import Backlog
     from moe_segments.core.audiences.memberships import Held
     from moe_segments.core.audiences.streams import Block
     from moe_segments.core.events import Event
@@ -46,6 +47,13 @@ class Snapshots(Protocol):
         """Delete the other snapshots of a segment."""
 
 
+def _held(state: WorkspaceState, backlog: Backlog) -> Held | None:
+    """Return what a segment holds, as values of the same attribute; None where that is unknown."""
+    held = state.memberships.known(backlog.name, state.jobs)
+    kind = {"attribute_name": backlog.attribute_name, "attribute_type": backlog.attribute_type}
+    return held if held is not None and state.memberships.is_matched_by(held, state.jobs, **kind) else None
+
+
 class Advance:
     """The announcement of what a segment holds after one flush.
 
@@ -53,14 +61,13 @@ class Advance:
         replica: The journal.
         snapshots: Where they are; None for nowhere.
         owner: Who has the right to the segment, see `Lease`.
-        name: The segment.
+        backlog: The segment's.
     """
 
-    def __init__(self, replica: Replica, snapshots: Snapshots | None, *, owner: str, name: str) -> None:
-        self._replica, self._snapshots, self._owner, self._name = replica, snapshots, owner, name
-        state = replica.state
-        self._held = None if snapshots is None else state.memberships.known(name, state.jobs)
-        self._values = None if self._held is None else SortedFile(f"the changes of {name!r}")
+    def __init__(self, replica: Replica, snapshots: Snapshots | None, *, owner: str, backlog: Backlog) -> None:
+        self._replica, self._snapshots, self._owner, self._name = replica, snapshots, owner, backlog.name
+        self._held = None if snapshots is None else _held(replica.state, backlog)
+        self._values = None if self._held is None else SortedFile(f"the changes of {self._name!r}")
 
     async def take(self, values: Sequence[str]) -> None:
         """Take values that are sent, in the order of their bytes."""

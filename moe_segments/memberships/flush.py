@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.lease import Lease
-from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound
+from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound, OutboxError
 from moe_segments.memberships.advance import Advance
 from moe_segments.memberships.batch import BatchReader, operation_of
 from moe_segments.memberships.verdicts import verdict_of
@@ -67,7 +67,7 @@ class Flush:
                 return await self._settled(now, now.batch)
             if not now.pending:
                 return False
-            advance = Advance(self._replica, self._snapshots, owner=lease.owner, name=now.name)
+            advance = Advance(self._replica, self._snapshots, owner=lease.owner, backlog=now)
             try:
                 return await self._sent(now, rows, began, advance)
             finally:
@@ -87,8 +87,8 @@ class Flush:
                 op = "create"
             operation = operation_of(backlog, op, values=reader.values)
             await self._client.submit(operation, max_wait_s=_PATIENCE_S, job_id=reader.job, preflight="off")
-        except MoeSegmentsError as problem:
-            error = problem
+        except MoeSegmentsError as problem:  # the outbox's own, where it could not be read
+            error = problem.__cause__ if isinstance(problem.__cause__, OutboxError) else problem
         finally:
             record = self._replica.state.jobs.records.get(reader.job)
             if record is not None and record.attempt:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from moe_segments.core.audiences.backlog import is_late
 from moe_segments.errors import FlushTimeout, InputError, MoeSegmentsError, NotSent
 from moe_segments.governor.usage import at, moment_of
+from moe_segments.limits import is_finite
 from moe_segments.memberships.flusher import Flusher
 from moe_segments.memberships.outbox.protocol import Change, Declared
 from moe_segments.memberships.outbox.writer import GroupWriter
@@ -168,13 +170,19 @@ class Memberships:
             try:
                 await self.outbox()
                 for name in list(self._wanted):
-                    await self.number(name)
+                    await self._declare(name)
             except MoeSegmentsError as error:  # the next `add` raises it, too
                 _log.warning("the changes of memberships wait: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
                 break
         await self._flusher.run()
+
+    async def _declare(self, name: str) -> None:
+        try:
+            await self.number(name)
+        except InputError as error:  # the next `add` raises it, too; other segments are none the worse
+            _log.warning("segment %r cannot be changed: %s", name, error)
 
     def _tell_changed(self) -> None:
         self._changes.set()
@@ -209,7 +217,8 @@ class Membership:
             values: Text or ints, or rows of one column, as `values=` takes them; none is no change.
 
         Raises:
-            InputError: A value breaks a rule of files: it names position and rule. None of them is taken.
+            InputError: A value breaks a rule of files: it names position and rule. Or the segment is matched against
+                another attribute by another process. None of them is taken.
             OutboxError: They could not be written.
             NotSent: The client is closed.
         """
@@ -256,19 +265,21 @@ class Membership:
 
         Raises:
             FlushTimeout: It was not within *timeout*. It is sent all the same.
+            InputError: *timeout* is no such number.
             OutboxError: The outbox cannot be read.
         """
+        if timeout is not None and not (timeout == math.inf or (is_finite(timeout) and timeout >= 0)):
+            raise InputError(f"must be seconds from 0, or None, not {timeout!r}", "timeout")
         number = await self._memberships.number(self.name)
-        until, loop = (await self._backlog(number)).tip, asyncio.get_running_loop()
-        began_s = loop.time()
-        try:
-            async with asyncio.timeout(timeout):
-                while 0 < (await self._backlog(number)).oldest <= until:
-                    poll_s = max(_POLL_S, (loop.time() - began_s) * _POLL_SHARE)
-                    await self._memberships.until_changed(min(poll_s, _LONGEST_POLL_S))
-        except TimeoutError:
-            left = (await self._backlog(number)).pending
-            raise FlushTimeout(self.name, left, timeout or 0.0, self._memberships.reason(self.name)) from None
+        backlog, loop = await self._backlog(number), asyncio.get_running_loop()
+        until, began_s = backlog.tip, loop.time()
+        while 0 < backlog.oldest <= until:
+            waited_s = loop.time() - began_s
+            if timeout is not None and waited_s >= timeout:
+                raise FlushTimeout(self.name, backlog.pending, timeout, self._memberships.reason(self.name))
+            poll_s = min(max(_POLL_S, waited_s * _POLL_SHARE), _LONGEST_POLL_S)
+            await self._memberships.until_changed(poll_s if timeout is None else min(poll_s, timeout - waited_s))
+            backlog = await self._backlog(number)
 
     async def _backlog(self, number: int) -> Backlog:
         return next(one for one in await self._memberships.backlogs() if one.segment == number)
@@ -276,7 +287,8 @@ class Membership:
     async def _checked(self, values: Sequence[Any], *, adds: bool) -> Change:
         kind = cast('Literal["string", "double"]', self._segment.attribute_type)
         texts = await checked_values(values, kind)
-        return Change(segment=await self._memberships.number(self.name), adds=adds, values=texts)
+        number, matched = await self._memberships.number(self.name), (self._segment.attribute_name, kind)
+        return Change(segment=number, adds=adds, values=texts, matched=matched)
 
     async def _write(self, change: Change) -> None:
         if change.values:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Literal
 
-from moe_segments.core.files.preflight import Preflight
-from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, RULES, SPLIT
-from moe_segments.errors import InputError
+from moe_segments.files.stream import in_thread
+from moe_segments.files.value_file import ValueCheck
 from moe_segments.files.values import ValueReader
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ _PLAIN: Final = {
     "string": re.compile(r"[A-Za-z0-9_-]{1,200}|[A-Za-z0-9_-][A-Za-z0-9_.+-]{0,100}@[A-Za-z0-9-][A-Za-z0-9.-]{0,99}"),
     "double": re.compile(r"[1-9][0-9]{0,14}"),
 }
+_LARGE: Final = 10**200  # an int from there on is not plain, and may have more digits than Python writes
 
 
 async def checked_values(values: Sequence[object], attribute_type: Literal["string", "double"]) -> list[str]:
@@ -32,21 +32,16 @@ async def checked_values(values: Sequence[object], attribute_type: Literal["stri
     Raises:
         InputError: One breaks a rule; it names its position, from 1, and the rule.
     """
-    texts = [str(value) if type(value) is int else value for value in values]
+    texts = [str(value) if type(value) is int and -_LARGE < value < _LARGE else value for value in values]
     is_plain = _PLAIN[attribute_type].fullmatch
     if all(type(text) is str and is_plain(text) for text in texts):
         return list(dict.fromkeys(texts))  # type: ignore[arg-type]  # text, all of them
-    reader = ValueReader(list(values), attribute_type=attribute_type)
-    lines = b"".join([block async for block in reader])
-    _refuse_broken(lines, attribute_type)
-    return list(dict.fromkeys(lines.decode().removesuffix("\n").split("\n")))
+    lines = b"".join([block async for block in ValueReader(list(values), attribute_type=attribute_type)])
+    return await in_thread(_checked, lines, attribute_type)
 
 
-def _refuse_broken(lines: bytes, attribute_type: str) -> None:
-    check = Preflight(reread=lambda offset, size: lines[offset : offset + size], attribute_type=attribute_type)
+def _checked(lines: bytes, attribute_type: str) -> list[str]:
+    check = ValueCheck("the values", attribute_type=attribute_type)
     check.feed(lines)
-    broken = [finding for finding in check.finish().errors if finding.code not in SPLIT | {DUPLICATE, EMPTY_FILE}]
-    if broken:
-        rule = RULES[broken[0].code]
-        where = f"value {broken[0].line:,}" if broken[0].line else "the values"
-        raise InputError(f"{where}: {rule.code} {rule.title}: {rule.help}", "values")
+    check.finish()
+    return list(dict.fromkeys(lines.decode().removesuffix("\n").split("\n")))

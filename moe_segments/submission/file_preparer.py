@@ -20,6 +20,7 @@ import attrs
 
 from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.files.sources import is_regular
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url
@@ -530,7 +531,7 @@ def _key_of(operation: AnyFile) -> AnyFile:
 
 
 def _check_there(operation: AnyFile) -> None:
-    if operation.file is not None and not operation.file.is_file():
+    if operation.file is not None and not is_regular(operation.file):
         raise InputError(f"there is no file {operation.file}", "file")
 
 

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from moe_segments.core.audiences.backlog import Batch, Pace
-from moe_segments.errors import OutboxError
+from moe_segments.errors import InputError, OutboxError
 from moe_segments.memberships.outbox.place import outbox_of
 from moe_segments.memberships.outbox.protocol import Change, Declared
 from tests.fleet.postgres_server import shared_postgres
@@ -100,6 +100,25 @@ async def test_a_segment_is_flushed_as_it_was_declared_last(place: Callable[...,
         lapsed, vip = await backlog(outbox, "lapsed"), await backlog(outbox)
         assert (lapsed.priority, lapsed.expiry_time, lapsed.max_age_s, lapsed.pending) == (7, 3, None, 0)
         assert (vip.priority, vip.expiry_time, vip.max_age_s, vip.oldest_us) == (-1, 30, 60.0, None)
+
+
+async def test_values_that_wait_keep_the_attribute_that_they_are_matched_against(place: Callable[..., Outbox]) -> None:
+    emails = attrs.evolve(VIP, attribute_name="EMAIL")
+    ids, doubles = ("ID", "string"), ("ID", "double")
+    async with opened(place) as outbox:
+        vip = await outbox.declare(VIP)
+        await outbox.write([attrs.evolve(added(vip, ["u1"]), matched=ids)], EARLY)
+        with pytest.raises(InputError, match="1 changes that are matched against 'ID'"):
+            await outbox.declare(emails)
+        with pytest.raises(InputError, match="by another process"):
+            await outbox.write([removed(vip, ["u1"]), attrs.evolve(added(vip, ["u2"]), matched=doubles)], EARLY)
+        assert await waiting(outbox, adds=True) == ["u1"]
+
+        await outbox.forget("vip")
+        assert await outbox.declare(emails) == vip
+        with pytest.raises(InputError, match="EMAIL"):
+            await outbox.write([attrs.evolve(added(vip, ["u2"]), matched=ids)], EARLY)
+        assert (await backlog(outbox)).pending == 0
 
 
 async def test_the_last_word_on_a_value_wins(place: Callable[..., Outbox]) -> None:

@@ -200,6 +200,10 @@ WRONG: Final[dict[str, str]] = {
     "sqlite+aiosqlite:///warehouse.db": "aiosqlite",
     "postgresql://u:$UNSET_OF_THIS_TEST@host/db": "the variable UNSET_OF_THIS_TEST is not set",
     "postgresql://u:a$@host/db": "a dollar sign that begins no name",
+    f"sqlite:///{'x' * 300}": "there is no file",
+    "postgresql://u:p@hunter2@host/db": "write %40 for one in the password",
+    "postgresql://u:p@hunter2/x@host/db": "write %40 for one in the password",
+    "postgresql://u:p@hunter2?x@host/db": "write %40 for one in the password",
 }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moe_segments import Audience, InputError
+from moe_segments import Audience, InputError, PreflightError, QuotaLimits
 from moe_segments.audiences.snapshots.directory import SnapshotDirectory
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind
@@ -17,8 +19,7 @@ from moe_segments.testing import journal_clock
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 HOUR_S = 3_600.0
 MANY = {f"user-{number:04}" for number in range(200)}
@@ -111,12 +112,21 @@ def _raising() -> Iterator[str]:
     raise RuntimeError
 
 
+async def _cancelled() -> AsyncIterator[str]:
+    yield "user-0001"
+    raise asyncio.CancelledError
+
+
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "empty": ([], {}, InputError),
     "too many removed": (["user-0001"], {}, InputError),
     "too many added": (MANY | {"a", "b"}, {"max_added": 1}, InputError),
     "failed half way": (_raising, {"max_removed": 1}, InputError),
     "bad value": (["u1", None], {}, InputError),
+    "blank at an edge": ([*MANY, " u1"], {}, InputError),
+    "byte order mark": (["\ufeffu1", *MANY], {}, InputError),
+    "a source whose work was cancelled": (_cancelled, {}, InputError),
+    "a path that cannot be": (Path("x" * 300), {}, PreflightError),
 }
 
 
@@ -138,6 +148,74 @@ def test_one_that_is_refused_spends_nothing_and_stops_no_other(tmp_path: Path, k
             assert isinstance(report["vip"].error, expected)
             assert w.sent == [("vip", "create"), ("other", "create")]
             assert w.members() == MANY
+
+    story()
+
+
+@in_virtual_time
+async def test_a_value_that_breaks_a_rule_is_refused_before_the_first_of_several_parts(tmp_path: Path) -> None:
+    """The plan says so, too."""
+    members = [*(f"u{number}" for number in range(1_500)), "secret "]
+    async with world(tmp_path, limits=QuotaLimits(users_per_day=1_000)) as w, w.client() as client:
+        audience = Audience("vip", members=members, **FIELDS)
+        plan = await client.plan_sync([audience], snapshots=w.place)
+        report = await client.sync([audience], snapshots=w.place)
+        for error in (plan["vip"].error, report["vip"].error):
+            assert str(error).startswith("values: value 1,501: MOE106 blanks at the edges")
+            assert "secret" not in f"{error!r}"
+        assert (report["vip"].status, w.sent) == ("refused", [])
+
+
+@in_virtual_time
+async def test_a_difference_is_not_judged_by_the_rules_of_whole_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two values that end in .0 are odd in a file of two, and none of many others."""
+    async with world(tmp_path) as w:
+        await w.sync(MANY)
+        report = await w.sync([*MANY, "7.0", "8.0", "ID"])
+        assert (report.status, report.added, report.error) == ("synced", 3, None)
+        assert "the members of 'vip': MOE116" in caplog.text
+        assert "moe-segments-values" not in caplog.text
+
+
+@in_virtual_time
+async def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_values_of_a_file(tmp_path: Path) -> None:
+    """The service may take a carriage return for a part of a value, or not: so the same file would be another one."""
+    source = tmp_path / "vip.csv"
+    values = sorted(MANY)
+    async with world(tmp_path) as w:
+        source.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(values).encode())
+        await w.sync(source)
+        assert w.members() == MANY
+        source.write_bytes("\n".join(values).encode() + b"\r")
+        assert (await w.sync(source)).status == "unchanged"
+        source.write_text("")
+        assert (await w.sync(source, allow_empty=True)).operations == ("remove",)
+        source.write_text("u")
+        await w.sync(source)
+        assert w.members() == {"u"}
+
+
+@in_virtual_time
+async def test_a_whole_number_is_one_value_whether_int_or_float(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"attribute_type": "double"}
+    async with world(tmp_path) as w:
+        await w.sync([1, 2, 3.5, 1e22], **fields)
+        assert w.members() == {"1", "2", "3.5", "1e+22"}
+        assert (await w.sync([1.0, 2.0, 2, 3.5, 10**22], **fields)).unchanged == 3
+
+
+@pytest.mark.parametrize("other", [{"attribute_name": "email"}, {"attribute_type": "double"}])
+def test_members_that_are_matched_against_another_attribute_are_unknown(tmp_path: Path, other: dict[str, Any]) -> None:
+    @in_virtual_time
+    async def story() -> None:
+        numbers = [str(number) for number in range(100, 150)]
+        async with world(tmp_path) as w:
+            await w.sync(numbers)
+            report = await w.sync([*numbers, "99"], **other)
+            assert (report.status, report.operations) == ("synced", ("replace",))
+            assert (await w.sync([*numbers, "99"], **other)).status == "unchanged"
 
     story()
 
@@ -268,7 +346,7 @@ async def test_snapshots_are_private_and_only_the_current_one_stays(tmp_path: Pa
             await w.sync(members)
         (path,) = w.snapshots()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(each.stat().st_mode) for each in (path.parent, path.parent.parent, w.place)} == {0o700}
         assert b"user-0002" not in path.read_bytes()
         async with w.client() as client:
             await client.forget_audience("vip", snapshots=w.place)
@@ -421,6 +499,8 @@ async def test_thirty_audiences_are_synced_within_four_hours(tmp_path: Path) -> 
         ("max_added", -1),
         ("priority", "high"),
         ("full_every_days", 0),
+        ("full_every_days", 1e308),
+        ("full_every_days", 10**400),
         ("attribute_type", "text"),
         ("expiry_time", 0),
     ],
@@ -439,3 +519,49 @@ async def test_one_segment_is_given_once(tmp_path: Path) -> None:
             await client.sync([audience, audience])
         with pytest.raises(InputError, match="entry 1 must be an Audience"):
             await client.sync(["vip"])  # type: ignore[list-item]  # the mistake
+        for mistake in (audience, None):
+            with pytest.raises(InputError, match="audiences: must be several"):
+                await client.sync(mistake)  # type: ignore[arg-type]  # the mistake
+
+
+@in_virtual_time
+async def test_an_iterator_is_the_source_of_one_audience_alone(tmp_path: Path) -> None:
+    """Each would get a part of its values, and the second one might be emptied."""
+    rows = sqlite3.connect(":memory:").execute("SELECT 'u1' UNION SELECT 'u2'")
+    async with world(tmp_path) as w, w.client() as client:
+        for members in (iter(["u1", "u2"]), rows):
+            audiences = [Audience(name, members=members, allow_empty=True, **FIELDS) for name in ("vip", "lapsed")]
+            for call in (client.sync, client.plan_sync):
+                with pytest.raises(InputError, match="an iterator is read once: give a list, or a function"):
+                    await call(audiences)
+        shared = ["u1"]
+        report = await client.sync([Audience(name, members=shared, **FIELDS) for name in ("vip", "lapsed")])
+        assert report.ok
+
+
+@in_virtual_time
+async def test_a_generator_that_was_read_before_empties_no_segment(tmp_path: Path) -> None:
+    async def users() -> AsyncIterator[str]:
+        yield "u1"
+
+    async with world(tmp_path) as w:
+        for name, members in (("vip", (value for value in ("u1", "u2"))), ("lapsed", users())):
+            assert (await w.sync(members, name, allow_empty=True)).ok
+            report = await w.sync(members, name, allow_empty=True)
+            assert report.status == "refused"
+            assert "this generator was read before" in str(report.error)
+        assert w.ops == ["create", "create"]
+
+
+@pytest.mark.parametrize("place", ["", " ", "\0", 5])
+def test_what_is_no_place_for_snapshots_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    @in_virtual_time
+    async def story() -> None:
+        async with world(tmp_path) as w, w.client() as client:
+            with pytest.raises(InputError, match="snapshots: must be a directory, a bucket"):
+                await client.sync([Audience("vip", members=["u1"], **FIELDS)], snapshots=place)
+            assert w.sent == []
+
+    story()

@@ -112,6 +112,14 @@ async def test_a_command_that_fails_sends_nothing_and_stops_no_other(shell: Shel
     assert shell.sent() == {("create", "good"): 1}
 
 
+async def test_a_command_whose_line_does_not_end_is_ended(shell: Shell) -> None:
+    path = audiences(shell, endless='command = ["cat", "/dev/zero"]', good=printing("u-2"))
+    result = await synced(shell, path, "--json")
+    assert result.code == 2
+    assert "gives a line without an end" in result.document["audiences"][0]["error"]
+    assert shell.sent() == {("create", "good"): 1}
+
+
 async def test_only_the_named_audiences_are_synced(shell: Shell) -> None:
     path = audiences(shell, one=printing("u-1"), two=printing("u-2"))
     assert (await synced(shell, path, "--only", "two")).code == 0

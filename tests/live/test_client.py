@@ -178,8 +178,9 @@ async def test_a_file_that_cannot_be_counted_is_refused_before_anything_is_sent(
     async with client_on(sandbox) as client:
         with pytest.raises(PreflightError):
             await client.submit(create(f"{sandbox.url}/_files/nothing/here.csv", rows=None))
-        with pytest.raises(InputError, match="no file"):
-            await client.submit(create("x", file_url=None, file="nowhere.csv"))
+        for file in ("nowhere.csv", "x" * 300):
+            with pytest.raises(InputError, match="no file"):
+                await client.submit(create("x", file_url=None, file=file))
         assert sandbox.workspace.counted == ()
 
 

@@ -392,6 +392,8 @@ async def test_forgetting_an_audience_deletes_its_changes(tmp_path: Path) -> Non
         (("",), "value 1: MOE102"),
         ((1.5,), "value 1 is a float"),
         ((True,), "value 1 is a bool"),
+        ((10**5_000,), "value 1 has too many digits"),
+        (("\ufeffsecret", "u1"), "value 1 begins with the byte order mark"),
     ],
 )
 @in_virtual_time
@@ -427,6 +429,11 @@ async def test_numbers_are_values_of_a_double(tmp_path: Path) -> None:
         await scores.flushed()
         assert w.members("scores") == {"17", "2.5", "3"}
 
+        await scores.remove(17, 2.5)
+        await scores.add(17.0)
+        await scores.flushed()
+        assert w.members("scores") == {"17", "3"}
+
 
 @pytest.mark.parametrize(
     ("fields", "field"),
@@ -437,7 +444,10 @@ async def test_numbers_are_values_of_a_double(tmp_path: Path) -> None:
         ({"expiry_time": 0}, "expiry_time"),
         ({"max_age_s": 0}, "max_age_s"),
         ({"max_age_s": "1"}, "max_age_s"),
+        ({"max_age_s": 1e308}, "max_age_s"),
+        ({"max_age_s": 10**300}, "max_age_s"),
         ({"priority": 1.5}, "priority"),
+        ({"priority": 10**30}, "priority"),
         ({"outbox": "redis://127.0.0.1"}, "outbox"),
     ],
 )
@@ -459,6 +469,75 @@ async def test_one_segment_is_matched_against_one_attribute_and_all_have_one_out
             handle(client, tmp_path, attribute_name="EMAIL")
         with pytest.raises(InputError, match="outbox"):
             handle(client, tmp_path, "lapsed", outbox=tmp_path / "another.db")
+
+
+@in_virtual_time
+async def test_changes_that_wait_are_not_matched_against_another_attribute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever process asks for it, and those of other segments do not wait for that."""
+    async with world(tmp_path) as w, w.client(0) as first, w.client(1) as second:
+        ids = handle(first, tmp_path)
+        await ids.add("u1")
+        emails = handle(second, tmp_path, attribute_name="EMAIL")
+        with pytest.raises(
+            InputError, match=r"'vip' has 1 changes that are matched against 'ID' \(string\): wait until"
+        ):
+            await emails.add("a@example.com")
+        await handle(second, tmp_path, "other").add("u2")
+        await ids.flushed(timeout=600)
+        assert "segment 'vip' cannot be changed" in caplog.text
+
+        await emails.add("a@example.com")
+        changes = [
+            ids.add("u3"),
+            handle(first, tmp_path, "other").add("u4"),
+            handle(first, tmp_path, "third").add("u5"),
+        ]
+        refused, *taken = await asyncio.gather(*changes, return_exceptions=True)
+        assert isinstance(refused, InputError)
+        assert "against 'EMAIL' (string) by another process" in str(refused)
+        assert taken == [None, None]
+        await emails.flushed(timeout=600)
+        assert w.members() == {"u1", "a@example.com"}
+
+
+@in_virtual_time
+async def test_an_outbox_that_cannot_be_looked_for_is_told(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, client):
+        with pytest.raises(OutboxError, match=r"cannot be used \(File name too long\)"):
+            await client.memberships(outbox=tmp_path / ("x" * 300))
+
+
+@in_virtual_time
+async def test_waiting_no_time_tells_whether_everything_is_applied(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, client):
+        vip = handle(client, tmp_path)
+        await vip.flushed(timeout=0)
+        await vip.add("u1")
+        with pytest.raises(FlushTimeout, match="1 changes wait after 0 s"):
+            await vip.flushed(timeout=0)
+        await vip.flushed(timeout=600)
+        await vip.flushed(timeout=0)
+        for timeout in (-1, float("nan"), "10"):
+            with pytest.raises(InputError, match="timeout: must be seconds from 0, or None"):
+                await vip.flushed(timeout=timeout)  # type: ignore[arg-type]  # the mistake
+
+
+@in_virtual_time
+async def test_an_outbox_that_cannot_be_written_is_told_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OutboxError("the disk of this test is full")
+
+    async with opened(tmp_path) as (w, client):
+        vip = handle(client, tmp_path)
+        await vip.add("u1")
+        monkeypatch.setattr(SqliteOutbox, "begin", full)
+        with pytest.raises(FlushTimeout, match="the last try: the disk of this test is full"):
+            await vip.flushed(timeout=60)
+        assert w.sent == []
 
 
 @in_virtual_time

@@ -86,6 +86,15 @@ async def test_after_a_flush_that_failed_a_sync_replaces(tmp_path: Path) -> None
         assert segment.members == {"u1", "u4"}
 
 
+async def test_after_a_flush_of_another_attribute_a_sync_replaces(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, client):
+        await synced(client, "u1", "u2", "u3")
+        vip = client.membership("vip", **FIELDS | {"attribute_name": "EMAIL"})
+        await vip.add("u4")
+        await vip.flushed(timeout=60)
+        assert (await synced(client, "u1", "u2", "u3")).operations == ("replace",)
+
+
 async def test_a_segment_that_is_never_synced_has_no_snapshot(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, client):
         vip = client.membership("vip", **FIELDS)

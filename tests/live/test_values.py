@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from moe_segments import (
+    Audience,
     CallbackReceiver,
     CreateFileSegment,
     InputError,
@@ -32,6 +33,7 @@ from moe_segments import (
     clean_file,
     split_file,
 )
+from moe_segments.audiences.comparison import read_source
 from moe_segments.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -189,6 +191,16 @@ async def test_duplicates_are_dropped_and_counted(sandbox: Sandbox, scratch: Pat
     assert (done.values_found, done.values_processed) == (1_000, 1_000)
     assert (job.figures.rows, job.figures.duplicates, job.figures.warnings) == (1_000, 1_500, ())
     assert usage["users_per_day"].used == 1_000
+    assert left(scratch) == []
+
+
+@pytest.mark.asyncio
+async def test_a_byte_order_mark_is_no_part_of_the_first_value(sandbox: Sandbox, scratch: Path) -> None:
+    async with client_on(sandbox) as client:
+        with pytest.raises(InputError, match="value 1 begins with the byte order mark of a file: open that with"):
+            await client.submit(create(["\ufeffu1", "u2"]))
+
+    assert not sandbox.workspace.requests
     assert left(scratch) == []
 
 
@@ -452,6 +464,78 @@ async def test_many_operations_with_generators_are_each_sent_once(sandbox: Sandb
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert {outcome.operation for outcome in outcomes} == set(operations)
     assert members(sandbox, "b") == {"b0", "b1", "b2"}
+    assert left(scratch) == []
+
+
+@pytest.mark.asyncio
+async def test_an_iterator_is_read_for_one_operation_alone(sandbox: Sandbox, scratch: Path) -> None:
+    """Or each would be sent a part of its values."""
+    for source in (f"u{number}" for number in range(100_000)), _slowly():
+        async with client_on(sandbox) as client:
+            operations = [ReplaceUsers(name=name, values=source, **FIELDS) for name in "ab"]
+            found = await asyncio.gather(*map(client.preflight, operations), return_exceptions=True)
+
+        (report,) = (one for one in found if not isinstance(one, BaseException))
+        (error,) = (one for one in found if isinstance(one, BaseException))
+        assert report.rows == 100_000
+        assert isinstance(error, InputError)
+        assert "an iterator is read once" in str(error)
+        assert left(scratch) == []
+
+
+async def _slowly() -> AsyncIterator[str]:
+    for number in range(100_000):
+        yield f"u{number}"
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_within_a_source_is_an_error_of_that_source(sandbox: Sandbox, scratch: Path) -> None:
+    """A task that it waited for was cancelled, and not the call."""
+
+    async def source() -> AsyncIterator[str]:
+        yield "u1"
+        task = asyncio.create_task(asyncio.sleep(0))
+        task.cancel()
+        await task
+
+    async def opened() -> list[str]:
+        raise asyncio.CancelledError
+
+    async with client_on(sandbox) as client:
+        for values in (source(), opened):
+            with pytest.raises(InputError, match="the source raised CancelledError; nothing was sent"):
+                await client.submit(create(values))
+
+    assert not sandbox.workspace.requests
+    assert left(scratch) == []
+
+
+@pytest.mark.asyncio
+async def test_a_source_is_closed_at_once_when_its_values_cannot_be_written(sandbox: Sandbox, scratch: Path) -> None:
+    ended: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            for number in range(100_000):
+                yield f"user-{number}"
+        finally:
+            ended.append("closed")
+
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    async with client_on(sandbox) as client:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+        try:
+            with pytest.raises(PreflightError, match="TMPDIR"):
+                await client.submit(create(source()))
+            assert ended == ["closed"]
+            audience = Audience("vip", members=source(), **FIELDS)
+            with pytest.raises(PreflightError, match="TMPDIR"):
+                await read_source(audience, client.limits)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+            signal.signal(signal.SIGXFSZ, before)
+    assert ended == ["closed"] * 2
     assert left(scratch) == []
 
 

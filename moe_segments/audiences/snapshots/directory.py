@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.snapshots.format import SnapshotAltered, folder_of, packed, unpacked
 from moe_segments.errors import InputError
+from moe_segments.files.sources import is_regular
+from moe_segments.journal.local.files import make_private_directories
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -36,7 +38,7 @@ class SnapshotDirectory:
         place = self._place(segment)
         temporary = place / f"{secrets.token_hex(8)}.new"
         try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directories(place)
             try:
                 digest, count = _written(temporary, blocks)
                 temporary.rename(place / digest)
@@ -57,7 +59,7 @@ class SnapshotDirectory:
 
     def has(self, segment: str, digests: Collection[str]) -> bool:
         """Return whether all of these are there, see `Snapshots.has`."""
-        return all((self._place(segment) / digest).is_file() for digest in digests)
+        return all(is_regular(self._place(segment) / digest) for digest in digests)
 
     def keep_only(self, segment: str, digests: Collection[str]) -> None:
         """Delete the other snapshots of a segment, see `Snapshots.keep_only`."""

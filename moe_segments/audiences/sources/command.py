@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from moe_segments.core.files.chunks import LONGEST_ROW_BYTES
 from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Command:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     yield _text(line)
+                if len(rest) > LONGEST_ROW_BYTES:
+                    raise InputError(f"{program!r} gives a line without an end: give one value a line", "command")
             if rest:
                 yield _text(rest)
             if code := await process.wait():

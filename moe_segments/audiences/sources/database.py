@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from moe_segments.errors import InputError
+from moe_segments.files.sources import is_regular
 from moe_segments.models.urls import path_at_home
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def database_of(text: str, directory: Path, environ: Mapping[str, str]) -> Datab
         url = make_url(filled)
     if url is None:
         raise InputError(f"must be a URL of SQLAlchemy, such as {_EXAMPLES}", "database")
+    if url.password is not None and "@" in filled.partition("://")[2].partition(":")[2].partition("@")[2]:
+        # What comes behind the first one would be taken for the host, and shown.
+        raise InputError("has an '@' behind the one before the host: write %40 for one in the password", "database")
     if url.drivername in _POSTGRES and find_spec(_OWN_DRIVER) is not None:
         url = url.set(drivername=f"postgresql+{_OWN_DRIVER}")
     _check_driver(url)
@@ -140,7 +144,7 @@ def _beside(url: URL, directory: Path) -> URL:
     if name in _IN_MEMORY or name.startswith("file:"):
         return url
     path = directory / path_at_home(name)
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"there is no file {str(path)!r}", "database")
     return url.set(database=str(path))
 

@@ -95,7 +95,11 @@ def _check_file(operation: Operation, client: SegmentsClient) -> None:
             "s3://bucket/prefix, or upload it where it is public and give --file-url",
             "--file",
         )
-    if not operation.file.is_file():
+    try:
+        is_there = operation.file.is_file()
+    except OSError:  # a name too long, or a directory that is closed to this user
+        is_there = False
+    if not is_there:
         raise InputError(f"there is no file {operation.file}", "--file")
 
 

@@ -163,6 +163,15 @@ class Memberships:
         last = [jobs.last_sent[key] for key in jobs.known_as((name,)) if key in jobs.last_sent]
         return membership.held if last and _goes_back(last, membership.held.job, jobs) else None
 
+    @staticmethod
+    def is_matched_by(held: Held, jobs: Jobs, *, attribute_name: str, attribute_type: str) -> bool:
+        """Return whether members were sent as values of an attribute: those of another one are no other members."""
+        record = jobs.records.get(held.job)
+        sent = {} if record is None else record.operation
+        return sent.get("attribute_name", attribute_name) == attribute_name and (
+            sent.get("attribute_type", attribute_type) == attribute_type
+        )
+
     def worker(self, name: str, now_us: int) -> str | None:
         """Return who syncs a segment now; None for nobody."""
         owner, until_us = self.workers.get(name, ("", 0))

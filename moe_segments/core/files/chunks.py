@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AHEAD_BYTES",
+    "BOM_BYTES",
     "CHUNK_BYTES",
     "LONGEST_ROW_BYTES",
     "Chunk",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from moe_segments.core.files import rules
 from moe_segments.core.files.chunks import CHUNK_BYTES, LONGEST_ROW_BYTES, Chunk, Chunker
-from moe_segments.core.files.duplicates import DuplicateFinder
+from moe_segments.core.files.duplicates import DuplicateFinder, Duplicates
 from moe_segments.core.files.file_format import HEAD_BYTES, foreign_format
 from moe_segments.core.files.report import Finding, PreflightReport, Tally
 from moe_segments.core.files.row_scanner import RowScanner
@@ -32,6 +32,7 @@ __all__ = ["FINDINGS_PER_RULE", "ROWS_CHECKED_MOST", "Finding", "Preflight", "Pr
 
 FINDINGS_PER_RULE: Final = 20
 ROWS_CHECKED_MOST: Final = 25_000_000
+_NONE: Final = Duplicates(lines=(), first=())
 
 
 class Preflight:
@@ -40,7 +41,7 @@ class Preflight:
     def __init__(
         self,
         *,
-        reread: Reread,
+        reread: Reread | None,
         source: str = "the file",
         attribute_name: str | None = None,
         attribute_type: str = "string",
@@ -54,7 +55,7 @@ class Preflight:
         """Begin a check.
 
         Args:
-            reread: Returns bytes of the source once more, by offset and size.
+            reread: Returns bytes of the source once more, by offset and size; None: duplicates are not sought.
             source: What the report calls the file.
             attribute_name: A row equal to it is a header.
             attribute_type: "double" wants numbers; "string" takes any value.
@@ -72,7 +73,7 @@ class Preflight:
         self._shape = FileShape(is_double=attribute_type == "double")
         self._chunker = Chunker(chunk_bytes, longest_row_bytes)
         self._chunk_bytes = chunk_bytes
-        self._duplicates = DuplicateFinder(reread)
+        self._duplicates = None if reread is None else DuplicateFinder(reread)
         self._sha256 = hashlib.sha256()
         self._head = b""
         self._foreign: tuple[str, str] | None = None
@@ -101,7 +102,7 @@ class Preflight:
             whole: What else is to be told of the file: code and message.
         """
         self._take(self._chunker.finish())
-        duplicates = self._duplicates.finish(self._most)
+        duplicates = _NONE if self._duplicates is None else self._duplicates.finish(self._most)
         for line, row, first_line in duplicates.first:
             self._tally.add(rules.DUPLICATE, line, row, other_line=first_line)
         if more := len(duplicates.lines) - len(duplicates.first):
@@ -148,7 +149,8 @@ class Preflight:
                 self._tally.add(rules.CRLF, first_line + chunk.first_crlf)
             self._tally.count(rules.CRLF, chunk.crlf - (chunk.first_crlf is not None))
         self._shape.add(rows, first_line)
-        self._duplicates.add(chunk, rows, first_line)
+        if self._duplicates is not None:
+            self._duplicates.add(chunk, rows, first_line)
         self._rows += len(rows)
 
     def _pass_over(self, chunk: Chunk) -> None:

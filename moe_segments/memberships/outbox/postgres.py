@@ -18,7 +18,7 @@ from moe_segments.journal.postgres.connection import connected, place_of
 from moe_segments.journal.postgres.errors import explain, unreachable
 from moe_segments.journal.postgres.schema import named
 from moe_segments.journal.postgres.url import target_of
-from moe_segments.memberships.outbox.protocol import backlog_of
+from moe_segments.memberships.outbox.protocol import backlog_of, check_declared, check_matched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -58,7 +58,12 @@ _DECLARE: Final = """
 _BACKLOGS: Final = """
     SELECT number, name, attribute_name, attribute_type, expiry_time, max_age_s, priority, adds, removes, oldest_us,
         oldest, tip, job, job_adds, job_up_to, job_last FROM {s}.outbox_segments WHERE scope = %s ORDER BY number"""
-_HOLD: Final = "SELECT number FROM {s}.outbox_segments WHERE number = ANY(%s) ORDER BY number FOR UPDATE"
+_MATCHED: Final = """
+    SELECT attribute_name, attribute_type, adds + removes FROM {s}.outbox_segments
+    WHERE scope = %s AND name = %s FOR UPDATE"""
+_HOLD: Final = """
+    SELECT number, attribute_name, attribute_type FROM {s}.outbox_segments
+    WHERE number = ANY(%s) ORDER BY number FOR UPDATE"""
 # All parts of one statement see the changes as they were before it.
 _WRITE: Final = """
     WITH given AS (
@@ -141,8 +146,16 @@ class PostgresOutbox:
     async def declare(self, segment: Declared) -> int:
         """See `Outbox.declare`."""
         fields = (segment.name, segment.attribute_name, segment.attribute_type, segment.expiry_time, segment.max_age_s)
-        ((number,),) = await self._rows(_DECLARE, (self._scope, *fields, segment.priority))
-        return int(number)
+
+        async def work(connection: psycopg.AsyncConnection) -> int:
+            async with connection.transaction():
+                found = await connection.execute(self._of(_MATCHED), (self._scope, segment.name))
+                check_declared(segment, await found.fetchone())
+                put = await connection.execute(self._of(_DECLARE), (self._scope, *fields, segment.priority))
+                ((number,),) = await put.fetchall()
+            return int(number)
+
+        return await self._run(work)
 
     async def write(self, changes: Sequence[Change], now_us: int) -> Mapping[int, int]:
         """See `Outbox.write`."""
@@ -152,8 +165,11 @@ class PostgresOutbox:
             async with connection.transaction():
                 async with connection.pipeline():
                     await connection.execute("SET LOCAL synchronous_commit = on")
-                    await connection.execute(self._of(_HOLD), (segments,))
+                    held = await connection.execute(self._of(_HOLD), (segments,))
                     put = await connection.execute(self._of(_WRITE), (*_columns(changes), now_us, now_us))
+                matched = {number: (name, kind) for number, name, kind in await held.fetchall()}
+                for change in changes:
+                    check_matched(change, matched[change.segment])
                 return dict(await put.fetchall())
 
         return await self._run(work)

@@ -12,6 +12,7 @@ import attrs
 
 from moe_segments.audiences.protocol import Client as AudienceClient
 from moe_segments.core.audiences.backlog import Backlog, Batch
+from moe_segments.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from moe_segments.models import FilterOperation, Operation
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["Change", "Client", "Declared", "Outbox", "backlog_of"]
+__all__ = ["Change", "Client", "Declared", "Outbox", "backlog_of", "check_declared", "check_matched"]
 
 _COLUMNS: Final = tuple(field.name for field in attrs.fields(Backlog))[:-2]  # without batch and kind
 
@@ -68,11 +69,48 @@ class Change:
         segment: What the outbox calls it.
         adds: Whether they are added.
         values: The values. Never shown.
+        matched: Name and type of the attribute that they are matched against; None: whatever the segment's is.
     """
 
     segment: int
     adds: bool
     values: Sequence[str] = attrs.field(repr=False)
+    matched: tuple[str, str] | None = None
+
+
+def check_declared(segment: Declared, found: Sequence[Any] | None) -> None:
+    """Let a segment be declared, unless that would match values that wait against another attribute.
+
+    Args:
+        segment: The declaration.
+        found: Attribute's name and type of the one before, and how many changes wait; None where there is none.
+
+    Raises:
+        InputError: It would.
+    """
+    if found is None:
+        return
+    name, kind, waiting = found
+    if waiting and (name, kind) != (segment.attribute_name, segment.attribute_type):
+        raise InputError(
+            f"{segment.name!r} has {waiting:,} changes that are matched against {name!r} ({kind}): "
+            "wait until they are flushed, or delete them with forget_audience",
+            "attribute_name",
+        )
+
+
+def check_matched(change: Change, found: tuple[str, str]) -> None:
+    """Let a change be written, unless another process has declared its segment for another attribute meanwhile.
+
+    Raises:
+        InputError: It has.
+    """
+    if change.matched not in (None, found):
+        name, kind = found
+        raise InputError(
+            f"the segment is matched against {name!r} ({kind}) by another process now; nothing was written",
+            "attribute_name",
+        )
 
 
 def backlog_of(row: Sequence[Any]) -> Backlog:
@@ -96,10 +134,18 @@ class Outbox(Protocol):
         """Return whether it was made before. Makes nothing."""
 
     async def declare(self, segment: Declared) -> int:
-        """Write down how a segment is flushed. Returns what the outbox calls it."""
+        """Write down how a segment is flushed. Returns what the outbox calls it.
+
+        Raises:
+            InputError: Changes wait that are matched against another attribute.
+        """
 
     async def write(self, changes: Sequence[Change], now_us: int) -> Mapping[int, int]:
-        """Write changes, in order, durably and all or none. Returns the last number of each segment."""
+        """Write changes, in order, durably and all or none. Returns the last number of each segment.
+
+        Raises:
+            InputError: A change is matched against another attribute than its segment.
+        """
 
     async def backlogs(self) -> Sequence[Backlog]:
         """Return the backlog of every segment, those without changes included."""

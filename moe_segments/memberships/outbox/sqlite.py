@@ -18,7 +18,7 @@ from moe_segments.errors import JournalError, OutboxError
 from moe_segments.journal.local.file_errors import is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
 from moe_segments.journal.sqlite.worker import WorkerThread
-from moe_segments.memberships.outbox.protocol import backlog_of
+from moe_segments.memberships.outbox.protocol import backlog_of, check_declared, check_matched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -59,6 +59,10 @@ _DECLARE: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (scope, name) DO UPDATE SET
         attribute_name = excluded.attribute_name, attribute_type = excluded.attribute_type,
         expiry_time = excluded.expiry_time, max_age_s = excluded.max_age_s, priority = excluded.priority"""
+_MATCHED: Final = "SELECT attribute_name, attribute_type, adds + removes FROM segments WHERE scope = ? AND name = ?"
+_STATE: Final = """
+    SELECT tip, job_up_to, adds, removes, oldest_us, oldest, attribute_name, attribute_type
+    FROM segments WHERE number = ?"""
 _PUT: Final = "INSERT OR REPLACE INTO changes (segment, value, adds, number, at_us) VALUES (?, ?, ?, ?, ?)"
 _VALUES: Final = """
     SELECT value FROM changes WHERE segment = ? AND value > ? AND adds = ? AND number <= ? ORDER BY value LIMIT ?"""
@@ -115,13 +119,17 @@ class SqliteOutbox:
 
     async def is_there(self) -> bool:
         """See `Outbox.is_there`."""
-        return self._path is not None and await asyncio.to_thread(self._path.exists)
+        try:
+            return self._path is not None and await asyncio.to_thread(self._path.exists)
+        except OSError as error:
+            raise OutboxError(f"the outbox {self._path} cannot be used ({error.strerror})") from None
 
     async def declare(self, segment: Declared) -> int:
         """See `Outbox.declare`."""
 
         def work() -> int:
             with self._writing() as connection:
+                check_declared(segment, connection.execute(_MATCHED, (self._scope, segment.name)).fetchone())
                 connection.execute(
                     _DECLARE,
                     (
@@ -352,9 +360,8 @@ def _told(running: asyncio.Future[Any]) -> None:
 def _put(connection: sqlite3.Connection, change: Change, now_us: int) -> int:
     """Write the values of one change. Returns its number."""
     segment = change.segment
-    tip, fence, adds, removes, oldest_us, oldest = connection.execute(
-        "SELECT tip, job_up_to, adds, removes, oldest_us, oldest FROM segments WHERE number = ?", (segment,)
-    ).fetchone()
+    tip, fence, adds, removes, oldest_us, oldest, *matched = connection.execute(_STATE, (segment,)).fetchone()
+    check_matched(change, (matched[0], matched[1]))
     number = tip + 1
     for value in change.values:
         at_us = now_us

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from moe_segments.errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from moe_segments.memberships.outbox.protocol import Change, Outbox
 
@@ -33,6 +35,7 @@ class GroupWriter:
             Its number.
 
         Raises:
+            InputError: It is matched against another attribute than its segment; it is not written.
             OutboxError: It may or may not be written.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -58,12 +61,20 @@ class GroupWriter:
         try:
             tips = await self._outbox.write([change for change, _ in group], self._now_us())
         except BaseException as error:  # whoever waits is told, whatever it is
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if isinstance(error, InputError) and len(group) > 1:  # of one of them
+                for each in group:
+                    await self._write_group([each])
+                return
+            _fail(group, error)
             if not isinstance(error, Exception):
                 raise
             return
         for change, future in group:
             if not future.done():
                 future.set_result(tips[change.segment])
+
+
+def _fail(group: Sequence[tuple[Change, asyncio.Future[int]]], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
