@@ -6,6 +6,7 @@ import asyncio
 import functools
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from moe_segments.testing import journal_clock
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+
+    from moe_segments import SegmentsClient
 
 HOUR_S = 3_600.0
 MANY = {f"user-{number:04}" for number in range(200)}
@@ -524,16 +527,21 @@ async def test_one_segment_is_given_once(tmp_path: Path) -> None:
                 await client.sync(mistake)  # type: ignore[arg-type]  # the mistake
 
 
+async def refused(client: SegmentsClient, iterators: Iterable[Any]) -> None:
+    for members in iterators:
+        audiences = [Audience(name, members=members, allow_empty=True, **FIELDS) for name in ("vip", "lapsed")]
+        for call in (client.sync, client.plan_sync):
+            with pytest.raises(InputError, match="an iterator is read once: give a list, or a function"):
+                await call(audiences)
+
+
 @in_virtual_time
 async def test_an_iterator_is_the_source_of_one_audience_alone(tmp_path: Path) -> None:
     """Each would get a part of its values, and the second one might be emptied."""
-    rows = sqlite3.connect(":memory:").execute("SELECT 'u1' UNION SELECT 'u2'")
     async with world(tmp_path) as w, w.client() as client:
-        for members in (iter(["u1", "u2"]), rows):
-            audiences = [Audience(name, members=members, allow_empty=True, **FIELDS) for name in ("vip", "lapsed")]
-            for call in (client.sync, client.plan_sync):
-                with pytest.raises(InputError, match="an iterator is read once: give a list, or a function"):
-                    await call(audiences)
+        with closing(sqlite3.connect(":memory:")) as database:
+            rows = database.execute("SELECT 'u1' UNION SELECT 'u2'")
+            await refused(client, (iter(["u1", "u2"]), rows))
         shared = ["u1"]
         report = await client.sync([Audience(name, members=shared, **FIELDS) for name in ("vip", "lapsed")])
         assert report.ok
