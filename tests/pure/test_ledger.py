@@ -240,6 +240,16 @@ def test_what_others_spent_counts_where_they_said_and_is_told() -> None:
     assert used(one, 3 * DAY)[:3] == (2**40, 2**40, 2**40)
 
 
+def test_an_operation_is_forgotten_thirty_days_after_it_was_reserved() -> None:
+    """So long its callback may be late."""
+    one, kept_s = ledger(), 30 * 86_400
+    fold(one, 2_000_001, created())
+    one.prune((2_000_001 + kept_s) * S)
+    assert list(one.rows) == ["j"]
+    one.prune((2_000_001 + kept_s) * S + 1)
+    assert one.rows == {}
+
+
 def test_a_full_limit_tells_until_when_and_a_closed_one_too() -> None:
     one = ledger()
     for number in range(3):
