@@ -1,4 +1,4 @@
-"""What became of a batch of membership changes, from the record of its job. Pure: no clock, no I/O."""
+"""Tell what became of a batch of membership changes, from the record of its job. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ async def test_several_files_are_checked_and_the_worst_decides(tmp_path: Path) -
 
 
 async def test_the_command_that_mends_a_file_takes_its_header_out_as_well(tmp_path: Path) -> None:
-    """It names the attribute, or the copy would keep the row as a value; typed as it is shown it makes a clean copy."""
+    """Without the attribute's name the copy would keep the row. Typed as it is shown it makes a clean copy."""
     bad = tmp_path / "bad.csv"
     bad.write_bytes(b'"User Id"\n\nu1\n')
     _, out, _ = await preflight(bad, "--attribute-name", "user id")

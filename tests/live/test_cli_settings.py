@@ -178,7 +178,7 @@ def test_config_shows_what_is_wrong_beside_what_is_in_force(tmp_path: Path) -> N
 
 
 def test_config_shows_no_other_value_as_the_one_that_was_refused(tmp_path: Path) -> None:
-    """What is in force instead is a default, and does not come from where the wrong one was given."""
+    """The value in force is a default then, and does not come from where the wrong one was given."""
     wrong = {**WHO, "MOE_DATA_CENTER": "09", "MOE_PREFLIGHT": "maybe"}
     told = run(tmp_path, "config", "--json", **wrong)
     settings = settings_of(told)

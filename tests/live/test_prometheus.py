@@ -131,7 +131,7 @@ async def test_a_callback_that_never_came_is_overdue_and_no_longer_the_oldest(me
 
 @pytest.mark.virtual_time
 async def test_membership_changes_that_wait_are_told_as_they_stand_at_the_scrape(metrics: PrometheusMetrics) -> None:
-    """Whether they are late or not; and once they are applied nothing waits any more."""
+    """Changes are told whether they are late or not; once they are applied nothing waits any more."""
     async with world(metrics) as (_, client):
         labels = {"scope": client.scope, "segment": "vip"}
         _, unused = await metrics.exposition()

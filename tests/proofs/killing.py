@@ -139,7 +139,7 @@ async def state_of(path: Path, scope: str, limits: QuotaLimits) -> tuple[Sequenc
 
 
 def file_calls(sandbox: Sandbox) -> list[RequestRecord]:
-    """What was sent to it, reads left out."""
+    """Return what was sent to it, reads left out."""
     return [request for request in sandbox.workspace.requests if request.op in FILE_CALLS]
 
 

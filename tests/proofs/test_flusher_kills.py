@@ -140,5 +140,5 @@ async def test_no_acknowledged_change_is_lost_however_often_its_process_is_kille
 
 
 def place(slot: int, kill: int) -> dict[str, Any]:
-    """What a worker is told of its place, and by which chance it works."""
+    """The place of a worker, and the seed of the chance by which it works."""
     return {"slot": slot, "seed": f"{SEED} {slot} {kill}"}

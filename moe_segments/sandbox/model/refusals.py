@@ -1,4 +1,4 @@
-"""Why a request is refused because of the segments that are there: their names, states and definitions. Pure."""
+"""Refuse requests that the segments which are there do not allow: by name, state and definition. Pure."""
 
 from __future__ import annotations
 
