@@ -51,7 +51,7 @@ class Copy:
 
     def __init__(self, directory: Path) -> None:
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(_PRELOADED))
-        self.tree, self._said = directory / "tree", directory / "said"
+        self.tree, self._said, self._temporary = directory / "tree", directory / "said", directory / "tmp"
         shutil.copytree(TREE, self.tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist"))
 
     def compile(self, tests: tuple[str, ...]) -> None:
@@ -97,6 +97,7 @@ class Copy:
         with suppress(ProcessLookupError):
             os.killpg(process.pid or 0, signal.SIGKILL)  # and whoever it has left behind
         process.join()
+        shutil.rmtree(self._temporary, ignore_errors=True)
         if status is None or status < 0:
             with self._said.open("a") as file:
                 file.write("\nFAILED by never ending")
@@ -111,6 +112,8 @@ class Copy:
         *,
         compiles: bool = False,
     ) -> BaseProcess:
+        # A directory of its own: all that run at once would tidy pytest's usual one, and stumble over each other.
+        arguments = ("--basetemp", str(self._temporary), *arguments)
         process = multiprocessing.get_context("forkserver").Process(
             target=_run,
             args=(str(self.tree), arguments, str(self._said), cpu_s, memory),

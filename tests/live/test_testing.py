@@ -165,7 +165,7 @@ def inner_run(directory: Path, *options: str, suite: str = SUITE) -> subprocess.
     (directory / "test_mine.py").write_text(textwrap.dedent(suite))
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", directory / "tmp", *options],
         cwd=directory,
         capture_output=True,
         text=True,
