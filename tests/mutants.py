@@ -119,6 +119,7 @@ _V3 = "tests/live/test_sandbox_filters.py::test_"
 _HELD = "tests/pure/test_memberships.py::test_"
 _SYNCED = "tests/live/test_audiences.py::test_"
 _IN_PARTS = "tests/live/test_audience_parts.py::test_"
+_GONE = "tests/live/test_gone_segments.py::test_"
 _IN_BUCKETS = "tests/live/test_snapshot_buckets.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 _DASHBOARD = "tests/live/test_dashboard.py::test_"
@@ -1889,6 +1890,41 @@ MUTANTS: Final = (
         "    if file.file_bytes <= limits.file_bytes:",
         "    if True:",
         (f"{_IN_PARTS}a_file_that_is_too_large_is_cut_where_it_fits",),
+    ),
+    Mutant(
+        "segment-that-is-gone-is-tried-again",
+        0,
+        "moe_segments/core/audiences/gone.py",
+        "            self.of[name] = Gone(event.status, at_us)",
+        "            pass",
+        (
+            f"{_GONE}a_segment_that_was_deleted_costs_one_operation_however_often_it_is_synced",
+            f"{_GONE}changes_of_a_segment_that_was_deleted_cost_one_operation",
+        ),
+    ),
+    Mutant(
+        "any-segment-of-that-name-is-there-again",
+        0,
+        "moe_segments/audiences/presence.py",
+        "    if _shows(listed, state, name, at(gone.at_us + shift_us)):",
+        "    if listed:",
+        (f"{_GONE}a_segment_of_filters_that_others_made_costs_one_operation",),
+    ),
+    Mutant(
+        "any-bad-request-means-archived",
+        0,
+        "moe_segments/audiences/presence.py",
+        "(gone.is_missing or _is_archived(state, name))",
+        "True",
+        (f"{_GONE}a_bad_request_on_a_segment_that_may_be_active_is_no_reason_to_stop",),
+    ),
+    Mutant(
+        "segment-that-is-back-waits-for-hours",
+        0,
+        _FLUSHER,
+        "            await self._replica.refresh()  # another process may have unarchived it",
+        "            pass",
+        (f"{_GONE}changes_go_on_once_an_expired_segment_is_unarchived",),
     ),
     Mutant(
         "replacement-in-parts-begins-again-every-day",

@@ -26,6 +26,7 @@ from moe_segments.audiences.audience import (
 from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
 from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.parts import Holds, Send, holds_after, operation_of, options_of, sends_of, steps_of
+from moe_segments.audiences.presence import is_there
 from moe_segments.audiences.snapshots.format import SnapshotAltered
 from moe_segments.audiences.sorted_file import SortedFile
 from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
@@ -231,11 +232,13 @@ class _Sync:
         return await asyncio.gather(*map(one, audiences))
 
     async def _compared(self, audience: Audience) -> Comparison:
+        max_wait_s = max(0.0, self._left_s())
+        exists = await is_there(self._client, self._replica.state, audience.name, max_wait_s=max_wait_s)
         if self._changes is not None:
             await self._changes.mark(audience.name)
         given = await read_source(audience, self._client.limits)
         try:
-            comparison = await self._compared_with(audience, given)
+            comparison = await self._compared_with(audience, given, exists=exists)
             try:
                 check_guards(comparison.sizes, audience.guards)
                 _check_expiry(comparison)
@@ -248,10 +251,9 @@ class _Sync:
             raise
         return comparison
 
-    async def _compared_with(self, audience: Audience, given: Any) -> Comparison:
+    async def _compared_with(self, audience: Audience, given: Any, *, exists: bool) -> Comparison:
         membership = self._replica.state.memberships.of.get(audience.name)
         held, last = self._held(audience), None if membership is None else membership.held
-        exists = last is not None or audience.name in self._replica.state.jobs.names or await self._exists(audience)
         facts: dict[str, Any] = {"exists": exists, "last_held": None if last is None else last.size}
         if held is not None:
             try:
@@ -279,10 +281,6 @@ class _Sync:
         assert self._snapshots is not None  # else nothing is held
         streams = [self._snapshots.read(audience.name, digest) for digest in held.holds]
         return streams[0] if len(streams) == 1 else merged(streams)
-
-    async def _exists(self, audience: Audience) -> bool:
-        """Ask the service for a segment that the journal does not know."""
-        return bool(await self._client.list_segments(audience.name, max_wait_s=max(0.0, self._left_s())))
 
     async def chosen(self, comparisons: Sequence[Comparison]) -> tuple[Option, ...]:
         """Choose for all together: what ends first, then what spends fewer users, then fewer operations."""
