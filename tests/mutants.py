@@ -1892,6 +1892,14 @@ MUTANTS: Final = (
         (f"{_IN_PARTS}a_file_that_is_too_large_is_cut_where_it_fits",),
     ),
     Mutant(
+        "outbox-repeats-text-that-it-cannot-read",
+        0,
+        "moe_segments/journal/local/file_errors.py",
+        "        text, cause = _DAMAGED, type(error).__name__  # the driver's",
+        "        text = _DAMAGED  # the driver's",
+        (f"{_CHANGED}an_outbox_that_cannot_be_used_says_what_to_do",),
+    ),
+    Mutant(
         "segment-that-is-gone-is-tried-again",
         0,
         "moe_segments/core/audiences/gone.py",
