@@ -1900,6 +1900,14 @@ MUTANTS: Final = (
         (f"{_CHANGED}an_outbox_that_cannot_be_used_says_what_to_do",),
     ),
     Mutant(
+        "function-of-the-caller-ends-a-sync",
+        0,
+        "moe_segments/client/audiences.py",
+        "            on_report=tell,",
+        "            on_report=on_report,",
+        (f"{_SYNCED}whoever_is_told_of_reports_changes_nothing_by_raising",),
+    ),
+    Mutant(
         "segment-that-is-gone-is-tried-again",
         0,
         "moe_segments/core/audiences/gone.py",

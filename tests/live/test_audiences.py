@@ -561,6 +561,34 @@ async def test_a_generator_that_was_read_before_empties_no_segment(tmp_path: Pat
         assert w.ops == ["create", "create"]
 
 
+def told_wrongly(_: object) -> None:
+    raise TypeError("of the caller's")
+
+
+async def told_late(_: object) -> None: ...
+
+
+@in_virtual_time
+async def test_whoever_is_told_of_reports_changes_nothing_by_raising(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        audiences = [Audience(name, members=["u1"], **FIELDS) for name in ("vip", "lapsed")]
+        refused = Audience("no", members=[None], **FIELDS)
+        report = await client.sync([refused, *audiences], snapshots=w.place, on_report=told_wrongly)
+        assert [one.status for one in report.audiences] == ["refused", "synced", "synced"]
+        assert [one.exc_info is not None for one in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("on_report", [None, "no function", told_late])
+@in_virtual_time
+async def test_a_report_goes_to_a_plain_function_alone(tmp_path: Path, on_report: Any) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        with pytest.raises(InputError, match="on_report: must be a plain function"):
+            await client.sync([Audience("vip", members=["u1"], **FIELDS)], on_report=on_report)
+        assert w.sent == []
+
+
 @pytest.mark.parametrize("place", ["", " ", "\0", 5])
 def test_what_is_no_place_for_snapshots_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any) -> None:
     monkeypatch.chdir(tmp_path)
