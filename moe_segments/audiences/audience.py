@@ -152,7 +152,7 @@ class Audience:
         try:
             members = members()
             members = await members if inspect.isawaitable(members) else members
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, GeneratorExit) as error:
             raise raised_by_source(error, "members") from error
         members = path_of(members)
         if problem := _problem_of_members(members):

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["plan_sync", "sync"]
 
 _AT_ONCE: Final = 4  # sources read at a time, for the memory and the disk
-_TRIES: Final = 3  # comparisons of one audience whose segment others change meanwhile
 _POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks whether another host is done
 _POLL_SHARE: Final = 1 / 60  # of the wait so far: another host may work for days
 _SECOND_US: Final = 1_000_000
@@ -376,6 +375,8 @@ class _Sync:
 
         try:
             return await in_thread(write)
+        except SnapshotAltered as error:  # since it was compared
+            raise InputError(f"{error}, as of now: nothing was sent; sync again", "snapshots") from None
         except (InputError, PreflightError) as error:
             told = error.problem if isinstance(error, InputError) else str(error)
             raise InputError(f"{told}: nothing was sent", "snapshots") from None

@@ -120,6 +120,15 @@ async def _cancelled() -> AsyncIterator[str]:
     raise asyncio.CancelledError
 
 
+async def _exiting() -> AsyncIterator[str]:
+    yield "user-0001"
+    raise GeneratorExit
+
+
+def _exiting_at_once() -> list[str]:
+    raise GeneratorExit
+
+
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "empty": ([], {}, InputError),
     "too many removed": (["user-0001"], {}, InputError),
@@ -129,6 +138,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "blank at an edge": ([*MANY, " u1"], {}, InputError),
     "byte order mark": (["\ufeffu1", *MANY], {}, InputError),
     "a source whose work was cancelled": (_cancelled, {}, InputError),
+    "a source that exits": (_exiting, {}, InputError),
+    "a function that exits": (_exiting_at_once, {}, InputError),
     "a path that cannot be": (Path("x" * 300), {}, PreflightError),
 }
 
@@ -578,6 +589,29 @@ async def test_whoever_is_told_of_reports_changes_nothing_by_raising(
         report = await client.sync([refused, *audiences], snapshots=w.place, on_report=told_wrongly)
         assert [one.status for one in report.audiences] == ["refused", "synced", "synced"]
         assert [one.exc_info is not None for one in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"another")])
+@in_virtual_time
+async def test_a_snapshot_that_is_altered_after_the_comparison_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], object]
+) -> None:
+    write = SnapshotDirectory.write
+
+    def write_later(*arguments: Any) -> tuple[str, int]:
+        for path in w.snapshots():
+            harm(path)
+        return write(*arguments)
+
+    async with world(tmp_path) as w:
+        await w.sync(["u1"], mode="add")
+        with monkeypatch.context() as patch:
+            patch.setattr(SnapshotDirectory, "write", write_later)
+            report = await w.sync(["u2"], mode="add")
+        assert (report.status, w.ops) == ("failed", ["create"])
+        assert "nothing was sent; sync again" in str(report.error)
+        assert (await w.sync(["u2"], mode="add")).ok
+        assert w.members() == {"u1", "u2"}
 
 
 @pytest.mark.parametrize("on_report", [None, "no function", told_late])
