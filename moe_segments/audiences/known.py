@@ -57,11 +57,18 @@ async def known_audiences(
     return tuple(known)
 
 
-async def forget(replica: Replica, name: str, snapshots: Snapshots | None) -> None:
-    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`."""
+async def forget(replica: Replica, name: str, snapshots: Snapshots | None) -> bool:
+    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`.
+
+    Returns:
+        Whether anything was known of it.
+    """
+    await replica.refresh()
+    membership = replica.state.memberships.of.get(name, Membership())
+    is_known = membership.held is not None or bool(membership.steps) or name in replica.state.gone.of
     await replica.record(MembershipForgotten(name))
-    if snapshots is not None:
-        await in_thread(snapshots.forget, name)
+    has_snapshots = snapshots is not None and await in_thread(snapshots.forget, name)
+    return is_known or has_snapshots
 
 
 def _next_full_us(membership: Membership, scale: float) -> int | None:

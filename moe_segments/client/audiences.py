@@ -39,7 +39,7 @@ class _Client(Client, Protocol):
 
     async def _overtaken(self) -> Changes | None: ...
 
-    async def _forget_changes(self, name: str) -> None: ...
+    async def _forget_changes(self, name: str) -> bool: ...
 
 
 class AudienceCalls:
@@ -149,7 +149,7 @@ class AudienceCalls:
 
         return await history(self._replica, name, self.governor.shift_us())
 
-    async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> None:
+    async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> bool:
         """Take a segment's members for unknown, and delete their snapshots. The next sync replaces them.
 
         Changes of `membership` that wait are deleted, too.
@@ -157,6 +157,9 @@ class AudienceCalls:
         Args:
             name: The segment's name.
             snapshots: As for `sync`.
+
+        Returns:
+            Whether there was anything to forget: members that were known, snapshots, changes that waited.
 
         Raises:
             InputError: The snapshots cannot be deleted.
@@ -167,8 +170,8 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.known import forget
 
-        await forget(self._replica, name, await snapshots_of(snapshots, self.settings, self.scope))
-        await self._forget_changes(name)
+        was_known = await forget(self._replica, name, await snapshots_of(snapshots, self.settings, self.scope))
+        return await self._forget_changes(name) or was_known
 
 
 async def snapshots_of(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:

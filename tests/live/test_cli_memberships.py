@@ -62,6 +62,8 @@ async def test_forgetting_an_audience_deletes_its_changes(shell: Shell) -> None:
     await left_behind(shell)
     forgotten = await shell.run_at_speed("audiences", "forget", "vip")
     assert forgotten.code == 0, forgotten.err
+    assert "the changes that waited are deleted" in forgotten.err
+    assert "nothing is stored" in (await shell.run_at_speed("audiences", "forget", "vip")).err
     assert b"secret" not in (shell.directory / "quota.db.outbox").read_bytes()
     assert (await shell.run_at_speed("audiences", "forget", "unheard-of")).code == 0
 

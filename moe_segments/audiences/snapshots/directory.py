@@ -68,16 +68,17 @@ class SnapshotDirectory:
                 if path.name not in digests:
                     path.unlink(missing_ok=True)
 
-    def forget(self, segment: str) -> None:
+    def forget(self, segment: str) -> bool:
         """Delete all snapshots of a segment, see `Snapshots.forget`."""
         self.keep_only(segment, ())
         try:
             self._place(segment).rmdir()
         except FileNotFoundError:
-            pass
+            return False
         except OSError as error:
             problem = f"the snapshots of {segment!r} cannot be deleted ({error.strerror})"
             raise InputError(problem, "snapshots") from None
+        return True
 
     def _place(self, segment: str) -> Path:
         return self._directory / folder_of(segment)

@@ -60,10 +60,8 @@ def forget_audience(name: str, common: Common) -> int:
 
     async def command(_: asyncio.Event) -> int:
         async with open_session(common, remembers=True) as session:
-            known = {one.name for one in await session.client.audiences()}
-            known |= {one.name for one in await session.client.memberships()}
-            await session.client.forget_audience(name)  # also of an unknown one: a lost journal leaves its snapshots
-        if name in known:
+            was_known = await session.client.forget_audience(name)
+        if was_known:
             output.note(f"{name}: its members are unknown now, its snapshots and the changes that waited are deleted")
         else:
             output.note(f"{name}: nothing is stored of a segment of this name; was another name or journal meant?")
