@@ -87,11 +87,11 @@ def refusal_of(state: WorkspaceState, name: str, shift_us: int) -> SegmentGone |
     job = state.jobs.names.get(name, "")
     user, gone = state.jobs.records.get(job), state.gone.of.get(name)
     if user is not None and user.accepted is not None and user.operation.get("op") == CreateFilterSegment.op:
-        return SegmentGone(_OF_FILTERS.format(name=name, job=job), "name")
+        return SegmentGone(_OF_FILTERS.format(name=name, job=job))
     if gone is None or not (gone.is_missing or _is_archived(state, name)):
         return None
     text, moment = _MISSING if gone.is_missing else _ARCHIVED, at(gone.at_us + shift_us)
-    return SegmentGone(text.format(name=name, quoted=quote(name), at=f"{moment:%Y-%m-%d %H:%M:%S} UTC"), "name")
+    return SegmentGone(text.format(name=name, quoted=quote(name), at=f"{moment:%Y-%m-%d %H:%M:%S} UTC"))
 
 
 def _is_archived(state: WorkspaceState, name: str) -> bool:

@@ -244,6 +244,13 @@ def test_a_refusal_that_is_about_the_segment_is_remembered(log: Log, op: str, st
     assert set(log.state.gone.of) == gone
 
 
+def test_a_refusal_of_an_identifier_says_nothing_of_the_name(log: Log) -> None:
+    operation = {"op": "add", "name": "vip", "cs_id": "another"}
+    log(Reserved("j1", 1, operation, operations=1, rows=3, keys=("vip", "id:another"), token_sha256="j1/1"))
+    log(Answered("j1", 1, 404, error={"title": "no"}))
+    assert log.state.gone.of == {}
+
+
 @pytest.mark.parametrize(
     ("op", "status", "gone"),
     [

@@ -87,10 +87,13 @@ class GoneSegments:
         if event.accepted is not None and not self.of:
             return  # nearly always
         record = jobs.records.get(event.job)
-        op = None if record is None else record.operation.get("op")
-        name = "" if record is None else _name(record)
+        if record is None:
+            return
+        op, name = record.operation.get("op"), _name(record)
         if event.accepted is not None:
-            self.of.pop(name, None)
+            self.of.pop(str(event.accepted.get("cs_name") or name), None)
+        elif record.operation.get("cs_id") is not None:
+            return  # the answer is about that identifier, whatever the name
         elif op in _SENDS_A_FILE and event.status in (NOT_FOUND, _BAD_REQUEST):
             self.of[name] = Gone(event.status, at_us)
         elif op in _SWITCHES and event.status != NOT_FOUND and event.status not in _OF_THE_CALLER:
