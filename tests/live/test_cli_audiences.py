@@ -104,6 +104,18 @@ async def test_forgetting_deletes_what_a_lost_journal_left(shell: Shell) -> None
     assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()] == []
 
 
+async def test_a_segment_that_is_archived_costs_one_operation_until_it_is_unarchived(shell: Shell) -> None:
+    path = audiences(shell, vip='file = "users.csv"')
+    await synced(shell, path)
+    assert (await shell.run_at_speed("archive", "vip")).code == 0
+    refused = [await synced(shell, path) for _ in range(3)]
+    assert [one.code for one in refused] == [1, 2, 2]
+    assert "moe-segments unarchive vip" in refused[-1].out
+    assert shell.sent()["replace", "vip"] == 1
+    assert (await shell.run_at_speed("unarchive", "vip")).code == 0
+    assert (await synced(shell, path)).code == 0
+
+
 async def test_a_command_that_fails_sends_nothing_and_stops_no_other(shell: Shell) -> None:
     path = audiences(shell, bad=printing("u-1", code=3), good=printing("u-2"))
     result = await synced(shell, path, "--json")
