@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -45,7 +45,7 @@ from moe_segments.governor.usage import at
 from moe_segments.models import FileProcessed, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from moe_segments.audiences.protocol import Changes, Client, Outcome
     from moe_segments.audiences.snapshots.format import Snapshots
@@ -68,6 +68,7 @@ _UNCONFIRMED: Final = (
 _SENT_IN_PART: Final = "{done} of {all} operations went through: the next sync goes on from there"
 _NO_RECEIVER: Final = "no callback can come, so the members stay unknown: every sync replaces them; give callbacks="
 _log = logging.getLogger("moe_segments.audiences")
+T = TypeVar("T")
 
 
 async def sync(
@@ -90,7 +91,7 @@ async def sync(
         is_free = {name: name in taken and working.holder(name) is None for name in names}
         now = [audience for audience in checked if is_free[audience.name]]
         later = [audience for audience in checked if not is_free[audience.name]]
-        done = await asyncio.gather(working.turn(now), *(working.turn_once_free(audience) for audience in later))
+        done = await _all_of([working.turn(now), *(working.turn_once_free(audience) for audience in later)])
     reports = {report.name: report for group in done for report in group}
     return SyncReport(tuple(reports[name] for name in names))
 
@@ -215,6 +216,7 @@ class _Sync:
             finally:
                 for task in done:
                     task.cancel()
+                await asyncio.gather(*done, return_exceptions=True)  # they use the files
         finally:
             _remove_files(compared)
 
@@ -224,11 +226,17 @@ class _Sync:
         async def one(audience: Audience) -> Comparison | AudienceReport:
             try:
                 async with self._room:
-                    return await self._compared(audience)
+                    done.append(await self._compared(audience))
+                    return done[-1]
             except MoeSegmentsError as error:
                 return AudienceReport(name=audience.name, status="refused", error=error)
 
-        return await asyncio.gather(*map(one, audiences))
+        done = list[Comparison]()
+        try:
+            return await _all_of(map(one, audiences))
+        except BaseException:
+            _remove_files(done)
+            raise
 
     async def _compared(self, audience: Audience) -> Comparison:
         max_wait_s = max(0.0, self._left_s())
@@ -447,6 +455,17 @@ class _Sync:
         kept = {digest for step in membership.steps.values() for digest in step.holds}
         kept |= set(membership.held.holds if membership.held is not None else ())
         await in_thread(self._snapshots.keep_only, name, kept)
+
+
+async def _all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do works at the same time. When one raises the others are cancelled, and all have ended on return."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _by_priority(comparisons: Iterable[Comparison]) -> list[Comparison]:

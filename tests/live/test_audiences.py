@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import sqlite3
 import stat
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -589,6 +591,30 @@ async def test_whoever_is_told_of_reports_changes_nothing_by_raising(
         report = await client.sync([refused, *audiences], snapshots=w.place, on_report=told_wrongly)
         assert [one.status for one in report.audiences] == ["refused", "synced", "synced"]
         assert [one.exc_info is not None for one in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0, 40.0])
+@in_virtual_time
+async def test_a_sync_that_is_cancelled_leaves_no_file_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    """While one source is still read, another one was compared, and a third one is sent."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def slow() -> AsyncIterator[str]:
+        yield "u1"
+        await asyncio.sleep(30)
+
+    async with world(tmp_path, processing_s=(60, 60)) as w, w.client() as client:
+        sources = {"slow": slow(), "vip": ["u1"], "lapsed": ["u2"]}
+        audiences = [Audience(name, members=members, **FIELDS) for name, members in sources.items()]
+        syncing = asyncio.ensure_future(client.sync(audiences, snapshots=w.place))
+        await asyncio.sleep(after_s)
+        syncing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await syncing
+        gc.collect()
+        assert [path.name for path in tmp_path.iterdir() if "values" in path.name] == []  # noqa: ASYNC240 - a few
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"another")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from errno import ENOTEMPTY
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.snapshots.format import SnapshotAltered, folder_of, packed, unpacked
@@ -76,7 +77,8 @@ class SnapshotDirectory:
         except FileNotFoundError:
             return False
         except OSError as error:
-            problem = f"the snapshots of {segment!r} cannot be deleted ({error.strerror})"
+            what = "; a sync that goes on writes one: try again once it has ended" if error.errno == ENOTEMPTY else ""
+            problem = f"the snapshots of {segment!r} cannot be deleted ({error.strerror}){what}"
             raise InputError(problem, "snapshots") from None
         return True
 
