@@ -296,12 +296,14 @@ async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled() ->
         ended.append("the work")
 
     working = asyncio.ensure_future(in_thread(work))
-    for _ in range(3):
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            working.cancel()
         await asyncio.sleep(0.01)
-        working.cancel()
-    await asyncio.sleep(0.01)
-    assert not working.done()
-    release.set()
+        assert not working.done()
+    finally:
+        release.set()
     with pytest.raises(asyncio.CancelledError):
         await working
     assert ended == ["the work"]
