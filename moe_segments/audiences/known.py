@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.audiences.audience import KnownAudience, PastSync
+from moe_segments.audiences.presence import refusal_of
 from moe_segments.core.audiences.memberships import Membership
 from moe_segments.core.events import MembershipForgotten
 from moe_segments.files.stream import in_thread
@@ -39,7 +40,7 @@ async def known_audiences(
         is_here = False
         if held is not None and snapshots is not None:
             is_here = await in_thread(snapshots.has, name, held.holds)
-        last = membership.held
+        last, refusal = membership.held, refusal_of(state, name, shift_us)
         next_full_us = _next_full_us(membership, scale) if is_here else None
         past = [_past(facts, shift_us) for facts in membership.history]
         known.append(
@@ -52,6 +53,7 @@ async def known_audiences(
                 next_full_at=None if next_full_us is None else at(next_full_us + shift_us),
                 match_rate=next((one.match_rate for one in reversed(past) if one.match_rate is not None), None),
                 last=past[-1] if past else None,
+                refusal=None if refusal is None else str(refusal),
             )
         )
     return tuple(known)

@@ -112,8 +112,13 @@ async def test_a_segment_that_is_archived_costs_one_operation_until_it_is_unarch
     assert [one.code for one in refused] == [1, 2, 2]
     assert "moe-segments unarchive vip" in refused[-1].out
     assert shell.sent()["replace", "vip"] == 1
+    listed = await shell.run_at_speed("audiences")
+    assert "gone" in listed.out
+    assert "vip: the service refused the last operation" in listed.err
     assert (await shell.run_at_speed("unarchive", "vip")).code == 0
     assert (await synced(shell, path)).code == 0
+    (known,) = (await shell.run_at_speed("audiences", "--json")).document["audiences"]
+    assert (known["is_known"], known["refusal"]) == (True, None)
 
 
 async def test_a_command_that_fails_sends_nothing_and_stops_no_other(shell: Shell) -> None:

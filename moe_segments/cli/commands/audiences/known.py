@@ -46,10 +46,13 @@ def show_audiences(common: Common) -> int:
                     output.local_time(one.last.at if one.last else None),
                     str(one.last.facts["status"]) if one.last else "",
                     share(one.match_rate),
-                    output.local_time(one.next_full_at) if one.is_known else "next sync",
+                    "gone" if one.refusal else output.local_time(one.next_full_at) if one.is_known else "next sync",
                 )
             )
         table.end()
+        for one in known:
+            if one.refusal is not None:
+                output.note(f"{one.name}: {one.refusal}", folds=True)
         return EXIT_OK
 
     return run(command)
