@@ -429,6 +429,16 @@ MUTANTS: Final = (
         (f"{_PURE}planned_segments_expire_like_any_other",),
     ),
     Mutant(
+        "planned-follower-in-line-at-once",
+        16,
+        "moe_segments/core/quota/forecast.py",
+        "heappush(line, (ended_us, next(turns), other))",
+        "heappush(line, (0.0, 0, other))",
+        (
+            "tests/live/test_best_order.py::test_what_follows_another_on_its_segment_comes_into_line_behind_all_that_are_there",
+        ),
+    ),
+    Mutant(
         "urgency-not-inherited",
         16,
         _ORDER,

@@ -161,6 +161,23 @@ async def test_runs_of_any_mix_happen_as_planned(seed: int) -> None:
 
 
 @in_virtual_time
+async def test_what_follows_another_on_its_segment_comes_into_line_behind_all_that_are_there() -> None:
+    """Twelve creates, each with an add behind it, in the given order: all creates go before the first add."""
+    async with running() as (sandbox, client, url):
+        operations = [one for at in range(12) for one in (create(at, 10, url), add(f"s{at:03}", 10, url))]
+        plan = await client.governor.plan(operations)
+        began_s = now_s()
+        await all_of(client.submit_many(operations))
+
+    assert [start.wait_s for start in plan[::2]] == [0.0] * 10 + [HOUR_S] * 2
+    assert [start.wait_s for start in plan[1::2]] == [HOUR_S] * 8 + [2 * HOUR_S] * 4
+    real = accepted_s(sandbox)
+    for at in range(12):
+        planned = [start.wait_s for start in plan[2 * at : 2 * at + 2]]
+        assert [time_s - began_s for time_s in real[f"s{at:03}"]] == pytest.approx(planned, abs=1.0)
+
+
+@in_virtual_time
 async def test_a_higher_priority_is_never_delayed_by_a_lower_one() -> None:
     """The urgent ones start as if the others were not there."""
     async with running() as (_, client, url):
