@@ -151,14 +151,13 @@ class _Picture:
             x = self._x(tick.timestamp())
             self._put("line", "grid", x1=x, x2=x, y1=str(_HEAD - 10), y2=str(self._height - 10))
             said = f"{tick:%H:%M}" if step_s < 86_400 else f"{tick:%d %b}"  # noqa: PLR2004 - a day
-            anchor = self._anchor_of(tick.timestamp())
-            self._put("text", "faint", said=said, x=x, y=str(_HEAD - 18), **{"text-anchor": anchor})
+            self._put("text", "faint", said=said, x=x, y=str(_HEAD - 18), **self._anchor_at(tick.timestamp()))
             tick += timedelta(seconds=step_s)
 
-    def _anchor_of(self, at_s: float) -> str:
-        """Return how a moment is written on the axis: in the middle of its line, but for one at the edge."""
+    def _anchor_at(self, at_s: float) -> dict[str, Any]:
+        """Return where a moment is written on the axis: in the middle of its line, but for one at the edge."""
         share = self._share(at_s)
-        return "start" if share < _EDGE else "end" if share > 1 - _EDGE else "middle"
+        return {"text-anchor": "start" if share < _EDGE else "end" if share > 1 - _EDGE else "middle"}
 
     def _rows(self, top: float) -> float:
         named = self._row == _ROW
