@@ -439,6 +439,22 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "parts-of-the-declared-rows",
+        0,
+        "moe_segments/client/ordering.py",
+        "        rows = files.rows_of(operation)",
+        "        rows = operation.rows",
+        ("tests/live/test_best_order.py::test_the_parts_are_those_of_the_file_whatever_was_declared",),
+    ),
+    Mutant(
+        "dry-run-passes-rows-declared-too-low",
+        0,
+        "moe_segments/client/ordering.py",
+        "problem_of_rows(operation.rows, report)):",
+        "problem_of_rows(None, report)):",
+        ("tests/live/test_bulk_plan.py::test_a_dry_run_ends_as_the_run_does_whatever_a_preflight_may_pass",),
+    ),
+    Mutant(
         "urgency-not-inherited",
         16,
         _ORDER,

@@ -211,10 +211,11 @@ class _Many:
         made: list[Planned] = []
         for line in checked:
             operation = line.operation
-            path = self._files.path_of(operation) if isinstance(operation, FileOperation) else None
             # One that is journaled, or that its caller has cut, stays as it is.
             is_fixed = part_id(line.job_id, 2) in self._ours or line.job_id in self._replica.state.jobs.records
-            parts = [line] if is_fixed else in_parts(line, self._client.limits, path)
+            parts = await in_parts(self._files, line, self._client.limits)
+            if is_fixed and len(parts) > 1:
+                parts = [line]
             if parts[0].whole is not None:
                 self._parts[line] = [None] * len(parts)
                 await self._open.enter_async_context(self._files.values_written(operation))

@@ -295,6 +295,20 @@ async def test_what_does_not_fit_a_day_is_sent_in_parts(tmp_path: Path, given: s
 
 
 @in_virtual_time
+@pytest.mark.parametrize("rows", [1_500, 2_500, 9_000])
+async def test_the_parts_are_those_of_the_file_whatever_was_declared(tmp_path: Path, rows: int) -> None:
+    """Nobody has checked the file: with too few rows declared those beyond were left out, in silence."""
+    source = numbered(tmp_path / "many.csv", 2_500)
+    async with running(preflight="off", limits=SMALL_DAY) as (sandbox, client, _):
+        large = CreateFileSegment(name="large", expiry_time=30, file=source, rows=rows, **FIELDS)
+        (outcome,) = await all_of(client.submit_many([large], order="best"))
+
+        assert (outcome.error, len(outcome.parts)) == (None, 3)
+        segment = next(one for one in sandbox.workspace.segments if one.name == "large")
+        assert len(segment.members) == 2_500
+
+
+@in_virtual_time
 async def test_a_part_that_fails_is_the_error_of_the_whole(tmp_path: Path) -> None:
     """Nothing is added to a segment whose create did not go through."""
     source = numbered(tmp_path / "many.csv", 1_500)
