@@ -276,6 +276,13 @@ def test_a_comma_after_an_object_is_passed_over(tmp_path: Path) -> None:
     assert operations(tmp_path, text, "b.jsonl") == (ArchiveSegment(name="a"), ArchiveSegment(name="b"))
 
 
+@pytest.mark.parametrize(("name", "kind"), [(2026, "int"), (True, "bool"), ([], "list")])
+def test_a_name_that_is_no_text_is_named_with_its_type(tmp_path: Path, name: object, kind: str) -> None:
+    """A number without quotation marks is not blank."""
+    told = problem(tmp_path, json.dumps({"op": "archive", "name": name}), "a.jsonl")
+    assert told == f'line 1, name: must be text, such as "vip_2026", not {kind}'
+
+
 def test_a_long_array_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
     """Every object has its line. Counting the lines of all before it took minutes for a hundred thousand."""
     count, blank = 10_000, 1_000_000
