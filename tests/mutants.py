@@ -439,6 +439,14 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "parts-read-when-it-is-their-turn",
+        0,
+        "moe_segments/client/submit_many.py",
+        "sources = parts if",
+        "sources = [line] if",
+        ("tests/live/test_best_order.py::test_the_parts_are_those_of_the_file_as_it_was_when_it_was_checked",),
+    ),
+    Mutant(
         "parts-of-the-declared-rows",
         0,
         "moe_segments/client/ordering.py",
