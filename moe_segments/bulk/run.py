@@ -115,7 +115,7 @@ async def run_bulk(
     began_s = time.monotonic()
     tell = None if on_outcome is None else guarded(on_outcome, "on_outcome")
     manifest = await with_digests(manifest)
-    running = await opened_run(client, manifest, order=order, again=again)
+    running = await opened_run(client, manifest, order=order, again=again, preflight=preflight)
     running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
@@ -146,7 +146,9 @@ async def run_bulk(
     )
 
 
-async def opened_run(client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool) -> Running:
+async def opened_run(
+    client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool, preflight: Preflight | None = None
+) -> Running:
     """Return a run on what the journal says now. In the best order, new lines that are too large are cut.
 
     Args:
@@ -154,11 +156,12 @@ async def opened_run(client: SegmentsClient, manifest: Manifest, *, order: Order
         manifest: With its digests.
         order: As for `run_bulk`.
         again: As for `run_bulk`.
+        preflight: As for `run_bulk`.
     """
     await replica_of(client).refresh()
     running = Running(client, manifest, again=again)
     new = tuple(line.entry for line in running.lines if line.is_new)
-    if order == "given" or not (sizes := await sizes_of_large(client, new)):
+    if order == "given" or not (sizes := await sizes_of_large(client, new, preflight or client.settings.preflight)):
         return running
     return Running(client, manifest, again=again, sizes=sizes)
 

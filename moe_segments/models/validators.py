@@ -76,7 +76,9 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
 
     Refused is what the documents forbid, and what no name can mean: control characters, line breaks, blanks at an edge.
     """
-    if not isinstance(name, str) or all(one.isspace() or _is_unseen(one) for one in name):
+    if not isinstance(name, str):
+        return f'must be text, such as "vip_2026", not {type(name).__name__}'
+    if all(one.isspace() or _is_unseen(one) for one in name):
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
         return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
