@@ -59,7 +59,7 @@ class Dispatcher:
         self.sending: set[str] = set()
 
     async def dispatch(self, call: Call) -> None:
-        """Send *call* until it went well or `core.retry` says to stop. On return the journal knows its outcome.
+        """Send *call* until it went well or `core.state.retry` says to stop. On return the journal knows its outcome.
 
         Raises:
             QuotaError: Refused locally; nothing was sent.

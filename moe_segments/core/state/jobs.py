@@ -110,7 +110,7 @@ class JobRecord:
     Attributes:
         id: The job's identifier.
         operation: Its fields, see `remembered`; with `checked`, what its preflight found, `filters`, see
-            `core.wire_filters.filters_digest`, and `trace`, the W3C `traceparent` of its submission.
+            `core.wire.filter_segments.filters_digest`, and `trace`, the W3C `traceparent` of its submission.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.
