@@ -679,7 +679,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         _TASKS,
-        "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await call.ended  # not the task: cancelling this caller would cancel it, too",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
@@ -1059,8 +1059,8 @@ MUTANTS: Final = (
         "uploaded-every-time",
         0,
         "moe_segments/publishing/publisher.py",
-        "uploaded = await bucket.holds(key) != file_bytes",
-        "uploaded = await bucket.holds(key) != -file_bytes",
+        "uploaded = await bucket.size_of(key) != file_bytes",
+        "uploaded = await bucket.size_of(key) != -file_bytes",
         (f"{_PUBLISHED}publishing_twice_uploads_once",),
     ),
     Mutant(
@@ -2047,7 +2047,7 @@ MUTANTS: Final = (
     Mutant(
         "expired-sandbox-kept",
         0,
-        "moe_segments/cli/remembered.py",
+        "moe_segments/cli/kept_sandbox.py",
         "return any(not segment.is_active for segment in segments)",
         "return False",
         ("tests/live/test_sandbox_memory.py::test_a_kept_sandbox_begins_anew_once_a_segment_has_expired",),

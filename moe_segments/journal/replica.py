@@ -215,7 +215,9 @@ class Replica:
             async with asyncio.timeout(timeout_s):
                 await self.refresh()
         except TimeoutError:
-            raise JournalUnavailable(f"the journal did not answer within {timeout_s:g} s") from None
+            raise JournalUnavailable(
+                f"the journal did not answer within {timeout_s:g} s: see whether its server is up"
+            ) from None
         if self.state.barred is not None:
             raise self.state.barred
 
@@ -404,7 +406,7 @@ class Replica:
                 future.set_result(batch.at_us)
 
     def _refuse_if_moved(self, reported: Sequence[Event]) -> None:
-        """Say so when what was written down here is not heard of where the log goes on."""
+        """Refuse facts that were recorded after the log had moved: only outcomes of sends are carried over."""
         if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in reported):
             raise self.state.barred
 

@@ -137,7 +137,7 @@ def problem_of_values(values: object) -> str | None:  # noqa: PLR0911 - one retu
 
 
 def problem_of_optional_values(values: object) -> str | None:
-    """Return as `problem_of_values`, where None is no source."""
+    """Return what is wrong with values that may be left out, or None; see `problem_of_values`."""
     return None if values is None else problem_of_values(values)
 
 

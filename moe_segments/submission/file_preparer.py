@@ -309,7 +309,7 @@ class FilePreparer:
         return asyncio.get_running_loop().time() - prepared.looked_s < _FRESH_S
 
     async def look_again(self, prepared: PreparedFile) -> None:
-        """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
+        """Check a file that had to wait before it is sent: it is the one that was checked, and its address still lasts.
 
         Raises:
             PreflightError: It changed, or is no longer there.
@@ -428,7 +428,9 @@ class FilePreparer:
         except MoeSegmentsError:
             raise
         except Exception as error:
-            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
+            raise PreflightError(
+                str(file), f"could not be published: the function given as publish= raised {type(error).__name__}"
+            ) from error
         url = told.url if isinstance(told, PublishedFile) else told
         if problem := problem_of_url(url):
             raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
@@ -478,7 +480,10 @@ class FilePreparer:
             return
         shown = url_without_query(url)
         if not seen.is_there:
-            raise PreflightError(shown, f"was there when it was checked, and answers HTTP {seen.status} now")
+            raise PreflightError(
+                shown,
+                f"was there when it was checked, and answers HTTP {seen.status} now: put it back, then submit again",
+            )
         if _is_other(seen, checked):
             raise _changed(shown)
 

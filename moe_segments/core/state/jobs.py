@@ -295,7 +295,7 @@ class Jobs:
                 self.names.setdefault(name, record.id)
 
     def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
-        """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
+        """Yield *keys* and what else their segments are known by: a name's identifier, an identifier's name."""
         for key in keys:
             yield key
             if key in self.aliases:
