@@ -1010,7 +1010,7 @@ MUTANTS: Final = (
     Mutant(
         "changed-file-taken",
         0,
-        _FILE_PREPARER,
+        "moe_segments/publishing/unchanged.py",
         "        return seen.etag != etag.removeprefix",
         "        return seen.etag == etag.removeprefix",
         (f"{_TAKEN}what_was_checked_is_what_is_sent",),

@@ -106,7 +106,7 @@ class Glance:
 
     @property
     def is_there(self) -> bool:
-        """Return whether it was given."""
+        """Return whether a file is there."""
         return self.status in (_OK, _PARTIAL)
 
 
