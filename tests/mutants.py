@@ -54,7 +54,7 @@ _CHANGED = "tests/live/test_membership_changes.py::test_"
 _KEPT = "tests/contract/test_outbox_contract.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
-_FOLLOWER = "moe_segments/journal/replica.py"
+_REPLICA = "moe_segments/journal/replica.py"
 _MOVING = "moe_segments/journal/tools/migrate.py"
 _SUBMISSION = "moe_segments/submission/submit_operation.py"
 _DISPATCHER = "moe_segments/submission/dispatcher.py"
@@ -602,7 +602,7 @@ MUTANTS: Final = (
     Mutant(
         "missed-batches-ignored",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        self._fold(missed)\n",
         "",
         (f"{_CASES}of_two_processes_at_the_last_slot_one_gets_it",),
@@ -1244,7 +1244,7 @@ MUTANTS: Final = (
     Mutant(
         "lost-answer-is-not-looked-up",
         11,
-        _FOLLOWER,
+        _REPLICA,
         "        if lost and batch is not None:",
         "        if False:",
         ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
@@ -1614,7 +1614,7 @@ MUTANTS: Final = (
     Mutant(
         "a-log-that-moved-goes-on-deciding",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        one.events, one.failure = (), state.barred\n        return\n",
         "        pass\n",
         (f"{_MOVES}a_client_of_the_old_place_is_told_where_to_go",),
@@ -1704,9 +1704,9 @@ MUTANTS: Final = (
     Mutant(
         "waiters-of-a-replaced-journal-wait-on",
         10,
-        _FOLLOWER,
-        "        for waiters in (*self._waiters.values(), self._ends):\n            _fail(waiters, error)",
-        "        for waiters in ():\n            _fail(waiters, error)",
+        _REPLICA,
+        "        self.subscribers.fail(error)\n",
+        "",
         ("tests/live/test_background.py::test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait",),
     ),
     Mutant(

@@ -141,7 +141,7 @@ class Governor(QuotaCalls, PlanCalls):
             return events, None
 
         await self._replica.ask(question)
-        self._stop_listening = self._replica.listen(self._kick_if_changed)
+        self._stop_listening = self._replica.subscribers.on_change(self._kick_if_changed)
         if doubt:
             _log.warning(
                 "%s; %s",

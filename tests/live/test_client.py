@@ -356,7 +356,7 @@ async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str
         client._transport.send = flaky  # type: ignore[method-assign,assignment]  # the network's weather
         states: list[str] = []
         records = replica_of(client).state.jobs.records
-        replica_of(client).listen(lambda: states.extend(record.state for record in records.values()))
+        replica_of(client).subscribers.on_change(lambda: states.extend(record.state for record in records.values()))
         job = await client.submit(create(url))
         assert job.record.attempt == 2
         assert JobState.PLANNED in states
