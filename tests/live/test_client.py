@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     AddUsers,
@@ -54,18 +53,6 @@ pytestmark = pytest.mark.asyncio
 
 SPEED = 3_600.0  # an hour is a second
 FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string"}
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     AddUsers,
@@ -42,23 +41,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio
 
-SPEED = 3_600.0  # an hour is a second
 NOWHERE = "http://127.0.0.1:9/nobody-reads-this.csv"
 IN_PUNE = attribute("city").is_in("Pune")
 IN_AGRA = attribute("city").is_in("Agra")
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @asynccontextmanager

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     Audience,
@@ -34,10 +33,11 @@ from moe_segments import (
     split_file,
 )
 from moe_segments.audiences.comparison import read_source
-from moe_segments.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from moe_segments.sandbox import Sandbox
 
 FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string"}
 SECRET = "secret-member-77"
@@ -50,12 +50,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     return place
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=3_600.0, processing_s=(0, 0)) as running:
-        yield running
 
 
 @asynccontextmanager
@@ -83,6 +77,19 @@ def members(sandbox: Sandbox, name: str) -> set[str]:
 
 def create(values: Any, name: str = "vip", **fields: Any) -> CreateFileSegment:
     return CreateFileSegment(**(FIELDS | {"name": name, "values": values, "expiry_time": 30} | fields))
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let this process write no file above 64 KB while inside: as on a disk that is full."""
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def left(scratch: Path) -> list[str]:
@@ -390,17 +397,10 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start(sandbox: 
 
 @pytest.mark.asyncio
 async def test_a_full_disk_is_named_and_leaves_nothing(sandbox: Sandbox, scratch: Path) -> None:
-    """The largest file that this process may write is 64 KB: as a disk that is full."""
-    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     async with client_on(sandbox) as client:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
-        try:
+        with no_room():
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await client.submit(create(f"user-{number}" for number in range(50_000)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-            signal.signal(signal.SIGXFSZ, before)
 
     assert not sandbox.workspace.requests
     assert left(scratch) == []
@@ -521,20 +521,14 @@ async def test_a_source_is_closed_at_once_when_its_values_cannot_be_written(sand
         finally:
             ended.append("closed")
 
-    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     async with client_on(sandbox) as client:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
-        try:
+        with no_room():
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await client.submit(create(source()))
             assert ended == ["closed"]
             audience = Audience("vip", members=source(), **FIELDS)
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await read_source(audience, client.limits)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-            signal.signal(signal.SIGXFSZ, before)
     assert ended == ["closed"] * 2
     assert left(scratch) == []
 
