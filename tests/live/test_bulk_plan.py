@@ -25,9 +25,9 @@ from moe_segments.bulk import (
     run_bulk,
 )
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.network import serving
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
-from tests.live.test_files import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
@@ -22,22 +21,14 @@ from moe_segments.errors import PreflightError
 from moe_segments.files.remote import file_timeouts
 from moe_segments.files.stream import count_rows
 from moe_segments.settings import Settings
+from tests.live.network import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CANARY = "CANARY-9f8e7d6c"
 TIMEOUTS = aiohttp.ClientTimeout(total=2, sock_read=0.3)
 MB = 1_000_000
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Any) -> AsyncIterator[str]:  # a handler of aiohttp.web
-    application = web.Application()
-    application.router.add_get("/{path:.*}", handler)
-    async with TestServer(application) as server:
-        yield f"http://127.0.0.1:{server.port}"
 
 
 def file_of(body: bytes, **options: Any) -> Any:  # a handler of aiohttp.web
