@@ -333,7 +333,6 @@ async def count_rows(
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
     ca_file: Path | None = None,
-    session: aiohttp.ClientSession | None = None,
     fetch_private: FetchPrivate = False,
 ) -> int:
     """Read a file once and count its lines: an upper bound of its values, since an empty line counts too.
@@ -346,7 +345,6 @@ async def count_rows(
         timeouts: For a URL, see `moe_segments.files.remote.file_timeouts`.
         proxy: An HTTP proxy to reach the URL through.
         ca_file: Certificates in PEM that are trusted beside the system's own.
-        session: Lends its connector, and nothing else; needs *fetch_private*.
         fetch_private: Which addresses besides public ones are read.
 
     Returns:
@@ -355,14 +353,7 @@ async def count_rows(
     Raises:
         PreflightError: It cannot be read, is empty, too large, or not what the service would take.
     """
-    web = Web(
-        max_bytes=max_bytes,
-        session=session,
-        timeouts=timeouts,
-        proxy=proxy,
-        ca_file=ca_file,
-        fetch_private=fetch_private,
-    )
+    web = Web(max_bytes=max_bytes, timeouts=timeouts, proxy=proxy, ca_file=ca_file, fetch_private=fetch_private)
     return await stream_into(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
 
 
