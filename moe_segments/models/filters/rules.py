@@ -27,7 +27,6 @@ __all__ = [
     "OPERATORS",
     "PERIOD_UNITS",
     "RANGE_TYPES",
-    "SOURCE_FILTERS",
     "VALUE_TYPES",
     "first_moment",
     "is_count",
@@ -41,8 +40,6 @@ __all__ = [
     "refuse_other",
     "type_of",
 ]
-
-SOURCE_FILTERS: Final = "https://moengage.com/docs/api/filter-segments/create-filter-segment"
 
 # Which operators an attribute of a data type takes.
 OPERATORS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
