@@ -80,7 +80,7 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
-_ADDRESSES = "moe_segments/http/addresses.py"
+_ADDRESSES = "moe_segments/http/private_addresses.py"
 _PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 _GUARD = "moe_segments/page/guard.py"
@@ -1669,7 +1669,7 @@ MUTANTS: Final = (
     Mutant(
         "any-copy-satisfies-the-witness",
         10,
-        "moe_segments/journal/succession.py",
+        "moe_segments/journal/witness_handover.py",
         "    return seen.version <= origins.get(seen.journal_id, -1)",
         "    return seen.journal_id in origins",
         (f"{_MOVES}a_witness_that_saw_more_than_was_copied_goes_on_doubting",),

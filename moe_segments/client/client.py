@@ -332,9 +332,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         if self._witness_dir is None:
             await self._replica.open()
             return
-        from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
+        from moe_segments.journal.witness_handover import open_handed_over  # with its files, comes sqlite3
 
-        await open_known(self._replica, self._witness_dir, self.scope)
+        await open_handed_over(self._replica, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
