@@ -244,7 +244,7 @@ def check_wait(max_wait_s: float) -> None:
     """Refuse what is no time to wait.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is no number of seconds from 0.
     """
     if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
         raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")

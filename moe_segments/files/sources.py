@@ -110,7 +110,7 @@ def check_size(file_bytes: int, max_bytes: int, source: str) -> None:
     """Refuse a file that is too large to be read at all.
 
     Raises:
-        PreflightError: It is.
+        PreflightError: The file is too large.
     """
     if file_bytes > max_bytes:
         most = f"{max_bytes:,} bytes"

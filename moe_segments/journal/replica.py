@@ -222,7 +222,7 @@ class Replica:
         """Wait until the journal turns out to be another one than was opened, which is watched meanwhile.
 
         Raises:
-            JournalReplaced: It is.
+            JournalReplaced: The journal is another one now.
             JournalError: It was closed.
         """
         self._refuse_replaced()

@@ -310,7 +310,7 @@ def checked_path(value: object, field: str) -> Path:
     """Return a path given as such, or as text.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is no path.
     """
     value = path_of(value)
     if problem := problem_of_path(value):

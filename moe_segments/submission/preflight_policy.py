@@ -24,7 +24,7 @@ def checked_preflight(value: object) -> Preflight:
     """Return one of the three modes.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is none of "error", "warn" and "off".
     """
     for mode in _MODES:
         if value == mode:

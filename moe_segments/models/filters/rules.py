@@ -90,7 +90,7 @@ def refuse_other(values: tuple[str, ...], value: object, field: str) -> None:
     """Refuse a value that is none of *values*.
 
     Raises:
-        InputError: It is none; the sentence names them.
+        InputError: The value is none of them; the sentence names them.
     """
     if not isinstance(value, str) or value not in values:
         raise InputError(f"must be {', '.join(values)}, not {value!r}", field)
@@ -100,7 +100,7 @@ def refuse_blank(value: object, field: str) -> None:
     """Refuse what is no text or a blank one.
 
     Raises:
-        InputError: It is.
+        InputError: The value is no text, or blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError("must be text that is not blank", field)

@@ -192,7 +192,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("atleast", count)
 
@@ -206,7 +206,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("atmost", count)
 
@@ -220,7 +220,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("exactly", count)
 
@@ -417,7 +417,7 @@ class RawFilter(_Combines):
         payload: A JSON object.
 
     Raises:
-        InputError: It is none.
+        InputError: The payload is no JSON object.
     """
 
     payload: Mapping[str, Any] = attrs.field(hash=False, repr=lambda payload: f"<{len(payload)} fields>")
