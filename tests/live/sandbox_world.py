@@ -1,18 +1,22 @@
-"""What tests of the sandbox share: a clock that stands, an answer as it came, and an address for callbacks."""
+"""What tests on a sandbox share: a client of it, a clock that stands, an answer as it came, where callbacks go."""
 
 from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from aiohttp import web
 
+from moe_segments import CallbackReceiver, SegmentsClient
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["T0", "Answer", "Clock", "hook"]
+    from moe_segments.sandbox import Sandbox
+
+__all__ = ["T0", "Answer", "Clock", "client_on", "hook"]
 
 T0: Final = 1_700_000_000.0
 
@@ -56,3 +60,21 @@ async def hook(take: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> 
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def client_on(sandbox: Sandbox, journal: Any = "memory:", **options: Any) -> AsyncIterator[SegmentsClient]:
+    """A client that publishes to the sandbox and has a receiver, unless *options* say otherwise."""
+    async with CallbackReceiver().serve() as receiver:
+        settings: dict[str, Any] = {
+            "credentials": sandbox.credentials,
+            "callbacks": receiver,
+            "limits": sandbox.limits,
+            "base_url": sandbox.url,
+            "requests_per_s": 500,
+            "publish": sandbox.publish,
+            "poll_s": 0.02,
+            **options,
+        }
+        async with SegmentsClient(settings.pop("credentials"), journal=journal, **settings) as client:
+            yield client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,7 +13,6 @@ import pytest
 from moe_segments import (
     AddUsers,
     BadRequest,
-    CallbackReceiver,
     Conflict,
     CreateFileSegment,
     FileProcessingFailed,
@@ -32,9 +30,10 @@ from moe_segments.bulk.run import run_bulk
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import Answered, Reserved
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from moe_segments.models import Operation
@@ -45,17 +44,6 @@ NOWHERE = "http://127.0.0.1:9/nobody-reads-this.csv"
 IN_PUNE = attribute("city").is_in("Pune")
 IN_AGRA = attribute("city").is_in("Agra")
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, journal: str = "memory:", **options: Any) -> AsyncIterator[SegmentsClient]:
-    credentials = options.pop("credentials", sandbox.credentials)
-    settings: dict[str, Any] = {"limits": sandbox.limits, "base_url": sandbox.url, "poll_s": 0.02} | options
-    async with (
-        CallbackReceiver().serve() as receiver,
-        SegmentsClient(credentials, journal=journal, callbacks=receiver, requests_per_s=500, **settings) as client,
-    ):
-        yield client
 
 
 def create(url: str, name: str = "diwali", **fields: Any) -> CreateFileSegment:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,17 @@ import pytest
 
 from moe_segments import (
     Audience,
-    CallbackReceiver,
     CreateFileSegment,
     InputError,
     PreflightError,
     QuotaExceeded,
     ReplaceUsers,
-    SegmentsClient,
     check_file,
     clean_file,
     split_file,
 )
 from moe_segments.audiences.comparison import read_source
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -50,21 +49,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     return place
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, **options: Any) -> AsyncIterator[SegmentsClient]:
-    settings: dict[str, Any] = {
-        "journal": "memory:",
-        "limits": sandbox.limits,
-        "base_url": sandbox.url,
-        "requests_per_s": 500,
-        "publish": sandbox.publish,
-        "poll_s": 0.02,
-    }
-    async with CallbackReceiver().serve() as receiver:
-        async with SegmentsClient(sandbox.credentials, callbacks=receiver, **(settings | options)) as client:
-            yield client
 
 
 def _segment(sandbox: Sandbox, name: str) -> Any:
