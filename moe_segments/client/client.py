@@ -428,8 +428,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
         Raises:
             NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
-            TooManyRequests: Somebody else spends the quota, whatever *max_wait_s* is. It is not repeated: submit again
-                with the same *job_id* after its `ready_at`, as `submit_many` does.
+            TooManyRequests: Something outside this journal uses the quota, whatever *max_wait_s* is. It is not
+                repeated: submit again with the same *job_id* after its `ready_at`, as `submit_many` does.
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
