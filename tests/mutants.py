@@ -119,6 +119,7 @@ _V3 = "tests/live/test_sandbox_filters.py::test_"
 _HELD = "tests/pure/test_memberships.py::test_"
 _SYNCED = "tests/live/test_audiences.py::test_"
 _IN_PARTS = "tests/live/test_audience_parts.py::test_"
+_GONE = "tests/live/test_gone_segments.py::test_"
 _IN_BUCKETS = "tests/live/test_snapshot_buckets.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 _DASHBOARD = "tests/live/test_dashboard.py::test_"
@@ -1891,6 +1892,81 @@ MUTANTS: Final = (
         (f"{_IN_PARTS}a_file_that_is_too_large_is_cut_where_it_fits",),
     ),
     Mutant(
+        "outbox-repeats-text-that-it-cannot-read",
+        0,
+        "moe_segments/journal/local/file_errors.py",
+        "        text, cause = _DAMAGED, type(error).__name__  # the driver's",
+        "        text = _DAMAGED  # the driver's",
+        (f"{_CHANGED}an_outbox_that_cannot_be_used_says_what_to_do",),
+    ),
+    Mutant(
+        "function-of-the-caller-ends-a-sync",
+        0,
+        "moe_segments/client/audiences.py",
+        "            on_report=tell,",
+        "            on_report=on_report,",
+        (f"{_SYNCED}whoever_is_told_of_reports_changes_nothing_by_raising",),
+    ),
+    Mutant(
+        "second-cancellation-leaves-a-thread-behind",
+        0,
+        "moe_segments/files/stream.py",
+        "        while not working.done():",
+        "        if not working.done():",
+        ("tests/live/test_files.py::test_a_thread_is_waited_for_however_often_its_caller_is_cancelled",),
+    ),
+    Mutant(
+        "cancelled-sync-leaves-values-behind",
+        0,
+        "moe_segments/audiences/sync.py",
+        "            _remove_files(done)",
+        "            pass",
+        (f"{_SYNCED}a_sync_that_is_cancelled_leaves_no_file_of_values",),
+    ),
+    Mutant(
+        "copy-of-a-process-deletes-its-files",
+        0,
+        "moe_segments/files/private_file.py",
+        "    if os.getpid() == process:  # not a copy",
+        "    if True:  # not a copy",
+        ("tests/live/test_values.py::test_a_temporary_file_that_nobody_holds_any_more_is_gone",),
+    ),
+    Mutant(
+        "segment-that-is-gone-is-tried-again",
+        0,
+        "moe_segments/core/audiences/gone.py",
+        "            self.of[name] = Gone(event.status, at_us)",
+        "            pass",
+        (
+            f"{_GONE}a_segment_that_was_deleted_costs_one_operation_however_often_it_is_synced",
+            f"{_GONE}changes_of_a_segment_that_was_deleted_cost_one_operation",
+        ),
+    ),
+    Mutant(
+        "any-segment-of-that-name-is-there-again",
+        0,
+        "moe_segments/audiences/presence.py",
+        "    if _shows(listed, state, name, at(gone.at_us + shift_us)):",
+        "    if listed:",
+        (f"{_GONE}a_segment_of_filters_that_others_made_costs_one_operation",),
+    ),
+    Mutant(
+        "any-bad-request-means-archived",
+        0,
+        "moe_segments/audiences/presence.py",
+        "(gone.is_missing or _is_archived(state, name))",
+        "True",
+        (f"{_GONE}a_bad_request_on_a_segment_that_may_be_active_is_no_reason_to_stop",),
+    ),
+    Mutant(
+        "segment-that-is-back-waits-for-hours",
+        0,
+        _FLUSHER,
+        "            await self._replica.refresh()  # another process may have unarchived it",
+        "            pass",
+        (f"{_GONE}changes_go_on_once_an_expired_segment_is_unarchived",),
+    ),
+    Mutant(
         "replacement-in-parts-begins-again-every-day",
         0,
         "moe_segments/audiences/sync.py",
@@ -1934,7 +2010,7 @@ MUTANTS: Final = (
         "forgotten-members-stay-in-the-bucket",
         0,
         "moe_segments/audiences/snapshots/bucket.py",
-        "        self._delete_but(segment, ())",
+        "        return self._delete_but(segment, ())",
         "        _ = segment",
         (f"{_IN_BUCKETS}only_the_current_snapshot_stays_and_forgetting_deletes_it",),
     ),
@@ -2309,16 +2385,16 @@ MUTANTS: Final = (
         "missing-segment-not-created",
         0,
         _FLUSH,
-        'op = "create"',
-        'op = "add"',
+        '        return "create"',
+        '        return "add"',
         (f"{_CHANGED}changes_become_as_few_operations_as_possible",),
     ),
     Mutant(
         "segment-created-blindly",
         0,
-        _FLUSH,
-        "is_known or await self._client.list_segments(name, max_wait_s=_PATIENCE_S)",
-        "is_known",
+        "moe_segments/audiences/presence.py",
+        "        return bool(listed)",
+        "        return False",
         (f"{_CHANGED}a_segment_that_another_journal_created_is_found_in_the_list",),
     ),
     Mutant(

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -308,7 +308,7 @@ async def _pour_stream(
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
-    """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
+    """Do *work* in a thread, and wait for its end however often the caller is cancelled: what it uses is closed then.
 
     Args:
         work: What to do.
@@ -320,7 +320,9 @@ async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[]
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         cancel()
-        await asyncio.wait([working])
+        while not working.done():
+            with suppress(asyncio.CancelledError):  # once more
+                await asyncio.wait([working])
         if not working.cancelled():
             working.exception()  # nobody is there to hear of it
         raise

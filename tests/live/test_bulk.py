@@ -97,6 +97,20 @@ async def test_every_line_is_carried_out_and_reported_with_its_figures(
 
 
 @pytest.mark.asyncio
+async def test_whoever_is_told_of_lines_changes_nothing_by_raising(
+    sandbox: Sandbox, tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told_wrongly(_: BulkRow) -> None:
+        raise TypeError("of the caller's")
+
+    manifest = manifest_of(tmp_path, *(f"create,s{number},ID,string,{url},30,3" for number in range(3)))
+    async with open_client(sandbox, tmp_path) as client:
+        report = await run_bulk(client, manifest, on_outcome=told_wrongly)
+    assert states_of(report) == ["processed"] * 3
+    assert sum(one.exc_info is not None for one in caplog.records) == 1
+
+
+@pytest.mark.asyncio
 async def test_the_whole_run_is_in_the_journal_before_anything_is_sent(
     sandbox: Sandbox, url: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, chec
 from moe_segments.core.files.preflight import Preflight
 from moe_segments.core.files.splitter import Cutter, RowTooLong
 from moe_segments.files.sources import opened
+from moe_segments.files.stream import in_thread
 from tests.live.network import serving
 from tests.places import full_disk
 
@@ -274,6 +275,29 @@ async def test_a_check_that_is_called_off_stops_reading(tmp_path: Path) -> None:
     seen = len(told)
     await asyncio.sleep(0.05)
     assert len(told) == seen
+
+
+@pytest.mark.asyncio
+async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled() -> None:
+    """What it reads and writes is closed after that: a descriptor of a closed file may be another file's by then."""
+    release, ended = threading.Event(), []
+
+    def work() -> None:
+        release.wait()
+        ended.append("the work")
+
+    working = asyncio.ensure_future(in_thread(work))
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            working.cancel()
+        await asyncio.sleep(0.01)
+        assert not working.done()
+    finally:
+        release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert ended == ["the work"]
 
 
 @pytest.mark.asyncio

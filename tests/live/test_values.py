@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
+import multiprocessing
 import os
 import resource
 import signal
@@ -31,6 +33,8 @@ from moe_segments import (
     split_file,
 )
 from moe_segments.audiences.comparison import read_source
+from moe_segments.files.private_file import PrivateFile
+from moe_segments.sandbox import Sandbox
 from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
@@ -491,6 +495,19 @@ async def test_a_cancellation_within_a_source_is_an_error_of_that_source(sandbox
                 await client.submit(create(values))
 
     assert not sandbox.workspace.requests
+    assert left(scratch) == []
+
+
+def test_a_temporary_file_that_nobody_holds_any_more_is_gone(scratch: Path) -> None:
+    """One that was made in a thread whose caller was cancelled, for example; a copy of the process deletes nothing."""
+    file = PrivateFile("the values")
+    file.append(b"u1\n")
+    copy = multiprocessing.get_context("fork").Process(target=file.remove)
+    copy.start()
+    copy.join()
+    assert (copy.exitcode, len(left(scratch))) == (0, 1)
+    del file, copy
+    gc.collect()
     assert left(scratch) == []
 
 

@@ -119,6 +119,7 @@ class WorkspaceState(FoldedState):
             self.ledger.fold(event, at_us)
             self.jobs.fold(event, at_us)
             self.memberships.fold(event, at_us, self.jobs)
+            self.gone.fold(event, at_us, self.jobs)
             if self.claims.live and isinstance(event, Reserved):
                 self.claims.reserved(event.job, event.row, at_us)
             return
