@@ -54,7 +54,7 @@ _CHANGED = "tests/live/test_membership_changes.py::test_"
 _KEPT = "tests/contract/test_outbox_contract.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
-_FOLLOWER = "moe_segments/journal/replica.py"
+_REPLICA = "moe_segments/journal/replica.py"
 _MOVING = "moe_segments/journal/tools/migrate.py"
 _SUBMISSION = "moe_segments/submission/submit_operation.py"
 _DISPATCHER = "moe_segments/submission/dispatcher.py"
@@ -80,7 +80,7 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
-_ADDRESSES = "moe_segments/http/addresses.py"
+_ADDRESSES = "moe_segments/http/private_addresses.py"
 _PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 _GUARD = "moe_segments/page/guard.py"
@@ -637,7 +637,7 @@ MUTANTS: Final = (
     Mutant(
         "missed-batches-ignored",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        self._fold(missed)\n",
         "",
         (f"{_CASES}of_two_processes_at_the_last_slot_one_gets_it",),
@@ -714,7 +714,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         _TASKS,
-        "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await call.ended  # not the task: cancelling this caller would cancel it, too",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
@@ -1045,7 +1045,7 @@ MUTANTS: Final = (
     Mutant(
         "changed-file-taken",
         0,
-        _FILE_PREPARER,
+        "moe_segments/publishing/unchanged.py",
         "        return seen.etag != etag.removeprefix",
         "        return seen.etag == etag.removeprefix",
         (f"{_TAKEN}what_was_checked_is_what_is_sent",),
@@ -1094,8 +1094,8 @@ MUTANTS: Final = (
         "uploaded-every-time",
         0,
         "moe_segments/publishing/publisher.py",
-        "uploaded = await bucket.holds(key) != file_bytes",
-        "uploaded = await bucket.holds(key) != -file_bytes",
+        "uploaded = await bucket.size_of(key) != file_bytes",
+        "uploaded = await bucket.size_of(key) != -file_bytes",
         (f"{_PUBLISHED}publishing_twice_uploads_once",),
     ),
     Mutant(
@@ -1279,7 +1279,7 @@ MUTANTS: Final = (
     Mutant(
         "lost-answer-is-not-looked-up",
         11,
-        _FOLLOWER,
+        _REPLICA,
         "        if lost and batch is not None:",
         "        if False:",
         ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
@@ -1649,7 +1649,7 @@ MUTANTS: Final = (
     Mutant(
         "a-log-that-moved-goes-on-deciding",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        one.events, one.failure = (), state.barred\n        return\n",
         "        pass\n",
         (f"{_MOVES}a_client_of_the_old_place_is_told_where_to_go",),
@@ -1704,7 +1704,7 @@ MUTANTS: Final = (
     Mutant(
         "any-copy-satisfies-the-witness",
         10,
-        "moe_segments/journal/succession.py",
+        "moe_segments/journal/witness_handover.py",
         "    return seen.version <= origins.get(seen.journal_id, -1)",
         "    return seen.journal_id in origins",
         (f"{_MOVES}a_witness_that_saw_more_than_was_copied_goes_on_doubting",),
@@ -1739,9 +1739,9 @@ MUTANTS: Final = (
     Mutant(
         "waiters-of-a-replaced-journal-wait-on",
         10,
-        _FOLLOWER,
-        "        for waiters in (*self._waiters.values(), self._ends):\n            _fail(waiters, error)",
-        "        for waiters in ():\n            _fail(waiters, error)",
+        _REPLICA,
+        "        self.subscribers.fail(error)\n",
+        "",
         ("tests/live/test_background.py::test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait",),
     ),
     Mutant(
@@ -2157,7 +2157,7 @@ MUTANTS: Final = (
     Mutant(
         "expired-sandbox-kept",
         0,
-        "moe_segments/cli/remembered.py",
+        "moe_segments/cli/kept_sandbox.py",
         "return any(not segment.is_active for segment in segments)",
         "return False",
         ("tests/live/test_sandbox_memory.py::test_a_kept_sandbox_begins_anew_once_a_segment_has_expired",),

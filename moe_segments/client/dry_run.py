@@ -1,4 +1,4 @@
-"""Find out what a run of many operations would: everything it does before its first send. Nothing is sent or spent.
+"""Dry-run many operations: do all that a run does before its first send. Nothing is sent or spent.
 
 One list call of the segments is made where its own quota allows it at once: it shows which creates would be refused and
 which segments are not there. The list may leave out segments, so one that it does not show is a doubt, not an error.

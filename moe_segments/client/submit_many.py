@@ -273,7 +273,7 @@ class _Many:
         may_follow = before is None or await before
         if not may_follow and self._is_to_send(line):  # one that is under way or has ended is attached to
             self._following.pop(line, None)
-            held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through")
+            held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through: see to that one first")
             self._report(line, Outcome(operation=operation, error=held_back))
             return False
         outcome = await self._outcome(line.job_id, operation)
@@ -358,7 +358,7 @@ class _Many:
         return Outcome(operation=operation, job=job, result=job.accepted)
 
     async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
-        """Return an unknown job may still end by its callback, or be found in the service's list."""
+        """Return the outcome of an unknown job once its callback or the service's list has told it, or time is up."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
             if awaited and await job.wait_until(_has_news, self._timeout_for(job)):

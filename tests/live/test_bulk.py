@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import errors
 from moe_segments.bulk.manifest import Manifest, read_manifest
@@ -26,23 +25,8 @@ if TYPE_CHECKING:
     from moe_segments.bulk.run import BulkRow
     from moe_segments.models import Credentials
 
-SPEED = 3_600.0  # an hour is a second
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
 PER_HOUR = 10
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """The service."""
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    """A file of three users that the service can read."""
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @asynccontextmanager

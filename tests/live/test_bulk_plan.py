@@ -25,9 +25,9 @@ from moe_segments.bulk import (
     run_bulk,
 )
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.network import serving
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
-from tests.live.test_files import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
     from moe_segments.bulk import Manifest
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=3_600, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @pytest_asyncio.fixture

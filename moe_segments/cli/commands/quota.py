@@ -123,7 +123,7 @@ async def _write(path: Path, client: SegmentsClient) -> None:
 
 
 def _check(telling: Telling) -> None:
-    """Before a journal is made for it."""
+    """Check the options before a journal is made."""
     told = {"operations": telling.spent_operations, "rows": telling.spent_rows, "n": telling.active or 0}
     for name, amount in told.items():
         if amount < 0:
@@ -152,7 +152,7 @@ async def _document(client: SegmentsClient) -> dict[str, object]:
 
 
 async def _whole(client: SegmentsClient) -> str:
-    """Return the quotas, and below them who is behind for want of them, or why nobody knows."""
+    """Return the quotas, and below them the segments whose membership changes wait, or why that is not known."""
     drawn = _drawn(await client.governor.usage())
     try:
         return drawn + drawn_lag(await client.memberships())

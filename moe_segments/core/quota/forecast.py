@@ -240,7 +240,7 @@ class Schedule:
                 yield profile, window, weight, self.now_us + short_us, self.now_us + long_us, tail
 
     def passed(self, demand: Demand) -> None:
-        """Mind that *demand* left before somebody ahead: it may end late."""
+        """Note that *demand* left before somebody ahead of it: its usage may end late."""
         self._tails[0] += demand.cost.operations
         self._tails[1] += demand.cost.rows
         if demand.cost.call:
