@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from moe_segments.errors import QuotaExceeded as QuotaExceeded
     from moe_segments.errors import QuotaNeverFits as QuotaNeverFits
     from moe_segments.errors import SegmentBusy as SegmentBusy
+    from moe_segments.errors import SegmentGone as SegmentGone
     from moe_segments.errors import ServerError as ServerError
     from moe_segments.errors import TooManyRequests as TooManyRequests
     from moe_segments.files.check import CleanReport as CleanReport
@@ -165,6 +166,7 @@ else:
             "QuotaExceeded",
             "QuotaNeverFits",
             "SegmentBusy",
+            "SegmentGone",
             "ServerError",
             "TooManyRequests",
         ),

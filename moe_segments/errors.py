@@ -46,6 +46,7 @@ __all__ = [
     "QuotaExceeded",
     "QuotaNeverFits",
     "SegmentBusy",
+    "SegmentGone",
     "ServerError",
     "TooManyRequests",
 ]
@@ -99,6 +100,14 @@ class NameTaken(InputError):
         )
         self.args: tuple[Any, ...] = (existing_cs_name, used_by, existing_cs_id)
         self.existing_cs_name, self.used_by, self.existing_cs_id = existing_cs_name, used_by, existing_cs_id
+
+
+class SegmentGone(InputError):
+    """Nothing is sent to a segment that the service said is gone: nothing that the journal knows has changed since.
+
+    Such a segment was deleted, renamed or archived, has expired, or is one of filters. Only a sync and
+    membership changes look before they spend an operation; other calls are sent, and answered by the service.
+    """
 
 
 class PreflightError(MoeSegmentsError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING, Final, Protocol
 
-from moe_segments.errors import InputError
+from moe_segments.errors import SegmentGone
 from moe_segments.governor.usage import at
 from moe_segments.models import CreateFilterSegment
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moe_segments.governor.governor import Governor
     from moe_segments.models import Segment
 
-__all__ = ["SegmentGone", "is_there", "refusal_of"]
+__all__ = ["is_there", "refusal_of"]
 
 _MISSING: Final = (
     "the service said at {at} that there is no file segment {name!r} (HTTP 404), so nothing is sent to it: it was "
@@ -30,10 +30,6 @@ _ARCHIVED: Final = (
     "another name"
 )
 _OF_FILTERS: Final = "{name!r} is a segment of filters, as job {job} shows, so nothing is sent to it: take another name"
-
-
-class SegmentGone(InputError):
-    """The service said that nothing can be sent to a segment, and nothing has changed since. Nothing was sent."""
 
 
 class Client(Protocol):

@@ -133,7 +133,7 @@ class Planned:
 
     Attributes:
         job: The job's identifier.
-        operation: Its fields as remembered, see `core.jobs.remembered`.
+        operation: Its fields as remembered, see `core.state.jobs.remembered`.
         run: The bulk run it belongs to.
         line: Its line in the manifest, from 1.
         says: What the line says, as a digest, see `bulk.lines`; None in journals of earlier versions.
@@ -156,7 +156,7 @@ class Reserved:
     Attributes:
         job: The job's identifier.
         attempt: The number of this send within the job, from 1; job and attempt name the row.
-        operation: Its fields as remembered, see `core.jobs.remembered`.
+        operation: Its fields as remembered, see `core.state.jobs.remembered`.
         operations: File-segment operations it may spend, 0 or 1.
         rows: Users it may spend.
         segments: Active segments it may take, 0 or 1.
@@ -384,7 +384,7 @@ class KeyAccepted:
 
 @attrs.frozen
 class Claimed:
-    """An operation waits for quota: who comes later is not to push it back. See `core.claims`.
+    """An operation waits for quota: who comes later is not to push it back. See `core.quota.claims`.
 
     Attributes:
         job: The job that waits.
@@ -516,7 +516,7 @@ class AudienceSynced:
 
 @attrs.frozen
 class Moved:
-    """This log goes on at another place: nothing is decided here any more. See `journal.moving`.
+    """This log goes on at another place: nothing is decided here any more. See `journal.tools.migrate`.
 
     Attributes:
         to: The new place, as it may be shown.
@@ -568,7 +568,7 @@ class Checkpoint:
     """The folded state up to this version; what came before may be gone.
 
     Attributes:
-        state: JSON-ready state, see `core.snapshot`.
+        state: JSON-ready state, see `core.state.checkpoint`.
         parts: Its long lists as JSON texts of bounded length, so that each is read in a moment.
     """
 

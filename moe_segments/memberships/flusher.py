@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.audiences.lease import Lease
-from moe_segments.audiences.presence import SegmentGone, refusal_of
+from moe_segments.audiences.presence import refusal_of
 from moe_segments.core.audiences.backlog import Backlog, Forecast, gap_us, is_late, most_urgent, retry_s, room
-from moe_segments.errors import MoeSegmentsError, OutboxError, QuotaExceeded, SegmentBusy, TooManyRequests
+from moe_segments.errors import (
+    MoeSegmentsError,
+    OutboxError,
+    QuotaExceeded,
+    SegmentBusy,
+    SegmentGone,
+    TooManyRequests,
+)
 from moe_segments.memberships.batch import operation_of
 from moe_segments.memberships.flush import Flush
 from moe_segments.telemetry.events import MembershipLag

@@ -17,6 +17,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "MoeSegmentsError": ("text",),
     "InputError": ("is wrong", "name"),
     "NameTaken": ("winter", "j0", "6385"),
+    "SegmentGone": ("is gone", "name"),
     "PreflightError": ("users.csv", "is empty"),
     "QuotaError": ("text",),
     "QuotaExceeded": ("operations_per_hour", 10, 1, 10, AT, 75.0),
