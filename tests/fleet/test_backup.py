@@ -263,6 +263,25 @@ async def test_a_place_that_is_no_place_for_a_copy_is_refused(scope: str, tmp_pa
     assert names_in(tmp_path) == here
 
 
+@pytest.mark.parametrize("other", ["the same path", "symlink", "hard link"])
+async def test_a_copy_never_takes_the_journals_own_place(other: str, scope: str, tmp_path: Path) -> None:
+    """Whoever has the journal open would go on with the file that was there: two journals count one quota twice."""
+    url = empty_place("sqlite", tmp_path)
+    await filled(url, scope)
+    path = Path(url.removeprefix("sqlite:///"))
+    to = path if other == "the same path" else tmp_path / "other.db"
+    if other == "symlink":
+        to.symlink_to(path)
+    elif other == "hard link":
+        to.hardlink_to(path)
+    before = path.stat().st_ino
+
+    with pytest.raises(InputError, match="is the journal itself"):
+        await backup_journal(url, to, scope, replace=True)
+
+    assert (path.stat().st_ino, to.stat().st_ino) == (before, before)
+
+
 @pytest.mark.parametrize("free_bytes", [0, 20_480])
 async def test_a_full_disk_is_blamed_for_the_copy(free_bytes: int, scope: str, tmp_path: Path) -> None:
     """The journal is well; nothing is left on the disk that is full."""
