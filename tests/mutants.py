@@ -2160,6 +2160,17 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "frozen-journal-is-shown-as-it-was",
+        0,
+        "moe_segments/telemetry/gauges.py",
+        "            async with asyncio.timeout(_WITHIN_S):",
+        "            async with asyncio.timeout(None):",
+        (
+            "tests/live/test_opentelemetry.py::"
+            "test_a_journal_that_does_not_answer_holds_no_export_up_and_is_not_shown_as_it_was",
+        ),
+    ),
+    Mutant(
         "overdue-callbacks-alarm-for-ever",
         0,
         "moe_segments/telemetry/gauges.py",
