@@ -366,7 +366,7 @@ async def test_an_edited_manifest_does_not_go_on_on_another_sandbox(shell: Shell
 # Interruptions
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupted_run_goes_on_by_the_same_command(tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 130, what was sent is settled, and nothing is sent twice."""
     async with a_shell(tmp_path, latency_s=0.3) as shell:
@@ -460,6 +460,44 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
             assert process.returncode is None, "the first one waits for the answer"
             process.send_signal(signal.SIGINT)
             assert (await ended(process)).code == 130
+
+
+async def test_a_terminal_that_closes_says_so_twice_and_the_answer_is_still_awaited(tmp_path: Path) -> None:
+    """The shell tells its jobs, and the system tells everybody in the terminal: the second one is no impatience."""
+    async with a_shell(tmp_path) as shell:
+        shell.sandbox.faults = Faults(slow=1, slow_s=(2, 2))
+        process = await shell.start("archive", "s0", "--speed", str(SPEED))
+        async with asyncio.timeout(PATIENCE_S):
+            while not shell.sandbox.workspace.requests:
+                await asyncio.sleep(0.01)
+            for _ in range(2):
+                process.send_signal(signal.SIGHUP)
+                await asyncio.sleep(0.2)
+        result = await ended(process)
+        assert result.code == 130, result.err
+        (job,) = (await shell.run_at_speed("jobs", "--json")).document["jobs"]
+        assert job["state"] == "refused", "the answer is known: there is no such segment"
+
+
+async def test_under_nohup_a_hangup_is_nothing(shell: Shell) -> None:
+    """It was asked to go on without its terminal."""
+    command = [sys.executable, "-m", "moe_segments", "quota", "--watch", "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command),
+        env=shell.environ,
+        cwd=shell.directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        await process.stdout.readline()
+        assert await process.stdout.readline(), "it goes on"
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert process.returncode == 0
 
 
 async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> None:
