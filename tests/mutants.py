@@ -52,6 +52,7 @@ _OUTBOX_POSTGRES = "moe_segments/memberships/outbox/postgres.py"
 _BACKLOGS = "tests/pure/test_backlog.py::test_"
 _CHANGED = "tests/live/test_membership_changes.py::test_"
 _KEPT = "tests/contract/test_outbox_contract.py::test_"
+_SPANS = "tests/live/test_opentelemetry.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _FOLLOWER = "moe_segments/journal/replica.py"
@@ -2165,10 +2166,7 @@ MUTANTS: Final = (
         "moe_segments/telemetry/gauges.py",
         "            async with asyncio.timeout(_WITHIN_S):",
         "            async with asyncio.timeout(None):",
-        (
-            "tests/live/test_opentelemetry.py::"
-            "test_a_journal_that_does_not_answer_holds_no_export_up_and_is_not_shown_as_it_was",
-        ),
+        (f"{_SPANS}a_journal_that_does_not_answer_holds_no_export_up_and_is_not_shown_as_it_was",),
     ),
     Mutant(
         "overdue-callbacks-alarm-for-ever",

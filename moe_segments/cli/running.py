@@ -118,7 +118,10 @@ def moment_since(text: str | None) -> datetime | None:
     if text is None:
         return None
     if ago := _AGO.fullmatch(text):
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except (OverflowError, ValueError):  # longer than there are dates, or than a number may be
+            return None
     else:
         try:
             moment = datetime.fromisoformat(text)

@@ -35,10 +35,10 @@ P = ParamSpec("P")
 Consumer: TypeAlias = "Callable[[Event], object]"
 Consumers: TypeAlias = "Consumer | Sequence[Consumer] | None"
 _NOT_AWAITED: Final = (
-    "must be a plain function: it is called in the event loop and not awaited; put events into an asyncio.Queue to await "
-    "something for them"
+    "must be a plain function: it is called in the event loop and not awaited; put events into an asyncio.Queue to "
+    "await something for them"
 )
-# A plain function cannot be cancelled: it raises `CancelledError` of a future of its own, which changes nothing, either.
+# A plain function is never cancelled: a `CancelledError` of it is one of a future of its own.
 _FAILURES: Final = (Exception, asyncio.CancelledError)
 _log = logging.getLogger("moe_segments.events")
 

@@ -518,6 +518,75 @@ async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> No
     assert len(shell.segments) == 3
 
 
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("jobs", "--help")])
+async def test_help_that_nobody_reads_is_no_error_and_help_that_is_lost_is_one(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    """`| head -1` and a disk that is full, as for results."""
+    for place, code in (("| true", 0), ("> /dev/full", 1)):
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f'"$@" {place}; exit ${{PIPESTATUS[0]}}', "bash", sys.executable, "-m", "moe_segments"),
+            *arguments,
+            env=shell.environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, err = await process.communicate()
+        assert (process.returncode, b"Traceback" in err) == (code, False), err.decode()
+
+
+async def test_a_log_that_is_followed_ends_when_its_reader_has_gone(shell: Shell) -> None:
+    """With the next entry, and not never."""
+    await shell.run("quota", "--spent-operations", "1")
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "moe_segments", "journal", "log", "--follow"), env=shell.environ, stdout=writing
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as reader:
+        await asyncio.to_thread(reader.read, 1)
+    await shell.run("quota", "--spent-operations", "1")
+    async with asyncio.timeout(PATIENCE_S):
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("option", [("--since", "9" * 12 + "d"), ("--since", "9" * 5_000 + "s"), ("--limit", "9" * 30)])
+async def test_more_than_there_is_is_all_of_it(shell: Shell, option: tuple[str, str]) -> None:
+    """No number of an option is a traceback."""
+    await shell.run_at_speed("archive", "s0")
+    for more in ((), ("--json",)):
+        listed = await shell.run_at_speed("jobs", *option, *more)
+        assert (listed.code, "archive" in listed.out) == (0, True), listed.err
+
+
+async def test_one_job_is_shown_without_what_chooses_among_many(shell: Shell) -> None:
+    """It would be shown whatever those options say."""
+    job = (await shell.run_at_speed("archive", "s0", "--json")).document["job_id"]
+    assert (await shell.run_at_speed("jobs", job)).code == 0
+    refused = await shell.run_at_speed("jobs", job, "--state", "failed")
+    assert (refused.code, refused.out) == (2, "")
+    assert "leave the job out" in refused.err
+
+
+async def test_what_waited_and_was_not_sent_is_not_called_sent(shell: Shell) -> None:
+    """Whoever stops a command reads what it left behind."""
+    await shell.run("quota", "--spent-operations", "10")
+    archived = await shell.run("archive", "s0", "--max-wait", "inf")
+    assert "next slot" not in archived.err, "it takes none, so it waits for none"
+    process = await shell.start(*CREATE, "s0", "--file-url", shell.url, "--max-wait", "inf")
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while b"next slot" not in await process.stderr.readline():
+            pass
+        await asyncio.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        stopped = await ended(process)
+    assert stopped.code == 130, stopped.err
+    assert "what was sent" not in stopped.err
+    jobs = (await shell.run("jobs", "--json")).document["jobs"]
+    assert [job["operation"]["op"] for job in jobs] == ["archive"]
+
+
 @pytest.mark.parametrize(
     "arguments", [("quota",), ("quota", "--json"), ("bulk", "MANIFEST"), ("bulk", "MANIFEST", "--json")]
 )

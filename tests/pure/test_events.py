@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future, new_event_loop
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -62,7 +63,7 @@ def test_a_consumer_that_raises_is_logged_once_and_changes_nothing(caplog: pytes
 def test_a_consumer_that_only_looks_like_a_plain_function_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody awaits what it returns, so no event would ever arrive."""
     told: list[Event] = []
-    hub = Events("W1.03", [lambda event: _awaited(event), told.append])
+    hub = Events("W1.03", [partial(lambda consumer, event: consumer(event), _awaited), told.append])
 
     for _ in range(3):
         hub.emit(events.JournalUnavailable, reason="away")

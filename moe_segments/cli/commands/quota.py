@@ -161,7 +161,7 @@ async def _watch(client: SegmentsClient, common: Common) -> None:
         async for document in _again(lambda: _document(client)):
             if not output.line(document):
                 return
-    elif not sys.stdout.isatty():
+    elif not output.redraws(sys.stdout):
         async for text in _again(lambda: _whole(client)):
             if not output.write(text):
                 return
