@@ -2161,6 +2161,33 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "callback-before-the-client-is-lost",
+        0,
+        "moe_segments/callbacks/receiver.py",
+        "                return UNKNOWN if closed is None else NOT_STORED",
+        "                return UNKNOWN",
+        (
+            "tests/live/test_receiver.py::test_a_receiver_that_is_not_open_asks_to_come_again",
+            "tests/live/test_receiver.py::test_a_receiver_whose_client_is_not_there_yet_asks_to_come_again",
+        ),
+    ),
+    Mutant(
+        "backup-takes-the-journals-place",
+        0,
+        "moe_segments/journal/tools/backup.py",
+        "        if source is not None and target.samefile(source):",
+        "        if source is not None and target == source:",
+        ("tests/fleet/test_backup.py::test_a_copy_never_takes_the_journals_own_place[symlink]",),
+    ),
+    Mutant(
+        "closed-terminal-is-impatience",
+        0,
+        "moe_segments/cli/running.py",
+        "            if number == _HANGUP:",
+        "            if number is None:",
+        ("tests/live/test_cli.py::test_a_terminal_that_closes_says_so_twice_and_the_answer_is_still_awaited",),
+    ),
+    Mutant(
         "frozen-journal-is-shown-as-it-was",
         0,
         "moe_segments/telemetry/gauges.py",

@@ -98,9 +98,7 @@ def wait_s(full: LimitUsage) -> float:
 async def _show_quota(
     common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool, prometheus: Path | None
 ) -> int:
-    _check(telling)
-    if prometheus is not None and watch:
-        raise InputError("is written once: leave out --watch, and have it written now and then", "prometheus")
+    _check(telling, prometheus, watch=watch)
     async with open_session(common, required=TO_READ) as session:
         await _tell(session.client.governor, telling)
         if prometheus is not None:
@@ -122,8 +120,14 @@ async def _write(path: Path, client: SegmentsClient) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or type(error).__name__}", "prometheus") from None
 
 
-def _check(telling: Telling) -> None:
-    """Before a journal is made for it."""
+def _check(telling: Telling, prometheus: Path | None, *, watch: bool) -> None:
+    """Before a journal is made for it, and before anything is told to it."""
+    if prometheus is not None:
+        from moe_segments.telemetry.prometheus import check_textfile  # of an extra
+
+        check_textfile(prometheus)
+        if watch:
+            raise InputError("is written once: leave out --watch, and have it written now and then", "prometheus")
     told = {"operations": telling.spent_operations, "rows": telling.spent_rows, "n": telling.active or 0}
     for name, amount in told.items():
         if amount < 0:
