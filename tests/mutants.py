@@ -2180,14 +2180,6 @@ MUTANTS: Final = (
         ("tests/fleet/test_backup.py::test_a_copy_never_takes_the_journals_own_place[symlink]",),
     ),
     Mutant(
-        "closed-terminal-is-impatience",
-        0,
-        "moe_segments/cli/running.py",
-        "            if number == _HANGUP:",
-        "            if number is None:",
-        ("tests/live/test_cli.py::test_a_terminal_that_closes_says_so_twice_and_the_answer_is_still_awaited",),
-    ),
-    Mutant(
         "frozen-journal-is-shown-as-it-was",
         0,
         "moe_segments/telemetry/gauges.py",
