@@ -2161,6 +2161,14 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        "quarantine-begins-anew-with-each-look",
+        0,
+        _GOVERNOR,
+        "            elif doubt and doubt != known:",
+        "            elif doubt:",
+        (f"{_PURE}a_doubt_that_is_known_is_not_waited_for_again_and_a_new_one_is",),
+    ),
+    Mutant(
         "callback-before-the-client-is-lost",
         0,
         "moe_segments/callbacks/receiver.py",

@@ -446,9 +446,10 @@ class CallbackReceiver:
                 opening.callback(self._replicas.pop, scope, None)
                 self._replicas[scope] = replica
                 self.events.serve(scope, None, replica.outage)
-                if replica.journal.doubt:  # written down before any callback can make the witness forget it
-                    await replica.record(Quarantined(replica.journal.doubt))
-                    _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
+                doubt = replica.journal.doubt
+                if doubt and doubt != replica.state.ledger.quarantine:
+                    await replica.record(Quarantined(doubt))  # before any callback can make the witness forget it
+                    _log.warning("%s; every window is taken to be full from now", doubt)
                 if replica.journal.is_new:
                     _log.warning(
                         "this journal is new for %s: normal at a first start, else check the path and the scope", scope
