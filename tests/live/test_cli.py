@@ -558,6 +558,23 @@ async def test_more_than_there_is_is_all_of_it(shell: Shell, option: tuple[str, 
         assert (listed.code, "archive" in listed.out) == (0, True), listed.err
 
 
+async def test_why_every_limit_is_full_is_said_for_as_long_as_it_is(shell: Shell) -> None:
+    """The one who looks is seldom the one who was warned."""
+    await shell.run("quota", "--spent-operations", "1")
+    database = shell.directory / "quota.db"
+    copy = database.read_bytes()
+    await shell.run("quota", "--spent-operations", "1")
+    database.write_bytes(copy)
+
+    warned = await shell.run("quota")
+    looked = await shell.run("quota", "--json")
+    trusted = await shell.run("quota", "--trust", "--spent-operations", "2")
+    assert "is taken to be full from now" in warned.err
+    assert "in quarantine: the journal at" in looked.err
+    assert looked.document["limits"]["operations_per_hour"]["remaining"] == 0
+    assert "in quarantine" not in trusted.err
+
+
 async def test_one_job_is_shown_without_what_chooses_among_many(shell: Shell) -> None:
     """It would be shown whatever those options say."""
     job = (await shell.run_at_speed("archive", "s0", "--json")).document["job_id"]

@@ -108,6 +108,11 @@ async def _show_quota(
                 await unless_stopped(_watch(session.client, common), stop)
         else:
             await _show_once(session.client, common)
+            if (reason := await session.client.governor.quarantine()) is not None:
+                output.note(
+                    f"in quarantine: {reason}; limits are taken to be full until then; --trust ends that, and "
+                    "--spent-operations and --spent-rows say what was spent in the last day"
+                )
     return EXIT_OK
 
 
