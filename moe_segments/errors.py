@@ -378,7 +378,7 @@ class Conflict(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """429 although the governor admitted it: somebody else spends this workspace's quota.
+    """429 although our count had room: something outside this journal uses the workspace's quota.
 
     Attributes:
         limit: The limit taken to be full, named as the field of `QuotaLimits`; None where unknown.
@@ -418,7 +418,7 @@ class TooManyRequests(ApiError):
         return _whole(self.details.get("limit"))
 
     def __str__(self) -> str:
-        text = f"{super().__str__()}; somebody else spends this workspace's quota"
+        text = f"{super().__str__()}; something outside this journal uses the workspace's quota"
         if self.ready_at is not None:
             text += f"; {self.limit or 'the quota'} is taken to be full until {_utc(self.ready_at)}"
         return text

@@ -44,7 +44,6 @@ SOURCE_CREATE: Final = f"{_DOCS}/file-segments/create-file-segment"
 _SOURCE_LIST: Final = f"{_DOCS}/filter-segments/list-segments"
 _SOURCE_CREATE_FILTER: Final = f"{_DOCS}/filter-segments/create-filter-segment"
 _SOURCE_GET: Final = f"{_DOCS}/filter-segments/get-segment-by-id"
-_SOURCE_INTRODUCTION: Final = f"{_DOCS}/introduction"
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3_600.0

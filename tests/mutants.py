@@ -55,7 +55,7 @@ _KEPT = "tests/contract/test_outbox_contract.py::test_"
 _SPANS = "tests/live/test_opentelemetry.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
-_FOLLOWER = "moe_segments/journal/replica.py"
+_REPLICA = "moe_segments/journal/replica.py"
 _MOVING = "moe_segments/journal/tools/migrate.py"
 _SUBMISSION = "moe_segments/submission/submit_operation.py"
 _DISPATCHER = "moe_segments/submission/dispatcher.py"
@@ -81,7 +81,7 @@ _POSTGRES_SILENT = (
     + _POSTGRES_STEP
 )
 _REGISTRY = "moe_segments/sandbox/model/registry.py"
-_ADDRESSES = "moe_segments/http/addresses.py"
+_ADDRESSES = "moe_segments/http/private_addresses.py"
 _PRIVATE = "tests/live/test_private_addresses.py::test_"
 _CONTROL = "moe_segments/sandbox/page/control.py"
 _GUARD = "moe_segments/page/guard.py"
@@ -120,6 +120,7 @@ _V3 = "tests/live/test_sandbox_filters.py::test_"
 _HELD = "tests/pure/test_memberships.py::test_"
 _SYNCED = "tests/live/test_audiences.py::test_"
 _IN_PARTS = "tests/live/test_audience_parts.py::test_"
+_GONE = "tests/live/test_gone_segments.py::test_"
 _IN_BUCKETS = "tests/live/test_snapshot_buckets.py::test_"
 _STEERED = "tests/live/test_sandbox_control.py::test_"
 _DASHBOARD = "tests/live/test_dashboard.py::test_"
@@ -430,6 +431,40 @@ MUTANTS: Final = (
         (f"{_PURE}planned_segments_expire_like_any_other",),
     ),
     Mutant(
+        "planned-follower-in-line-at-once",
+        16,
+        "moe_segments/core/quota/forecast.py",
+        "heappush(line, (ended_us, next(turns), other))",
+        "heappush(line, (0.0, 0, other))",
+        (
+            "tests/live/test_best_order.py::test_what_follows_another_on_its_segment_comes_into_line_behind_all_that_are_there",
+        ),
+    ),
+    Mutant(
+        "parts-read-when-it-is-their-turn",
+        0,
+        "moe_segments/client/submit_many.py",
+        "sources = parts if",
+        "sources = [line] if",
+        ("tests/live/test_best_order.py::test_the_parts_are_those_of_the_file_as_it_was_when_it_was_checked",),
+    ),
+    Mutant(
+        "parts-of-the-declared-rows",
+        0,
+        "moe_segments/client/ordering.py",
+        "        rows = files.rows_of(operation)",
+        "        rows = operation.rows",
+        ("tests/live/test_best_order.py::test_the_parts_are_those_of_the_file_whatever_was_declared",),
+    ),
+    Mutant(
+        "dry-run-passes-rows-declared-too-low",
+        0,
+        "moe_segments/client/ordering.py",
+        "problem_of_rows(operation.rows, report)):",
+        "problem_of_rows(None, report)):",
+        ("tests/live/test_bulk_plan.py::test_a_dry_run_ends_as_the_run_does_whatever_a_preflight_may_pass",),
+    ),
+    Mutant(
         "urgency-not-inherited",
         16,
         _ORDER,
@@ -603,7 +638,7 @@ MUTANTS: Final = (
     Mutant(
         "missed-batches-ignored",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        self._fold(missed)\n",
         "",
         (f"{_CASES}of_two_processes_at_the_last_slot_one_gets_it",),
@@ -680,7 +715,7 @@ MUTANTS: Final = (
         "caller-takes-its-request-along",
         12,
         _TASKS,
-        "            await call.ended  # rather than the task, which a caller that is cancelled would take along",
+        "            await call.ended  # not the task: cancelling this caller would cancel it, too",
         "            await task",
         (f"{_CLIENT}a_caller_that_goes_away_loses_no_outcome",),
     ),
@@ -1011,7 +1046,7 @@ MUTANTS: Final = (
     Mutant(
         "changed-file-taken",
         0,
-        _FILE_PREPARER,
+        "moe_segments/publishing/unchanged.py",
         "        return seen.etag != etag.removeprefix",
         "        return seen.etag == etag.removeprefix",
         (f"{_TAKEN}what_was_checked_is_what_is_sent",),
@@ -1060,8 +1095,8 @@ MUTANTS: Final = (
         "uploaded-every-time",
         0,
         "moe_segments/publishing/publisher.py",
-        "uploaded = await bucket.holds(key) != file_bytes",
-        "uploaded = await bucket.holds(key) != -file_bytes",
+        "uploaded = await bucket.size_of(key) != file_bytes",
+        "uploaded = await bucket.size_of(key) != -file_bytes",
         (f"{_PUBLISHED}publishing_twice_uploads_once",),
     ),
     Mutant(
@@ -1245,7 +1280,7 @@ MUTANTS: Final = (
     Mutant(
         "lost-answer-is-not-looked-up",
         11,
-        _FOLLOWER,
+        _REPLICA,
         "        if lost and batch is not None:",
         "        if False:",
         ("tests/live/test_ambiguous_journal.py::test_the_answer_is_that_of_the_run_that_was_written",),
@@ -1615,7 +1650,7 @@ MUTANTS: Final = (
     Mutant(
         "a-log-that-moved-goes-on-deciding",
         2,
-        _FOLLOWER,
+        _REPLICA,
         "        one.events, one.failure = (), state.barred\n        return\n",
         "        pass\n",
         (f"{_MOVES}a_client_of_the_old_place_is_told_where_to_go",),
@@ -1670,7 +1705,7 @@ MUTANTS: Final = (
     Mutant(
         "any-copy-satisfies-the-witness",
         10,
-        "moe_segments/journal/succession.py",
+        "moe_segments/journal/witness_handover.py",
         "    return seen.version <= origins.get(seen.journal_id, -1)",
         "    return seen.journal_id in origins",
         (f"{_MOVES}a_witness_that_saw_more_than_was_copied_goes_on_doubting",),
@@ -1705,9 +1740,9 @@ MUTANTS: Final = (
     Mutant(
         "waiters-of-a-replaced-journal-wait-on",
         10,
-        _FOLLOWER,
-        "        for waiters in (*self._waiters.values(), self._ends):\n            _fail(waiters, error)",
-        "        for waiters in ():\n            _fail(waiters, error)",
+        _REPLICA,
+        "        self.subscribers.fail(error)\n",
+        "",
         ("tests/live/test_background.py::test_a_journal_that_was_replaced_ends_the_watch_and_all_who_wait",),
     ),
     Mutant(
@@ -1892,6 +1927,81 @@ MUTANTS: Final = (
         (f"{_IN_PARTS}a_file_that_is_too_large_is_cut_where_it_fits",),
     ),
     Mutant(
+        "outbox-repeats-text-that-it-cannot-read",
+        0,
+        "moe_segments/journal/local/file_errors.py",
+        "        text, cause = _DAMAGED, type(error).__name__  # the driver's",
+        "        text = _DAMAGED  # the driver's",
+        (f"{_CHANGED}an_outbox_that_cannot_be_used_says_what_to_do",),
+    ),
+    Mutant(
+        "function-of-the-caller-ends-a-sync",
+        0,
+        "moe_segments/client/audiences.py",
+        "            on_report=tell,",
+        "            on_report=on_report,",
+        (f"{_SYNCED}whoever_is_told_of_reports_changes_nothing_by_raising",),
+    ),
+    Mutant(
+        "second-cancellation-leaves-a-thread-behind",
+        0,
+        "moe_segments/files/stream.py",
+        "        while not working.done():",
+        "        if not working.done():",
+        ("tests/live/test_files.py::test_a_thread_is_waited_for_however_often_its_caller_is_cancelled",),
+    ),
+    Mutant(
+        "cancelled-sync-leaves-values-behind",
+        0,
+        "moe_segments/audiences/sync.py",
+        "            _remove_files(done)",
+        "            pass",
+        (f"{_SYNCED}a_sync_that_is_cancelled_leaves_no_file_of_values",),
+    ),
+    Mutant(
+        "copy-of-a-process-deletes-its-files",
+        0,
+        "moe_segments/files/private_file.py",
+        "    if os.getpid() == process:  # not a copy",
+        "    if True:  # not a copy",
+        ("tests/live/test_values.py::test_a_temporary_file_that_nobody_holds_any_more_is_gone",),
+    ),
+    Mutant(
+        "segment-that-is-gone-is-tried-again",
+        0,
+        "moe_segments/core/audiences/gone.py",
+        "            self.of[name] = Gone(event.status, at_us)",
+        "            pass",
+        (
+            f"{_GONE}a_segment_that_was_deleted_costs_one_operation_however_often_it_is_synced",
+            f"{_GONE}changes_of_a_segment_that_was_deleted_cost_one_operation",
+        ),
+    ),
+    Mutant(
+        "any-segment-of-that-name-is-there-again",
+        0,
+        "moe_segments/audiences/presence.py",
+        "    if _shows(listed, state, name, at(gone.at_us + shift_us)):",
+        "    if listed:",
+        (f"{_GONE}a_segment_of_filters_that_others_made_costs_one_operation",),
+    ),
+    Mutant(
+        "any-bad-request-means-archived",
+        0,
+        "moe_segments/audiences/presence.py",
+        "(gone.is_missing or _is_archived(state, name))",
+        "True",
+        (f"{_GONE}a_bad_request_on_a_segment_that_may_be_active_is_no_reason_to_stop",),
+    ),
+    Mutant(
+        "segment-that-is-back-waits-for-hours",
+        0,
+        _FLUSHER,
+        "            await self._replica.refresh()  # another process may have unarchived it",
+        "            pass",
+        (f"{_GONE}changes_go_on_once_an_expired_segment_is_unarchived",),
+    ),
+    Mutant(
         "replacement-in-parts-begins-again-every-day",
         0,
         "moe_segments/audiences/sync.py",
@@ -1935,7 +2045,7 @@ MUTANTS: Final = (
         "forgotten-members-stay-in-the-bucket",
         0,
         "moe_segments/audiences/snapshots/bucket.py",
-        "        self._delete_but(segment, ())",
+        "        return self._delete_but(segment, ())",
         "        _ = segment",
         (f"{_IN_BUCKETS}only_the_current_snapshot_stays_and_forgetting_deletes_it",),
     ),
@@ -2048,7 +2158,7 @@ MUTANTS: Final = (
     Mutant(
         "expired-sandbox-kept",
         0,
-        "moe_segments/cli/remembered.py",
+        "moe_segments/cli/kept_sandbox.py",
         "return any(not segment.is_active for segment in segments)",
         "return False",
         ("tests/live/test_sandbox_memory.py::test_a_kept_sandbox_begins_anew_once_a_segment_has_expired",),
@@ -2345,16 +2455,16 @@ MUTANTS: Final = (
         "missing-segment-not-created",
         0,
         _FLUSH,
-        'op = "create"',
-        'op = "add"',
+        '        return "create"',
+        '        return "add"',
         (f"{_CHANGED}changes_become_as_few_operations_as_possible",),
     ),
     Mutant(
         "segment-created-blindly",
         0,
-        _FLUSH,
-        "is_known or await self._client.list_segments(name, max_wait_s=_PATIENCE_S)",
-        "is_known",
+        "moe_segments/audiences/presence.py",
+        "        return bool(listed)",
+        "        return False",
         (f"{_CHANGED}a_segment_that_another_journal_created_is_found_in_the_list",),
     ),
     Mutant(

@@ -73,3 +73,12 @@ def test_the_files_that_the_architecture_names_are_there() -> None:
     assert [
         name for name in named if not any((folder / name).is_file() for folder in (ROOT, ROOT / "moe_segments"))
     ] == []
+
+
+def test_the_picture_of_the_architecture_has_every_package() -> None:
+    """But for those inside another box: what a picture lacks seems not to matter."""
+    package = ROOT / "moe_segments"
+    homes = (*package.iterdir(), *(package / "core").iterdir(), *(package / "journal").iterdir())
+    packages = {str(home.relative_to(package)) for home in homes if (home / "__init__.py").is_file()}
+    shown = re.findall(r'<text class="t"[^>]*>([a-z/]+)<', (ROOT / "docs" / "architecture.svg").read_text("utf-8"))
+    assert set(shown) >= packages - {"core"}

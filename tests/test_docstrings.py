@@ -1,4 +1,7 @@
-"""What may be called tells a caller everything: each argument, what comes back, and what is raised."""
+"""What may be called tells a caller everything: each argument, what comes back, and what is raised.
+
+And what a docstring or a comment names is there: a reader looks it up.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,13 @@ import inspect
 import re
 import textwrap
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+
+import moe_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,3 +157,61 @@ def test_a_docstring_that_leaves_something_out_is_seen() -> None:
 
     assert gaps(told) == []
     assert gaps(untold) == ["argument rows", "Returns: int", "Raises"]
+
+
+# What is named
+
+ROOT: Final = Path(moe_segments.__file__).parent
+NOT_YET: Final = frozenset({"core/events.py"})  # five names of modules as they were called before
+SOURCES: Final = sorted({str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")} - NOT_YET)
+DOTTED: Final = re.compile(r"`([a-z_]+(?:\.\w+)+)`")
+OF_A_VALUE: Final = frozenset({"conftest.py", "job.state", "loop.run_in_executor", "quota.db"})
+
+
+def lost_names(text: str, package: str) -> list[str]:
+    """Dotted names in a text that lead nowhere, seen from *package*, from those above it, and from outside."""
+    parts = package.split(".")
+    homes = [".".join((*parts[:count], "")) for count in range(len(parts), -1, -1)]
+    return [name for name in DOTTED.findall(text) if name not in OF_A_VALUE and not is_there(name, homes)]
+
+
+def is_there(name: str, homes: list[str]) -> bool:
+    return any(leads_somewhere(home + name) for home in homes)
+
+
+def leads_somewhere(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, rest = name, ""
+    while not is_module(module):
+        module, _, last = module.rpartition(".")
+        rest = f"{last}.{rest}".strip(".")
+        if not module:
+            return False
+    value: object = import_module(module)
+    for part in filter(None, rest.split(".")):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+
+
+def is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_name_that_a_docstring_or_a_comment_refers_to_is_there(source: str) -> None:
+    """Modules are renamed, and the sentences that send a reader to them are not found by any tool."""
+    package = ".".join(("moe_segments", *Path(source).parent.parts))
+    assert lost_names((ROOT / source).read_text(encoding="utf-8"), package) == []
+
+
+def test_a_name_that_leads_nowhere_is_seen() -> None:
+    assert (
+        lost_names("`json.dumps`, `state.jobs.remembered`, `jobs.JobRecord.state_at`", "moe_segments.core.state") == []
+    )
+    lost = "`core.jobs.remembered`, `jobs.JobRecord.state_then`, `no_module.at_all`"
+    assert lost_names(lost, "moe_segments.core.state") == lost.replace("`", "").split(", ")

@@ -39,7 +39,7 @@ LINES: Final[tuple[tuple[str, ...], ...]] = (
     ("events",),
     ("http", "page", "telemetry"),
     ("journal.tools",),
-    ("journal.opening", "journal.succession"),
+    ("journal.opening", "journal.witness_handover"),
     ("journal.sqlite", "journal.redis", "journal.postgres"),
     ("journal",),
     ("journal.local",),

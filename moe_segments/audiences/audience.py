@@ -152,7 +152,7 @@ class Audience:
         try:
             members = members()
             members = await members if inspect.isawaitable(members) else members
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, GeneratorExit) as error:
             raise raised_by_source(error, "members") from error
         members = path_of(members)
         if problem := _problem_of_members(members):
@@ -358,6 +358,7 @@ class KnownAudience:
             None: never, or they are unknown, and then the next sync does.
         match_rate: That of the last sync that sent something; None where none did.
         last: The last sync.
+        refusal: Why no sync sends anything to it: the service said that it is gone. None where that is not so.
     """
 
     name: str
@@ -368,6 +369,7 @@ class KnownAudience:
     next_full_at: datetime | None
     match_rate: float | None
     last: PastSync | None
+    refusal: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as data for `json.dumps`.
@@ -385,4 +387,5 @@ class KnownAudience:
             "next_full_at": self.next_full_at and self.next_full_at.isoformat(),
             "match_rate": self.match_rate,
             "last": None if last is None else {**last.facts, "at": last.at.isoformat(), "match_rate": last.match_rate},
+            "refusal": self.refusal,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from moe_segments.audiences.audience import KnownAudience, PastSync
+from moe_segments.audiences.presence import refusal_of
 from moe_segments.core.audiences.memberships import Membership
 from moe_segments.core.events import MembershipForgotten
 from moe_segments.files.stream import in_thread
@@ -39,7 +40,7 @@ async def known_audiences(
         is_here = False
         if held is not None and snapshots is not None:
             is_here = await in_thread(snapshots.has, name, held.holds)
-        last = membership.held
+        last, refusal = membership.held, refusal_of(state, name, shift_us)
         next_full_us = _next_full_us(membership, scale) if is_here else None
         past = [_past(facts, shift_us) for facts in membership.history]
         known.append(
@@ -52,16 +53,24 @@ async def known_audiences(
                 next_full_at=None if next_full_us is None else at(next_full_us + shift_us),
                 match_rate=next((one.match_rate for one in reversed(past) if one.match_rate is not None), None),
                 last=past[-1] if past else None,
+                refusal=None if refusal is None else str(refusal),
             )
         )
     return tuple(known)
 
 
-async def forget(replica: Replica, name: str, snapshots: Snapshots | None) -> None:
-    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`."""
+async def forget(replica: Replica, name: str, snapshots: Snapshots | None) -> bool:
+    """Take a segment's members for unknown and delete their snapshots. See `SegmentsClient.forget_audience`.
+
+    Returns:
+        Whether anything was known of it.
+    """
+    await replica.refresh()
+    membership = replica.state.memberships.of.get(name, Membership())
+    is_known = membership.held is not None or bool(membership.steps) or name in replica.state.gone.of
     await replica.record(MembershipForgotten(name))
-    if snapshots is not None:
-        await in_thread(snapshots.forget, name)
+    has_snapshots = snapshots is not None and await in_thread(snapshots.forget, name)
+    return is_known or has_snapshots
 
 
 def _next_full_us(membership: Membership, scale: float) -> int | None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
@@ -26,6 +26,7 @@ from moe_segments.audiences.audience import (
 from moe_segments.audiences.comparison import Comparison, compare, members_after, read_source
 from moe_segments.audiences.lease import Lease
 from moe_segments.audiences.parts import Holds, Send, holds_after, operation_of, options_of, sends_of, steps_of
+from moe_segments.audiences.presence import is_there
 from moe_segments.audiences.snapshots.format import SnapshotAltered
 from moe_segments.audiences.sorted_file import SortedFile
 from moe_segments.core.audiences.choice import Option, candidates, check_guards, to_try
@@ -44,7 +45,7 @@ from moe_segments.governor.usage import at
 from moe_segments.models import FileProcessed, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from moe_segments.audiences.protocol import Changes, Client, Outcome
     from moe_segments.audiences.snapshots.format import Snapshots
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["plan_sync", "sync"]
 
 _AT_ONCE: Final = 4  # sources read at a time, for the memory and the disk
-_TRIES: Final = 3  # comparisons of one audience whose segment others change meanwhile
 _POLL_S, _LONGEST_POLL_S = 1.0, 60.0  # between two looks whether another host is done
 _POLL_SHARE: Final = 1 / 60  # of the wait so far: another host may work for days
 _SECOND_US: Final = 1_000_000
@@ -68,6 +68,7 @@ _UNCONFIRMED: Final = (
 _SENT_IN_PART: Final = "{done} of {all} operations went through: the next sync goes on from there"
 _NO_RECEIVER: Final = "no callback can come, so the members stay unknown: every sync replaces them; give callbacks="
 _log = logging.getLogger("moe_segments.audiences")
+T = TypeVar("T")
 
 
 async def sync(
@@ -90,7 +91,7 @@ async def sync(
         is_free = {name: name in taken and working.holder(name) is None for name in names}
         now = [audience for audience in checked if is_free[audience.name]]
         later = [audience for audience in checked if not is_free[audience.name]]
-        done = await asyncio.gather(working.turn(now), *(working.turn_once_free(audience) for audience in later))
+        done = await _all_of([working.turn(now), *(working.turn_once_free(audience) for audience in later)])
     reports = {report.name: report for group in done for report in group}
     return SyncReport(tuple(reports[name] for name in names))
 
@@ -215,6 +216,7 @@ class _Sync:
             finally:
                 for task in done:
                     task.cancel()
+                await asyncio.gather(*done, return_exceptions=True)  # they use the files
         finally:
             _remove_files(compared)
 
@@ -224,18 +226,26 @@ class _Sync:
         async def one(audience: Audience) -> Comparison | AudienceReport:
             try:
                 async with self._room:
-                    return await self._compared(audience)
+                    done.append(await self._compared(audience))
+                    return done[-1]
             except MoeSegmentsError as error:
                 return AudienceReport(name=audience.name, status="refused", error=error)
 
-        return await asyncio.gather(*map(one, audiences))
+        done = list[Comparison]()
+        try:
+            return await _all_of(map(one, audiences))
+        except BaseException:
+            _remove_files(done)
+            raise
 
     async def _compared(self, audience: Audience) -> Comparison:
+        max_wait_s = max(0.0, self._left_s())
+        exists = await is_there(self._client, self._replica.state, audience.name, max_wait_s=max_wait_s)
         if self._changes is not None:
             await self._changes.mark(audience.name)
         given = await read_source(audience, self._client.limits)
         try:
-            comparison = await self._compared_with(audience, given)
+            comparison = await self._compared_with(audience, given, exists=exists)
             try:
                 check_guards(comparison.sizes, audience.guards)
                 _check_expiry(comparison)
@@ -248,10 +258,9 @@ class _Sync:
             raise
         return comparison
 
-    async def _compared_with(self, audience: Audience, given: Any) -> Comparison:
+    async def _compared_with(self, audience: Audience, given: Any, *, exists: bool) -> Comparison:
         membership = self._replica.state.memberships.of.get(audience.name)
         held, last = self._held(audience), None if membership is None else membership.held
-        exists = last is not None or audience.name in self._replica.state.jobs.names or await self._exists(audience)
         facts: dict[str, Any] = {"exists": exists, "last_held": None if last is None else last.size}
         if held is not None:
             try:
@@ -279,10 +288,6 @@ class _Sync:
         assert self._snapshots is not None  # else nothing is held
         streams = [self._snapshots.read(audience.name, digest) for digest in held.holds]
         return streams[0] if len(streams) == 1 else merged(streams)
-
-    async def _exists(self, audience: Audience) -> bool:
-        """Ask the service for a segment that the journal does not know."""
-        return bool(await self._client.list_segments(audience.name, max_wait_s=max(0.0, self._left_s())))
 
     async def chosen(self, comparisons: Sequence[Comparison]) -> tuple[Option, ...]:
         """Choose for all together: what ends first, then what spends fewer users, then fewer operations."""
@@ -378,6 +383,8 @@ class _Sync:
 
         try:
             return await in_thread(write)
+        except SnapshotAltered as error:  # since it was compared
+            raise InputError(f"{error}, as of now: nothing was sent; sync again", "snapshots") from None
         except (InputError, PreflightError) as error:
             told = error.problem if isinstance(error, InputError) else str(error)
             raise InputError(f"{told}: nothing was sent", "snapshots") from None
@@ -448,6 +455,17 @@ class _Sync:
         kept = {digest for step in membership.steps.values() for digest in step.holds}
         kept |= set(membership.held.holds if membership.held is not None else ())
         await in_thread(self._snapshots.keep_only, name, kept)
+
+
+async def _all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do works at the same time. When one raises the others are cancelled, and all have ended on return."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _by_priority(comparisons: Iterable[Comparison]) -> list[Comparison]:

@@ -199,7 +199,7 @@ async def dry_run_bulk(
         ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them.
         JournalError: The journal cannot be used.
     """
-    running = await _running(client, manifest, order=order, again=again)
+    running = await _running(client, manifest, order=order, again=again, preflight=preflight)
     outcomes = [
         outcome
         async for outcome in client.submit_many(
@@ -214,8 +214,10 @@ async def dry_run_bulk(
     return _whole(running, manifest, outcomes, await client.governor.plan([]) if plan is None else plan)
 
 
-async def _running(client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool) -> Running:
-    running = await opened_run(client, await with_digests(manifest), order=order, again=again)
+async def _running(
+    client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool, preflight: Preflight | None = None
+) -> Running:
+    running = await opened_run(client, await with_digests(manifest), order=order, again=again, preflight=preflight)
     running.refuse_used_names()
     return running
 

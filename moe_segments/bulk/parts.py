@@ -23,6 +23,7 @@ from moe_segments.client.ordering import part_id, rows_of, sizes_of
 from moe_segments.core.planning.parts import Neighbour, Part, merged, users_a_day
 from moe_segments.errors import MoeSegmentsError
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers, ReplaceUsers
+from moe_segments.submission.preflight_policy import problem_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from moe_segments.client.client import SegmentsClient
     from moe_segments.core.state.jobs import JobRecord, Jobs
     from moe_segments.limits import QuotaLimits
+    from moe_segments.submission.preflight_policy import Preflight
 
 __all__ = ["all_done", "coalesced", "jobs_of", "size_of", "sizes_of_large"]
 
@@ -63,19 +65,24 @@ def _may_be_large(operation: object, limits: QuotaLimits) -> bool:
     return file_bytes > limits.file_bytes or rows > most
 
 
-async def sizes_of_large(client: SegmentsClient, entries: Iterable[Entry]) -> Mapping[int, tuple[Part, ...]]:
+async def sizes_of_large(
+    client: SegmentsClient, entries: Iterable[Entry], mode: Preflight
+) -> Mapping[int, tuple[Part, ...]]:
     """Return by line the parts of those that do not fit a day or a file, and can be cut."""
     large = [entry for entry in entries if _may_be_large(entry.operation, client.limits)]
-    sizes = zip(large, await asyncio.gather(*(_sizes(client, entry) for entry in large)), strict=True)
+    sizes = zip(large, await asyncio.gather(*(_sizes(client, entry, mode) for entry in large)), strict=True)
     return {entry.line: parts for entry, parts in sizes if len(parts) > 1}
 
 
-async def _sizes(client: SegmentsClient, entry: Entry) -> tuple[Part, ...]:
+async def _sizes(client: SegmentsClient, entry: Entry, mode: Preflight) -> tuple[Part, ...]:
     operation = entry.operation
     assert isinstance(operation, CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers)
     try:
         report = await client.preflight(operation)
-        if not report.only_too_large:
+        is_refused = mode == "error" or (mode == "warn" and report.file_bytes > client.limits.file_bytes)
+        if is_refused and not report.only_too_large:
+            return ()
+        if mode != "off" and problem_of_rows(operation.rows, report):
             return ()
         return sizes_of(operation.op, report.rows, client.limits, Path(str(operation.file)))
     except MoeSegmentsError:  # its own turn tells what is wrong with it

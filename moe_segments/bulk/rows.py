@@ -186,12 +186,12 @@ class RowReader:
 
     def _values_of(self, text: str) -> Iterator[tuple[int, object]]:
         """Return the values of an array, or of objects over several lines, each with the line that it begins on."""
-        begin = _end(_BLANKS, text, 0)
+        begin, line, counted = _end(_BLANKS, text, 0), 1, 0
         is_array = text[begin] == "["
         begin += is_array
         while True:
             begin = _end(_BETWEEN_VALUES, text, begin)
-            line = text.count("\n", 0, begin) + 1
+            line, counted = line + text.count("\n", counted, begin), begin
             if begin == len(text) or (is_array and text[begin] == "]"):
                 break
             try:

@@ -30,6 +30,7 @@ from moe_segments.core.state.verdicts import name_used
 from moe_segments.errors import AuthenticationFailed, MoeSegmentsError, NoUsersMatched
 from moe_segments.governor.usage import name_taken
 from moe_segments.models import CreateFileSegment, FileOperation, JobState
+from moe_segments.telemetry.emitter import guarded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ async def run_bulk(
         preflight: "error", "warn" or "off": each file is checked when its turn comes; None: as the client says. All of
             them are checked before by `moe_segments.checking.check_files`.
         result_timeout_s: Longest wait for each callback, seconds; None: as long as the quota holds the users.
-        on_outcome: Told of each line as it ends.
+        on_outcome: Told of each line as it ends. What it raises is logged once.
         stop: Once set, nothing new is sent, what is on its way is settled, and the report says *interrupted*.
         order: "best" sends the lines so that the last one starts as early as was found, those of a higher priority
             first; "given" keeps the manifest's order.
@@ -107,12 +108,14 @@ async def run_bulk(
         AuthenticationFailed: The key is wrong. No operation was sent.
         ManifestError: New lines create segments whose names are used up, or files cannot be read: all of them. Nothing
             was sent.
+        InputError: *on_outcome* is no plain function. Nothing was sent.
         JournalReplaced: The journal is another one than was opened: start again.
         JournalError: The journal cannot be used. Nothing was sent.
     """
     began_s = time.monotonic()
+    tell = None if on_outcome is None else guarded(on_outcome, "on_outcome")
     manifest = await with_digests(manifest)
-    running = await opened_run(client, manifest, order=order, again=again)
+    running = await opened_run(client, manifest, order=order, again=again, preflight=preflight)
     running.refuse_used_names()
     finished = running.is_finished()
     interrupted = False
@@ -128,11 +131,11 @@ async def run_bulk(
             priority=running.priority_of if order == "best" else None,
         )
         await running.write_plan()
-        if on_outcome is not None:
+        if tell is not None:
             for row in running.done_rows():
-                on_outcome(row)
+                tell(row)
         await _unless_stopped(check_key(client, manifest.entries[0].operation.name), stop)
-        interrupted = await running.follow(outcomes, on_outcome, stop)
+        interrupted = await running.follow(outcomes, tell, stop)
     return BulkReport(
         run=running.run,
         manifest=manifest.name,
@@ -143,7 +146,9 @@ async def run_bulk(
     )
 
 
-async def opened_run(client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool) -> Running:
+async def opened_run(
+    client: SegmentsClient, manifest: Manifest, *, order: Order, again: bool, preflight: Preflight | None = None
+) -> Running:
     """Return a run on what the journal says now. In the best order, new lines that are too large are cut.
 
     Args:
@@ -151,11 +156,12 @@ async def opened_run(client: SegmentsClient, manifest: Manifest, *, order: Order
         manifest: With its digests.
         order: As for `run_bulk`.
         again: As for `run_bulk`.
+        preflight: As for `run_bulk`.
     """
     await replica_of(client).refresh()
     running = Running(client, manifest, again=again)
     new = tuple(line.entry for line in running.lines if line.is_new)
-    if order == "given" or not (sizes := await sizes_of_large(client, new)):
+    if order == "given" or not (sizes := await sizes_of_large(client, new, preflight or client.settings.preflight)):
         return running
     return Running(client, manifest, again=again, sizes=sizes)
 

@@ -24,7 +24,7 @@ from moe_segments.cli.options import (
 from moe_segments.cli.terminal import guard_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["app", "run"]
 
@@ -86,7 +86,7 @@ def create(
         sending: How the file is checked and published.
         waiting: How long to wait.
         receiving: How callbacks come in.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.single import submit_file
 
@@ -94,85 +94,44 @@ def create(
     return submit_file("create", fields, file, sending, waiting, receiving, common)
 
 
-@app.command
-def add_users(
-    name: str,
-    *,
-    file: FileOptions,
-    cs_id: str | None = None,
-    sending: Sending = _SENDING,
-    waiting: Waiting = _WAITING,
-    receiving: Receiving = _RECEIVING,
-    common: Common = _COMMON,
-) -> int:
-    """Add a CSV's users to a file segment.
+def _changing_users(op: str) -> Callable[..., int]:
+    """Return the command that adds, removes or replaces the users of a file segment."""
 
-    Args:
-        name: The segment's name.
-        cs_id: Its identifier, where it is known.
-        file: Which users.
-        sending: How the file is checked and published.
-        waiting: How long to wait.
-        receiving: How callbacks come in.
-        common: Where to, and how to say it.
-    """
-    from moe_segments.cli.commands.single import submit_file
+    def change_users(
+        name: str,
+        *,
+        file: FileOptions,
+        cs_id: str | None = None,
+        sending: Sending = _SENDING,
+        waiting: Waiting = _WAITING,
+        receiving: Receiving = _RECEIVING,
+        common: Common = _COMMON,
+    ) -> int:
+        """Change the users of a file segment.
 
-    return submit_file("add", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
+        Args:
+            name: The segment's name.
+            cs_id: Its identifier, where it is known.
+            file: Which users.
+            sending: How the file is checked and published.
+            waiting: How long to wait.
+            receiving: How callbacks come in.
+            common: Service, journal and output.
+        """
+        from moe_segments.cli.commands.single import submit_file
 
+        return submit_file(op, {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
 
-@app.command
-def remove_users(
-    name: str,
-    *,
-    file: FileOptions,
-    cs_id: str | None = None,
-    sending: Sending = _SENDING,
-    waiting: Waiting = _WAITING,
-    receiving: Receiving = _RECEIVING,
-    common: Common = _COMMON,
-) -> int:
-    """Remove a CSV's users from a file segment.
-
-    Args:
-        name: The segment's name.
-        cs_id: Its identifier, where it is known.
-        file: Which users.
-        sending: How the file is checked and published.
-        waiting: How long to wait.
-        receiving: How callbacks come in.
-        common: Where to, and how to say it.
-    """
-    from moe_segments.cli.commands.single import submit_file
-
-    return submit_file("remove", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
+    return change_users
 
 
-@app.command
-def replace_users(
-    name: str,
-    *,
-    file: FileOptions,
-    cs_id: str | None = None,
-    sending: Sending = _SENDING,
-    waiting: Waiting = _WAITING,
-    receiving: Receiving = _RECEIVING,
-    common: Common = _COMMON,
-) -> int:
-    """Make a CSV's users the whole membership of a file segment.
-
-    Args:
-        name: The segment's name.
-        cs_id: Its identifier, where it is known.
-        file: Which users.
-        sending: How the file is checked and published.
-        waiting: How long to wait.
-        receiving: How callbacks come in.
-        common: Where to, and how to say it.
-    """
-    from moe_segments.cli.commands.single import submit_file
-
-    return submit_file("replace", {"name": name, "cs_id": cs_id}, file, sending, waiting, receiving, common)
+app.command(_changing_users("add"), name="add-users", help="Add a CSV's users to a file segment.")
+app.command(_changing_users("remove"), name="remove-users", help="Remove a CSV's users from a file segment.")
+app.command(
+    _changing_users("replace"),
+    name="replace-users",
+    help="Make a CSV's users the whole membership of a file segment.",
+)
 
 
 @app.command
@@ -183,7 +142,7 @@ def archive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITING,
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         waiting: How long to wait.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.single import submit_plain
 
@@ -198,7 +157,7 @@ def unarchive(name: str, *, cs_id: str | None = None, waiting: Waiting = _WAITIN
         name: The segment's name.
         cs_id: Its identifier, where it is known.
         waiting: How long to wait.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.single import submit_plain
 
@@ -212,7 +171,7 @@ def list_segments(*, name: str | None = None, max_wait: float = 0.0, common: Com
     Args:
         name: Only the segment of exactly this name.
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.segments import list_all
 
@@ -226,7 +185,7 @@ def get(cs_id: str, /, *, max_wait: float = 0.0, common: Common = _COMMON) -> in
     Args:
         cs_id: Its identifier, as list shows it.
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.segments import get_one
 
@@ -244,7 +203,7 @@ def create_filter(
         filters: JSON file, or - for standard input: a filter, a list of filters, a group, or the dashboard's Segment
             Payload as it is.
         max_wait: Longest wait for the quota, seconds, or inf; 0 refuses at once.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.segments import create_filter as create
 
@@ -270,7 +229,7 @@ def update_filter(
         name: Its new name.
         updated_by: E-mail address of who updates it.
         max_wait: Longest wait for the segment, seconds, or inf; 0 refuses at once.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.segments import update_filter as update
 
@@ -309,7 +268,7 @@ def bulk(
         planning: In which order, and where to draw the plan.
         sending: How the files are checked and published; all are checked before anything is sent.
         receiving: How callbacks come in.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.bulk import BulkOptions, run_manifest
 
@@ -330,7 +289,7 @@ def plan(manifest: Path, /, *, planning: Planning = _PLANNING, common: Common = 
     Args:
         manifest: As for bulk; operations that its run has sent are left out.
         planning: In which order, and where to draw the plan.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.bulk import plan_manifest
 
@@ -357,7 +316,7 @@ def sync(
         dry_run: Read the sources and say what would be sent; send nothing.
         sending: How the files are checked and published.
         receiving: How callbacks come in.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.audiences.sync import sync_audiences
 
@@ -373,7 +332,7 @@ def list_audiences(*, common: Common = _COMMON) -> int:
     """List the segments that were synced: members, last sync, match rate, next full replace.
 
     Args:
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.audiences.known import show_audiences
 
@@ -386,7 +345,7 @@ def forget_audience(name: str, /, *, common: Common = _COMMON) -> int:
 
     Args:
         name: The segment's name.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.audiences.known import forget_audience
 
@@ -457,7 +416,7 @@ def quota(
         prometheus: Write it to this file for the textfile collector of Prometheus' node exporter instead of showing it.
             Its name must end in .prom.
         telling: What others did.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.quota import show_quota
 
@@ -485,7 +444,7 @@ def jobs(
         segment: Only jobs of the segment of this name or identifier.
         since: Only jobs whose state changed since: 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
         limit: At most so many, the last ones; by default 50 on a terminal, and all elsewhere.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.jobs import Listed, show_jobs
 
@@ -523,7 +482,7 @@ def receive(
         port: Port to listen on; 0 for a free one.
         public_url: Address the service reaches it under, https; else MOE_CALLBACK_URL. Needed beyond this machine.
         metrics: Answer GET /-/metrics in the format of Prometheus, for whoever reaches that address.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.servers import receive_callbacks
 
@@ -570,7 +529,7 @@ def config(
     Args:
         receiving: How callbacks come in.
         sending: How the files are checked and published.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.config import show_config
 
@@ -617,7 +576,7 @@ def copy_journal(source: str, target: str, /, *, cancel: bool = False, common: C
         source: Journal URL; env:NAME takes it from a variable, since everybody on a machine sees its command lines.
         target: Journal URL of an empty place, likewise.
         cancel: Let the journal go on where it was, after a copy that was not completed.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.journal import copy
 
@@ -647,7 +606,7 @@ def check_journal(url: str | None = None, /, *, common: Common = _COMMON) -> int
 
     Args:
         url: Journal URL, or env:NAME; else --journal, MOE_JOURNAL, or the file in the user's state directory.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.journal import check
 
@@ -664,7 +623,7 @@ def log_journal(
         url: As for check.
         follow: Go on with what is added, until Ctrl-C.
         since: A moment, such as 2026-11-24T06:00 (UTC), or a span until now, such as 90m, 12h or 2d.
-        common: Where to, and how to say it.
+        common: Service, journal and output.
     """
     from moe_segments.cli.commands.journal import log
 

@@ -50,12 +50,12 @@ _MINUTE_S: Final = 60
 
 
 def document(data: Mapping[str, object]) -> None:
-    """Give the one JSON document of a command."""
+    """Print the one JSON document of a command."""
     write(_json(data, indent=2) + "\n")
 
 
 async def list_document(name: str, items: AsyncIterator[Mapping[str, object]]) -> None:
-    """Give the one JSON document of a command whose results are a list, each item as it comes.
+    """Print the one JSON document of a command whose results are a list, each item as it comes.
 
     Args:
         name: What the list is called.
@@ -71,17 +71,17 @@ async def list_document(name: str, items: AsyncIterator[Mapping[str, object]]) -
 
 
 def line(data: Mapping[str, object]) -> bool:
-    """Give one line of JSON Lines. Returns whether somebody still reads."""
+    """Print one line of JSON Lines. Returns whether somebody still reads."""
     return write(_json(data) + "\n")
 
 
 def say(*lines: str) -> bool:
-    """Give a result as it is, unwrapped: each of *lines* is one. Returns whether somebody still reads."""
+    """Print a result line by line, unwrapped. Returns whether somebody still reads."""
     return write("".join(f"{one_line(text)}\n" for text in lines))
 
 
 def note(text: str, *, folds: bool = False) -> None:
-    """Say something that is no result. Further lines are indented: none looks like a message of its own.
+    """Print a message to standard error. Further lines are indented: none looks like a message of its own.
 
     Args:
         text: What to say.

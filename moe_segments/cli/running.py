@@ -88,7 +88,7 @@ def check_seconds(value: float | None, option: str) -> None:
     """Refuse what is no time to wait, before anything is done.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is no number of seconds from 0.
     """
     if value is not None and not value >= 0:
         raise InputError(f"must be seconds from 0, or inf, not {value!r}", option)

@@ -13,9 +13,9 @@ import aiohttp
 import attrs
 
 from moe_segments import CallbackReceiver, SegmentsClient
+from moe_segments.cli.kept_sandbox import kept_sandbox
 from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import Receiving, Sending
-from moe_segments.cli.remembered import remembered
 from moe_segments.errors import InputError
 from moe_segments.journal.tools import origin_of
 from moe_segments.settings import CREDENTIALS, read_settings, tls_context
@@ -234,7 +234,7 @@ async def _sandboxed(
     directory = temporary_directory(stack)
     settings = in_force(settings_of(common, sending=sending, sandbox=True))
     limits = settings.settings.limits
-    found = remembered(common.journal, limits) if remembers else None
+    found = kept_sandbox(common.journal, limits) if remembers else None
     journal = found.journal if found else common.journal or f"sqlite:///{directory / 'quota.db'}"
     sandbox = await open_sandbox(
         stack,

@@ -13,6 +13,7 @@ from moe_segments.client.filter_segments import check_wait
 from moe_segments.errors import InputError
 from moe_segments.models.validators import path_of
 from moe_segments.settings import state_dir
+from moe_segments.telemetry.emitter import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ class _Client(Client, Protocol):
 
     async def _overtaken(self) -> Changes | None: ...
 
-    async def _forget_changes(self, name: str) -> None: ...
+    async def _forget_changes(self, name: str) -> bool: ...
 
 
 class AudienceCalls:
@@ -65,13 +66,13 @@ class AudienceCalls:
                 each time. None: as the client was told; else beside an SQLite journal, in the user's state directory
                 for a server's, and none for a journal in memory.
             max_wait_s: Longest wait of each audience for others and for quota, seconds.
-            on_report: Called with the report of each audience as soon as it has ended.
+            on_report: Called with the report of each audience as soon as it has ended. What it raises is logged once.
 
         Returns:
             A report for each audience: one that is refused or fails stops no other.
 
         Raises:
-            InputError: An audience is none, or two are of one segment.
+            InputError: An audience is none, two are of one segment, or *on_report* is no plain function.
             JournalError: The journal cannot be read or written.
             OutboxError: There are changes of `membership`, and they cannot be read.
         """
@@ -79,6 +80,7 @@ class AudienceCalls:
         from moe_segments.audiences.sync import sync  # for those who have audiences
 
         check_wait(max_wait_s)
+        tell = guarded(on_report, "on_report")
         changes = await self._overtaken()
         return await sync(
             self,
@@ -87,7 +89,7 @@ class AudienceCalls:
             snapshots=await snapshots_of(snapshots, self.settings, self.scope),
             max_wait_s=max_wait_s,
             changes=changes,
-            on_report=on_report,
+            on_report=tell,
         )
 
     async def plan_sync(
@@ -147,7 +149,7 @@ class AudienceCalls:
 
         return await history(self._replica, name, self.governor.shift_us())
 
-    async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> None:
+    async def forget_audience(self: _Client, name: str, *, snapshots: Path | str | None = None) -> bool:
         """Take a segment's members for unknown, and delete their snapshots. The next sync replaces them.
 
         Changes of `membership` that wait are deleted, too.
@@ -155,6 +157,9 @@ class AudienceCalls:
         Args:
             name: The segment's name.
             snapshots: As for `sync`.
+
+        Returns:
+            Whether there was anything to forget: members that were known, snapshots, changes that waited.
 
         Raises:
             InputError: The snapshots cannot be deleted.
@@ -165,8 +170,8 @@ class AudienceCalls:
         self._check_usable()
         from moe_segments.audiences.known import forget
 
-        await forget(self._replica, name, await snapshots_of(snapshots, self.settings, self.scope))
-        await self._forget_changes(name)
+        was_known = await forget(self._replica, name, await snapshots_of(snapshots, self.settings, self.scope))
+        return await self._forget_changes(name) or was_known
 
 
 async def snapshots_of(snapshots: Path | str | None, settings: Settings, scope: str) -> Snapshots | None:

@@ -332,9 +332,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         if self._witness_dir is None:
             await self._replica.open()
             return
-        from moe_segments.journal.succession import open_known  # with its files, comes sqlite3
+        from moe_segments.journal.witness_handover import open_handed_over  # with its files, comes sqlite3
 
-        await open_known(self._replica, self._witness_dir, self.scope)
+        await open_handed_over(self._replica, self._witness_dir, self.scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -396,7 +396,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
     @property
     def publishes(self) -> bool:
-        """Return whether it can take local files."""
+        """Return whether this client can publish files, so that it takes `file=` and `values=`."""
         return self._file_preparer.publishes
 
     async def submit(
@@ -408,9 +408,9 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         on_unknown: Literal["raise", "retry"] = "raise",
         preflight: Preflight | None = None,
     ) -> Job:
-        """Submit an operation: check its file, wait for leave, send it once, return its accepted job.
+        """Submit an operation: check its file, wait for quota, send it once, return its accepted job.
 
-        Cancelling this before the request leaves gives everything back; after that the request goes on in the
+        Cancelling this before the request leaves releases the quota; after that the request goes on in the
         background, so that its outcome is known, and the job stays in the journal.
 
         Args:
@@ -428,8 +428,8 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
         Raises:
             NameTaken: It is a create, and the journal knows that its name is used up. Its file is not even read.
-            TooManyRequests: Somebody else spends the quota, whatever *max_wait_s* is. It is not repeated: submit again
-                with the same *job_id* after its `ready_at`, as `submit_many` does.
+            TooManyRequests: Something outside this journal uses the quota, whatever *max_wait_s* is. It is not
+                repeated: submit again with the same *job_id* after its `ready_at`, as `submit_many` does.
             MoeSegmentsError: As for `create_file_segment`.
         """
         self._check_usable()
@@ -444,7 +444,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         record = self._replica.state.jobs.records.get(job.id)
         if record is not None:
             refuse_other(record, operation, self._submissions.filters_digest(operation, job.id))
-        elif (doubt := doubt_of_name(operation.name)) is not None:  # of one that is planned its manifest has told
+        elif (doubt := doubt_of_name(operation.name)) is not None:  # a planned one was warned of with its manifest
             _log.warning("segment %r: the name %s", operation.name, doubt)
         retry_unknown = on_unknown == "retry"
         if record is not None and not self._replica.state.jobs.may_send(
@@ -474,7 +474,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
         jobs = self._replica.state.jobs
         record = jobs.records.get(job_id)
         if record is not None and record.may_have_worked_at(self._replica.now_us()):
-            return  # what became of it is unknown, and that is what its caller is to hear
+            return  # its caller is to hear that its outcome is unknown, rather than this
         used = name_used(self._replica.state, operation.op, operation.name, job_id)
         if used is not None:
             raise name_taken(str(operation.name), used)
@@ -603,7 +603,7 @@ class SegmentsClient(FileSegmentCalls, FilterSegmentCalls, JobCalls, AudienceCal
 
 
 def replica_of(client: SegmentsClient) -> Replica:
-    """Return the replica of a client's journal, for the rooms of this package above the client; it is not public."""
+    """Return the replica of a client's journal, for the packages above this one. Not public."""
     return client._replica  # noqa: SLF001 - of this module's own class
 
 

@@ -1,4 +1,4 @@
-"""Find out what a run of many operations would: everything it does before its first send. Nothing is sent or spent.
+"""Dry-run many operations: do all that a run does before its first send. Nothing is sent or spent.
 
 One list call of the segments is made where its own quota allows it at once: it shows which creates would be refused and
 which segments are not there. The list may leave out segments, so one that it does not show is a doubt, not an error.
@@ -13,7 +13,7 @@ import attrs
 
 from moe_segments.client.ordering import Ordered, Planned, checked_lines, in_parts
 from moe_segments.client.submit_many import Outcome
-from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError
+from moe_segments.errors import AuthenticationFailed, InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.models import CreateFileSegment, FileOperation
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ async def dry_outcomes(
     """
     checked = await checked_lines(client, files, await _with_rights(files, lines), mode)
     if order == "best":
-        checked = [part for line in checked for part in _parts(client, files, line)]
+        checked = [part for line in checked for part in await in_parts(files, line, client.limits)]
+    else:
+        checked = await _refused_as_sent(client, checked)
     checked, doubts = await _with_segments(client, checked)
     for line in checked:
         if line.error is not None:
@@ -74,6 +76,14 @@ async def dry_outcomes(
         yield attrs.evolve(_outcome(whole, parts[whole], doubts), plan=plan)
 
 
+async def _refused_as_sent(client: _Client, lines: list[Planned]) -> list[Planned]:
+    """Return the lines with what a send is refused for first: a quota that it never fits, then a broken rule."""
+    broken = [line for line in lines if isinstance(line.error, PreflightError) and line.error.report is not None]
+    refusals = dict(zip(broken, await client.governor.refusals([line.operation for line in broken]), strict=True))
+    never = {line: error for line, error in refusals.items() if isinstance(error, QuotaNeverFits)}
+    return [attrs.evolve(line, error=never.get(line, line.error)) for line in lines]
+
+
 def _outcome(line: Planned, parts: Sequence[tuple[Planned, PlannedStart]], doubts: dict[Planned, str]) -> Outcome:
     said = tuple(doubts[part] for part, _ in parts if part in doubts)
     whole = Outcome(operation=line.operation, planned=parts[0][1], doubts=said)
@@ -81,11 +91,6 @@ def _outcome(line: Planned, parts: Sequence[tuple[Planned, PlannedStart]], doubt
         return whole
     told = tuple(Outcome(operation=part.operation, planned=start) for part, start in parts)
     return attrs.evolve(whole, parts=told)
-
-
-def _parts(client: _Client, files: FilePreparer, line: Planned) -> list[Planned]:
-    path = files.path_of(line.operation) if isinstance(line.operation, FileOperation) else None
-    return in_parts(line, client.limits, path)
 
 
 async def _with_rights(files: FilePreparer, lines: Sequence[Planned]) -> list[Planned]:

@@ -72,7 +72,8 @@ class FilterSegmentCalls:
             QuotaExceeded: As many segments are active as may be, or the calls of the minute, hour or day are spent.
             Conflict: The name, or the same set of filters, exists: `existing_cs_name`, `existing_cs_id`.
             BadRequest: The service does not take the filters; 413: they are too many or nested too deeply.
-            TooManyRequests: Somebody else spends the quota; `actual_count` where the service counted active segments.
+            TooManyRequests: Something outside this journal uses the quota; `actual_count` where the service counted
+                active segments.
             OutcomeUnknown: Sent, answer lost. It is looked for by its name; `client.job(job_id)` knows what was found.
             NotSent: No connection could be made.
 
@@ -154,7 +155,7 @@ class FilterSegmentCalls:
             InputError: It is no identifier.
             NotFound: The service knows none.
             QuotaExceeded: The calls of the minute, the hour or the day are spent for longer than *max_wait_s*.
-            TooManyRequests: Somebody else spends them.
+            TooManyRequests: Something outside this journal uses them.
             ApiError: Any other refusal, or no answer.
             AnswerShapeError: An answer that is not as documented.
 
@@ -179,7 +180,7 @@ class FilterSegmentCalls:
         Raises:
             InputError: *name* cannot be a segment's name.
             QuotaExceeded: The calls of the minute, the hour or the day are spent for longer than *max_wait_s*.
-            TooManyRequests: Somebody else spends them.
+            TooManyRequests: Something outside this journal uses them.
             ApiError: Any other refusal, or no answer.
             AnswerShapeError: An answer that is not as documented.
 
@@ -244,7 +245,7 @@ def check_wait(max_wait_s: float) -> None:
     """Refuse what is no time to wait.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is no number of seconds from 0.
     """
     if max_wait_s != math.inf and (not is_finite(max_wait_s) or max_wait_s < 0):
         raise InputError(f"must be seconds from 0, or math.inf, not {max_wait_s!r}", "max_wait_s")

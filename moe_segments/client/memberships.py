@@ -169,9 +169,14 @@ class MembershipCalls:
 
         return Overtaken(await known.outbox())
 
-    async def _forget_changes(self: _Client, name: str) -> None:
-        if (known := await self._default_memberships()) is not None:
-            await (await known.outbox()).forget(name)
+    async def _forget_changes(self: _Client, name: str) -> bool:
+        """Delete the changes of a segment that wait. Return whether there was one."""
+        if (known := await self._default_memberships()) is None:
+            return False
+        outbox = await known.outbox()
+        waited = any(one.name == name and (one.pending or one.batch) for one in await outbox.backlogs())
+        await outbox.forget(name)
+        return waited
 
     async def _default_memberships(self: _Client) -> Memberships | None:
         """Return the memberships of the outbox that is used where none is named; None where there is none."""

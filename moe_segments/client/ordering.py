@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 from moe_segments.core.planning.parts import split
-from moe_segments.errors import JournalUnavailable, MoeSegmentsError, PreflightError, QuotaNeverFits
+from moe_segments.errors import InputError, JournalUnavailable, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.limits import USERS_PER_DAY
 from moe_segments.models import AddUsers, CreateFileSegment, FileOperation, RemoveUsers
-from moe_segments.submission.preflight_policy import enforce
+from moe_segments.submission.preflight_policy import enforce, problem_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -75,40 +75,61 @@ async def checked_lines(
         lines: What is to be done.
         mode: What broken rules of a file do.
     """
-    checked = await asyncio.gather(*(_with_file_checked(files, line, mode) for line in lines))
+    checked = await asyncio.gather(*(_with_file_checked(files, line, mode, client.limits) for line in lines))
     fine = [line.operation for line in checked if line.error is None]
     refusals = iter(await client.governor.refusals(fine))
     return [line if line.error is not None else attrs.evolve(line, error=next(refusals)) for line in checked]
 
 
-async def _with_file_checked(files: FilePreparer, line: Planned, mode: Preflight) -> Planned:
+async def _with_file_checked(files: FilePreparer, line: Planned, mode: Preflight, limits: QuotaLimits) -> Planned:
     operation = line.operation
-    if not isinstance(operation, FileOperation) or (mode == "off" and operation.rows is not None):
+    if not isinstance(operation, FileOperation):
+        return line
+    if mode == "off" and operation.rows is not None and (operation.file is None or _has_rows(operation.file)):
         return line
     try:
-        enforce(await files.report_on(operation), mode, has_told=False)
+        report = await files.report_on(operation)
+        if mode != "off" and (problem := problem_of_rows(operation.rows, report)):
+            raise InputError(problem, "rows")
+        is_publishable = operation.file is None or 0 < report.file_bytes <= limits.file_bytes
+        enforce(report, mode if is_publishable else "error", has_told=False)
+    except PreflightError as error:
+        is_unread = mode == "warn" and operation.rows is not None and error.report is None  # goes on without, as a send
+        return line if is_unread else attrs.evolve(line, error=error)
     except MoeSegmentsError as error:
         return attrs.evolve(line, error=error)
     return line
 
 
-def in_parts(line: Planned, limits: QuotaLimits, path: Path | None) -> list[Planned]:
+def _has_rows(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+async def in_parts(files: FilePreparer, line: Planned, limits: QuotaLimits) -> list[Planned]:
     """Return a line that is too large for a day or a file as parts that fit; any other line as it is.
 
     The first part keeps the kind of the operation, the others add, or remove. Each reads its rows when it is its turn.
+    A file that is not on this machine cannot be split.
 
     Args:
+        files: Of the client.
         line: Checked, see `checked_lines`.
         limits: The limits of a day and of a file.
-        path: Where its rows are on this machine; None where they are elsewhere, so that it cannot be split.
     """
-    operation, rows = line.operation, _rows_if_too_large(line)
-    if path is None or rows is None or not isinstance(operation, FileOperation):
+    operation = line.operation
+    path = files.path_of(operation) if isinstance(operation, FileOperation) else None
+    if path is None or not isinstance(operation, FileOperation) or not _is_too_large(line, limits, path):
         return [line]
     try:
-        parts = sizes_of(operation.op, rows, limits, path)
+        rows = files.rows_of(operation)  # not as declared: that may be more, and where nothing was checked less
+        parts = sizes_of(operation.op, await files.count(operation) if rows is None else rows, limits, path)
     except MoeSegmentsError as error:
         return [attrs.evolve(line, error=error)]
+    if len(parts) == 1:
+        return [line]
     return [
         Planned(job_id=part_id(line.job_id, number), operation=part, priority=line.priority, whole=line)
         for number, part in enumerate(cut(operation, parts, path), 1)
@@ -146,14 +167,14 @@ def cut(operation: FileOperation, parts: Sequence[Part], path: Path) -> list[Ope
     return [_part(operation, part.op, rows_of(path, begin, part.rows), part.rows) for part, begin in pairs]
 
 
-def _rows_if_too_large(line: Planned) -> int | None:
-    """Return how many rows a line has where it is nothing but too large; else None."""
+def _is_too_large(line: Planned, limits: QuotaLimits, path: Path) -> bool:
+    """Return whether nothing is in the way of a line but that it is too large for a day or a file."""
     error = line.error
-    if isinstance(error, PreflightError) and error.report is not None and error.report.only_too_large:
-        return int(error.report.rows)
-    if isinstance(error, QuotaNeverFits) and error.limit == USERS_PER_DAY:
-        return error.requested
-    return None
+    if isinstance(error, PreflightError):
+        return error.report is not None and error.report.only_too_large
+    if isinstance(error, QuotaNeverFits):
+        return error.limit == USERS_PER_DAY
+    return error is None and path.stat().st_size > limits.file_bytes
 
 
 def _part(operation: FileOperation, op: str, values: Callable[[], Iterator[str]], rows: int) -> Operation:

@@ -210,15 +210,12 @@ class _Many:
         )
         made: list[Planned] = []
         for line in checked:
-            operation = line.operation
-            path = self._files.path_of(operation) if isinstance(operation, FileOperation) else None
             # One that is journaled, or that its caller has cut, stays as it is.
             is_fixed = part_id(line.job_id, 2) in self._ours or line.job_id in self._replica.state.jobs.records
-            parts = [line] if is_fixed else in_parts(line, self._client.limits, path)
-            if parts[0].whole is not None:
-                self._parts[line] = [None] * len(parts)
-                await self._open.enter_async_context(self._files.values_written(operation))
-            made += parts
+            parts = await in_parts(self._files, line, self._client.limits)
+            if is_fixed and len(parts) > 1:
+                parts = [line]
+            made += parts if parts[0].whole is None else await self._kept(line, parts)
         self._ours.update(line.job_id for line in made)
         async for line in in_best_order(
             self._client,
@@ -229,6 +226,17 @@ class _Many:
             others=self._others,
         ):
             yield line
+
+    async def _kept(self, line: Planned, parts: list[Planned]) -> list[Planned]:
+        """Return the parts of a line. Their rows are kept as they are now, as days pass until the last is sent."""
+        sources = parts if getattr(line.operation, "values", None) is None else [line]  # values are kept as a whole
+        try:
+            for source in sources:
+                await self._open.enter_async_context(self._files.values_written(source.operation))
+        except MoeSegmentsError as error:
+            return [attrs.evolve(line, error=error)]
+        self._parts[line] = [None] * len(parts)
+        return parts
 
     def _is_to_send(self, line: Planned) -> bool:
         jobs, is_retried = self._replica.state.jobs, self._on_unknown == "retry"
@@ -265,7 +273,7 @@ class _Many:
         may_follow = before is None or await before
         if not may_follow and self._is_to_send(line):  # one that is under way or has ended is attached to
             self._following.pop(line, None)
-            held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through")
+            held_back = NotSent(f"an earlier operation on {operation.name!r} did not go through: see to that one first")
             self._report(line, Outcome(operation=operation, error=held_back))
             return False
         outcome = await self._outcome(line.job_id, operation)
@@ -350,7 +358,7 @@ class _Many:
         return Outcome(operation=operation, job=job, result=job.accepted)
 
     async def _evidence(self, operation: Operation, job: Job, error: OutcomeUnknown) -> Outcome:
-        """Return an unknown job may still end by its callback, or be found in the service's list."""
+        """Return the outcome of an unknown job once its callback or the service's list has told it, or time is up."""
         awaited = job.record.awaits_callback or isinstance(operation, CreateFileSegment)
         try:
             if awaited and await job.wait_until(_has_news, self._timeout_for(job)):

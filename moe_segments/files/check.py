@@ -16,7 +16,7 @@ from moe_segments.core.wire.presigned_url import expiry_of, has_temporary_creden
 from moe_segments.errors import InputError
 from moe_segments.files.clean import CleanReport, clean_file
 from moe_segments.files.split import Part, SplitReport, split_file
-from moe_segments.files.stream import Origin, Source, Web, given_source, pour
+from moe_segments.files.stream import Origin, Source, Web, given_source, stream_into
 from moe_segments.limits import QuotaLimits, is_whole
 from moe_segments.models.validators import attribute_type_of
 
@@ -117,11 +117,11 @@ async def check_file(
         ca_file=ca_file,
         fetch_private=fetch_private,
     )
-    return await pour(source, make, web=web, progress=progress, is_reread=True)
+    return await stream_into(source, make, web=web, progress=progress, is_reread=True)
 
 
 class _Checking:
-    """A check of what is poured in."""
+    """A consumer of blocks that checks them."""
 
     def __init__(self, check: Preflight, origin: Origin, whole: Sequence[tuple[str, str]]) -> None:
         self._check, self._origin, self._whole = check, origin, whole

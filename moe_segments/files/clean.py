@@ -14,7 +14,7 @@ from moe_segments.core.files.report import copied_counts
 from moe_segments.core.files.rules import RULES, UTF16
 from moe_segments.errors import PreflightError
 from moe_segments.files.atomic_write import Output, refuse_target, settled
-from moe_segments.files.stream import Web, given_source, pour
+from moe_segments.files.stream import Web, given_source, stream_into
 from moe_segments.limits import QuotaLimits
 from moe_segments.models.validators import checked_path
 
@@ -133,7 +133,7 @@ async def clean_file(
         ca_file=ca_file,
         fetch_private=fetch_private,
     )
-    return await pour(
+    return await stream_into(
         source, lambda origin: _Cleaning(origin, target, attribute_name, replace=replace), web=web, progress=progress
     )
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,7 @@ _FILE: Final = "values.csv"
 
 
 class PrivateFile:
-    """A temporary file that others cannot read, locked as long as its process lives.
+    """A temporary file that others cannot read, locked as long as its process lives. It goes with the last reference.
 
     Args:
         name: What errors call it.
@@ -50,6 +51,9 @@ class PrivateFile:
             if hasattr(self, "path"):
                 _removed(self.path)
             raise _unwritable(name, error) from None
+        # For one that is made in a thread, or for a task, whose caller was cancelled and never sees it.
+        self._discard = weakref.finalize(self, _discarded, self.path, self._descriptor, os.getpid())
+        self._discard.atexit = False
 
     def _opened(self) -> int:
         """Return its descriptor, locked; -1 where somebody took it for an orphan in the same moment."""
@@ -98,10 +102,8 @@ class PrivateFile:
 
     def remove(self) -> None:
         """Delete it and its directory. Does nothing the second time."""
-        if self._descriptor >= 0:
-            _removed(self.path)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._descriptor = -1
+        self._discard()
 
 
 def _unwritable(name: str, error: OSError) -> PreflightError:
@@ -144,6 +146,12 @@ def _is_locked_by_us(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _discarded(path: Path, descriptor: int, process: int) -> None:
+    if os.getpid() == process:  # not a copy of it, which still uses the file
+        _removed(path)
+    os.close(descriptor)
 
 
 def _removed(path: Path) -> None:

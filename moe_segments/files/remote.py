@@ -2,7 +2,7 @@
 
 The file's host never sees our credentials: the request is made without the session's headers, cookies and
 authentication. No redirect is followed: often it leads to a login page, which has lines too. A URL may come from
-somebody else, so private addresses are refused by default, see `http.addresses`.
+somebody else, so private addresses are refused by default, see `http.private_addresses`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moe_segments.core.wire.presigned_url import expiry_of, has_temporary_creden
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.sources import BLOCK_BYTES, check_size
-from moe_segments.http.addresses import PrivateAddress, connector_for, names_private_host
+from moe_segments.http.private_addresses import PrivateAddress, connector_for, names_private_host
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url

@@ -88,10 +88,10 @@ def opened(path: Path) -> Iterator[OpenFile]:
 def _opened(path: Path) -> FileIO:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, and be empty afterwards
-            raise PreflightError(str(path), "is no regular file")
+            raise PreflightError(str(path), "is no regular file: name a file, rather than a directory or a pipe")
         return path.open("rb", buffering=0)
     except ValueError:
-        raise PreflightError(str(path), "is no path") from None
+        raise PreflightError(str(path), "is no path: it holds a character that no path can") from None
 
 
 def _state_of(stat: os.stat_result) -> _State:
@@ -110,7 +110,7 @@ def check_size(file_bytes: int, max_bytes: int, source: str) -> None:
     """Refuse a file that is too large to be read at all.
 
     Raises:
-        PreflightError: It is.
+        PreflightError: The file is too large.
     """
     if file_bytes > max_bytes:
         most = f"{max_bytes:,} bytes"

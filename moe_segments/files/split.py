@@ -14,7 +14,7 @@ from moe_segments.core.files.rules import RULES
 from moe_segments.core.files.splitter import Cutter, RowTooLong
 from moe_segments.errors import InputError, PreflightError
 from moe_segments.files.atomic_write import Output, settled
-from moe_segments.files.stream import Web, given_source, pour
+from moe_segments.files.stream import Web, given_source, stream_into
 from moe_segments.limits import DOCUMENTED, USERS_PER_DAY, QuotaLimits, is_whole
 from moe_segments.models.validators import checked_path
 
@@ -172,7 +172,9 @@ async def split_file(
         ca_file=ca_file,
         fetch_private=fetch_private,
     )
-    return await pour(source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress)
+    return await stream_into(
+        source, lambda origin: _Splitting(origin, names, max_rows, max_bytes), web=web, progress=progress
+    )
 
 
 class _Names:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int | None], None]
 
-__all__ = ["Origin", "Source", "Taker", "Web", "count_rows", "given_source", "in_thread", "pour"]
+__all__ = ["BlockConsumer", "Origin", "Source", "Web", "count_rows", "given_source", "in_thread", "stream_into"]
 
 Source: TypeAlias = "Path | bytes | str | AsyncIterable[bytes]"  # text is a URL if it has ://, else a path
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def _instead_of(source: object) -> str:
     return "not None" if source is None else f"not of type {kind}"
 
 
-class Taker(Protocol[T_co]):
+class BlockConsumer(Protocol[T_co]):
     """A receiver of the bytes of a file. Its methods are called one after another, in any thread."""
 
     def feed(self, block: bytes) -> None:
@@ -143,16 +143,16 @@ class Taker(Protocol[T_co]):
         """Release everything, finished or not."""
 
 
-async def pour(
+async def stream_into(
     source: Source,
-    make: Callable[[Origin], Taker[T]],
+    make: Callable[[Origin], BlockConsumer[T]],
     *,
     web: Web,
     progress: Progress | None = None,
     is_reread: bool = False,
     name: str = "the stream",
 ) -> T:
-    """Read a file once into what *make* gives.
+    """Read a file once into the consumer that *make* returns.
 
     Args:
         source: A path; bytes; an async iterator of blocks; or a public URL as text.
@@ -163,10 +163,10 @@ async def pour(
         name: What errors call an async iterator.
 
     Returns:
-        The taker's result.
+        The consumer's result.
 
     Raises:
-        PreflightError: It cannot be read to its end; or what the taker says.
+        PreflightError: It cannot be read to its end; or what the consumer raises.
     """
     if isinstance(source, Path | bytes):
         stop = threading.Event()
@@ -230,7 +230,7 @@ class _Stopped(Exception):
 
 
 def _pour_here(
-    source: Path | bytes, make: Callable[[Origin], Taker[T]], progress: Progress | None, stop: threading.Event
+    source: Path | bytes, make: Callable[[Origin], BlockConsumer[T]], progress: Progress | None, stop: threading.Event
 ) -> T:
     with ExitStack() as stack:
         blocks: Iterable[bytes]
@@ -244,19 +244,19 @@ def _pour_here(
             origin = Origin(
                 name="the bytes", reread=lambda offset, size: data[offset : offset + size], file_bytes=len(data)
             )
-        taker = make(origin)
-        stack.callback(taker.close)
+        consumer = make(origin)
+        stack.callback(consumer.close)
         taken_bytes = 0
         for block in blocks:
             if stop.is_set():
                 raise _Stopped
-            taker.feed(block)
+            consumer.feed(block)
             taken_bytes += len(block)
             if progress is not None:
                 progress(taken_bytes, origin.file_bytes)
         if stop.is_set():
             raise _Stopped
-        return taker.finish()
+        return consumer.finish()
 
 
 def _cut(data: bytes) -> Iterator[bytes]:
@@ -266,7 +266,7 @@ def _cut(data: bytes) -> Iterator[bytes]:
 async def _pour_stream(
     blocks: AsyncIterable[bytes],
     origin: Origin,
-    make: Callable[[Origin], Taker[T]],
+    make: Callable[[Origin], BlockConsumer[T]],
     web: Web,
     progress: Progress | None,
     *,
@@ -280,17 +280,17 @@ async def _pour_stream(
             spool = ended.enter_context(closing(_Spool()))
             keep = spool.keep
             origin = attrs.evolve(origin, reread=spool.reread)
-        taker = make(origin)
-        stack.callback(taker.close)
+        consumer = make(origin)
+        stack.callback(consumer.close)
 
         def take(block: bytes) -> None:
             if keep is not None:
                 keep(block)
-            taker.feed(block)
+            consumer.feed(block)
 
         def finish() -> T:
             with ended:
-                return taker.finish()
+                return consumer.finish()
 
         taken_bytes = 0
         iterator = aiter(blocks)
@@ -308,7 +308,7 @@ async def _pour_stream(
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[], None] = lambda: None) -> T:
-    """Do *work* in a thread, and wait for its end even when the caller is cancelled: what it uses is closed then.
+    """Do *work* in a thread, and wait for its end however often the caller is cancelled: what it uses is closed then.
 
     Args:
         work: What to do.
@@ -320,7 +320,9 @@ async def in_thread(work: Callable[..., T], *arguments: Any, cancel: Callable[[]
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         cancel()
-        await asyncio.wait([working])
+        while not working.done():
+            with suppress(asyncio.CancelledError):  # once more
+                await asyncio.wait([working])
         if not working.cancelled():
             working.exception()  # nobody is there to hear of it
         raise
@@ -333,7 +335,6 @@ async def count_rows(
     timeouts: aiohttp.ClientTimeout,
     proxy: str | None = None,
     ca_file: Path | None = None,
-    session: aiohttp.ClientSession | None = None,
     fetch_private: FetchPrivate = False,
 ) -> int:
     """Read a file once and count its lines: an upper bound of its values, since an empty line counts too.
@@ -346,7 +347,6 @@ async def count_rows(
         timeouts: For a URL, see `moe_segments.files.remote.file_timeouts`.
         proxy: An HTTP proxy to reach the URL through.
         ca_file: Certificates in PEM that are trusted beside the system's own.
-        session: Lends its connector, and nothing else; needs *fetch_private*.
         fetch_private: Which addresses besides public ones are read.
 
     Returns:
@@ -355,19 +355,12 @@ async def count_rows(
     Raises:
         PreflightError: It cannot be read, is empty, too large, or not what the service would take.
     """
-    web = Web(
-        max_bytes=max_bytes,
-        session=session,
-        timeouts=timeouts,
-        proxy=proxy,
-        ca_file=ca_file,
-        fetch_private=fetch_private,
-    )
-    return await pour(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
+    web = Web(max_bytes=max_bytes, timeouts=timeouts, proxy=proxy, ca_file=ca_file, fetch_private=fetch_private)
+    return await stream_into(source, lambda origin: _LineCounter(origin.name, max_bytes), web=web)
 
 
 class _LineCounter:
-    """A counter of the lines of what is poured in."""
+    """A consumer of blocks that counts their lines."""
 
     def __init__(self, source: str, max_bytes: int) -> None:
         self._source, self._max_bytes = source, max_bytes

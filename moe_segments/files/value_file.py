@@ -13,7 +13,7 @@ from moe_segments.core.files.rules import DUPLICATE, EMPTY_FILE, LONG_ROW, RULES
 from moe_segments.errors import InputError
 from moe_segments.files.check import check_file
 from moe_segments.files.private_file import PrivateFile
-from moe_segments.files.stream import Web, in_thread, pour
+from moe_segments.files.stream import Web, in_thread, stream_into
 from moe_segments.files.values import ValueReader
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def write_values(
             limits=limits,
         )
         web = Web(max_bytes=limits.file_bytes * _TIMES_LARGER)
-        report, duplicates = await pour(aiter(reader), lambda _: _Writing(file, check), web=web, name=name), 0
+        report, duplicates = await stream_into(aiter(reader), lambda _: _Writing(file, check), web=web, name=name), 0
         if DUPLICATE in report.counts and LONG_ROW not in report.counts:
             duplicates = report.counts[DUPLICATE]
             await in_thread(_drop_duplicates, file)

@@ -99,7 +99,7 @@ class ValueReader:
                     block = await anext(blocks, None)
                 except InputError:
                     raise
-                except (Exception, asyncio.CancelledError) as error:
+                except (Exception, asyncio.CancelledError, GeneratorExit) as error:
                     raise raised_by_source(error, "values") from error
                 if block is None:
                     break
@@ -119,7 +119,7 @@ class ValueReader:
                 values = values()
                 if inspect.isawaitable(values):
                     values = await values
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError, GeneratorExit) as error:
                 raise raised_by_source(error, "values") from error
             if problem := problem_of_values(values):
                 raise InputError(f"the function returned something that {problem}", "values")

@@ -60,7 +60,7 @@ def boot_time_s() -> float:
 
 
 class _Pending(Enum):
-    """No grant, and no refusal either."""
+    """The outcome of a caller that goes on waiting: neither granted nor refused."""
 
     WAITS = "waits"
 
@@ -142,7 +142,7 @@ class Governor(QuotaCalls, PlanCalls):
             return events, doubt == known
 
         is_known = await self._replica.ask(question)
-        self._stop_listening = self._replica.listen(self._kick_if_changed)
+        self._stop_listening = self._replica.subscribers.on_change(self._kick_if_changed)
         if doubt:
             _log.warning(
                 "%s; %s",
@@ -255,7 +255,7 @@ class Governor(QuotaCalls, PlanCalls):
         return moment.timestamp() - self.now_s()
 
     def report_if_late(self, grant: Grant) -> None:
-        """Say so when an outcome became known after its lease: until now the row counted as ended too early.
+        """Warn of an outcome that became known after its lease: until now its row counted as ended too early.
 
         Args:
             grant: The leave to send it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
-from moe_segments.core.quota.forecast import Demand, starts
+from moe_segments.core.quota.forecast import Demand, starts_in_turn
 from moe_segments.core.quota.ledger import life_us
 from moe_segments.core.state.admission import schedule_of
 from moe_segments.core.state.jobs import segment_keys
@@ -85,8 +85,9 @@ class PlanCalls:
     ) -> Plan:
         """Return when each operation starts if they are submitted now, and which limit binds it.
 
-        Those who wait already, in whichever process, are ahead. Operations are taken to end at once, and those in
-        flight now, so these are the earliest moments. A segment is taken to expire as it will.
+        Those who wait already, in whichever process, are ahead. An operation comes into line once the one before it on
+        its segment has ended, as `submit_many` has it. Operations are taken to end at once, and those in flight now, so
+        these are the earliest moments. A segment is taken to expire as it will.
         Needs `rows` on file operations whose file this client has not checked with `preflight`.
 
         Args:
@@ -128,7 +129,7 @@ class PlanCalls:
             _refuse_used(state, planned)
             schedule = schedule_of(state, now_us, without)
             if order == "given":
-                found = dict(enumerate(starts(schedule, demands)))
+                found = dict(enumerate(starts_in_turn(schedule, demands)))
             else:
                 found = {position: schedule.place(demands[position]) for position in positions}
             usage = [(limit, profile.capacity, tuple(profile.steps())) for limit, profile in schedule.usage()]

@@ -200,7 +200,7 @@ class Claims:
     def release(self, grant: Grant | None) -> None:
         """Release a grant that no caller takes."""
         if grant is not None:
-            self._begin_to_write(NeverSent(grant.job, grant.attempt, "called off before it was sent"))
+            self._begin_to_write(NeverSent(grant.job, grant.attempt, "cancelled before it was sent"))
 
     def _begin_to_write(self, event: NeverSent | Unclaimed) -> None:
         task = asyncio.get_running_loop().create_task(self._write(event))
@@ -230,5 +230,5 @@ class Claims:
         self._writing.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._replica.outage.warn(
-                "cancelled", "what was called off could not be written down, and lapses by itself: %s", error
+                "cancelled", "a cancellation could not be written down, and what it held lapses by itself: %s", error
             )

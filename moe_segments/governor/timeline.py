@@ -31,7 +31,7 @@ _LEFT, _RIGHT = 2.0, 98.0  # per cent between which time runs
 _TICKS_MOST: Final = 5
 _TICK_S: Final = (60, 300, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000)
 _COLORS: Final = 4
-_CENTERED: Final[dict[str, Any]] = {"text-anchor": "middle"}
+_EDGE: Final = 0.06  # of the width, on which half a moment has no room on a telephone
 _NAME_WIDTH: Final = 22  # of a segment's name beside its bar, in Latin letters; a wide character counts twice
 _STYLE: Final = """
 svg { color-scheme: light dark; --back: #ffffff; --ink: #1a1d21; --faint: #6b7280; --line: #d7dbe0; --used: #9db8e0;
@@ -132,7 +132,7 @@ class _Picture:
 
     def _summary(self) -> str:
         users = sum(bar.rows for bar in self._bars)
-        return f"{_count(len(self._bars), 'operation')}, {users:,} users"
+        return f"{_count(len(self._bars), 'operation')}, {_count(users, 'user')}"
 
     def _verdict(self) -> str:
         never = sum(bar.start_s is None for bar in self._bars)
@@ -151,8 +151,13 @@ class _Picture:
             x = self._x(tick.timestamp())
             self._put("line", "grid", x1=x, x2=x, y1=str(_HEAD - 10), y2=str(self._height - 10))
             said = f"{tick:%H:%M}" if step_s < 86_400 else f"{tick:%d %b}"  # noqa: PLR2004 - a day
-            self._put("text", "faint", said=said, x=x, y=str(_HEAD - 18), **_CENTERED)
+            self._put("text", "faint", said=said, x=x, y=str(_HEAD - 18), **self._anchor_at(tick.timestamp()))
             tick += timedelta(seconds=step_s)
+
+    def _anchor_at(self, at_s: float) -> dict[str, Any]:
+        """Return where a moment is written on the axis: in the middle of its line, but for one at the edge."""
+        share = self._share(at_s)
+        return {"text-anchor": "start" if share < _EDGE else "end" if share > 1 - _EDGE else "middle"}
 
     def _rows(self, top: float) -> float:
         named = self._row == _ROW
@@ -167,7 +172,8 @@ class _Picture:
     def _operation(self, bar: Bar, top: float, *, named: bool) -> None:
         group = SubElement(self._svg, "g")
         middle = top + self._row / 2
-        name, what = f"\u2068{_clean(bar.segment)}\u2069", f"{bar.op}{f' {bar.rows:,} users' if bar.rows else ''}"
+        users = f" {_count(bar.rows, 'user')}" if bar.rows else ""
+        name, what = f"\u2068{_clean(bar.segment)}\u2069", f"{bar.op}{users}"
         if bar.start_s is None:
             self._put("title", said=f"{name}: {what}, never: {bar.limit or 'no limit'}", within=group)
             self._put("text", "c4", said=f"{_cut(bar.segment)}: never", within=group, x=f"{_LEFT}%", y=str(middle))

@@ -1,4 +1,4 @@
-"""Keep the folded state of one journal current, group concurrent requests into one append, wake waiters.
+"""Keep the folded state of one journal current, and group concurrent requests into one append.
 
 One flush at a time: everything that was asked since the last one becomes one durable step, so a hundred tasks
 share one fsync. A failed step fails each of its askers and changes nothing. The state is touched only inside
@@ -32,9 +32,10 @@ from moe_segments.core.state.workspace import WorkspaceState
 from moe_segments.errors import InputError, JournalAmbiguous, JournalError, JournalReplaced, JournalUnavailable
 from moe_segments.journal.local.outage import AWAY, Outage
 from moe_segments.journal.retry_ambiguous import retry_ambiguous
+from moe_segments.journal.subscribers import Subscribers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from moe_segments.core.events import Batch, Event
     from moe_segments.journal.protocol import Decide, Journal
@@ -95,6 +96,7 @@ class Replica:
     Attributes:
         state: The folded state; read it, never change it.
         journal: The engine.
+        subscribers: Whoever is told when the state changes.
         outage: What warns of a journal that cannot be used.
     """
 
@@ -107,13 +109,9 @@ class Replica:
         self._asked: list[_Asked[object]] = []
         self._refreshing: list[asyncio.Future[None]] = []
         self._flush: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[], None]] = []
-        self._hearers: list[Callable[[Collection[str] | None], None]] = []
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self.subscribers: Subscribers = Subscribers()
         self._read_at = 0, 0.0
         self._loop: asyncio.AbstractEventLoop | None = None  # kept, as a job is also shown where no loop runs
-        self._changed: dict[str | None, None] = {}  # a set in the order of the events, in which waiters wake
-        self._jumped = self._stirred = False
         self._id_prefix, self._ids = f"{os.urandom(8).hex()}-", 0
         self._watchers = 0
         self._watch: asyncio.Task[None] | None = None
@@ -122,7 +120,6 @@ class Replica:
         self._home: asyncio.AbstractEventLoop | None = None  # where it was opened
         self.outage: Outage = Outage()
         self._replaced: JournalReplaced | None = None
-        self._ends: list[asyncio.Future[None]] = []  # of those who wait for nothing else
 
     async def open(self) -> None:
         """Open the journal and read it to its end.
@@ -143,9 +140,9 @@ class Replica:
             self._watch = None
         while self._flush is not None:
             await asyncio.wait([self._flush])
-        closed = JournalError("the journal was closed while its news was awaited; open it again and ask for the job")
-        for waiters in (*self._waiters.values(), self._ends):
-            _fail(waiters, closed)
+        self.subscribers.fail(
+            JournalError("the journal was closed while its news was awaited; open it again and ask for the job")
+        )
         await self.journal.close()
 
     def now_us(self) -> int:
@@ -215,7 +212,9 @@ class Replica:
             async with asyncio.timeout(timeout_s):
                 await self.refresh()
         except TimeoutError:
-            raise JournalUnavailable(f"the journal did not answer within {timeout_s:g} s") from None
+            raise JournalUnavailable(
+                f"the journal did not answer within {timeout_s:g} s: see whether its server is up"
+            ) from None
         if self.state.barred is not None:
             raise self.state.barred
 
@@ -223,18 +222,12 @@ class Replica:
         """Wait until the journal turns out to be another one than was opened, which is watched meanwhile.
 
         Raises:
-            JournalReplaced: It is.
+            JournalReplaced: The journal is another one now.
             JournalError: It was closed.
         """
         self._refuse_replaced()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.append(future)
-        try:
-            with self.watching():
-                await future
-        finally:
-            self._ends.remove(future)
-        raise AssertionError("only an error ends it")
+        with self.watching():
+            await self.subscribers.end()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -256,31 +249,10 @@ class Replica:
             return
         self._replaced = error
         _log.error("this process cannot go on with its journal: %s", error)
-        for waiters in (*self._waiters.values(), self._ends):
-            _fail(waiters, error)
-        self._notify_listeners()
+        self.subscribers.fail(error)
+        self.subscribers.tell_change()
 
-    # Waking
-
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call *listener* in the event loop after every change but our own reservations, which free nothing.
-
-        Returns what ends that.
-        """
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def hear(self, hearer: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
-        """Call *hearer* in the event loop with the jobs of which the journal says something new; None for any job.
-
-        Returns what ends that.
-        """
-        self._hearers.append(hearer)
-        return lambda: self._hearers.remove(hearer)
-
-    def is_awaited(self, job: str) -> bool:
-        """Return whether somebody here waits for news of this job."""
-        return job in self._waiters
+    # Watching
 
     async def job_changed(self, job: str) -> None:
         """Return when the journal says something new of this job, through whichever process.
@@ -293,17 +265,8 @@ class Replica:
         self._refuse_replaced()
         if self.state.barred is not None:
             raise self.state.barred
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(job, []).append(future)
-        try:
-            with self.watching():
-                await future
-        finally:
-            waiters = self._waiters.get(job, [])
-            if future in waiters:
-                waiters.remove(future)
-            if not waiters:
-                self._waiters.pop(job, None)
+        with self.watching():
+            await self.subscribers.news_of(job)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -365,7 +328,7 @@ class Replica:
                 await self._flush_facts()
                 await self._flush_asked()
                 await self._flush_refreshing()
-                self._notify()
+                self.subscribers.tell(is_barred=self.state.barred is not None)
                 await self._checkpoint_if_due()
         except Exception as error:  # noqa: BLE001 - whoever asked would wait for ever
             self.outage.warn("mistake", "a step of the journal failed: %s", error, error=error)
@@ -404,7 +367,7 @@ class Replica:
                 future.set_result(batch.at_us)
 
     def _refuse_if_moved(self, reported: Sequence[Event]) -> None:
-        """Say so when what was written down here is not heard of where the log goes on."""
+        """Refuse facts that were recorded after the log had moved: only outcomes of sends are carried over."""
         if self.state.barred is not None and not all(isinstance(event, _OF_SENDS) for event in reported):
             raise self.state.barred
 
@@ -490,7 +453,7 @@ class Replica:
         elif self.state.keep(batch):
             for event in batch.events:
                 if isinstance(event, Reserved):
-                    self._changed[event.job] = None
+                    self.subscribers.note_reservation(event.job)
         else:
             self.state.take_back()
             self._fold([batch])
@@ -515,46 +478,14 @@ class Replica:
         for number, batch in enumerate(await self.journal.read(self.state.version), 1):
             for _ in self.state.folding(batch):
                 await asyncio.sleep(0)
-            self._note(batch)
+            self.subscribers.note(batch)
             if not number % _FOLDED_AT_ONCE:
                 await asyncio.sleep(0)
 
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
             self.state.fold(batch)
-            self._note(batch)
-
-    def _note(self, batch: Batch) -> None:
-        self._stirred = True
-        for event in batch.events:
-            self._changed[getattr(event, "job", None)] = None
-            self._jumped = self._jumped or isinstance(event, Checkpoint)
-
-    def _notify(self) -> None:
-        if not self._changed:
-            return
-        changed, self._changed = self._changed, {}
-        if self._waiters:
-            self._wake(changed)
-        for hearer in self._hearers:
-            hearer(None if self._jumped else [job for job in changed if job is not None])
-        self._jumped = False
-        if self._stirred:
-            self._stirred = False
-            self._notify_listeners()
-
-    def _notify_listeners(self) -> None:
-        for listener in tuple(self._listeners):
-            listener()
-
-    def _wake(self, changed: Iterable[str | None]) -> None:
-        # A checkpoint may stand for anything, so whoever waits looks again.
-        # And one that moved has nothing more to say of any job.
-        looking = tuple(self._waiters) if self._jumped or self.state.barred else tuple(changed)
-        for job in looking:
-            for future in self._waiters.get(job or "", ()):
-                if not future.done():
-                    future.set_result(None)
+            self.subscribers.note(batch)
 
     @property
     def _checkpoint_is_due(self) -> bool:

@@ -190,7 +190,7 @@ class ServerJournal(ABC):
         """Refuse to use a handle that is not open, or another process's.
 
         Raises:
-            JournalError: It is.
+            JournalError: The handle is not open here.
         """
         if not self._is_open:
             raise JournalError(f"the journal is not open; open it first ({self._place})")

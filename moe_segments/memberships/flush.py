@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.lease import Lease
+from moe_segments.audiences.presence import is_there, refusal_of
 from moe_segments.errors import Conflict, MoeSegmentsError, NameTaken, NotFound, OutboxError
 from moe_segments.memberships.advance import Advance
 from moe_segments.memberships.batch import BatchReader, operation_of
@@ -80,11 +81,13 @@ class Flush:
     async def _sent(self, backlog: Backlog, rows: int, began: Callable[[], object], advance: Advance) -> bool:
         most_bytes = self._client.limits.file_bytes
         reader = BatchReader(self._outbox, backlog, rows=rows, file_bytes=most_bytes, advance=advance)
-        op = "add" if reader.adds else "remove"
+        op: str | None = None
         error: MoeSegmentsError | None = None
         try:
-            if reader.adds and backlog.expiry_time is not None and not await self._is_there(backlog.name):
-                op = "create"
+            op = await self._op(backlog, adds=reader.adds)
+            if op is None:
+                await self._outbox.discard(backlog.segment, backlog.tip, adds=False)
+                return True
             operation = operation_of(backlog, op, values=reader.values)
             await self._client.submit(operation, max_wait_s=_PATIENCE_S, job_id=reader.job, preflight="off")
         except MoeSegmentsError as problem:  # the outbox's own, where it could not be read
@@ -109,15 +112,26 @@ class Flush:
             raise error
         return False
 
-    async def _is_there(self, name: str) -> bool:
-        """Return whether there is a segment, as far as anybody knows."""
-        state = self._replica.state
-        membership = state.memberships.of.get(name)
-        is_known = name in self._exists or name in state.jobs.names or (membership is not None and membership.held)
-        if is_known or await self._client.list_segments(name, max_wait_s=_PATIENCE_S):
+    async def _op(self, backlog: Backlog, *, adds: bool) -> str | None:
+        """Return the operation that sends changes: "create", "add" or "remove"; None where there is nobody to remove.
+
+        Raises:
+            SegmentGone: Nobody can be added to the segment, nor can it be created.
+            MoeSegmentsError: The service could not be asked whether it is there.
+        """
+        name, state, op = backlog.name, self._replica.state, "add" if adds else "remove"
+        refusal = refusal_of(state, name, self._client.governor.shift_us())
+        may_create = adds and backlog.expiry_time is not None
+        if refusal is None and (name in self._exists or not may_create):
+            return op
+        if refusal is not None and not adds and name in state.gone.of and state.gone.of[name].is_missing:
+            return None
+        if await is_there(self._client, state, name, max_wait_s=_PATIENCE_S):
             self._exists.add(name)
-            return True
-        return False
+            return op
+        if refusal is not None and not may_create:
+            raise refusal
+        return "create"
 
     async def settle(self, backlog: Backlog) -> bool:
         """Hear what became of the batch of an earlier flush. Returns whether it was applied."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from moe_segments.audiences.lease import Lease
-from moe_segments.core.audiences.backlog import Backlog, Forecast, gap_us, is_late, most_urgent, room
+from moe_segments.audiences.presence import SegmentGone, refusal_of
+from moe_segments.core.audiences.backlog import Backlog, Forecast, gap_us, is_late, most_urgent, retry_s, room
 from moe_segments.errors import MoeSegmentsError, OutboxError, QuotaExceeded, SegmentBusy, TooManyRequests
 from moe_segments.memberships.batch import operation_of
 from moe_segments.memberships.flush import Flush
@@ -30,8 +31,6 @@ __all__ = ["Flusher", "Trouble"]
 _GATHER_S: Final = 10.0  # for all but the last, divided by the speed of the limits
 _POLL_S: Final = 60.0  # what other processes wrote and died with
 _FULL_POLL_S: Final = 60.0  # between two looks at quotas that are full
-_FIRST_RETRY_S: Final = 60.0
-_LONGEST_RETRY_S: Final = 21_600.0
 _LEAST_POLL_S: Final = 0.05
 _SECOND_US: Final = 1_000_000
 _TELL_EVERY_S: Final = 3_600.0  # that a segment is late
@@ -142,6 +141,8 @@ class Flusher:
     async def _turn(self) -> float:
         """Begin what can be begun now. Returns when to look again, seconds."""
         backlogs = await self._outbox.backlogs()
+        if any(isinstance(trouble.error, SegmentGone) for trouble in self.troubles.values()):
+            await self._replica.refresh()  # another process may have unarchived it
         now_us = self._replica.now_us()
         self._tell_lag(backlogs, now_us)
         if backlogs != self._seen:
@@ -169,7 +170,10 @@ class Flusher:
 
     def _rests(self, backlog: Backlog, now_us: int) -> bool:
         trouble = self.troubles.get(backlog.name)
-        return trouble is not None and now_us < trouble.until_us
+        if trouble is None or now_us >= trouble.until_us:
+            return False
+        is_back = isinstance(trouble.error, SegmentGone) and refusal_of(self._replica.state, backlog.name, 0) is None
+        return not is_back
 
     async def _wait_s(self, backlog: Backlog) -> float:
         """Send what a segment needs if pace and quotas allow that now. Returns how long to wait otherwise."""
@@ -245,8 +249,9 @@ class Flusher:
             wait_s = max(self._scaled(_FULL_POLL_S), self._client.governor.seconds_until(error.ready_at))
         else:
             count += 1
-            wait_s = self._scaled(min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 4 ** (count - 1)))
-            _log.warning("segment %r: its changes were not applied and are sent again: %s", name, error)
+            wait_s = self._scaled(retry_s(count))
+            what = "wait" if isinstance(error, SegmentGone) else "were not applied and are sent again"
+            _log.warning("segment %r: its changes %s: %s", name, what, error)
         self.troubles[name] = Trouble(count, error, now_us + round(wait_s * _SECOND_US))
 
     def _tell_lag(self, backlogs: Sequence[Backlog], now_us: int) -> None:

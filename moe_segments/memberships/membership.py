@@ -7,6 +7,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from moe_segments.audiences.presence import refusal_of
 from moe_segments.core.audiences.backlog import is_late
 from moe_segments.errors import FlushTimeout, InputError, MoeSegmentsError, NotSent
 from moe_segments.governor.usage import at, moment_of
@@ -161,9 +162,15 @@ class Memberships:
             lag_s=backlog.age_us(now_us) / _SECOND_US,
             max_age_s=backlog.max_age_s,
             is_late=is_late(backlog, now_us),
-            error=None if trouble is None else str(trouble.error),
+            error=self._error(backlog),
             retry_at=None if trouble is None else at(trouble.until_us + self._shift_us),
         )
+
+    def _error(self, backlog: Backlog) -> str | None:
+        if (reason := self.reason(backlog.name)) is not None or not backlog.pending:
+            return reason
+        refusal = refusal_of(self._replica.state, backlog.name, self._shift_us)
+        return None if refusal is None else str(refusal)
 
     async def _run(self) -> None:
         while True:

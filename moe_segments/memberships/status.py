@@ -25,7 +25,8 @@ class MembershipStatus:
         lag_s: How long ago that was; 0 where there is none.
         max_age_s: How stale the segment may get; None: as stale as the quotas make it.
         is_late: Whether it is staler than that.
-        error: What the last try to send ended with, in this process; None where it went well.
+        error: What the last try to send ended with, in this process; or, in every process, why nothing is sent to a
+            segment that the service said is not there. None where all is well.
         retry_at: When the next try comes after that error, at the earliest; None without an error.
     """
 

@@ -18,7 +18,7 @@ def check_operation(value: object, field: str = "operation") -> None:
     """Refuse what is no operation.
 
     Raises:
-        InputError: It is none; it is named by its type alone, since a value may be a secret.
+        InputError: The value is no operation; it is named by its type alone, since it may be a secret.
     """
     if not isinstance(value, _KINDS):
         raise InputError(f"must be one of {_NAMES}, not {_kind(value)}", field)
@@ -41,7 +41,7 @@ def listed(values: Iterable[Operation | FilterOperation]) -> list[Operation | Fi
     """Return all of several operations.
 
     Raises:
-        InputError: They are none.
+        InputError: The values are no operations.
     """
     check_many(values)
     found = list(values)

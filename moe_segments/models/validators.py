@@ -76,7 +76,9 @@ def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a
 
     Refused is what the documents forbid, and what no name can mean: control characters, line breaks, blanks at an edge.
     """
-    if not isinstance(name, str) or all(one.isspace() or _is_unseen(one) for one in name):
+    if not isinstance(name, str):
+        return f'must be text, such as "vip_2026", not {type(name).__name__}'
+    if all(one.isspace() or _is_unseen(one) for one in name):
         return "a segment needs a name that is not blank"
     if len(name) > NAME_MAX_CHARS:
         return f"has {len(name)} characters; MoEngage takes {NAME_MAX_CHARS}"
@@ -137,11 +139,11 @@ def problem_of_values(values: object) -> str | None:  # noqa: PLR0911 - one retu
 
 
 def problem_of_optional_values(values: object) -> str | None:
-    """Return as `problem_of_values`, where None is no source."""
+    """Return what is wrong with values that may be left out, or None; see `problem_of_values`."""
     return None if values is None else problem_of_values(values)
 
 
-def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # noqa: PLR0911 - one return a rule
+def problem_of_url(url: object) -> str | None:  # noqa: PLR0911 - one return a rule
     """Return what is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
     if not isinstance(url, str) or not url:
         return "must be a URL, such as https://files.example.com/users.csv"
@@ -152,9 +154,8 @@ def problem_of_url(url: object, *, https_only: bool = False) -> str | None:  # n
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "is not a valid URL"
-    schemes = ("https",) if https_only else ("https", "http")
-    if parts.scheme not in schemes:
-        return f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if parts.scheme not in ("https", "http"):
+        return "must begin with https:// or http://"
     if not host:
         return "has no host"
     if parts.username is not None or parts.password is not None:
@@ -311,7 +312,7 @@ def checked_path(value: object, field: str) -> Path:
     """Return a path given as such, or as text.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is no path.
     """
     value = path_of(value)
     if problem := problem_of_path(value):

@@ -46,7 +46,7 @@ def check_host(request: web.Request, names: frozenset[str] = frozenset()) -> Non
     """Refuse a request that names neither loopback nor one of *names*.
 
     Raises:
-        Refused: It does.
+        Refused: It names another host.
     """
     if not is_asked_for(request, names):
         raise Refused(403, HOSTS)

@@ -76,15 +76,14 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s" if seconds >= _ONE_DIGIT_BELOW_S else f"{max(seconds, 0):.1f} s"
 
 
-def utc_time(moment: object, *, since: int = 5) -> str:
-    """Return a moment in ISO 8601 as the page's server tells it, in UTC.
+def utc_time(moment: object) -> str:
+    """Return a moment in ISO 8601 as the page's server tells it, in UTC and without its year.
 
     Args:
         moment: Such as 2026-11-24T06:39:10.123Z.
-        since: The first character that is shown; 5 leaves out the year, 11 the day.
     """
     said = str(moment).replace("T", " ").partition(".")[0].removesuffix("Z")
-    return f'<time datetime="{text(moment)}">{text(said[since:])}</time>'
+    return f'<time datetime="{text(moment)}">{text(said[5:])}</time>'
 
 
 def local_time(moment: str, *, relative: bool = False) -> str:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from moe_segments.core.wire.strict_json import foreign_coding
 from moe_segments.errors import PreflightError
-from moe_segments.http.addresses import connector_for
+from moe_segments.http.private_addresses import connector_for
 from moe_segments.limits import FILE_CONTENT_TYPES
 from moe_segments.models.urls import url_without_query
 from moe_segments.publishing.local_file import blocks_of
@@ -106,7 +106,7 @@ class Glance:
 
     @property
     def is_there(self) -> bool:
-        """Return whether it was given."""
+        """Return whether a file is there."""
         return self.status in (_OK, _PARTIAL)
 
 

@@ -27,7 +27,7 @@ def examine(path: Path, max_bytes: int) -> tuple[str, int]:
     digest, file_bytes = hashlib.sha256(), 0
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, and be empty afterwards
-            raise PreflightError(str(path), "is no regular file")
+            raise PreflightError(str(path), "is no regular file: name a file, rather than a directory or a pipe")
         with path.open("rb", buffering=0) as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
@@ -37,7 +37,7 @@ def examine(path: Path, max_bytes: int) -> tuple[str, int]:
     except OSError as error:
         raise PreflightError(str(path), f"cannot be read: {error.strerror or type(error).__name__}") from None
     except ValueError:
-        raise InputError("is no path", "path") from None
+        raise InputError("is no path: it holds a character that no path can", "path") from None
     if not file_bytes:
         raise PreflightError(str(path), "is empty: there is nothing to upload")
     return digest.hexdigest(), file_bytes

@@ -62,7 +62,7 @@ class Bucket:
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a bucket holds secrets and is not pickled; send its URL instead")
 
-    async def holds(self, key: str) -> int | None:
+    async def size_of(self, key: str) -> int | None:
         """Return the size of an object, bytes; None when it is not there, or may not be looked at.
 
         Raises:
@@ -116,7 +116,7 @@ class Bucket:
             raise self._store.refusal(key, error) from None
 
     async def check_signing(self, key: str, expires_s: float) -> None:
-        """Before an upload: whether an address that lasts could be signed after it.
+        """Check before an upload that an address that lasts can be signed after it.
 
         Raises:
             PreflightError: It could not be signed.

@@ -59,7 +59,7 @@ class Objects:
             name: What errors call it.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such object.
             PreflightError: The store refuses it or cannot be reached.
         """
         import obstore

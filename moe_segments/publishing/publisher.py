@@ -106,7 +106,7 @@ async def publish(
         uploaded, expires_at = await put_file(url, path, digest, file_bytes), None
     else:
         bucket = open_bucket(destination, options, proxy, ca_file)
-        uploaded = await bucket.holds(key) != file_bytes
+        uploaded = await bucket.size_of(key) != file_bytes
         if uploaded:
             await bucket.check_signing(key, wanted_s)
             await bucket.upload(key, path, digest, file_bytes)

@@ -105,7 +105,7 @@ class Gate:
         """Return a socket for an address about to be connected to.
 
         Raises:
-            AddressRefused: It must not be.
+            AddressRefused: The address must not be connected to.
         """
         family, kind, protocol, _, address = addr_info
         if not self.admits(str(address[0])):

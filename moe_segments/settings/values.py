@@ -66,7 +66,7 @@ def _origin(value: object) -> str:
 
 
 def problem_of_http(url: str, *, allow_http: bool) -> str | None:
-    """Return why a valid *url* may not be used although it is one; None where it may."""
+    """Return why an http:// address may not be used, or None."""
     parts = urlsplit(url)
     if parts.scheme == "https" or allow_http or is_loopback(parts.hostname):
         return None
@@ -132,7 +132,7 @@ def _journal(_: object, attribute: _Attribute, value: object) -> None:
 
 
 def problem_of_journal_url(url: str) -> str | None:
-    """Return why *url* names no journal although it looks as if it did; None for one that may name one."""
+    """Return what is wrong with a journal URL, as far as it can be told without its engine, or None."""
     if re.match(r"[A-Za-z]:[\\/]", url):
         return "must be a path such as ./quota.db: Windows and its drives are not supported"
     if url.lower().startswith("memory:"):

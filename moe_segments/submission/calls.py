@@ -33,11 +33,12 @@ class Call(ABC):
         job_id: The job; None for a read, of which the journal keeps none.
         in_background: Let others go first.
         retry_unknown: Send again although an earlier send may have worked.
-        left: Its turn came and its request leaves, so that it can no longer be called off.
-        doubt: Why an earlier send of it may have worked.
-        attempts: Sends so far, and tries to make one; those that came too late for their own fence not counted.
-        late: How many did.
-        lingers: A send that never left, after which the journal still waits for another.
+        has_left: Its request has left or is about to, so that it can no longer be cancelled.
+        doubt: The error of an earlier send, which may have worked all the same; None when there is none.
+        attempts: Sends so far, and tries to make one; without those in *late*.
+        late: Tries that came too late for their own send fence, and went back into the line.
+        announced_retry: The record of a send that never left and is to be followed by another; None once that one has
+            its reservation.
         ended: Done as its task ends.
     """
 
@@ -47,15 +48,15 @@ class Call(ABC):
     job_id: str | None = None
     in_background: bool = False
     retry_unknown: bool = False
-    left: bool = False
+    has_left: bool = False
     doubt: MoeSegmentsError | None = None
     attempts: int = 0
     late: int = 0
-    lingers: NeverSent | None = None
+    announced_retry: NeverSent | None = None
     ended: asyncio.Future[None] = attrs.field(factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self) -> None:
-        """Wake who waits for it. Idempotent."""
+        """Wake the caller that waits for it. Idempotent."""
         if not self.ended.done():
             self.ended.set_result(None)
 

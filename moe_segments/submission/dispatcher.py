@@ -38,7 +38,7 @@ _MOST_LATE: Final = 20  # a journal or a file server this slow for the fence nev
 
 
 class Dispatcher:
-    """Sends calls for one client.
+    """The dispatcher of one client's calls: every request to the service goes through `dispatch`.
 
     Attributes:
         sending: Jobs whose request is on its way from here.
@@ -59,7 +59,7 @@ class Dispatcher:
         self.sending: set[str] = set()
 
     async def dispatch(self, call: Call) -> None:
-        """Send *call* until it went well or `core.retry` says to stop. On return the journal knows its outcome.
+        """Send *call* until it went well or `core.state.retry` says to stop. On return the journal knows its outcome.
 
         Raises:
             QuotaError: Refused locally; nothing was sent.
@@ -71,14 +71,14 @@ class Dispatcher:
         call.life.is_dispatched = True
         try:
             while (pause_s := await self._attempt(call)) is not None:
-                call.left = False
+                call.has_left = False
                 await asyncio.sleep(pause_s)
             call.life.accepted(self._cs_id_of(call))
         except BaseException as error:
             is_cancelled = isinstance(error, asyncio.CancelledError)
             call.life.end((self._doubt_of(call) if is_cancelled else None) or error)
-            if call.lingers is not None:  # nobody sends it again, and whoever follows the job has to hear of it
-                await asyncio.shield(self._recorder.record(attrs.evolve(call.lingers, again=False)))
+            if call.announced_retry is not None:  # no retry comes now, and whoever follows the job has to hear of that
+                await asyncio.shield(self._recorder.record(attrs.evolve(call.announced_retry, again=False)))
             raise
         finally:
             call.end()  # the task's last step: who waits goes on with the next one
@@ -89,12 +89,12 @@ class Dispatcher:
         ask, request = call.prepare()  # what cannot be built must not have reserved anything
         with self._pace.place(in_background=call.in_background) as place:
             grant = await self._reserved(call, ask, place)
-            if grant is None:  # the journal knows the job; out of order, a repeat leaves it as doubtful as it was
+            if grant is None:  # the journal knows the job, and it is not to be sent again
                 if call.doubt is not None:
                     raise call.doubt
                 call.life.attached(self._replica.state.jobs.records[ask.job].state_at(self._replica.now_us()))
                 return None
-            call.lingers = None
+            call.announced_retry = None
             delivery = await self._sent(call, ask, request, place, grant)
         pause_s, ending = self._pause_s(call, delivery), ending_of_delivery(delivery)
         error = await self._recorder.settle(call, ask.cost, grant, delivery, again=pause_s is not None)
@@ -123,13 +123,13 @@ class Dispatcher:
         return grant
 
     async def _sent(self, call: Call, ask: Ask, request: Request, place: Place, grant: Grant) -> Delivery:
-        """Send at its turn, unless something speaks against it by then."""
+        """Send when its turn in the pace comes, unless it may not be sent any more by then."""
         attempt = Attempt()
         try:
             request = await call.look_again() or request
             if not await self._pace.turn(place, lambda: self._held_back(ask, grant) is None):
                 return self._held_back(ask, grant) or Unsent("the client is closing")
-            call.left = True
+            call.has_left = True
             self.sending.add(grant.job)
             with call.life.sending(grant.attempt, lambda: attempt.status):
                 return await self._transport.send(request, attempt)
@@ -139,18 +139,18 @@ class Dispatcher:
             await self._recorder.record(
                 Unknown(grant.job, grant.attempt, "the client was closed before an answer came")
                 if attempt.obtained
-                else NeverSent(grant.job, grant.attempt, "called off before it was sent")
+                else NeverSent(grant.job, grant.attempt, "cancelled before it was sent")
             )
             raise
         finally:
             self.sending.discard(grant.job)
 
     def _held_back(self, ask: Ask, grant: Grant) -> Unsent | None:
-        """Return why the request may not leave any more."""
+        """Return why the request may not be sent any more; None when it may."""
         if not self._governor.may_start(grant):
             return NOT_IN_TIME
         if ask.key_fingerprint in self._replica.state.rejected_keys:
-            return Unsent("the service rejected this key meanwhile")
+            return Unsent("the service rejected this API key meanwhile: give the right one, then submit again")
         return None
 
     def _pause_s(self, call: Call, delivery: Delivery) -> float | None:
@@ -158,7 +158,7 @@ class Dispatcher:
         ending = ending_of_delivery(delivery)
         if ending is None or self._governor.closed or (isinstance(delivery, Unsent) and delivery.cause is not None):
             return None
-        if delivery is NOT_IN_TIME and call.late < _MOST_LATE:  # what came between outlasted its fence: in line again
+        if delivery is NOT_IN_TIME and call.late < _MOST_LATE:  # its turn came after its fence: in line again
             call.attempts, call.late = call.attempts - 1, call.late + 1
             return 0.0
         late_s, most = self._settings.limits.count_late_s, self._settings.max_attempts
@@ -172,7 +172,7 @@ class Dispatcher:
         return pause_s if pause_s <= call.patience_s else None
 
     def _doubt_of(self, call: Call) -> MoeSegmentsError | None:
-        """Return that an earlier send may have worked, also one of another process; None when none can have."""
+        """Return the error of an earlier send that may have worked, by any process; None when there is none."""
         record = self._replica.state.jobs.records.get(call.job_id or "")
         return unknown_of(record) if record is not None and record.state == JobState.UNKNOWN else None
 

@@ -1,7 +1,7 @@
-"""Prepare the file of an operation: check, weigh and publish it, and see that it is the same when it is sent.
+"""Prepare the file of an operation: check it, count its rows, publish it; values are written to a file first.
 
-Whatever is wrong is said before any quota is spent. What was checked is what is sent: a local file by its SHA-256, a
-file at an address by its entity tag, else its size and last change, looked at once more when it had to wait.
+Whatever is wrong is said before any quota is spent. What was checked is what is sent: a file that had to wait is looked
+at once more, see `publishing.unchanged`.
 
 What checks and publishes is imported when the first file comes: it takes longer than the rest of the client.
 """
@@ -15,15 +15,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-import aiohttp
 import attrs
 
 from moe_segments.core.state.verdicts import cost_of
 from moe_segments.errors import InputError, MoeSegmentsError, PreflightError, QuotaNeverFits
 from moe_segments.files.sources import is_regular
 from moe_segments.limits import USERS_PER_DAY
-from moe_segments.models.urls import url_without_query
 from moe_segments.models.validators import problem_of_url
+from moe_segments.publishing.unchanged import Checked, SecondLook
 from moe_segments.submission.preflight_policy import checked_preflight, enforce, problem_of_rows
 
 if TYPE_CHECKING:
@@ -34,35 +33,18 @@ if TYPE_CHECKING:
     from moe_segments.files.value_file import WrittenValues
     from moe_segments.models import AddUsers, CreateFileSegment, RemoveUsers, ReplaceUsers
     from moe_segments.publishing.destination import Destination
-    from moe_segments.publishing.http import Glance
     from moe_segments.publishing.publisher import PublishedFile
     from moe_segments.settings import Settings
     from moe_segments.submission.preflight_policy import Preflight
 
-__all__ = ["AnyFile", "Checked", "FilePreparer", "PreparedFile", "Publish"]
+__all__ = ["AnyFile", "FilePreparer", "PreparedFile", "Publish"]
 
 Publish: TypeAlias = "str | Callable[[Path], Awaitable[str | PublishedFile]]"
 AnyFile: TypeAlias = "CreateFileSegment | AddUsers | RemoveUsers | ReplaceUsers"
 _AT_ONCE: Final = 4  # files read or published at a time, for the memory and the disk
 _FRESH_S: Final = 5.0  # a file looked at less long ago than this is not looked at again
-_LOOK_S: Final = 5.0
 _REMEMBERED: Final = 10_000
 _log = logging.getLogger("moe_segments.client")
-
-
-@attrs.frozen
-class Checked:
-    """The check of a file, with the marks that tell whether it changed since.
-
-    Attributes:
-        report: With its SHA-256, and its entity tag where it was at an address.
-        modified: When it was changed last, as its host says; None where the entity tag is known, or nothing is.
-        duplicates: How many values were dropped before because they came twice; None for a file that was given.
-    """
-
-    report: PreflightReport
-    modified: str | None = None
-    duplicates: int | None = None
 
 
 @attrs.define(eq=False)
@@ -131,6 +113,7 @@ class FilePreparer:
         self._kept: dict[AnyFile, _Kept] = {}
         self._writing: dict[AnyFile, asyncio.Lock] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._second_look = SecondLook(settings)
 
     @property
     def publishes(self) -> bool:
@@ -309,7 +292,7 @@ class FilePreparer:
         return asyncio.get_running_loop().time() - prepared.looked_s < _FRESH_S
 
     async def look_again(self, prepared: PreparedFile) -> None:
-        """Before a file that had to wait is sent: it is the one that was checked, and its address lasts long enough.
+        """Check a file that had to wait before it is sent: it is the one that was checked, and its address still lasts.
 
         Raises:
             PreflightError: It changed, or is no longer there.
@@ -318,7 +301,7 @@ class FilePreparer:
         if prepared.operation.file is not None:
             await self._look_at_published(prepared, prepared.operation.file)
         elif prepared.checked is not None:
-            await self._look_at_url(prepared.file_url, prepared.checked)
+            await self._second_look.at_url(prepared.file_url, prepared.checked)
         prepared.looked_s = loop.time()
 
     # Checking
@@ -355,7 +338,7 @@ class FilePreparer:
         )
         if operation.file_url is None or report.etag is not None:
             return Checked(report)
-        seen = await self._glanced(operation.file_url)  # hosts without entity tags are few
+        seen = await self._second_look.glance(operation.file_url)  # hosts without entity tags are few
         return Checked(report, None if seen is None else seen.modified)
 
     async def _weighed(self, operation: AnyFile, report: PreflightReport | None) -> int:
@@ -428,13 +411,13 @@ class FilePreparer:
         except MoeSegmentsError:
             raise
         except Exception as error:
-            raise PreflightError(str(file), f"could not be published ({type(error).__name__})") from error
+            raise PreflightError(
+                str(file), f"could not be published: the function given as publish= raised {type(error).__name__}"
+            ) from error
         url = told.url if isinstance(told, PublishedFile) else told
         if problem := problem_of_url(url):
             raise InputError(f"gave an address that cannot be used: it {problem}", "publish")
-        digest = await self._digest(file)
-        if sha256 is not None and digest != sha256:
-            raise _changed(str(file))
+        digest = await self._second_look.digest(file, checked=sha256)
         if isinstance(told, PublishedFile):
             return attrs.evolve(told, sha256=digest)
         return PublishedFile(url=url, expires_at=None, key="", sha256=digest)
@@ -443,25 +426,16 @@ class FilePreparer:
 
     async def _look_at(self, operation: AnyFile, checked: Checked) -> None:
         if operation.file is not None:
-            await self._look_at_file(operation.file, checked.report.sha256)
+            await self._second_look.digest(operation.file, checked=checked.report.sha256)
         elif operation.file_url is not None:
-            await self._look_at_url(operation.file_url, checked)
-
-    async def _look_at_file(self, file: Path, sha256: str) -> None:
-        if await self._digest(file) != sha256:
-            raise _changed(str(file))
-
-    async def _digest(self, file: Path) -> str:
-        from moe_segments.publishing.local_file import examine
-
-        return (await asyncio.to_thread(examine, file, self._limits.file_bytes))[0]
+            await self._second_look.at_url(operation.file_url, checked)
 
     async def _look_at_published(self, prepared: PreparedFile, file: Path) -> None:
         """Renew the address of a file in a bucket; check again what a function of the caller's serves."""
         published = prepared.published
         assert published is not None  # a local file is always published
         if callable(self._publish):
-            await self._look_at_file(file, published.sha256)
+            await self._second_look.digest(file, checked=published.sha256)
         from moe_segments.publishing.destination import LEAST_EXPIRY_S
 
         least = datetime.now(UTC) + timedelta(seconds=LEAST_EXPIRY_S)
@@ -470,33 +444,6 @@ class FilePreparer:
                 file, None if prepared.checked is None else prepared.checked.report
             )
             prepared.file_url = prepared.published.url
-
-    async def _look_at_url(self, url: str, checked: Checked) -> None:
-        """Compare an address with what was read there. No answer in time is no evidence, so it is let pass."""
-        seen = await self._glanced(url)
-        if seen is None:
-            return
-        shown = url_without_query(url)
-        if not seen.is_there:
-            raise PreflightError(shown, f"was there when it was checked, and answers HTTP {seen.status} now")
-        if _is_other(seen, checked):
-            raise _changed(shown)
-
-    async def _glanced(self, url: str) -> Glance | None:
-        from moe_segments.publishing.http import glance
-
-        try:
-            settings = self._settings
-            return await glance(
-                url,
-                proxy=settings.proxy_for(url),
-                ca_file=settings.ca_file,
-                total_s=_LOOK_S,
-                fetch_private=settings.fetches_private,
-            )
-        except (aiohttp.ClientError, OSError) as error:  # their texts may hold a signature
-            _log.warning("%s could not be looked at (%s), going on", url_without_query(url), type(error).__name__)
-            return None
 
 
 def _no_publisher() -> InputError:
@@ -516,15 +463,6 @@ def _destination(publish: str, *, allow_http: bool) -> Destination:
     return destination
 
 
-def _is_other(seen: Glance, checked: Checked) -> bool:
-    """Return whether it is another file than the one that was checked, by the best that its host tells."""
-    etag = checked.report.etag
-    if etag is not None and seen.etag is not None:
-        return seen.etag != etag.removeprefix("W/")
-    has_other_size = seen.file_bytes not in (None, checked.report.file_bytes)
-    return has_other_size or (None not in (seen.modified, checked.modified) and seen.modified != checked.modified)
-
-
 def _key_of(operation: AnyFile) -> AnyFile:
     """Return what a report is remembered by: the operation, whatever rows were declared or counted meanwhile."""
     return attrs.evolve(operation, rows=None)
@@ -533,7 +471,3 @@ def _key_of(operation: AnyFile) -> AnyFile:
 def _check_there(operation: AnyFile) -> None:
     if operation.file is not None and not is_regular(operation.file):
         raise InputError(f"there is no file {operation.file}", "file")
-
-
-def _changed(source: str) -> PreflightError:
-    return PreflightError(source, "has changed since it was checked: check it again, then submit it; nothing was sent")

@@ -205,7 +205,7 @@ def failure_of(record: JobRecord, state: str) -> MoeSegmentsError | None:
         case JobState.REFUSED:
             return _refusal_of(record)
         case JobState.NOT_SENT:
-            return NotSent(record.reason or "it was called off")
+            return NotSent(record.reason or "it was cancelled")
         case JobState.UNKNOWN:
             return unknown_of(record)
         case JobState.UNREADABLE:
@@ -215,7 +215,7 @@ def failure_of(record: JobRecord, state: str) -> MoeSegmentsError | None:
 
 
 def _refusal_of(record: JobRecord) -> ApiError:
-    """Return the error that a refused job's answer was."""
+    """Return the error of a refused job, made of the answer that the journal keeps."""
     error: Any = record.error or {}  # from the journal, which wrote it from an ApiError
     status = record.status or 0
     return error_kind(status)(
@@ -229,7 +229,7 @@ def _refusal_of(record: JobRecord) -> ApiError:
 
 
 def unknown_of(record: JobRecord) -> OutcomeUnknown:
-    """Return the error that a job of unknown outcome is, with what the service answered where it did."""
+    """Return the error of a job whose outcome is unknown, with the service's answer where there was one."""
     error: Any = record.error or {}  # from the journal, which wrote it from an ApiError
     reason = record.reason or "no answer was recorded"
     if record.status is not None and record.status in _SUCCESSES and not record.duplicate_possible:

@@ -1,6 +1,6 @@
-"""Reads as calls: lists and gets. A read changes nothing, so it is repeated where no answer came.
+"""Reads as calls: list and get. A read changes nothing, so it is repeated where no answer came.
 
-It is no job: nothing is left of it but what it spends.
+A read is no job: the journal keeps only the quota that it spends.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Read(Call, Generic[T]):
     Attributes:
         settings: Time-outs.
         request: What is sent.
-        decode: Makes its value of a success.
-        value: What the service said, once it did.
+        decode: Returns the value of a successful answer.
+        value: That value, once there is an answer.
     """
 
     settings: Settings
@@ -75,7 +75,7 @@ class Reader:
 
     Args:
         credentials: Who asks.
-        settings: How.
+        settings: Time-outs.
         carry_out: Dispatches a call.
         events: Who is told of it.
     """

@@ -20,16 +20,16 @@ _TOLD_RULES: Final = 3
 _log = logging.getLogger("moe_segments.client")
 
 
-def checked_preflight(value: object, field: str = "preflight") -> Preflight:
+def checked_preflight(value: object) -> Preflight:
     """Return one of the three modes.
 
     Raises:
-        InputError: It is none.
+        InputError: The value is none of "error", "warn" and "off".
     """
     for mode in _MODES:
         if value == mode:
             return mode
-    raise InputError(f"must be 'error', 'warn' or 'off', not {value!r}", field)
+    raise InputError(f"must be 'error', 'warn' or 'off', not {value!r}", "preflight")
 
 
 def problem_of_rows(declared: int | None, report: PreflightReport) -> str | None:

@@ -56,7 +56,7 @@ class Reconciler:
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     def look_for(self, job_id: str) -> None:
-        """Begin to look, unless it is no create or looked for already."""
+        """Start to look for the segment of an unknown create, unless that goes on already. Ignores other jobs."""
         record = self._replica.state.jobs.records[job_id]
         if record.operation.get("op") not in _LOOKED_FOR or job_id in self._looking:
             return
@@ -65,7 +65,7 @@ class Reconciler:
         task.add_done_callback(lambda done: self._looked(done, job_id))
 
     async def stop(self) -> None:
-        """Look no longer."""
+        """Stop looking."""
         for task in self._looking.values():
             task.cancel()
         await asyncio.gather(*self._looking.values(), return_exceptions=True)

@@ -69,7 +69,7 @@ class OutcomeRecorder:
 
     Args:
         credentials: Whose key an answer may reject.
-        settings: Whose limits say what an answer spends.
+        settings: Its limits say which answers spend quota.
         replica: The journal.
         governor: Who granted the sends.
     """
@@ -121,7 +121,7 @@ class OutcomeRecorder:
         match delivery:
             case Unsent(reason, cause):
                 never = NeverSent(grant.job, grant.attempt, reason, again=again and call.job_id is not None)
-                call.lingers = never if never.again else None
+                call.announced_retry = never if never.again else None
                 return cause or NotSent(reason), [never]
             case Maybe(reason):
                 return _doubt(call, reason), [Unknown(grant.job, grant.attempt, reason)]
@@ -158,7 +158,7 @@ class OutcomeRecorder:
     async def _throttled(
         self, job: str, cost: Cost, error: ApiError, refused: Sequence[Event], answer: Answer
     ) -> TooManyRequests:
-        """Rule 13: somebody else spends. Written down for everybody, told to the caller, not repeated here."""
+        """Record a 429: something outside this journal uses the quota. Returns the error; nothing is sent again."""
         facts = throttle_facts(answer, now_s=time.time())
         wait_us = None if facts.wait_s is None else round(facts.wait_s * _SECOND_US)
         pause_us = max(wait_us or 0, round(self._settings.limits.hour_s / _PAUSES * _SECOND_US))

@@ -41,7 +41,7 @@ class SubmissionFactory:
         settings: Limits, time-outs and content type.
         replica: The journal, whose identity salts the key.
         file_preparer: Looks at a file again that had to wait.
-        receiver: Where callbacks go; None: nowhere.
+        receiver: The receiver that callbacks come to; None for none.
     """
 
     credentials: Credentials
@@ -73,7 +73,7 @@ class SubmissionFactory:
         life: Life,
         retry_unknown: bool = False,
     ) -> Submission:
-        """Return an operation to be dispatched; its rows are known."""
+        """Return the call that submits an operation, whose rows are known."""
         return Submission(
             self,
             operation,
@@ -97,7 +97,7 @@ class Submission(Call):
     """One operation that is being submitted.
 
     Attributes:
-        made_by: What it shares with others of its client.
+        made_by: The factory, with what all submissions of its client share.
         operation: What to do.
         prepared: Its file, ready to be sent; None for an operation without a file.
         segment: What a filter-segment operation was answered with.

@@ -1,7 +1,7 @@
-"""Calls under way in one client, each in a task of its own; and what is left of those whose process is gone.
+"""The tasks of one client: each call runs in one; and the jobs that a dead process left behind.
 
-Whoever submitted may go away at any moment: the task ends all the same, and the journal has its outcome. Closing waits
-for what was sent and calls off the rest.
+A caller may be cancelled at any moment: its task goes on, and the journal gets the outcome. Closing waits for what was
+sent and cancels the rest.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ class CallTasks:
         self._tasks: dict[asyncio.Task[None], Call] = {}
 
     async def carry_out(self, call: Call) -> None:
-        """Run it in a task of its own, so that a caller that goes away loses no outcome."""
+        """Dispatch *call* in a task of its own, so that its outcome is recorded although its caller is cancelled."""
         task = asyncio.get_running_loop().create_task(self._dispatcher.dispatch(call))
         self._tasks[task] = call
         try:
-            await call.ended  # rather than the task, which a caller that is cancelled would take along
-            if not task.done():  # it was called off
+            await call.ended  # not the task: cancelling this caller would cancel it, too
+            if not task.done():  # it was cancelled
                 await asyncio.wait([task])
         except asyncio.CancelledError:
             task.add_done_callback(self._carried_out_unheard)
-            if (call.job_id is None or not call.left) and not task.done():  # nobody misses what a read would say
+            if (call.job_id is None or not call.has_left) and not task.done():  # nobody waits for what a read says
                 task.cancel()
                 await asyncio.wait([task])
             raise
@@ -88,7 +88,7 @@ class CallTasks:
         task.result()
 
     def _carried_out_unheard(self, task: asyncio.Task[None]) -> None:
-        """End a submission whose caller is gone: the journal has its outcome, and the log its error."""
+        """Log the error of a call whose caller is gone: nobody else would see it."""
         job_id = self._tasks[task].job_id
         error = None if task.cancelled() else task.exception()
         if isinstance(error, MoeSegmentsError):
@@ -106,12 +106,12 @@ class CallTasks:
             self._reconciler.look_for(record.id)
 
     async def finish(self) -> None:
-        """Let answers arrive and be written down, no longer than a request may take; call off what only waits."""
+        """Let answers arrive and be written down, no longer than a request may take; cancel what only waits."""
         await self._reconciler.stop()
         for task, call in self._tasks.items():
-            if not call.left:  # it waits, perhaps between two sends
+            if not call.has_left:  # it waits, perhaps between two sends
                 task.cancel()
-                call.end()  # before its first step it could not say so itself
+                call.end()  # a task that was cancelled before its first step does not
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._answers_within_s)
         for task in self._tasks:
@@ -119,13 +119,13 @@ class CallTasks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def mark_orphaned_jobs(self) -> None:
-        """Record jobs as unknown whose process died while it was sending: they are never sent again in silence."""
+        """Record the outcome of jobs whose process died as unknown, or as never sent; look for what is unknown."""
         records = self._replica.state.jobs.records
         spans_hosts = self._replica.journal.spans_hosts
-        lost = [_lost_with(record) for record in records.values() if _is_lost(record, spans_hosts=spans_hosts)]
-        if lost:
-            await self._replica.record(*lost)
-            for event in lost:
+        events = [_orphaned(record) for record in records.values() if _is_orphaned(record, spans_hosts=spans_hosts)]
+        if events:
+            await self._replica.record(*events)
+            for event in events:
                 tell_found(self._events, records[event.job])
         recent_us = self._replica.now_us() - self._recent_us
         for record in tuple(records.values()):
@@ -133,23 +133,24 @@ class CallTasks:
                 self._reconciler.look_for(record.id)
 
 
-def _is_lost(record: JobRecord, *, spans_hosts: bool) -> bool:
-    """Return whether its process died while it was sending, or before it sent again."""
+def _is_orphaned(record: JobRecord, *, spans_hosts: bool) -> bool:
+    """Return whether the process of a job died while it was sending, or before it sent again."""
     on_its_way = record.state == JobState.RESERVED or (record.state == JobState.PLANNED and record.attempt > 0)
     return on_its_way and is_gone(record.owner, spans_hosts=spans_hosts)
 
 
-def _lost_with(record: JobRecord) -> OwnerGone | NeverSent:
-    """Return the job state after *event*."""
+def _orphaned(record: JobRecord) -> OwnerGone | NeverSent:
+    """Return the event for a job whose process is gone: its send may have worked, or none was on its way."""
     if record.state == JobState.RESERVED:
         return OwnerGone(record.id, record.attempt)
     return NeverSent(record.id, record.attempt, "the process that was to send it again is gone")
 
 
 def _closed(call: Call) -> MoeSegmentsError:
+    """Return the error for the caller of a call that was cancelled because the client closed."""
     if call.doubt is not None:
         return call.doubt
-    if call.left:
+    if call.has_left:
         reason = "the client was closed before an answer came"
         return ServerError(0, "no answer", reason) if call.job_id is None else OutcomeUnknown(call.job_id, reason)
     return NotSent("the client is closing")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moe_segments.telemetry.events import Event, Sent
     from moe_segments.telemetry.logs import LogConsumer
 
-__all__ = ["Consumer", "Consumers", "Events", "Tracing", "Waiting", "consumers_of", "tell_outages"]
+__all__ = ["Consumer", "Consumers", "Events", "Tracing", "Waiting", "consumers_of", "guarded", "tell_outages"]
 
 P = ParamSpec("P")
 Consumer: TypeAlias = "Callable[[Event], object]"
@@ -72,6 +72,33 @@ def consumers_of(on_event: object) -> tuple[Consumer, ...]:
         if inspect.iscoroutinefunction(consumer) or inspect.iscoroutinefunction(type(consumer).__call__):
             raise InputError(_NOT_AWAITED, "on_event")
     return tuple(several)
+
+
+def guarded(listener: object, field: str) -> Callable[[object], None]:
+    """Return a function that tells a function of the caller's, which changes nothing by what it raises.
+
+    Args:
+        listener: The function, of one value. The first exception that it raises is logged.
+        field: The parameter that it came in.
+
+    Raises:
+        InputError: It is no function, or one to be awaited.
+    """
+    if not callable(listener) or inspect.iscoroutinefunction(listener):
+        kind = "one to be awaited" if callable(listener) else type(listener).__name__
+        raise InputError(f"must be a plain function of one value, not {kind}", field)
+    has_failed = False
+
+    def tell(value: object) -> None:
+        nonlocal has_failed
+        try:
+            listener(value)
+        except Exception as error:  # noqa: BLE001 - what it does is its own affair
+            if not has_failed:
+                has_failed = True
+                _log.error("%s=%r failed; its further failures are not logged", field, listener, exc_info=error)
+
+    return tell
 
 
 class Waiting(Protocol):

@@ -40,7 +40,7 @@ class ResultNews:
 
     def listen(self) -> Callable[[], None]:
         """Tell from now on. Returns what ends that."""
-        return self._replica.hear(self._heard)
+        return self._replica.subscribers.on_jobs(self._heard)
 
     def _heard(self, jobs: Collection[str] | None) -> None:
         records = self._replica.state.jobs.records
@@ -54,10 +54,10 @@ class ResultNews:
         if record.settled:
             self._events.sent_here.discard(record.id)
             accepted_us = self._accepted_us.pop(record.id, None)
-            is_news = is_ours or (self._replica.is_awaited(record.id) and record.since_us > self._since_us)
+            is_news = is_ours or (self._replica.subscribers.is_awaited(record.id) and record.since_us > self._since_us)
             if is_news and record.state in _BY_CALLBACK:
                 self._tell(record, None if accepted_us is None else (record.since_us - accepted_us) / _SECOND_US)
-        elif record.state == JobState.ACCEPTED and (is_ours or self._replica.is_awaited(record.id)):
+        elif record.state == JobState.ACCEPTED and (is_ours or self._replica.subscribers.is_awaited(record.id)):
             self._accepted_us[record.id] = record.since_us
 
     def _tell(self, record: JobRecord, took_s: float | None) -> None:

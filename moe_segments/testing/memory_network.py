@@ -87,7 +87,7 @@ class MemoryTransport(asyncio.Transport):
             self._peer._take_end()  # noqa: SLF001 - two ends of one thing
 
     def can_write_eof(self) -> bool:
-        """Yes."""
+        """Return True: the writing side can be closed alone."""
         return True
 
     def get_write_buffer_size(self) -> int:

@@ -351,6 +351,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         **_AUDIENCE_FIGURES,
                     )
                 ),
+                refusal=maybe(text("Why nothing is sent to it: the service said that it is gone.")),
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""A proxy and an entrance with TLS, both real and on this machine: between a client and a server of plain HTTP."""
+"""A host of files, and between a client and a server of plain HTTP a proxy and an entrance with TLS: all real."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 
 import attrs
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-__all__ = ["HttpProxy", "Seen", "certificate_for", "http_proxy", "tls_entrance"]
+__all__ = ["HttpProxy", "Seen", "certificate_for", "http_proxy", "serving", "tls_entrance"]
 
 _HEAD_END: Final = b"\r\n\r\n"
 _REFUSED: Final = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
@@ -166,3 +168,12 @@ async def _relayed(
         await asyncio.gather(pour(reader, up_writer), pour(up_reader, writer))
     finally:
         up_writer.close()
+
+
+@asynccontextmanager
+async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """The address of a server whose every path *handler* answers."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", handler)
+    async with TestServer(application) as server:
+        yield f"http://127.0.0.1:{server.port}"

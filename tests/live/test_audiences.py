@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import sqlite3
 import stat
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +122,15 @@ async def _cancelled() -> AsyncIterator[str]:
     raise asyncio.CancelledError
 
 
+async def _exiting() -> AsyncIterator[str]:
+    yield "user-0001"
+    raise GeneratorExit
+
+
+def _exiting_at_once() -> list[str]:
+    raise GeneratorExit
+
+
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "empty": ([], {}, InputError),
     "too many removed": (["user-0001"], {}, InputError),
@@ -129,6 +140,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception]]] = {
     "blank at an edge": ([*MANY, " u1"], {}, InputError),
     "byte order mark": (["\ufeffu1", *MANY], {}, InputError),
     "a source whose work was cancelled": (_cancelled, {}, InputError),
+    "a source that exits": (_exiting, {}, InputError),
+    "a function that exits": (_exiting_at_once, {}, InputError),
     "a path that cannot be": (Path("x" * 300), {}, PreflightError),
 }
 
@@ -559,6 +572,81 @@ async def test_a_generator_that_was_read_before_empties_no_segment(tmp_path: Pat
             assert report.status == "refused"
             assert "this generator was read before" in str(report.error)
         assert w.ops == ["create", "create"]
+
+
+def told_wrongly(_: object) -> None:
+    raise TypeError("of the caller's")
+
+
+async def told_late(_: object) -> None: ...
+
+
+@in_virtual_time
+async def test_whoever_is_told_of_reports_changes_nothing_by_raising(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        audiences = [Audience(name, members=["u1"], **FIELDS) for name in ("vip", "lapsed")]
+        refused = Audience("no", members=[None], **FIELDS)
+        report = await client.sync([refused, *audiences], snapshots=w.place, on_report=told_wrongly)
+        assert [one.status for one in report.audiences] == ["refused", "synced", "synced"]
+        assert [one.exc_info is not None for one in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0, 40.0])
+@in_virtual_time
+async def test_a_sync_that_is_cancelled_leaves_no_file_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    """While one source is still read, another one was compared, and a third one is sent."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def slow() -> AsyncIterator[str]:
+        yield "u1"
+        await asyncio.sleep(30)
+
+    async with world(tmp_path, processing_s=(60, 60)) as w, w.client() as client:
+        sources = {"slow": slow(), "vip": ["u1"], "lapsed": ["u2"]}
+        audiences = [Audience(name, members=members, **FIELDS) for name, members in sources.items()]
+        syncing = asyncio.ensure_future(client.sync(audiences, snapshots=w.place))
+        await asyncio.sleep(after_s)
+        syncing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await syncing
+        gc.collect()
+        assert [path.name for path in tmp_path.iterdir() if "values" in path.name] == []  # noqa: ASYNC240 - a few
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"another")])
+@in_virtual_time
+async def test_a_snapshot_that_is_altered_after_the_comparison_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], object]
+) -> None:
+    write = SnapshotDirectory.write
+
+    def write_later(*arguments: Any) -> tuple[str, int]:
+        for path in w.snapshots():
+            harm(path)
+        return write(*arguments)
+
+    async with world(tmp_path) as w:
+        await w.sync(["u1"], mode="add")
+        with monkeypatch.context() as patch:
+            patch.setattr(SnapshotDirectory, "write", write_later)
+            report = await w.sync(["u2"], mode="add")
+        assert (report.status, w.ops) == ("failed", ["create"])
+        assert "nothing was sent; sync again" in str(report.error)
+        assert (await w.sync(["u2"], mode="add")).ok
+        assert w.members() == {"u1", "u2"}
+
+
+@pytest.mark.parametrize("on_report", [None, "no function", told_late])
+@in_virtual_time
+async def test_a_report_goes_to_a_plain_function_alone(tmp_path: Path, on_report: Any) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        with pytest.raises(InputError, match="on_report: must be a plain function"):
+            await client.sync([Audience("vip", members=["u1"], **FIELDS)], on_report=on_report)
+        assert w.sent == []
 
 
 @pytest.mark.parametrize("place", ["", " ", "\0", 5])

@@ -96,7 +96,7 @@ async def test_a_listener_that_fails_leaves_nobody_waiting(caplog: pytest.LogCap
     def fail() -> None:
         raise RuntimeError("a mistake of a listener")
 
-    replica.listen(fail)
+    replica.subscribers.on_change(fail)
     await replica.record(FACT)
     await asyncio.wait_for(replica.record(FACT), 10)
     await asyncio.wait_for(replica.refresh(), 10)

@@ -161,6 +161,23 @@ async def test_runs_of_any_mix_happen_as_planned(seed: int) -> None:
 
 
 @in_virtual_time
+async def test_what_follows_another_on_its_segment_comes_into_line_behind_all_that_are_there() -> None:
+    """Twelve creates, each with an add behind it, in the given order: all creates go before the first add."""
+    async with running() as (sandbox, client, url):
+        operations = [one for at in range(12) for one in (create(at, 10, url), add(f"s{at:03}", 10, url))]
+        plan = await client.governor.plan(operations)
+        began_s = now_s()
+        await all_of(client.submit_many(operations))
+
+    assert [start.wait_s for start in plan[::2]] == [0.0] * 10 + [HOUR_S] * 2
+    assert [start.wait_s for start in plan[1::2]] == [HOUR_S] * 8 + [2 * HOUR_S] * 4
+    real = accepted_s(sandbox)
+    for at in range(12):
+        planned = [start.wait_s for start in plan[2 * at : 2 * at + 2]]
+        assert [time_s - began_s for time_s in real[f"s{at:03}"]] == pytest.approx(planned, abs=1.0)
+
+
+@in_virtual_time
 async def test_a_higher_priority_is_never_delayed_by_a_lower_one() -> None:
     """The urgent ones start as if the others were not there."""
     async with running() as (_, client, url):
@@ -273,6 +290,49 @@ async def test_what_does_not_fit_a_day_is_sent_in_parts(tmp_path: Path, given: s
         assert outcome.result.values_found == 2_500  # type: ignore[union-attr]  # its callback came
         assert [part.operation.op for part in outcome.parts] == ["create", "add", "add"]
         assert [part.job.id for part in outcome.parts if part.job] == ["mine", "mine.2", "mine.3"]
+        segment = next(one for one in sandbox.workspace.segments if one.name == "large")
+        assert len(segment.members) == 2_500
+
+
+@in_virtual_time
+async def test_the_parts_are_those_of_the_file_as_it_was_when_it_was_checked(tmp_path: Path) -> None:
+    """It is written anew before the second part is sent, a day later."""
+    source = numbered(tmp_path / "many.csv", 2_500)
+    async with running(preflight="error", limits=SMALL_DAY) as (sandbox, client, _):
+        rewritten = asyncio.get_running_loop().call_later(10 * HOUR_S, source.write_text, "other\n" * 2_500)
+        large = CreateFileSegment(name="large", expiry_time=30, file=source, **FIELDS)
+        (outcome,) = await all_of(client.submit_many([large], order="best"))
+
+        assert (outcome.error, rewritten.when() < now_s()) == (None, True)
+        segment = next(one for one in sandbox.workspace.segments if one.name == "large")
+        assert len(segment.members) == 2_500
+        assert "other" not in segment.members
+
+
+@in_virtual_time
+async def test_a_part_that_cannot_be_read_is_found_before_the_first_is_sent(tmp_path: Path) -> None:
+    """Nobody has checked the file."""
+    source = tmp_path / "many.csv"
+    source.write_bytes(b"".join(b"u%d\n" % number for number in range(2_000)) + b"\xff\n")
+    async with running(preflight="off", limits=SMALL_DAY) as (sandbox, client, _):
+        large = CreateFileSegment(name="large", expiry_time=30, file=source, **FIELDS)
+        (outcome,) = await all_of(client.submit_many([large], order="best"))
+
+        assert isinstance(outcome.error, InputError)
+        assert not outcome.parts
+        assert not sandbox.workspace.submissions
+
+
+@in_virtual_time
+@pytest.mark.parametrize("rows", [1_500, 2_500, 9_000])
+async def test_the_parts_are_those_of_the_file_whatever_was_declared(tmp_path: Path, rows: int) -> None:
+    """Nobody has checked the file: with too few rows declared those beyond were left out, in silence."""
+    source = numbered(tmp_path / "many.csv", 2_500)
+    async with running(preflight="off", limits=SMALL_DAY) as (sandbox, client, _):
+        large = CreateFileSegment(name="large", expiry_time=30, file=source, rows=rows, **FIELDS)
+        (outcome,) = await all_of(client.submit_many([large], order="best"))
+
+        assert (outcome.error, len(outcome.parts)) == (None, 3)
         segment = next(one for one in sandbox.workspace.segments if one.name == "large")
         assert len(segment.members) == 2_500
 

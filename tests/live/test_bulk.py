@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import errors
 from moe_segments.bulk.manifest import Manifest, read_manifest
@@ -26,23 +25,8 @@ if TYPE_CHECKING:
     from moe_segments.bulk.run import BulkRow
     from moe_segments.models import Credentials
 
-SPEED = 3_600.0  # an hour is a second
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
 PER_HOUR = 10
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """The service."""
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    """A file of three users that the service can read."""
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @asynccontextmanager
@@ -110,6 +94,20 @@ async def test_every_line_is_carried_out_and_reported_with_its_figures(
     assert sandbox.workspace.rejections == 0
     ops = [request.op for request in sandbox.workspace.requests if request.segment == "s0"]
     assert ops == ["list", "create", "add", "replace", "archive"]
+
+
+@pytest.mark.asyncio
+async def test_whoever_is_told_of_lines_changes_nothing_by_raising(
+    sandbox: Sandbox, tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told_wrongly(_: BulkRow) -> None:
+        raise TypeError("of the caller's")
+
+    manifest = manifest_of(tmp_path, *(f"create,s{number},ID,string,{url},30,3" for number in range(3)))
+    async with open_client(sandbox, tmp_path) as client:
+        report = await run_bulk(client, manifest, on_outcome=told_wrongly)
+    assert states_of(report) == ["processed"] * 3
+    assert sum(one.exc_info is not None for one in caplog.records) == 1
 
 
 @pytest.mark.asyncio

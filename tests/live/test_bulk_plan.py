@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from moe_segments import AuthenticationFailed, CallbackReceiver, QuotaLimits, SegmentsClient
+from moe_segments import AuthenticationFailed, CallbackReceiver, CreateFileSegment, QuotaLimits, SegmentsClient
 from moe_segments.bulk import (
     BulkRow,
     ManifestError,
@@ -25,9 +25,9 @@ from moe_segments.bulk import (
     run_bulk,
 )
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.network import serving
 from tests.live.test_bulk import creates, manifest_of, open_client, states_of
 from tests.live.test_cli import HEADER, Shell, a_shell
-from tests.live.test_files import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
     from moe_segments.bulk import Manifest
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=3_600, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @pytest_asyncio.fixture
@@ -187,6 +175,43 @@ async def test_a_line_that_never_fits_is_planned_as_never(sandbox: Sandbox, url:
             planned = await plan_bulk(client, manifest, order=order)
             assert [(row.start is None, row.limit) for row in planned.rows] == [(True, "users_per_day"), (False, None)]
             assert planned.exit_code == 3
+
+
+ANY: Final[dict[str, Any]] = {"attribute_name": "ID", "attribute_type": "string"}
+DOUBTFUL: Final = {
+    "quoted.csv": "".join(f'"u-{number}"\n' for number in range(2_500)),
+    "large.csv": "".join(f"u-{number}\n" for number in range(2_500)),
+    "three.csv": "u-1\nu-2\nu-3\n",
+    "empty.csv": "",
+}
+
+
+@pytest.mark.parametrize("order", ["best", "given"])
+@pytest.mark.parametrize("mode", ["error", "warn", "off"])
+@pytest.mark.parametrize(
+    ("file", "rows"),
+    [
+        *(("quoted.csv", ""), ("quoted.csv", "2500"), ("large.csv", ""), ("large.csv", "3000")),
+        *(("three.csv", "2"), ("three.csv", "1001"), ("three.csv", "9000000"), ("empty.csv", "3"), ("empty.csv", "")),
+    ],
+)
+async def test_a_dry_run_ends_as_the_run_does_whatever_a_preflight_may_pass(
+    sandbox: Sandbox, tmp_path: Path, file: str, rows: str, mode: Any, order: Any
+) -> None:
+    """A file that breaks a rule, is too large, is declared wrongly, or is empty."""
+    for name, text in DOUBTFUL.items():
+        (tmp_path / name).write_text(text)
+    path = tmp_path / "doubtful.csv"
+    path.write_text(f"{HEADER.strip().replace('file_url', 'file')},rows\nreplace,s,ID,string,{file},,{rows}\n")
+    manifest = read_manifest(path)
+    async with few_a_day(sandbox, tmp_path, QuotaLimits(users_per_day=1_000).scaled(500_000)) as client:
+        await (await client.submit(CreateFileSegment(name="s", expiry_time=30, values=["u"], **ANY))).result(timeout=20)
+        tried = await dry_run_bulk(client, manifest, order=order, preflight=mode)
+        report = await run_bulk(client, manifest, order=order, preflight=mode)
+
+    (planned,), (row,) = tried.rows, report.rows
+    found_out_later = mode != "error" and row.state in ("processed", "failed")  # by the service, which reads the file
+    assert (planned.exit_code, planned.parts) == (0 if found_out_later else row.exit_code, row.parts)
 
 
 # Lines that are too large for a day

@@ -80,10 +80,11 @@ async def test_what_is_known_is_listed_and_forgotten(shell: Shell) -> None:
     (known,) = (await shell.run_at_speed("audiences", "--json")).document["audiences"]
     assert (known["name"], known["size"], known["is_known"], known["last"]["matched"]) == ("vip", 3, True, 3)
     assert "100.0%" in (await shell.run_at_speed("audiences")).out
-    assert (await shell.run_at_speed("audiences", "forget", "vip")).code == 0
-    unheard_of = await shell.run_at_speed("audiences", "forget", "unheard-of")
-    assert (unheard_of.code, unheard_of.out) == (0, "")
-    assert "unheard-of: nothing is stored" in unheard_of.err
+    assert "vip: its members are unknown now" in (await shell.run_at_speed("audiences", "forget", "vip")).err
+    for name in ("vip", "unheard-of"):  # the second time there is nothing
+        unheard_of = await shell.run_at_speed("audiences", "forget", name)
+        assert (unheard_of.code, unheard_of.out) == (0, "")
+        assert f"{name}: nothing is stored" in unheard_of.err
     (known,) = (await shell.run_at_speed("audiences", "--json")).document["audiences"]
     assert known["is_known"] is False
     assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()] == []
@@ -99,7 +100,25 @@ async def test_forgetting_deletes_what_a_lost_journal_left(shell: Shell) -> None
     assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()]
     forgotten = await shell.run_at_speed("audiences", "forget", "vip")
     assert forgotten.code == 0, forgotten.err
+    assert "its snapshots" in forgotten.err
     assert [path for path in shell.directory.glob("quota.db.snapshots/*/*/*") if path.is_file()] == []
+
+
+async def test_a_segment_that_is_archived_costs_one_operation_until_it_is_unarchived(shell: Shell) -> None:
+    path = audiences(shell, vip='file = "users.csv"')
+    await synced(shell, path)
+    assert (await shell.run_at_speed("archive", "vip")).code == 0
+    refused = [await synced(shell, path) for _ in range(3)]
+    assert [one.code for one in refused] == [1, 2, 2]
+    assert "moe-segments unarchive vip" in refused[-1].out
+    assert shell.sent()["replace", "vip"] == 1
+    listed = await shell.run_at_speed("audiences")
+    assert "gone" in listed.out
+    assert "vip: the service refused the last operation" in listed.err
+    assert (await shell.run_at_speed("unarchive", "vip")).code == 0
+    assert (await synced(shell, path)).code == 0
+    (known,) = (await shell.run_at_speed("audiences", "--json")).document["audiences"]
+    assert (known["is_known"], known["refusal"]) == (True, None)
 
 
 async def test_a_command_that_fails_sends_nothing_and_stops_no_other(shell: Shell) -> None:

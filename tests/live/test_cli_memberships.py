@@ -62,8 +62,21 @@ async def test_forgetting_an_audience_deletes_its_changes(shell: Shell) -> None:
     await left_behind(shell)
     forgotten = await shell.run_at_speed("audiences", "forget", "vip")
     assert forgotten.code == 0, forgotten.err
+    assert "the changes that waited are deleted" in forgotten.err
+    assert "nothing is stored" in (await shell.run_at_speed("audiences", "forget", "vip")).err
     assert b"secret" not in (shell.directory / "quota.db.outbox").read_bytes()
     assert (await shell.run_at_speed("audiences", "forget", "unheard-of")).code == 0
+
+
+async def test_quotas_are_shown_when_the_changes_cannot_be_read(shell: Shell) -> None:
+    await shell.run_at_speed("quota")
+    (shell.directory / "quota.db.outbox").write_bytes(b"no database" * 100)
+    shown = await shell.run_at_speed("quota")
+    assert shown.code == 0, shown.err
+    assert "operations" in shown.out
+    assert "membership changes: " in shown.out
+    assert "is no outbox" in shown.out
+    assert (await shell.run_at_speed("quota", "--json")).code == 1
 
 
 async def test_the_example_of_a_worker_sends_what_its_queue_held() -> None:

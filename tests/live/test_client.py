@@ -7,19 +7,16 @@ import logging
 import math
 import pickle
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     AddUsers,
     AuthenticationFailed,
     BadRequest,
-    CallbackReceiver,
     CallbackTimeout,
     CallbackUnreadable,
     Conflict,
@@ -43,6 +40,7 @@ from moe_segments import (
 )
 from moe_segments.client.client import replica_of
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,37 +52,6 @@ pytestmark = pytest.mark.asyncio
 
 SPEED = 3_600.0  # an hour is a second
 FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string"}
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, *, receives: bool = True, **options: Any) -> AsyncIterator[SegmentsClient]:
-    settings: dict[str, Any] = {
-        "credentials": sandbox.credentials,
-        "journal": "memory:",
-        "limits": sandbox.limits,
-        "base_url": sandbox.url,
-        "requests_per_s": 500,
-        "publish": sandbox.publish,
-        "poll_s": 0.02,
-    }
-    settings |= options
-    async with CallbackReceiver().serve() as receiver:
-        async with SegmentsClient(
-            settings.pop("credentials"), callbacks=receiver if receives else None, **settings
-        ) as client:
-            yield client
 
 
 def create(url: str, name: str = "diwali", **fields: Any) -> CreateFileSegment:
@@ -168,7 +135,7 @@ async def test_forty_operations_at_once_meet_no_429(sandbox: Sandbox, url: str) 
 
 async def test_rows_are_counted_when_they_are_not_given(sandbox: Sandbox, url: str) -> None:
     """The file is read once, so the day's users are known before anything is sent."""
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         await client.submit(create(url, rows=None))
         assert (await client.governor.usage())["users_per_day"].used == 3
 
@@ -263,7 +230,7 @@ async def test_a_lost_answer_is_unknown_and_its_callback_still_ends_it(sandbox: 
 async def test_an_unknown_create_is_found_in_the_list(sandbox: Sandbox, url: str) -> None:
     """Evidence that costs no file quota: it exists, and since when."""
     sandbox.fail_next(FaultKind.LOSE_ANSWER)
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.submit(create(url))
         job = client.job(caught.value.job_id)
@@ -280,7 +247,7 @@ async def test_an_unknown_create_is_found_however_wrong_a_clock_is(tmp_path: Pat
     clock = lambda: time.time() + ahead_s  # noqa: E731 - a clock is a callable
     async with Sandbox(speed=SPEED, processing_s=(0, 0), clock=clock) as sandbox:
         sandbox.fail_next(FaultKind.LOSE_ANSWER)
-        async with client_on(sandbox, receives=False) as client:
+        async with client_on(sandbox, callbacks=None) as client:
             with pytest.raises(OutcomeUnknown) as caught:
                 await client.submit(create(await sandbox.publish(tmp_path / "users.csv")))
             assert await client.job(caught.value.job_id).wait_until(lambda record: record.adopted, 5)
@@ -288,12 +255,12 @@ async def test_an_unknown_create_is_found_however_wrong_a_clock_is(tmp_path: Pat
 
 async def test_a_segment_that_was_there_before_is_not_taken_for_ours(sandbox: Sandbox, url: str) -> None:
     """Its name is ours, and it is older than what we sent: somebody else made it."""
-    async with client_on(sandbox, receives=False) as elsewhere:
+    async with client_on(sandbox, callbacks=None) as elsewhere:
         await elsewhere.submit(create(url))
     sandbox.advance(60)  # a Date counts whole seconds
     lists = _lists(sandbox)
     sandbox.fail_next(FaultKind.DROP)
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.submit(create(url))
         job = client.job(caught.value.job_id)
@@ -321,7 +288,7 @@ async def test_no_file_operation_is_sent_twice_by_itself(sandbox: Sandbox, url: 
 
 async def test_a_repeat_that_is_asked_for_is_marked(sandbox: Sandbox, url: str) -> None:
     """`on_unknown="retry"` sends an unknown job again, and says that it may have happened twice."""
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         await client.submit(create(url))
         sandbox.fail_next(FaultKind.LOSE_ANSWER)
         with pytest.raises(OutcomeUnknown):
@@ -356,7 +323,7 @@ async def test_a_connection_that_fails_is_tried_again(sandbox: Sandbox, url: str
         client._transport.send = flaky  # type: ignore[method-assign,assignment]  # the network's weather
         states: list[str] = []
         records = replica_of(client).state.jobs.records
-        replica_of(client).listen(lambda: states.extend(record.state for record in records.values()))
+        replica_of(client).subscribers.on_change(lambda: states.extend(record.state for record in records.values()))
         job = await client.submit(create(url))
         assert job.record.attempt == 2
         assert JobState.PLANNED in states
@@ -459,7 +426,7 @@ async def test_a_callback_that_cannot_be_read_is_told_and_a_later_one_ends_the_j
 
 async def test_without_a_receiver_a_result_is_refused_at_once(sandbox: Sandbox, url: str) -> None:
     """Waiting for a callback that cannot come would be for ever."""
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         job = await client.submit(create(url))
         with pytest.raises(InputError, match="receiver"):
             await job.result()
@@ -472,7 +439,7 @@ async def test_a_job_is_resumed_by_another_process_on_the_same_journal(
     journal = f"sqlite:///{tmp_path / 'q.db'}"
     sandbox.fail_next(FaultKind.LATE_CALLBACK)
     async with client_on(sandbox, journal=journal) as submitting:
-        async with client_on(sandbox, journal=journal, receives=False) as awaiting:
+        async with client_on(sandbox, journal=journal, callbacks=None) as awaiting:
             job_id = (await submitting.submit(create(url))).id
             job = awaiting.job(job_id)
             assert (await job.result(timeout=10)).user_count == 3
@@ -604,7 +571,7 @@ async def test_many_attach_to_what_was_sent_before_also_behind_what_did_not_go_t
     sandbox: Sandbox, url: str
 ) -> None:
     """The add of an earlier run is accepted; that the create's outcome is unknown now changes nothing of that."""
-    async with client_on(sandbox, receives=False) as client:
+    async with client_on(sandbox, callbacks=None) as client:
         await client.submit(create(url), job_id="first")
         await client.submit(add(url), job_id="accepted")
         sandbox.fail_next(FaultKind.LOSE_ANSWER)
@@ -754,12 +721,12 @@ async def test_a_job_whose_process_died_is_unknown_after_a_restart(sandbox: Sand
     from moe_segments.core.state.jobs import remembered
 
     journal = f"sqlite:///{tmp_path / 'q.db'}"
-    async with client_on(sandbox, journal=journal, receives=False) as client:
+    async with client_on(sandbox, journal=journal, callbacks=None) as client:
         event = Reserved(
             "mine", 1, remembered(create(url)), 1, 3, 1, ("diwali",), 30_000_000, 60_000_000, owner="another-boot/1/1"
         )
         await replica_of(client).ask(lambda _, __: ([event], None))
-    async with client_on(sandbox, journal=journal, receives=False) as client:
+    async with client_on(sandbox, journal=journal, callbacks=None) as client:
         assert client.job("mine").state == JobState.UNKNOWN
         assert (await client.submit(create(url), job_id="mine")).state == JobState.UNKNOWN
     assert sandbox.workspace.counted == ()

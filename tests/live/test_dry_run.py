@@ -111,7 +111,7 @@ async def test_a_dry_run_finds_what_a_run_would(sandbox: Sandbox, tmp_path: Path
         "theirs": InputError,
         "bad": PreflightError,
         "missing": InputError,
-        "large": PreflightError,
+        "large": QuotaNeverFits,
         "fine": type(None),
     }
     assert "the service's list shows" in str(errors["theirs"])

@@ -28,6 +28,7 @@ from moe_segments import (
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.testing import journal_clock
+from tests.live.virtual_world import client_of, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -57,22 +58,10 @@ def names(told: Sequence[Event], job: str | None = None) -> list[str]:
 @asynccontextmanager
 async def world(told: list[Event] | None = None, **options: Any) -> AsyncIterator[tuple[Sandbox, SegmentsClient]]:
     """A sandbox at the documented limits and a client with a receiver, in virtual time."""
-    loop = asyncio.get_running_loop()
-    async with Sandbox(clock=lambda: journal_clock() / 1e6, processing_s=(30, 30)) as sandbox:
-        settings: dict[str, Any] = {
-            "credentials": sandbox.credentials,
-            "journal": MemoryJournal(clock=journal_clock),
-            "limits": sandbox.limits,
-            "base_url": sandbox.url,
-            "publish": sandbox.publish,
-            "clock": loop.time,
-            "on_event": None if told is None else told.append,
-            **options,
-        }
-        async with CallbackReceiver().serve(header_timeout_s=600, request_timeout_s=600, keep_alive_s=600) as receiver:
-            settings.setdefault("callbacks", receiver)
-            async with SegmentsClient(settings.pop("credentials"), **settings) as client:
-                yield sandbox, client
+    async with stage() as (sandbox, receiver):
+        options = {"callbacks": receiver, "on_event": None if told is None else told.append, **options}
+        async with client_of(sandbox, **options) as client:
+            yield sandbox, client
 
 
 def create(name: str, **fields: Any) -> CreateFileSegment:
@@ -213,14 +202,7 @@ async def test_a_429_although_we_admitted_is_a_warning_told_once(
 ) -> None:
     """Somebody else spent the hour: `Throttled` says until when, and its end is a refusal with status 429."""
     async with world(told) as (sandbox, client):
-        async with SegmentsClient(
-            sandbox.credentials,
-            journal=MemoryJournal(clock=journal_clock),
-            limits=sandbox.limits,
-            base_url=sandbox.url,
-            publish=sandbox.publish,
-            clock=asyncio.get_running_loop().time,
-        ) as other:
+        async with client_of(sandbox) as other:
             await asyncio.gather(*(other.submit(create(f"o{number}")) for number in range(10)))
         with caplog.at_level(logging.INFO, "moe_segments"), pytest.raises(TooManyRequests):
             await client.submit(create("vip"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import io
 import os
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from moe_segments import AddUsers, InputError, PreflightError, QuotaLimits, check_file, clean_file, publish, split_file
 from moe_segments.core.files.preflight import Preflight
 from moe_segments.core.files.splitter import Cutter, RowTooLong
 from moe_segments.files.sources import opened
+from moe_segments.files.stream import in_thread
+from tests.live.network import serving
 from tests.places import full_disk
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ CANARY: Final = "CANARY-9f8e7d6c"
 DATA: Final = b'\xef\xbb\xbfID\n "a"\nb,\n\nb\nc#\n'
 QUICK: Final = aiohttp.ClientTimeout(total=5, sock_read=0.3)
 MANY: Final = b"".join(b"%d\n" % number for number in range(200_000))
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Any) -> AsyncIterator[str]:  # a handler of aiohttp.web
-    application = web.Application()
-    application.router.add_get("/{path:.*}", handler)
-    async with TestServer(application) as server:
-        yield f"http://127.0.0.1:{server.port}"
 
 
 def file_of(body: bytes, **options: Any) -> Any:  # a handler of aiohttp.web
@@ -283,6 +275,29 @@ async def test_a_check_that_is_called_off_stops_reading(tmp_path: Path) -> None:
     seen = len(told)
     await asyncio.sleep(0.05)
     assert len(told) == seen
+
+
+@pytest.mark.asyncio
+async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled() -> None:
+    """What it reads and writes is closed after that: a descriptor of a closed file may be another file's by then."""
+    release, ended = threading.Event(), []
+
+    def work() -> None:
+        release.wait()
+        ended.append("the work")
+
+    working = asyncio.ensure_future(in_thread(work))
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            working.cancel()
+        await asyncio.sleep(0.01)
+        assert not working.done()
+    finally:
+        release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert ended == ["the work"]
 
 
 @pytest.mark.asyncio

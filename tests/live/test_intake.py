@@ -35,6 +35,7 @@ from moe_segments.client.client import replica_of
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import Sandbox
 from moe_segments.testing import journal_clock, run_virtually
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,21 +56,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
     return written(tmp_path / "users.csv", GOOD)
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, **options: Any) -> AsyncIterator[SegmentsClient]:
-    settings: dict[str, Any] = {
-        "journal": "memory:",
-        "limits": sandbox.limits,
-        "base_url": sandbox.url,
-        "requests_per_s": 500,
-        "publish": sandbox.publish,
-        "poll_s": 0.02,
-    }
-    async with CallbackReceiver().serve() as receiver:
-        async with SegmentsClient(sandbox.credentials, **({"callbacks": receiver} | settings | options)) as client:
-            yield client
 
 
 def written(path: Path, content: str, *, older_s: float = 0.0) -> Path:

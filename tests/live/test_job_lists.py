@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     AddUsers,
@@ -41,18 +40,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio
 
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=3_600, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
 
 
 @asynccontextmanager

@@ -15,9 +15,11 @@ from moe_segments import Audience, FlushTimeout, InputError, NotSent, OutboxErro
 from moe_segments.journal.memory import MemoryJournal
 from moe_segments.journal.sqlite.engine import SqliteJournal
 from moe_segments.memberships.outbox.place import place_of
+from moe_segments.memberships.outbox.protocol import Change, Declared
 from moe_segments.memberships.outbox.sqlite import SqliteOutbox
 from moe_segments.sandbox import FaultKind
 from tests.live.audience_world import FIELDS, World, in_virtual_time, world
+from tests.places import read_only_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -505,7 +507,7 @@ async def test_changes_that_wait_are_not_matched_against_another_attribute(
 @in_virtual_time
 async def test_an_outbox_that_cannot_be_looked_for_is_told(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, client):
-        with pytest.raises(OutboxError, match=r"cannot be used \(File name too long\)"):
+        with pytest.raises(OutboxError, match=r"the outbox .* cannot be used.*File name too long"):
             await client.memberships(outbox=tmp_path / ("x" * 300))
 
 
@@ -602,6 +604,68 @@ async def test_another_database_is_not_taken_for_an_outbox(tmp_path: Path) -> No
         with pytest.raises(OutboxError, match="no outbox but another database"):
             await vip.add("u1")
     assert (tmp_path / "mine.db").read_bytes() == before
+
+
+def spoil(kind: str, path: Path) -> None:
+    """Make an outbox unusable in one way."""
+    whole = path.read_bytes()
+    match kind:
+        case "no database":
+            path.write_bytes(b"id\n" + b"u1\n" * 2_000)
+        case "cut":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "pages":
+            path.write_bytes(whole[:4_096] + b"\xff" * (len(whole) - 4_096))
+        case "text":
+            _execute(path, "UPDATE changes SET value = CAST(x'7531ff' AS TEXT)")
+        case _:
+            _execute(path, "PRAGMA user_version = 99")
+
+
+def _execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+async def use(outbox: SqliteOutbox) -> None:
+    try:
+        await outbox.open()
+        await outbox.values(1, adds=True, up_to=9, after="", most=9)
+    finally:
+        await outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("no database", "it is not an SQLite file.*name another place with outbox=.*move it away"),
+        ("cut", "is damaged.*move it away.*from a backup"),
+        ("pages", "is damaged.*move it away.*from a backup"),
+        ("text", "is damaged.*move it away.*from a backup"),
+        ("newer", "written by a newer moe_segments; upgrade moe_segments"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_outbox_that_cannot_be_used_says_what_to_do(tmp_path: Path, kind: str, told: str) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = SqliteOutbox(path, "W1@01")
+    await outbox.open()
+    segment = await outbox.declare(Declared(name="vip", **FIELDS, max_age_s=None, priority=0))
+    await outbox.write([Change(segment=segment, adds=True, values=["u1"])], 1)
+    await outbox.close()
+    spoil(kind, path)
+
+    with pytest.raises(OutboxError, match=told) as caught:
+        await use(outbox)
+    assert "u1" not in str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_an_outbox_on_a_read_only_disk_says_what_to_do(tmp_path: Path) -> None:
+    with read_only_disk(tmp_path / "volume"):
+        outbox = SqliteOutbox(tmp_path / "volume" / "outbox.db", "W1@01")
+        with pytest.raises(OutboxError, match=r"the outbox .*volume.* read-only.*give this user write access"):
+            await outbox.open()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from moe_segments import CreateFileSegment, InputError, PreflightError, SegmentsClient
 from moe_segments.cli.app import run
 from moe_segments.files.check import check_file, clean_file, split_file
-from moe_segments.http.addresses import PrivateAddress, connector_for, is_public
+from moe_segments.http.private_addresses import PrivateAddress, connector_for, is_public
 from moe_segments.publishing.http import glance
 from moe_segments.sandbox import Sandbox
 

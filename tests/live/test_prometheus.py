@@ -19,12 +19,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from moe_segments import CallbackReceiver, InputError, SegmentsClient, TooManyRequests
-from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind, Sandbox
 from moe_segments.telemetry.metrics import METRICS, Kind
 from moe_segments.telemetry.prometheus import PrometheusMetrics, write_textfile
-from moe_segments.testing import journal_clock
 from tests.live.prometheus_world import EXAMPLES, RULES, SPEED, alone, create, prometheus, seen, spend_elsewhere
+from tests.live.virtual_world import client_of, stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -60,23 +59,11 @@ def promtool(*arguments: str, text: bytes | None = None) -> str:
 @asynccontextmanager
 async def world(metrics: PrometheusMetrics, **options: Any) -> AsyncIterator[tuple[Sandbox, SegmentsClient]]:
     """A sandbox and a client with a receiver, in virtual time at the documented limits."""
-    async with Sandbox(clock=lambda: journal_clock() / 1e6, processing_s=(30, 30)) as sandbox:
-        async with CallbackReceiver().serve(header_timeout_s=600, request_timeout_s=600, keep_alive_s=600) as receiver:
-            client = SegmentsClient(
-                sandbox.credentials,
-                **{
-                    "journal": MemoryJournal(clock=journal_clock),
-                    "limits": sandbox.limits,
-                    "base_url": sandbox.url,
-                    "publish": sandbox.publish,
-                    "callbacks": receiver,
-                    "clock": asyncio.get_running_loop().time,
-                    **options,
-                },
-            )
-            metrics.watch(client).watch(receiver)
-            async with client:
-                yield sandbox, client
+    async with stage() as (sandbox, receiver):
+        client = client_of(sandbox, **{"callbacks": receiver, **options})
+        metrics.watch(client).watch(receiver)
+        async with client:
+            yield sandbox, client
 
 
 @pytest.fixture
@@ -157,14 +144,7 @@ async def test_membership_changes_that_wait_are_told_as_they_stand_at_the_scrape
 async def test_clients_that_share_an_outbox_tell_of_a_segment_once(metrics: PrometheusMetrics, tmp_path: Path) -> None:
     """A scrape with one label set twice is refused by Prometheus as a whole."""
     async with world(metrics) as (sandbox, client):
-        async with SegmentsClient(
-            sandbox.credentials,
-            journal=MemoryJournal(clock=journal_clock),
-            limits=sandbox.limits,
-            base_url=sandbox.url,
-            publish=sandbox.publish,
-            clock=asyncio.get_running_loop().time,
-        ) as other:
+        async with client_of(sandbox) as other:
             metrics.watch(other)
             for one in (client, other):
                 fields: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string", "expiry_time": 30}
@@ -402,15 +382,7 @@ async def test_each_alert_fires_on_what_a_real_scrape_says(metrics: PrometheusMe
         await client.submit(create("silent"))
         await asyncio.sleep(7_200)
         await client.governor.record_external(rows=1_850_000)
-        other = SegmentsClient(
-            sandbox.credentials,
-            journal=MemoryJournal(clock=journal_clock),
-            limits=sandbox.limits,
-            base_url=sandbox.url,
-            publish=sandbox.publish,
-            clock=asyncio.get_running_loop().time,
-        )
-        async with other:
+        async with client_of(sandbox) as other:
             await asyncio.gather(*(other.submit(create(f"o{number}")) for number in range(10)))
         with pytest.raises(TooManyRequests):
             await client.submit(create("late"))

@@ -34,18 +34,6 @@ SPEED = 3_600.0  # an hour is a second
 HEADER = "op,name,attribute_name,attribute_type,file_url,file,expiry_time,rows,cs_id\n"
 
 
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
-
-
 @asynccontextmanager
 async def client_on(
     sandbox: Sandbox, journal: Any, *, receives: bool = True, **limits: Any

@@ -13,31 +13,23 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
 from moe_segments.errors import PreflightError
+from moe_segments.files.check import check_file
 from moe_segments.files.remote import file_timeouts
 from moe_segments.files.stream import count_rows
 from moe_segments.settings import Settings
+from tests.live.network import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CANARY = "CANARY-9f8e7d6c"
 TIMEOUTS = aiohttp.ClientTimeout(total=2, sock_read=0.3)
 MB = 1_000_000
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Any) -> AsyncIterator[str]:  # a handler of aiohttp.web
-    application = web.Application()
-    application.router.add_get("/{path:.*}", handler)
-    async with TestServer(application) as server:
-        yield f"http://127.0.0.1:{server.port}"
 
 
 def file_of(body: bytes, **options: Any) -> Any:  # a handler of aiohttp.web
@@ -48,10 +40,7 @@ def file_of(body: bytes, **options: Any) -> Any:  # a handler of aiohttp.web
 
 
 async def count(source: Path | str, *, max_bytes: int = MB, proxy: str | None = None) -> int:
-    async with aiohttp.ClientSession() as session:
-        return await count_rows(
-            source, session=session, max_bytes=max_bytes, timeouts=TIMEOUTS, proxy=proxy, fetch_private=True
-        )
+    return await count_rows(source, max_bytes=max_bytes, timeouts=TIMEOUTS, proxy=proxy, fetch_private=True)
 
 
 async def refused(source: Path | str, *, max_bytes: int = MB) -> PreflightError:
@@ -283,16 +272,11 @@ async def test_the_files_host_learns_nothing_of_the_session() -> None:
     async with serving(handler) as url, aiohttp.ClientSession(cookie_jar=jar, headers=headers) as session:
         jar.update_cookies(http.cookies.SimpleCookie({"session": CANARY}), URL(url))
         assert len(jar) == 1
-        rows = await count_rows(
-            f"{url}/a%2Bb/%7Eme.csv?X-Sig=%2f%3D%7e",
-            session=session,
-            max_bytes=MB,
-            timeouts=TIMEOUTS,
-            fetch_private=True,
-        )
+        address = f"{url}/a%2Bb/%7Eme.csv?X-Sig=%2f%3D%7e"
+        report = await check_file(address, session=session, timeouts=TIMEOUTS, fetch_private=True)
         assert not session.closed
 
-    assert rows == 1
+    assert report.rows == 1
     assert CANARY not in str(seen[0].headers)
     assert seen[0].raw_path == "/a%2Bb/%7Eme.csv?X-Sig=%2f%3D%7e"
 

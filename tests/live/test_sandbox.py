@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import aiohttp
-import attrs
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -14,6 +13,7 @@ from aiohttp import web
 from moe_segments.limits import FILE_CONTENT_TYPES, QuotaLimits
 from moe_segments.models import Credentials
 from moe_segments.sandbox import Dialect, Sandbox
+from tests.live.sandbox_world import T0, Answer, Clock, hook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,34 +22,6 @@ if TYPE_CHECKING:
 V2, V3 = "/v2/custom-segments", "/v3/custom-segments"
 CREATE, ADD = f"{V2}/file-segment", f"{V2}/file-segment/add-users"
 UPDATES = {"add": ADD, "remove": f"{V2}/file-segment/remove-users", "replace": f"{V2}/file-segment/replace"}
-T0 = 1_700_000_000.0
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> float:
-        """The moment."""
-        return self.now
-
-
-@attrs.frozen
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    text: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        """The body, which must be a JSON object."""
-        value = json.loads(self.text)
-        assert isinstance(value, dict)
-        return value
 
 
 class Caller:
@@ -105,14 +77,9 @@ async def call() -> AsyncIterator[Caller]:
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    receiver, app = Receiver(), web.Application()
-    app.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    yield receiver
-    await runner.cleanup()
+    receiver = Receiver()
+    async with hook(receiver.take) as receiver.url:
+        yield receiver
 
 
 @pytest_asyncio.fixture

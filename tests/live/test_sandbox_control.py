@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import aiohttp
-import attrs
 import pytest
 import pytest_asyncio
 
 from moe_segments.errors import InputError
 from moe_segments.limits import DAY_S
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
+from tests.live.sandbox_world import Answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,22 +21,6 @@ if TYPE_CHECKING:
 Json: TypeAlias = "dict[str, object]"
 CREATE: Final = "/v2/custom-segments/file-segment"
 JSON_TYPE: Final = {"Content-Type": "application/json"}
-
-
-@attrs.frozen
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    text: str
-
-    @property
-    def json(self) -> Json:
-        """The body, which must be a JSON object."""
-        value = json.loads(self.text)
-        assert isinstance(value, dict)
-        return value
 
 
 class Steersman:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from moe_segments.errors import InputError
 from moe_segments.sandbox import FaultKind, Faults, Sandbox
+from tests.live.sandbox_world import hook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,14 +36,9 @@ class Receiver:
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    receiver, app = Receiver(), web.Application()
-    app.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    yield receiver
-    await runner.cleanup()
+    receiver = Receiver()
+    async with hook(receiver.take) as receiver.url:
+        yield receiver
 
 
 @pytest_asyncio.fixture

@@ -14,12 +14,12 @@ import pytest_asyncio
 from moe_segments.errors import InputError
 from moe_segments.limits import DAY_S, HOUR_S, QuotaLimits
 from moe_segments.sandbox import CallLimits, Complexity, Dialect, FaultKind, Sandbox
+from tests.live.sandbox_world import T0, Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 V2, V3 = "/v2/custom-segments", "/v3/custom-segments"
-T0 = 1_700_000_000.0
 Json: TypeAlias = "dict[str, object]"
 
 CITY: Final[Json] = {
@@ -36,17 +36,6 @@ BOUGHT: Final[Json] = {
     "execution": {"type": "atleast", "count": 2},
     "primary_time_range": {"type": "inTheLast", "value_type": "relative_past", "value": "30", "period_unit": "days"},
 }
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> float:
-        """The moment."""
-        return self.now
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_segments import InputError, QuotaLimits, SegmentsClient
-from moe_segments.cli.remembered import remembered
+from moe_segments.cli.kept_sandbox import kept_sandbox
 from moe_segments.sandbox import Ask, Op, Rows, Sandbox
 
 if TYPE_CHECKING:
@@ -121,27 +121,27 @@ async def test_a_kept_sandbox_begins_anew_once_a_segment_has_expired(
     """Its name is used up, so nothing could be sent to it any more. The journal goes with it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     limits = QuotaLimits().scaled(600)
-    kept = remembered(None, limits)
+    kept = kept_sandbox(None, limits)
     assert kept is not None
     assert kept.directory == tmp_path / "moe_segments" / "sandbox" / "speed-600"
     async with Sandbox(limits=limits, memory=kept.memory) as sandbox:
         sent(sandbox, "u-1")
     (kept.directory / "quota.db").touch()
-    assert remembered(None, limits) == kept
+    assert kept_sandbox(None, limits) == kept
     assert set(modes(kept.directory)) == {"quota.db", "sandbox.json"}
     expire(kept.memory)
-    assert remembered(None, limits) == kept
+    assert kept_sandbox(None, limits) == kept
     assert modes(kept.directory) == {}
     assert "begins anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("journal", ["memory:", "redis://127.0.0.1/0", "postgresql://127.0.0.1/db"])
 async def test_a_journal_that_is_no_file_has_no_kept_sandbox(journal: str) -> None:
-    assert remembered(journal, QuotaLimits()) is None
+    assert kept_sandbox(journal, QuotaLimits()) is None
 
 
 async def test_a_named_journal_has_its_sandbox_beside_it(tmp_path: Path) -> None:
     """And its user deletes it: nobody else's journal is thrown away."""
-    kept = remembered(str(tmp_path / "demo.db"), QuotaLimits())
+    kept = kept_sandbox(str(tmp_path / "demo.db"), QuotaLimits())
     assert kept is not None
     assert (kept.memory, kept.directory) == (tmp_path / "demo.db.sandbox", None)

@@ -149,11 +149,12 @@ CHROMIUM: Final = shutil.which("chromium")
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1_280])
-async def test_the_picture_is_readable_in_a_browser(tmp_path: Path, width: int, scheme: Any) -> None:
+@pytest.mark.parametrize("drawn", [picture(never=True), picture(1), picture(1_000), draw([], [], now_s=NOW_S - 1_200)])
+async def test_the_picture_is_readable_in_a_browser(tmp_path: Path, width: int, scheme: Any, drawn: str) -> None:
     """Nothing sticks out, no name lies over another, and text stands out from its ground."""
     playwright = pytest.importorskip("playwright.async_api", reason="needs playwright: pip install playwright")
     file = tmp_path / "plan.svg"
-    file.write_text(picture(never=True))
+    file.write_text(drawn)
     async with playwright.async_playwright() as player:
         browser = await player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         context = await browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})

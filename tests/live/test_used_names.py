@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     AddUsers,
     BadRequest,
-    CallbackReceiver,
     Conflict,
     CreateFileSegment,
     FileProcessingFailed,
@@ -33,43 +30,20 @@ from moe_segments.bulk.run import run_bulk
 from moe_segments.client.client import replica_of
 from moe_segments.core.events import Answered, Reserved
 from moe_segments.sandbox import FaultKind, Sandbox
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from moe_segments.models import Operation
 
 pytestmark = pytest.mark.asyncio
 
-SPEED = 3_600.0  # an hour is a second
 NOWHERE = "http://127.0.0.1:9/nobody-reads-this.csv"
 IN_PUNE = attribute("city").is_in("Pune")
 IN_AGRA = attribute("city").is_in("Agra")
 HEADER = "op,name,attribute_name,attribute_type,file_url,expiry_time,rows\n"
-
-
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=SPEED, processing_s=(0, 0)) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def url(sandbox: Sandbox, tmp_path: Path) -> str:
-    (tmp_path / "users.csv").write_text("u-1\nu-2\nu-3\n")
-    return await sandbox.publish(tmp_path / "users.csv")
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, journal: str = "memory:", **options: Any) -> AsyncIterator[SegmentsClient]:
-    credentials = options.pop("credentials", sandbox.credentials)
-    settings: dict[str, Any] = {"limits": sandbox.limits, "base_url": sandbox.url, "poll_s": 0.02} | options
-    async with (
-        CallbackReceiver().serve() as receiver,
-        SegmentsClient(credentials, journal=journal, callbacks=receiver, requests_per_s=500, **settings) as client,
-    ):
-        yield client
 
 
 def create(url: str, name: str = "diwali", **fields: Any) -> CreateFileSegment:

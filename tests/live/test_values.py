@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
+import multiprocessing
 import os
 import resource
 import signal
@@ -13,31 +15,32 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from moe_segments import (
     Audience,
-    CallbackReceiver,
     CreateFileSegment,
     InputError,
     PreflightError,
     QuotaExceeded,
     ReplaceUsers,
-    SegmentsClient,
     check_file,
     clean_file,
     split_file,
 )
 from moe_segments.audiences.comparison import read_source
+from moe_segments.files.private_file import PrivateFile
 from moe_segments.sandbox import Sandbox
+from tests.live.sandbox_world import client_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from moe_segments.sandbox import Sandbox
 
 FIELDS: dict[str, Any] = {"attribute_name": "ID", "attribute_type": "string"}
 SECRET = "secret-member-77"
@@ -52,27 +55,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=3_600.0, processing_s=(0, 0)) as running:
-        yield running
-
-
-@asynccontextmanager
-async def client_on(sandbox: Sandbox, **options: Any) -> AsyncIterator[SegmentsClient]:
-    settings: dict[str, Any] = {
-        "journal": "memory:",
-        "limits": sandbox.limits,
-        "base_url": sandbox.url,
-        "requests_per_s": 500,
-        "publish": sandbox.publish,
-        "poll_s": 0.02,
-    }
-    async with CallbackReceiver().serve() as receiver:
-        async with SegmentsClient(sandbox.credentials, callbacks=receiver, **(settings | options)) as client:
-            yield client
-
-
 def _segment(sandbox: Sandbox, name: str) -> Any:
     return next(one for one in sandbox.workspace.segments if one.name == name)
 
@@ -83,6 +65,19 @@ def members(sandbox: Sandbox, name: str) -> set[str]:
 
 def create(values: Any, name: str = "vip", **fields: Any) -> CreateFileSegment:
     return CreateFileSegment(**(FIELDS | {"name": name, "values": values, "expiry_time": 30} | fields))
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let this process write no file above 64 KB while inside: as on a disk that is full."""
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def left(scratch: Path) -> list[str]:
@@ -390,17 +385,10 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start(sandbox: 
 
 @pytest.mark.asyncio
 async def test_a_full_disk_is_named_and_leaves_nothing(sandbox: Sandbox, scratch: Path) -> None:
-    """The largest file that this process may write is 64 KB: as a disk that is full."""
-    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     async with client_on(sandbox) as client:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
-        try:
+        with no_room():
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await client.submit(create(f"user-{number}" for number in range(50_000)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-            signal.signal(signal.SIGXFSZ, before)
 
     assert not sandbox.workspace.requests
     assert left(scratch) == []
@@ -510,6 +498,19 @@ async def test_a_cancellation_within_a_source_is_an_error_of_that_source(sandbox
     assert left(scratch) == []
 
 
+def test_a_temporary_file_that_nobody_holds_any_more_is_gone(scratch: Path) -> None:
+    """One that was made in a thread whose caller was cancelled, for example; a copy of the process deletes nothing."""
+    file = PrivateFile("the values")
+    file.append(b"u1\n")
+    copy = multiprocessing.get_context("fork").Process(target=file.remove)
+    copy.start()
+    copy.join()
+    assert (copy.exitcode, len(left(scratch))) == (0, 1)
+    del file, copy
+    gc.collect()
+    assert left(scratch) == []
+
+
 @pytest.mark.asyncio
 async def test_a_source_is_closed_at_once_when_its_values_cannot_be_written(sandbox: Sandbox, scratch: Path) -> None:
     ended: list[str] = []
@@ -521,20 +522,14 @@ async def test_a_source_is_closed_at_once_when_its_values_cannot_be_written(sand
         finally:
             ended.append("closed")
 
-    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     async with client_on(sandbox) as client:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
-        try:
+        with no_room():
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await client.submit(create(source()))
             assert ended == ["closed"]
             audience = Audience("vip", members=source(), **FIELDS)
             with pytest.raises(PreflightError, match="TMPDIR"):
                 await read_source(audience, client.limits)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-            signal.signal(signal.SIGXFSZ, before)
     assert ended == ["closed"] * 2
     assert left(scratch) == []
 

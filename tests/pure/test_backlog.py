@@ -18,6 +18,7 @@ from moe_segments.core.audiences.backlog import (
     gap_us,
     is_late,
     most_urgent,
+    retry_s,
     room,
 )
 from moe_segments.core.state.jobs import JobRecord
@@ -51,6 +52,10 @@ def backlog(name: str = "vip", *, age_s: float = 100, **fields: Any) -> Backlog:
 
 def order(*backlogs: Backlog) -> list[str]:
     return [one.name for one in most_urgent(backlogs, NOW_US, gather_us=10 * S)]
+
+
+def test_the_wait_after_failures_grows_up_to_six_hours_and_stays_there() -> None:
+    assert [retry_s(failures) for failures in (1, 2, 3, 5, 6, 1_000, 10**9)] == [60, 240, 960, 15_360, *[21_600] * 3]
 
 
 def test_the_oldest_is_the_most_urgent() -> None:

@@ -98,7 +98,7 @@ def test_an_exception_has_a_sentence_and_one_root(name: str) -> None:
         (errors.CallbackTimeout("j1", 0.25), "job j1: no callback within 0.25 s; the job goes on"),
         (
             errors.TooManyRequests(429, "Slow down"),
-            "HTTP 429 Slow down; somebody else spends this workspace's quota",
+            "HTTP 429 Slow down; something outside this journal uses the workspace's quota",
         ),
     ],
 )

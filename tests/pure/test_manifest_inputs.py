@@ -8,6 +8,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -273,6 +274,24 @@ def test_an_object_over_several_lines_is_understood(tmp_path: Path) -> None:
 def test_a_comma_after_an_object_is_passed_over(tmp_path: Path) -> None:
     text = '{"op": "archive", "name": "a"},\n{"op": "archive", "name": "b"},\n'
     assert operations(tmp_path, text, "b.jsonl") == (ArchiveSegment(name="a"), ArchiveSegment(name="b"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [(2026, "int"), (True, "bool"), ([], "list")])
+def test_a_name_that_is_no_text_is_named_with_its_type(tmp_path: Path, name: object, kind: str) -> None:
+    """A number without quotation marks is not blank."""
+    told = problem(tmp_path, json.dumps({"op": "archive", "name": name}), "a.jsonl")
+    assert told == f'line 1, name: must be text, such as "vip_2026", not {kind}'
+
+
+def test_a_long_array_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    """Every object has its line. Counting the lines of all before it took minutes for a hundred thousand."""
+    count, blank = 10_000, 1_000_000
+    text = "[" + "\n" * blank + ",\n".join(json.dumps({"op": "archive", "name": f"s{at}"}) for at in range(count)) + "]"
+    path = written(tmp_path, text, "a.json")
+    began_s = process_time()
+    manifest = read_manifest(path)
+    assert [entry.line for entry in manifest.entries] == list(range(1 + blank, 1 + blank + count))
+    assert process_time() - began_s < 5
 
 
 @pytest.mark.parametrize(

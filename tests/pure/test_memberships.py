@@ -234,6 +234,52 @@ def test_what_is_forgotten_is_unknown(log: Log) -> None:
     assert log.holds is None
 
 
+@pytest.mark.parametrize(
+    ("op", "status", "gone"), [("add", 404, {"vip"}), ("remove", 400, {"vip"}), ("add", 401, set())]
+)
+def test_a_refusal_that_is_about_the_segment_is_remembered(log: Log, op: str, status: int, gone: set[str]) -> None:
+    log.send("j1", op)
+    log(Answered("j1", 1, status, error={"title": "no"}))
+    log.reopened()
+    assert set(log.state.gone.of) == gone
+
+
+def test_a_refusal_of_an_identifier_says_nothing_of_the_name(log: Log) -> None:
+    operation = {"op": "add", "name": "vip", "cs_id": "another"}
+    log(Reserved("j1", 1, operation, operations=1, rows=3, keys=("vip", "id:another"), token_sha256="j1/1"))
+    log(Answered("j1", 1, 404, error={"title": "no"}))
+    assert log.state.gone.of == {}
+
+
+@pytest.mark.parametrize(
+    ("op", "status", "gone"),
+    [
+        *[("create", 202, set()), ("unarchive", 202, set()), ("unarchive", 400, set())],
+        *[("unarchive", 404, {"vip"}), ("unarchive", 403, {"vip"}), ("create", 409, {"vip"}), ("add", 403, {"vip"})],
+    ],
+)
+def test_a_refusal_is_forgotten_once_the_service_shows_that_the_segment_is_there(
+    log: Log, op: str, status: int, gone: set[str]
+) -> None:
+    log.send("j1")
+    log(Answered("j1", 1, 404, error={"title": "no"}))
+    log.send("j2", op)
+    if status == 202:
+        log.accept("j2")
+    else:
+        log(Answered("j2", 1, status, error={"title": "no"}))
+    assert set(log.state.gone.of) == gone
+
+
+@pytest.mark.parametrize(("outcome", "gone"), [("processed", set()), ("failed", {"vip"})])
+def test_a_callback_without_an_answer_shows_that_the_segment_is_there(log: Log, outcome: str, gone: set[str]) -> None:
+    log.send("j1")
+    log(Answered("j1", 1, 404, error={"title": "no"}))
+    log.send("j2", "create")
+    log.callback("j2", outcome)
+    assert set(log.state.gone.of) == gone
+
+
 def test_a_checkpoint_keeps_memberships(log: Log) -> None:
     """Confirmed ones, announced ones, their history and who works on them."""
     created(log)

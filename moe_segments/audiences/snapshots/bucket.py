@@ -86,15 +86,16 @@ class SnapshotBucket:
         except PreflightError as error:
             _log.warning("snapshots that are not needed any more stay: %s", error)
 
-    def forget(self, segment: str) -> None:
+    def forget(self, segment: str) -> bool:
         """Delete all snapshots of a segment, see `Snapshots.forget`."""
-        self._delete_but(segment, ())
+        return self._delete_but(segment, ())
 
-    def _delete_but(self, segment: str, digests: Collection[str]) -> None:
+    def _delete_but(self, segment: str, digests: Collection[str]) -> bool:
         name = _name(segment)
         others = [key for key in self._objects.keys(self._key(segment), name) if key not in digests]
         if others:
             self._objects.delete([self._key(segment, other) for other in others], name)
+        return bool(others)
 
     def _key(self, segment: str, *digest: str) -> str:
         return "/".join((self._scope, folder_of(segment), *digest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from errno import ENOTEMPTY
 from typing import TYPE_CHECKING, Final
 
 from moe_segments.audiences.snapshots.format import SnapshotAltered, folder_of, packed, unpacked
@@ -68,16 +69,18 @@ class SnapshotDirectory:
                 if path.name not in digests:
                     path.unlink(missing_ok=True)
 
-    def forget(self, segment: str) -> None:
+    def forget(self, segment: str) -> bool:
         """Delete all snapshots of a segment, see `Snapshots.forget`."""
         self.keep_only(segment, ())
         try:
             self._place(segment).rmdir()
         except FileNotFoundError:
-            pass
+            return False
         except OSError as error:
-            problem = f"the snapshots of {segment!r} cannot be deleted ({error.strerror})"
+            what = "; a sync that goes on writes one: try again once it has ended" if error.errno == ENOTEMPTY else ""
+            problem = f"the snapshots of {segment!r} cannot be deleted ({error.strerror}){what}"
             raise InputError(problem, "snapshots") from None
+        return True
 
     def _place(self, segment: str) -> Path:
         return self._directory / folder_of(segment)

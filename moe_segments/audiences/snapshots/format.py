@@ -61,8 +61,8 @@ class Snapshots(Protocol):
     def keep_only(self, segment: str, digests: Collection[str]) -> None:
         """Delete the other snapshots of a segment. Raises nothing: the next sync tries again."""
 
-    def forget(self, segment: str) -> None:
-        """Delete all snapshots of a segment.
+    def forget(self, segment: str) -> bool:
+        """Delete all snapshots of a segment. Return whether there was one.
 
         Raises:
             InputError: They cannot be deleted.

@@ -124,7 +124,7 @@ def _told(info: JobInfo) -> dict[str, object]:
 
 
 def told_acceptance(accepted: Accepted | None) -> dict[str, object] | None:
-    """Return an acceptance as it is told in JSON: what the service did not say is left out."""
+    """Return an acceptance for JSON, without the fields that the service left out."""
     if accepted is None:
         return None
     return {name: value for name, value in attrs.asdict(accepted).items() if value is not None and value != {}}

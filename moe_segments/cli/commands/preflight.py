@@ -34,8 +34,6 @@ __all__ = ["Wanted", "preflight_files"]
 _SHOWN_AFTER_S: Final = 0.5
 _OPTIONS: Final = {"to": "--fix", "directory": "--split"}
 _HEADER_BYTES: Final = 4_096
-_MANIFEST_COLUMNS: Final = frozenset({"op", "name"})
-_JSON_LINES: Final = frozenset({".jsonl", ".ndjson"})
 
 
 def _at_home(path: Path | None) -> Path | None:

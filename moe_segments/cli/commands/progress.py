@@ -43,7 +43,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 @attrs.frozen(kw_only=True)
 class Standing:
-    """Progress of something.
+    """How far a run or a sync has got.
 
     Attributes:
         done: How many have ended.
@@ -64,7 +64,7 @@ class _Face(Protocol):
 
 @asynccontextmanager
 async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterator[None]:
-    """Show how a bulk run gets on while inside.
+    """Show the progress of a bulk run while inside.
 
     Args:
         client: Whose journal has the run.
@@ -85,7 +85,7 @@ async def watching(client: SegmentsClient, run: str, total: int) -> AsyncIterato
 async def shown(
     client: SegmentsClient, look: Callable[[], Awaitable[Standing | None]], total: int
 ) -> AsyncIterator[None]:
-    """Show how something gets on while inside.
+    """Show progress while inside.
 
     Args:
         client: Whose quota is waited for.

@@ -22,7 +22,7 @@ from moe_segments.cli.running import Stopped, run, unless_stopped
 from moe_segments.cli.session import TO_READ, open_session
 from moe_segments.cli.table import Column, Table, terminal_width
 from moe_segments.cli.terminal import unguarded
-from moe_segments.errors import InputError, JournalUnavailable
+from moe_segments.errors import InputError, JournalUnavailable, OutboxError
 from moe_segments.limits import ACTIVE_SEGMENTS, CALL_LIMITS, CREATE_FILTER_CALLS, GET_CALLS, LIST_CALLS
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ async def _write(path: Path, client: SegmentsClient) -> None:
 
 
 def _check(telling: Telling, prometheus: Path | None, *, watch: bool) -> None:
-    """Before a journal is made for it, and before anything is told to it."""
+    """Check the options before a journal is made, and before anything is told to it."""
     if prometheus is not None:
         from moe_segments.telemetry.prometheus import check_textfile  # of an extra
 
@@ -161,8 +161,12 @@ async def _document(client: SegmentsClient) -> dict[str, object]:
 
 
 async def _whole(client: SegmentsClient) -> str:
-    """Return the quotas, and below them who is behind for want of them."""
-    return _drawn(await client.governor.usage()) + drawn_lag(await client.memberships())
+    """Return the quotas, and below them the segments whose membership changes wait, or why that is not known."""
+    drawn = _drawn(await client.governor.usage())
+    try:
+        return drawn + drawn_lag(await client.memberships())
+    except OutboxError as error:
+        return f"{drawn}\nmembership changes: {error}\n"
 
 
 async def _watch(client: SegmentsClient, common: Common) -> None:

@@ -138,7 +138,7 @@ def _read(path: Path) -> bytes:
 
 
 def _as_json(segment: Segment) -> dict[str, object]:
-    """Return a segment as it is told in JSON: what the service did not say is left out, its filters are its own."""
+    """Return a segment for JSON, without the fields that the service left out, with its filters as they came."""
     fields = attrs.asdict(segment, recurse=False)
     told = {name: value.to_payload() if hasattr(value, "to_payload") else value for name, value in fields.items()}
     return {name: value for name, value in told.items() if value is not None}

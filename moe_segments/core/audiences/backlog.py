@@ -18,9 +18,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Backlog", "Batch", "Forecast", "Pace", "gap_us", "is_late", "most_urgent", "room"]
+__all__ = ["Backlog", "Batch", "Forecast", "Pace", "gap_us", "is_late", "most_urgent", "retry_s", "room"]
 
 _SECOND_US: Final = 1_000_000
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 60.0, 21_600.0
+_GROWS: Final = 10  # failures after which the wait grows no more
 _DAY_S: Final = 86_400.0
 _PRIORITY: Final = 10.0  # times as old, for each step
 _BURST: Final = 0.04  # of the day's operations: what quiet hours may leave over for later
@@ -121,6 +123,11 @@ def _gather_us(backlog: Backlog, gather_us: int) -> float:
 def _urgency(backlog: Backlog, now_us: int) -> float:
     target_us = (backlog.max_age_s or _DAY_S) * _SECOND_US
     return math.log(max(1, backlog.age_us(now_us)) / target_us) + backlog.priority * math.log(_PRIORITY)
+
+
+def retry_s(failures: int) -> float:
+    """Return how long a segment waits after failures in a row, from 1: a minute, then four, up to six hours."""
+    return min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 4.0 ** min(failures - 1, _GROWS))
 
 
 # The pace

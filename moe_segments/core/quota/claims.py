@@ -87,7 +87,7 @@ class Claims:
         self.live.pop(job, None)
 
     def reserved(self, job: str, row: str, at_us: int) -> None:
-        """End the claim of *job*, which got what it wanted; mind its row when it passed somebody."""
+        """End the claim of *job*, which has its reservation; note its row when it passed somebody who waits."""
         first = next(self.standing(at_us), None)
         if first is not None and first[0] != job:
             self.passers[row] = None

@@ -13,6 +13,9 @@ two agree, and a placing stays right while time passes: a start that came true c
 from __future__ import annotations
 
 from copy import copy
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from moe_segments.core.quota.usage import Quotas, Row
     from moe_segments.core.quota.window import Window
 
-__all__ = ["Demand", "Schedule", "Start", "starts"]
+__all__ = ["Demand", "Schedule", "Start", "starts", "starts_in_turn"]
 
 
 @attrs.frozen
@@ -237,7 +240,7 @@ class Schedule:
                 yield profile, window, weight, self.now_us + short_us, self.now_us + long_us, tail
 
     def passed(self, demand: Demand) -> None:
-        """Mind that *demand* left before somebody ahead: it may end late."""
+        """Note that *demand* left before somebody ahead of it: its usage may end late."""
         self._tails[0] += demand.cost.operations
         self._tails[1] += demand.cost.rows
         if demand.cost.call:
@@ -356,6 +359,31 @@ def starts(schedule: Schedule, demands: Sequence[Demand]) -> Iterator[Start]:
         busy.update(demand.keys)
     for number, demand in enumerate(demands):
         yield first[number] if number in first else schedule.place(demand)
+
+
+def starts_in_turn(schedule: Schedule, demands: Sequence[Demand]) -> list[Start]:
+    """Return the start of each demand, asked for now or, on a segment of one before it, once that has ended.
+
+    Who is asked for later comes into line behind all that are there then.
+    """
+    first: list[int] = []
+    following: dict[int, list[int]] = {}
+    last: dict[str, int] = {}
+    for number, demand in enumerate(demands):
+        before = max((last[key] for key in demand.keys if key in last), default=None)
+        (first if before is None else following.setdefault(before, [])).append(number)
+        last.update(dict.fromkeys(demand.keys, number))
+    first.sort(key=lambda number: demands[number].archives is None)  # what an archive frees is free for those before it
+    turns = count()
+    line = [(float(schedule.now_us), next(turns), number) for number in first]  # sorted, so it is a heap
+    found: dict[int, Start] = {}
+    while line:
+        _, _, number = heappop(line)
+        start = found[number] = schedule.place(demands[number])
+        ended_us = inf if start.at_us is None else start.at_us
+        for other in following.get(number, ()):
+            heappush(line, (ended_us, next(turns), other))
+    return [found[number] for number in range(len(demands))]
 
 
 def _is_later(one: Start, other: Start) -> bool:

@@ -1,6 +1,6 @@
 """Usage of every documented quota, and whether a request fits beside it. Pure: no clock, no I/O.
 
-`core.ledger` keeps it by the events of a journal; here is what it counts with, and the decision. `decide` changes
+`core.quota.ledger` keeps it by the events of a journal; here is what it counts with, and the decision. `decide` changes
 nothing but what `advance` does, which is the passing of time.
 
 Source of the quotas: https://moengage.com/docs/api/file-segments/create-file-segment, read 2026-08-01.

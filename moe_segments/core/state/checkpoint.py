@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from moe_segments.core.audiences import memberships
+from moe_segments.core.audiences.gone import GoneSegments
 from moe_segments.core.events import Checkpoint, Copying, ExternalUsage, Moved, Opened
 from moe_segments.core.quota.active_segments import ActiveSegments
 from moe_segments.core.quota.claims import Claims
@@ -102,6 +103,7 @@ def _parts(rows: Sequence[object], state: FoldedState) -> Iterator[str]:
     yield from _sliced("runs", list(jobs.runs.values()), attrs.asdict, size=1)  # each with all its jobs
     yield from _sliced("memberships", memberships.taken(state.memberships), size=_FEW)
     yield from _sliced("workers", list(state.memberships.workers.items()))
+    yield from _sliced("gone", state.gone.taken())
 
 
 def _sliced(
@@ -242,14 +244,14 @@ def restoring(state: FoldedState, checkpoint: Checkpoint) -> Iterator[None]:
     if data.get("parts", 0) != len(checkpoint.parts):
         raise ValueError(f"{len(checkpoint.parts)} parts of {data.get('parts', 0)}")
     ledger, jobs = _ledger_from(state, data["ledger"]), Jobs(state.limits)
-    held = memberships.Memberships()
+    held, gone = memberships.Memberships(), GoneSegments()
     for name, items in _items(checkpoint.parts, data):
-        _restore_part(name, items, ledger, jobs, held)
+        _restore_part(name, items, ledger, jobs, held, gone)
         yield
     if written < _SINCE:
         for record in jobs.records.values():
             jobs.learn_name(record)
-    state.ledger, state.jobs, state.memberships = ledger, jobs, held
+    state.ledger, state.jobs, state.memberships, state.gone = ledger, jobs, held, gone
     state.version, state.now_us = data["version"], data["now_us"]
     state.opened = _made(Opened, "opened", data["opened"])
     state.rejected_keys = dict(data["rejected_keys"])
@@ -280,7 +282,14 @@ def _items(parts: Sequence[str], data: Mapping[str, Any]) -> Iterator[tuple[str,
     yield "runs", jobs["runs"]
 
 
-def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs, held: memberships.Memberships) -> None:
+def _restore_part(
+    name: str,
+    items: Sequence[Any],
+    ledger: Ledger,
+    jobs: Jobs,
+    held: memberships.Memberships,
+    gone: GoneSegments,
+) -> None:
     match name:
         case "rows":
             for row_id, fields in items:
@@ -295,6 +304,14 @@ def _restore_part(name: str, items: Sequence[Any], ledger: Ledger, jobs: Jobs, h
             getattr(jobs, name).update(items)
         case "runs":
             jobs.runs.update({run.id: run for run in map(_run_from, items)})
+        case "gone":
+            gone.restore(items)
+        case _:
+            _restore_memberships(name, items, held)
+
+
+def _restore_memberships(name: str, items: Sequence[Any], held: memberships.Memberships) -> None:
+    match name:
         case "memberships":
             memberships.restore(held, list(items))
         case "workers":

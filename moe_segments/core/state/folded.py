@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moe_segments.core.audiences.gone import GoneSegments
 from moe_segments.core.audiences.memberships import Memberships
 from moe_segments.core.quota.claims import Claims
 from moe_segments.core.quota.ledger import Ledger
@@ -31,6 +32,7 @@ class FoldedState:
         moved: Where this log goes on instead; None while it goes on here.
         copying: What is being migrated into it; None when nothing is.
         memberships: What each segment was last known to hold.
+        gone: Segments that the service refused to change.
         origins: The logs that this one stands for, by identity, with the last version of each.
     """
 
@@ -46,6 +48,7 @@ class FoldedState:
         self.rejected_keys: dict[str, int] = {}
         self.claims: Claims = Claims()
         self.memberships: Memberships = Memberships()
+        self.gone: GoneSegments = GoneSegments()
         self.moved: Moved | None = None
         self.copying: Copying | None = None
         self.origins: dict[str, int] = {}

@@ -110,7 +110,7 @@ class JobRecord:
     Attributes:
         id: The job's identifier.
         operation: Its fields, see `remembered`; with `checked`, what its preflight found, `filters`, see
-            `core.wire_filters.filters_digest`, and `trace`, the W3C `traceparent` of its submission.
+            `core.wire.filter_segments.filters_digest`, and `trace`, the W3C `traceparent` of its submission.
         state: One of `JobState`.
         since_us: When it got into this state.
         attempt: The number of its last send, 0 before the first.
@@ -295,7 +295,7 @@ class Jobs:
                 self.names.setdefault(name, record.id)
 
     def known_as(self, keys: tuple[str, ...]) -> Iterator[str]:
-        """*keys* and what else the journal knows the same segments by: a name by its identifier, and the reverse."""
+        """Yield *keys* and what else their segments are known by: a name's identifier, an identifier's name."""
         for key in keys:
             yield key
             if key in self.aliases:

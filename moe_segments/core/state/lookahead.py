@@ -1,4 +1,4 @@
-"""The start of those who would not wait for ever, behind everybody in line. Pure: no clock, no I/O."""
+"""Forecast when callers with a limited wait can start, behind everybody in line. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STALE_US: Final = 60_000_000  # how long operations in flight are taken to have
 
 
 def look_ahead(step: Step) -> None:
-    """Work out the start of those who would not wait for ever, behind everybody in line."""
+    """Forecast the start of callers with a limited wait, and refuse those whose start is too late for them."""
     wanted = {position for position in step.patience_us if position < step.known and _is_in_line(step, position)}
     if not wanted:
         return

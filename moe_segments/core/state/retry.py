@@ -25,7 +25,7 @@ class Ending(Enum):
     """Endings of a send, other than success."""
 
     NOT_SENT = "not sent"  # no connection was obtained
-    THROTTLED = "throttled"  # 429: somebody else spends, and another send would only be refused and counted
+    THROTTLED = "throttled"  # 429: others use the quota, and another send would only be refused and counted
     REFUSED = "refused"  # any other answer below 500 that is no success: the same request gets the same answer
     MAYBE = "maybe"  # no answer, or 5xx
 

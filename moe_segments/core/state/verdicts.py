@@ -168,7 +168,7 @@ class Known:
 
 @attrs.frozen
 class Paced:
-    """A decision to wait for the pace without a reservation; the quotas have room. See `governor.pacing`."""
+    """A decision to wait for the pace without a reservation; the quotas have room. See `governor.paced_grants`."""
 
 
 Verdict: TypeAlias = Admitted | Deferred | Busy | TooLarge | KeyBad | NameUsed | Known | Paced

@@ -119,6 +119,7 @@ class WorkspaceState(FoldedState):
             self.ledger.fold(event, at_us)
             self.jobs.fold(event, at_us)
             self.memberships.fold(event, at_us, self.jobs)
+            self.gone.fold(event, at_us, self.jobs)
             if self.claims.live and isinstance(event, Reserved):
                 self.claims.reserved(event.job, event.row, at_us)
             return
@@ -245,7 +246,7 @@ class WorkspaceState(FoldedState):
         return checkpoint_of(*self.taking())
 
     def taking(self) -> tuple[Mapping[str, object], Iterator[str]]:
-        """Do as `snapshot` in steps: see `core.snapshot.take`, and `checkpoint_of` for the end."""
+        """Do as `snapshot` in steps: see `core.state.checkpoint.take`, and `checkpoint_of` for the end."""
         from moe_segments.core.state import checkpoint as snapshot
 
         self.ledger.prune(self.now_us)

@@ -418,7 +418,7 @@ def segment_at(value: object, path: str) -> Segment:
     """Return the segment that a JSON object is; a time that cannot be read stays in `extra` as it is.
 
     Raises:
-        Mismatch: It is none.
+        Mismatch: The value is no segment.
     """
     fields = object_at(value, path)
     try:

@@ -1,6 +1,6 @@
 """Requests and answers of filter segments: create, update, and one segment by its identifier. Pure.
 
-As `core.wire`, whose rules hold here too.
+The rules of `core.wire.file_segments` hold here too.
 
 Source: https://moengage.com/docs/api/filter-segments/create-filter-segment and its neighbours, read 2026-08-01.
 """

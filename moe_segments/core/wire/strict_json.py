@@ -62,7 +62,7 @@ def json_value(body: bytes) -> object:
     """Return the value of a JSON text: UTF-8, finite numbers, no field twice, nested at most `MAX_DEPTH` deep.
 
     Raises:
-        Mismatch: It is none.
+        Mismatch: The text is no such JSON.
     """
     try:
         text = body.decode("utf-8").removeprefix("\ufeff")
@@ -84,7 +84,7 @@ def object_at(value: object, path: str) -> dict[str, object]:
     """Return the value itself, which must be a JSON object.
 
     Raises:
-        Mismatch: It is none.
+        Mismatch: The value is no object.
     """
     if not isinstance(value, dict):
         raise Mismatch(f"expected object @ {path}")
@@ -123,7 +123,7 @@ def exact_int(value: object, path: str) -> int:
     """Return the value itself, which must be an int (True is none) that a journal can hold.
 
     Raises:
-        Mismatch: It is none.
+        Mismatch: The value is no int.
     """
     try:
         return _exact_int(value, int)
@@ -135,7 +135,7 @@ def whole_number(value: object, path: str) -> int:
     """Return the whole number that a value is beyond doubt: 2, 2.0, "2" or "2.0".
 
     Raises:
-        Mismatch: It is none, or one that a journal cannot hold.
+        Mismatch: The value is no whole number, or one that a journal cannot hold.
     """
     if isinstance(value, str) and (digits := re.fullmatch(_WHOLE, value)):
         value = int(digits[1])

@@ -6,13 +6,13 @@ import errno
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from moe_segments.errors import JournalError, JournalUnavailable
+from moe_segments.errors import JournalError, JournalUnavailable, OutboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["DAMAGE", "damaged", "explain", "is_busy"]
+__all__ = ["DAMAGE", "damaged", "explain", "explain_outbox", "is_busy"]
 
 _FULL: Final = "the disk that holds the journal {path} is full; nothing was recorded: make room there and try again"
 _READ_ONLY: Final = (
@@ -36,6 +36,19 @@ _UNOPENABLE: Final = (
 _NO_DIRECTORY: Final = (
     "the journal {path} cannot be made: part of its path is a file and not a directory; name another path"
 )
+
+_OTHER: Final = "the journal {path} cannot be used; nothing was recorded: see to the cause and try again"
+_MOVED_AWAY: Final = (
+    "stop every process that uses it and move it away; then a new one is made, without the changes that waited in it: "
+    "sync the segment, or restore the file from a backup"
+)
+_OF_AN_OUTBOX: Final[Mapping[str, str]] = {
+    _DAMAGED: f"the outbox {{path}} is damaged; nothing was written: {_MOVED_AWAY}",
+    _NOT_A_JOURNAL: (
+        "{path} is no outbox: it is not an SQLite file; nothing was written: name another place with outbox=, or, "
+        f"if it was one, {_MOVED_AWAY}"
+    ),
+}
 
 # What the driver raises beside its own errors when a file is damaged: text that is none, numbers that do not fit.
 DAMAGE: Final = (UnicodeError, OverflowError)
@@ -69,16 +82,27 @@ def damaged(path: Path, what: str) -> JournalError:
 
 def explain(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path: Path) -> JournalError:
     """Return the error to raise for *error* at the journal *path*."""
-    if isinstance(error, DAMAGE):
-        return damaged(path, type(error).__name__)
-    if isinstance(error, OSError):
-        text, cause = _BY_ERRNO.get(error.errno or 0), error.strerror or type(error).__name__
-    else:
-        text, cause = _BY_SQLITE_CODE.get(_primary_code(error)), str(error)
-    if text is None:
-        text = "the journal {path} cannot be used; nothing was recorded: see to the cause and try again"
+    text, cause = _told(error)
     kind = JournalUnavailable if text in (_BUSY, _FULL) else JournalError  # which may be over soon
     return kind(f"{text.replace('{path}', str(path))} ({cause})")
+
+
+def explain_outbox(error: sqlite3.Error | OSError | UnicodeError | OverflowError, path: Path | None) -> OutboxError:
+    """Return the error to raise for *error* at the outbox *path*. It has no value of a user."""
+    text, cause = _told(error)
+    if isinstance(error, sqlite3.Error) and not hasattr(error, "sqlite_errorcode"):
+        text, cause = _DAMAGED, type(error).__name__  # the driver's own words repeat the text that it cannot read
+    own = text.replace("the journal {path}", "the outbox {path}").replace("nothing was recorded", "nothing was written")
+    return OutboxError(f"{_OF_AN_OUTBOX.get(text, own).replace('{path}', str(path or 'in memory'))} ({cause})")
+
+
+def _told(error: sqlite3.Error | OSError | UnicodeError | OverflowError) -> tuple[str, str]:
+    """Return what is said about an error, with a place for the path, and its cause."""
+    if isinstance(error, DAMAGE):
+        return _DAMAGED, type(error).__name__
+    if isinstance(error, OSError):
+        return _BY_ERRNO.get(error.errno or 0, _OTHER), error.strerror or type(error).__name__
+    return _BY_SQLITE_CODE.get(_primary_code(error), _OTHER), str(error)
 
 
 def is_busy(error: Exception) -> bool:

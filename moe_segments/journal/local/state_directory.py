@@ -1,4 +1,4 @@
-"""Choose whether this host's witness can be kept in the state directory, which is nobody's named place.
+"""Choose whether this host's witness can be kept in the state directory, a place that nobody named.
 
 A state directory that cannot be used is no reason to refuse a journal that can: a container has a home directory that
 it may not write to, or none. The witness beside the journal's file is there in any case, see `witness`.
@@ -30,7 +30,7 @@ _ALONE: Final = (
 
 
 def usable(directory: Path | None, scope: str) -> Path | None:
-    """Return *directory* if the witness of *scope* can be kept there, or read at least; else None, which is said once.
+    """Return *directory* if the witness of *scope* can be kept there, or at least read; else None, logged once.
 
     Args:
         directory: The state directory, made when missing; None for none.

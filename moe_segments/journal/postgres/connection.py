@@ -110,7 +110,7 @@ async def connected(target: Target) -> psycopg.AsyncConnection:
     """Return a connection of its own, in autocommit mode.
 
     Raises:
-        psycopg.Error: There is none.
+        psycopg.Error: No connection can be made.
     """
     given = conninfo.conninfo_to_dict(target.conninfo)
     defaults = {key: value for key, value in _DEFAULTS.items() if key not in given}

@@ -64,7 +64,7 @@ class PostgresJournal(ServerJournal):
     """The `Journal` promise on a PostgreSQL server. Every method raises `JournalError` when it cannot be kept.
 
     Args:
-        url: `postgresql://user:password@host/database`, see `postgres_url.target_of`. Never shown.
+        url: `postgresql://user:password@host/database`, see `url.target_of`. Never shown.
         scope: Which of the schema's logs: what shares one quota.
         clock: Microseconds since the epoch, for tests, in the place of the server's.
         state_dir: Where this host's witness is kept; None for none.

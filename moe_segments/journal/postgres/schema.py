@@ -9,7 +9,7 @@ refuse.
 server gives out in the order it was asked for and keeps until the commit is visible; then it reads the end of the
 log, then the clock (`clock_timestamp()`: `now()` is the moment the transaction began, before the wait for the lock).
 
-The lock is taken only for as long as a transaction lasts. Where a client decides while it holds one (see `postgres`)
+The lock is taken only for as long as a transaction lasts. Where a client decides while it holds one (see `engine`)
 the server itself ends a transaction whose client went silent.
 """
 
@@ -93,7 +93,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         )""",
     ),
     (
-        # `checksum.checksum` of the same fields.
+        # `journal.checksum.checksum` of the same fields.
         """CREATE FUNCTION {s}.checksum_of(p_scope bigint, p_version bigint, p_id text, p_at_us bigint, p_text text)
         RETURNS text LANGUAGE sql STABLE AS $$
             SELECT left(encode(sha256(convert_to(

@@ -1,7 +1,7 @@
 """A journal in Redis or Valkey: one quota for a fleet of any number of processes and hosts.
 
 The server must keep what it acknowledges (`appendonly yes`, `appendfsync always`, `noeviction`); that is checked with
-each connection, see `redis_durability`. Its clock is the journal's; no client's clock can make a decision wrong.
+each connection, see `durability`. Its clock is the journal's; no client's clock can make a decision wrong.
 
 Why one round trip is enough, and exact. A handle knows the log's tip, and what time it was at the server's last answer.
 `transact` lets `decide` run on that state, at a time that is an estimate: the server's time then, and what has passed
@@ -15,7 +15,7 @@ here since. Then one script, in which nothing else happens,
 
 So a grant was decided on exactly the log it was appended to, at a moment not after the server's: quota that is free at
 one moment is still free a moment later when nothing was appended between. After 2 and 3 `decide` runs again on what the
-server said, until an append succeeds; who loses two races stands in line, see `redis_scripts`.
+server said, until an append succeeds; who loses two races stands in line, see `scripts`.
 
 A refusal appends nothing and would compare nothing: it counts only when it was decided on an answer of the server
 within the same call; one that was decided on the estimate is decided anew after a read. Refusals beside grants in one
@@ -25,7 +25,8 @@ An append whose answer was lost raises `JournalAmbiguous`: ask again with the sa
 
 A log that does not go on where this handle left it (fail-over to a replica that lagged, restore, flush, eviction) is
 noticed by its identity and by the batch at the last version seen, in every call; the call fails, and so does every
-later one. On opening, the witness in this host's state directory is compared in the same way, see `witness`.
+later one. On opening, the witness in this host's state directory is compared in the same way, see
+`journal.local.witness`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class RedisJournal(ServerJournal):
     """The `Journal` promise on a Redis. Every method raises `JournalError` when the server cannot keep it.
 
     Args:
-        url: `redis://`, `rediss://` or `redis+unix://`; see `redis_address.address_of`. Never shown.
+        url: `redis://`, `rediss://` or `redis+unix://`; see `url.address_of`. Never shown.
         scope: Which log: what shares one quota. Others lie beside it.
         clock: Microseconds since the epoch instead of the server's clock, for tests.
         state_dir: Where this host's witness is kept; None for none.

@@ -70,7 +70,7 @@ def address_of(url: str) -> Address:
     `db`, for Unix sockets; `ca_file`, `cert_file`, `key_file` for TLS.
 
     Raises:
-        InputError: It is none, or has options that are not known. Nothing of it is repeated but its scheme.
+        InputError: The URL cannot be read, or has unknown options. The sentence repeats its scheme at most.
     """
     try:
         parts = urlsplit(url)

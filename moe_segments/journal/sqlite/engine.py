@@ -209,7 +209,7 @@ class SqliteJournal:
         return await asyncio.shield(running)  # a cancelled task leaves the work alone
 
     def _ended(self, running: asyncio.Future[T]) -> None:
-        """Wake whoever waits for a change, and take what failed for told: whoever asked may be gone."""
+        """Wake whoever waits for a change, and retrieve the error, if any: whoever asked may be gone."""
         if not running.cancelled():
             running.exception()
         self._notifier.notify()

@@ -19,7 +19,7 @@ Migration: TypeAlias = "Sequence[str]"
 APPLICATION_ID: Final = 0x6D6F6573  # "moes"
 
 # Migration number i makes a file of schema version i one of i + 1. Never change one that was released.
-# They may call `checksum_of`, which is `checksum.checksum`.
+# They may call `checksum_of`, which is `journal.checksum.checksum`.
 MIGRATIONS: Final[Sequence[Migration]] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from moe_segments.core.audiences.backlog import Pace
 from moe_segments.errors import JournalError, OutboxError
-from moe_segments.journal.local.file_errors import is_busy
+from moe_segments.journal.local.file_errors import DAMAGE, explain_outbox, is_busy
 from moe_segments.journal.local.files import FileQueue, make_private_directories, make_private_file, refuse_network
 from moe_segments.journal.sqlite.worker import WorkerThread
 from moe_segments.memberships.outbox.protocol import backlog_of, check_declared, check_matched
@@ -122,7 +122,7 @@ class SqliteOutbox:
         try:
             return self._path is not None and await asyncio.to_thread(self._path.exists)
         except OSError as error:
-            raise OutboxError(f"the outbox {self._path} cannot be used ({error.strerror})") from None
+            raise explain_outbox(error, self._path) from None
 
     async def declare(self, segment: Declared) -> int:
         """See `Outbox.declare`."""
@@ -340,9 +340,8 @@ class SqliteOutbox:
         running.add_done_callback(_told)
         try:
             return await asyncio.shield(running)
-        except (sqlite3.Error, OSError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise OutboxError(f"the outbox {self._path} cannot be used ({why}); nothing was written") from None
+        except (sqlite3.Error, OSError, *DAMAGE) as error:
+            raise explain_outbox(error, self._path) from None
         except JournalError as error:  # of what it shares with the journal
             raise OutboxError(str(error).replace("the journal", "the outbox")) from None
 

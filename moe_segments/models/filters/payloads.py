@@ -34,7 +34,7 @@ Filters: TypeAlias = "Filter | Mapping[str, Any] | Iterable[Filter | Mapping[str
 
 
 class _Unknown(Exception):
-    """The documents know no such thing."""
+    """The payload is no filter that the documents describe."""
 
 
 def filter_from(payload: Mapping[str, Any]) -> Filter:

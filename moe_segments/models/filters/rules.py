@@ -27,7 +27,6 @@ __all__ = [
     "OPERATORS",
     "PERIOD_UNITS",
     "RANGE_TYPES",
-    "SOURCE_FILTERS",
     "VALUE_TYPES",
     "first_moment",
     "is_count",
@@ -41,8 +40,6 @@ __all__ = [
     "refuse_other",
     "type_of",
 ]
-
-SOURCE_FILTERS: Final = "https://moengage.com/docs/api/filter-segments/create-filter-segment"
 
 # Which operators an attribute of a data type takes.
 OPERATORS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -93,7 +90,7 @@ def refuse_other(values: tuple[str, ...], value: object, field: str) -> None:
     """Refuse a value that is none of *values*.
 
     Raises:
-        InputError: It is none; the sentence names them.
+        InputError: The value is none of them; the sentence names them.
     """
     if not isinstance(value, str) or value not in values:
         raise InputError(f"must be {', '.join(values)}, not {value!r}", field)
@@ -103,7 +100,7 @@ def refuse_blank(value: object, field: str) -> None:
     """Refuse what is no text or a blank one.
 
     Raises:
-        InputError: It is.
+        InputError: The value is no text, or blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError("must be text that is not blank", field)

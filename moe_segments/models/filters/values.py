@@ -2,7 +2,7 @@
 
 A typed value always fits the documents: a combination that does not is refused when it is made. What the documents do
 not know, such as other filter types, operators and shapes, is a `RawFilter` and stays untouched; fields they do not
-know stay in `extra`. So whatever was read is sent again as it was: see `filter_payloads.filter_from`.
+know stay in `extra`. So whatever was read is sent again as it was: see `payloads.filter_from`.
 
 Values combine: `a & b`, `a | b`, `~a`. Make them with `moe_segments.models.filters`.
 
@@ -94,7 +94,7 @@ class AttributeFilter(_Combines):
     Attributes:
         name: The attribute.
         data_type: "string", "double", "datetime" or "bool".
-        operator: One that fits the type, see `filter_rules.OPERATORS`.
+        operator: One that fits the type, see `rules.OPERATORS`.
         value: What to compare with; UNSET for `exists` and `today`.
         value1: The second value of `between`.
         negate: The opposite is meant; None: not said, which the service takes for false.
@@ -156,7 +156,7 @@ class AttributeFilter(_Combines):
 class ActionFilter(_Combines):
     """Users who executed an action, or did not, so often, in a time.
 
-    Made by `filters.did`; each method gives a new value with one thing more. A time range is needed before it is sent.
+    Made by `builders.did`; each method gives a new value with one thing more. A time range is needed before it is sent.
 
     Attributes:
         action_name: The action, by its internal name.
@@ -192,7 +192,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("atleast", count)
 
@@ -206,7 +206,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("atmost", count)
 
@@ -220,7 +220,7 @@ class ActionFilter(_Combines):
             A copy with it; this filter stays as it is.
 
         Raises:
-            InputError: *count* is none.
+            InputError: *count* is no whole number from 0.
         """
         return self._so_often("exactly", count)
 
@@ -417,7 +417,7 @@ class RawFilter(_Combines):
         payload: A JSON object.
 
     Raises:
-        InputError: It is none.
+        InputError: The payload is no JSON object.
     """
 
     payload: Mapping[str, Any] = attrs.field(hash=False, repr=lambda payload: f"<{len(payload)} fields>")

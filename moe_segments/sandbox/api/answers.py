@@ -184,5 +184,5 @@ def segment_data(segment: SandboxSegment) -> dict[str, object]:
 
 
 def _moment(at: float) -> str:
-    """Without a zone, as the service sends it."""
+    """Return a moment without a zone, as the service sends it."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

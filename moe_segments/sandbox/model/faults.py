@@ -223,7 +223,7 @@ def known_kind(kind: object) -> FaultKind:
     """Return the kind of this name.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no kind of this name.
     """
     try:
         return FaultKind(str(kind))

@@ -50,11 +50,11 @@ class Window:
         """Seconds until the oldest amount stops counting; None when nothing counts."""
         return self._spent[0][0] + self.window_s - now if self.used(now) else None
 
-    def wait_s(self, now: float, amount: int = 1) -> float | None:
-        """Seconds until *amount* fits if nothing else is spent; None when it never will."""
-        if amount > self.capacity:
+    def wait_s(self, now: float) -> float | None:
+        """Seconds until one more fits if nothing else is spent; None when it never will."""
+        if not self.capacity:
             return None
-        over = self.used(now) + amount - self.capacity
+        over = self.used(now) + 1 - self.capacity
         ready_at = now
         for at, spent in self._spent:
             if over <= 0:

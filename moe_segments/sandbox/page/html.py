@@ -64,7 +64,7 @@ def _totals(totals: Json) -> str:
 
 
 def _controls(time: Json) -> str:
-    """Apart from what changes every second: a button that is replaced while it is pressed is never clicked."""
+    """Render the controls, apart from what changes every second: a button replaced while it is pressed does nothing."""
     steps = (("+1 min", 60), ("+1 h", 3_600), ("+1 day", 86_400)) if time["is_settable"] else ()
     speed = _number(time["speed"])
     moves = "".join(f'<button data-advance="{step_s / speed!r}">{label}</button>' for label, step_s in steps)

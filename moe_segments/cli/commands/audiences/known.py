@@ -46,10 +46,13 @@ def show_audiences(common: Common) -> int:
                     output.local_time(one.last.at if one.last else None),
                     str(one.last.facts["status"]) if one.last else "",
                     share(one.match_rate),
-                    output.local_time(one.next_full_at) if one.is_known else "next sync",
+                    "gone" if one.refusal else output.local_time(one.next_full_at) if one.is_known else "next sync",
                 )
             )
         table.end()
+        for one in known:
+            if one.refusal is not None:
+                output.note(f"{one.name}: {one.refusal}", folds=True)
         return EXIT_OK
 
     return run(command)
@@ -60,10 +63,8 @@ def forget_audience(name: str, common: Common) -> int:
 
     async def command(_: asyncio.Event) -> int:
         async with open_session(common, remembers=True) as session:
-            known = {one.name for one in await session.client.audiences()}
-            known |= {one.name for one in await session.client.memberships()}
-            await session.client.forget_audience(name)  # also of an unknown one: a lost journal leaves its snapshots
-        if name in known:
+            was_known = await session.client.forget_audience(name)
+        if was_known:
             output.note(f"{name}: its members are unknown now, its snapshots and the changes that waited are deleted")
         else:
             output.note(f"{name}: nothing is stored of a segment of this name; was another name or journal meant?")

@@ -21,7 +21,7 @@ _LEFT_OUT: Final = ("to remove", "to add", "at most")
 
 
 def drawn_lag(statuses: Sequence[MembershipStatus]) -> str:
-    """Return the segments that are behind as a table after an empty line; nothing where none is."""
+    """Return the segments that are behind as a table after an empty line, and why nothing is sent; else nothing."""
     behind = [one for one in statuses if one.pending]
     if not behind:
         return ""
@@ -47,6 +47,7 @@ def drawn_lag(statuses: Sequence[MembershipStatus]) -> str:
             )
         )
     table.end()
+    lines.writelines(f"{one.name}: {one.error}\n" for one in behind if one.error is not None)
     return f"\n{lines.getvalue()}"
 
 

@@ -1,4 +1,4 @@
-"""The witness of a migrated journal: it knew the log under its earlier identity.
+"""Hand the witness of a log over to the log that it was migrated to, which has another identity.
 
 A log that stands for another says so itself, see `core.events.Copied`. Where that covers all that this host has seen of
 the other, the witness is handed over and nothing is doubted; where it does not (the other was put back before it was
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from moe_segments.journal.replica import Replica
 
-__all__ = ["open_known"]
+__all__ = ["open_handed_over"]
 
 
-async def open_known(replica: Replica, state_dir: Path, scope: str) -> None:
-    """Open the journal of *scope*; one that was moved is known under the name that it had before.
+async def open_handed_over(replica: Replica, state_dir: Path, scope: str) -> None:
+    """Open the journal of *scope*. Where it was migrated, hand over the witness of the log that it stands for.
 
     Raises:
         JournalError: It cannot be opened.
@@ -30,7 +30,7 @@ async def open_known(replica: Replica, state_dir: Path, scope: str) -> None:
     before = recalled(state_dir, scope)
     await replica.open()
     journal, origins = replica.journal, replica.state.origins
-    if journal.doubt and before and stands_for(origins, before) and succeed(state_dir, scope, journal.journal_id):
+    if journal.doubt and before and stands_for(origins, before) and hand_over(state_dir, scope, journal.journal_id):
         await replica.close()
         await replica.open()
 
@@ -47,8 +47,8 @@ def stands_for(origins: Mapping[str, int], seen: Sighting) -> bool:
     return seen.version <= origins.get(seen.journal_id, -1)
 
 
-def succeed(state_dir: Path, scope: str, journal_id: str) -> bool:
-    """Let the witness of *scope* expect *journal_id* from now on; its next opening notes what it finds.
+def hand_over(state_dir: Path, scope: str, journal_id: str) -> bool:
+    """Let the witness of *scope* expect the log *journal_id* from now on; the next opening notes what it finds.
 
     Returns:
         Whether it does. A witness that cannot be written keeps its doubt, and says so when the journal is opened.

@@ -1,4 +1,4 @@
-"""The sandbox that commands on audiences find again: what one of them sent, the next one compares with.
+"""The embedded sandbox that is kept between commands: a sync compares with what the one before has sent.
 
 Where no journal is named, everything is in one directory of the user's state, one for each speed. Beside a named SQLite
 journal the sandbox keeps a file. A journal elsewhere has a sandbox that ends with its command.
@@ -21,13 +21,13 @@ from moe_segments.settings import state_dir
 if TYPE_CHECKING:
     from moe_segments import QuotaLimits
 
-__all__ = ["Remembered", "remembered"]
+__all__ = ["KeptSandbox", "kept_sandbox"]
 
 _FILE: Final = "sqlite:///"
 
 
 @attrs.frozen
-class Remembered:
+class KeptSandbox:
     """A place where a sandbox and its journal are found again.
 
     Attributes:
@@ -42,13 +42,13 @@ class Remembered:
 
     @property
     def instead(self) -> str:
-        """Return what to do where the port of the sandbox is taken."""
+        """Return the advice where the port of the sandbox is taken."""
         if self.directory is None:
             return "name another"
         return f"wait for the command that uses it, name a journal, or delete {self.directory} to begin anew"
 
 
-def remembered(journal: str | None, limits: QuotaLimits) -> Remembered | None:
+def kept_sandbox(journal: str | None, limits: QuotaLimits) -> KeptSandbox | None:
     """Return where the sandbox is found again; None where it ends with the command.
 
     Args:
@@ -60,14 +60,14 @@ def remembered(journal: str | None, limits: QuotaLimits) -> Remembered | None:
     """
     if journal is not None:
         place = place_of(journal)
-        return Remembered(journal, Path(f"{place.removeprefix(_FILE)}.sandbox")) if place.startswith(_FILE) else None
+        return KeptSandbox(journal, Path(f"{place.removeprefix(_FILE)}.sandbox")) if place.startswith(_FILE) else None
     try:
         directory = state_dir() / "sandbox" / f"speed-{limits.scale:g}"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (InputError, OSError):
         output.note("no directory of this user's state can be used: the sandbox ends with this command")
         return None
-    found = Remembered(f"{_FILE}{directory / 'quota.db'}", directory / "sandbox.json", directory)
+    found = KeptSandbox(f"{_FILE}{directory / 'quota.db'}", directory / "sandbox.json", directory)
     if _has_aged(found.memory, limits):
         with suppress(OSError):
             shutil.rmtree(directory)
