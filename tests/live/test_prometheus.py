@@ -236,7 +236,9 @@ async def test_what_a_stranger_sends_makes_no_names_of_metrics(metrics: Promethe
         await receiver.decide(f"W{number}.01", "x", "POST", None, b"{}")
     _, text = await metrics.exposition()
     lost = {key: count for key, count in samples(text).items() if key[0] == "moe_segments_callbacks_lost_total"}
-    assert lost == {("moe_segments_callbacks_lost_total", (("cause", "closed"), ("scope", ""), ("status", "503"))): 50.0}
+    assert lost == {
+        ("moe_segments_callbacks_lost_total", (("cause", "closed"), ("scope", ""), ("status", "503"))): 50.0
+    }
 
 
 # The file
