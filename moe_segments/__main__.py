@@ -18,10 +18,12 @@ def main() -> None:
     """Run the command line and exit with its code, see `moe_segments.bulk.exit_code_of`."""
     _fill_closed_streams()
     if sys.argv[1:] == ["--version"]:
-        from importlib import metadata  # needs nothing but the core
+        from importlib import metadata  # needs nothing but the core, nor does what writes it
 
-        sys.stdout.write(f"{metadata.version('moe-segments')}\n")
-        return
+        from moe_segments.cli import output
+
+        output.say(metadata.version("moe-segments"))
+        sys.exit(int(output.is_lost()))
     try:
         from moe_segments.cli.app import run  # only here, so that a missing extra can be explained
     except ModuleNotFoundError as error:

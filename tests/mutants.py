@@ -52,6 +52,7 @@ _OUTBOX_POSTGRES = "moe_segments/memberships/outbox/postgres.py"
 _BACKLOGS = "tests/pure/test_backlog.py::test_"
 _CHANGED = "tests/live/test_membership_changes.py::test_"
 _KEPT = "tests/contract/test_outbox_contract.py::test_"
+_SPANS = "tests/live/test_opentelemetry.py::test_"
 _GOVERNOR = "moe_segments/governor/governor.py"
 _WITNESS = "tests/live/test_sqlite_witness.py::test_"
 _REPLICA = "moe_segments/journal/replica.py"
@@ -2268,6 +2269,41 @@ MUTANTS: Final = (
         (
             "tests/live/test_opentelemetry.py::test_an_operation_is_a_span_above_its_request_and_linked_from_its_callback",
         ),
+    ),
+    Mutant(
+        "quarantine-begins-anew-with-each-look",
+        0,
+        _GOVERNOR,
+        "            elif doubt and doubt != known:",
+        "            elif doubt:",
+        (f"{_PURE}a_doubt_that_is_known_is_not_waited_for_again_and_a_new_one_is",),
+    ),
+    Mutant(
+        "callback-before-the-client-is-lost",
+        0,
+        "moe_segments/callbacks/receiver.py",
+        "                return UNKNOWN if closed is None else NOT_STORED",
+        "                return UNKNOWN",
+        (
+            "tests/live/test_receiver.py::test_a_receiver_that_is_not_open_asks_to_come_again",
+            "tests/live/test_receiver.py::test_a_receiver_whose_client_is_not_there_yet_asks_to_come_again",
+        ),
+    ),
+    Mutant(
+        "backup-takes-the-journals-place",
+        0,
+        "moe_segments/journal/tools/backup.py",
+        "        if source is not None and target.samefile(source):",
+        "        if source is not None and target == source:",
+        ("tests/fleet/test_backup.py::test_a_copy_never_takes_the_journals_own_place[symlink]",),
+    ),
+    Mutant(
+        "frozen-journal-is-shown-as-it-was",
+        0,
+        "moe_segments/telemetry/gauges.py",
+        "            async with asyncio.timeout(_WITHIN_S):",
+        "            async with asyncio.timeout(None):",
+        (f"{_SPANS}a_journal_that_does_not_answer_holds_no_export_up_and_is_not_shown_as_it_was",),
     ),
     Mutant(
         "overdue-callbacks-alarm-for-ever",

@@ -264,10 +264,10 @@ class CallbackReceiver:
         try:
             found = lookup(replica, token_sha256) or await self._record_made_elsewhere(replica, token_sha256)
             if replica is None or found is None:
-                is_closed = scope in self._left and replica is None
-                if is_closed:
-                    self.events.lost(scope, NOT_STORED.status, "closed", "the client that it is for is closed")
-                return NOT_STORED if is_closed else UNKNOWN
+                closed = self._why_closed(scope) if replica is None else None
+                if closed is not None:
+                    self.events.lost(scope, NOT_STORED.status, "closed", closed)
+                return UNKNOWN if closed is None else NOT_STORED
             if replica.state.barred is not None:  # the service is to come again where the journal is then
                 raise replica.state.barred
             record, attempt = found
@@ -288,6 +288,16 @@ class CallbackReceiver:
         delay_s = None if accepted_us is None else (replica.now_us() - accepted_us) / _SECOND_US
         self.events.stored(scope, record, event, outcome, delay_s)
         return STORED
+
+    def _why_closed(self, scope: str) -> str | None:
+        """Return why the callbacks of a scope cannot be taken in for now; None for one that is not served here."""
+        if scope in self._left:
+            return "the client that it is for is closed"
+        if scope in self._scopes:
+            return "the receiver is not open: enter 'async with receiver:' where its host does not start what it mounts"
+        if scope and self._journal is None and not self._replicas:  # as for a moment after each restart
+            return "no client uses this receiver yet"
+        return None
 
     def _why_unknown(self, scope: str, token: str) -> tuple[str, str]:
         """Return why nobody knows a callback, in one word and for people; never with a path, which holds a token."""
@@ -436,9 +446,10 @@ class CallbackReceiver:
                 opening.callback(self._replicas.pop, scope, None)
                 self._replicas[scope] = replica
                 self.events.serve(scope, None, replica.outage)
-                if replica.journal.doubt:  # written down before any callback can make the witness forget it
-                    await replica.record(Quarantined(replica.journal.doubt))
-                    _log.warning("%s; every window is taken to be full from now", replica.journal.doubt)
+                doubt = replica.journal.doubt
+                if doubt and doubt != replica.state.ledger.quarantine:
+                    await replica.record(Quarantined(doubt))  # before any callback can make the witness forget it
+                    _log.warning("%s; every window is taken to be full from now", doubt)
                 if replica.journal.is_new:
                     _log.warning(
                         "this journal is new for %s: normal at a first start, else check the path and the scope", scope

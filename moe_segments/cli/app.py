@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations when it runs
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
+from moe_segments.cli import output
 from moe_segments.cli.logs import show_logs
 from moe_segments.cli.options import (
     AttributeType,
@@ -21,7 +21,7 @@ from moe_segments.cli.options import (
     Telling,
     Waiting,
 )
-from moe_segments.cli.terminal import guard_streams, unguarded
+from moe_segments.cli.terminal import guard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,9 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     guard_streams()
     show_logs(None)
     # Help is this file's own text; a message about arguments repeats them, so it goes through the guard, uncoloured.
-    consoles = Console(file=unguarded(sys.stdout)), Console(stderr=True, color_system=None)
+    consoles = Console(file=output.steady()), Console(stderr=True, color_system=None)
     code = app(list(arguments), console=consoles[0], error_console=consoles[1])
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) else int(output.is_lost())
 
 
 @app.command

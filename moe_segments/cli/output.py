@@ -15,7 +15,7 @@ import textwrap
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar, cast
 
 from moe_segments.cli.terminal import guard_streams, one_line, unguarded
 
@@ -36,9 +36,11 @@ __all__ = [
     "list_document",
     "local_time",
     "note",
+    "redraws",
     "say",
     "span",
     "speaks_unicode",
+    "steady",
     "utc_time",
     "write",
 ]
@@ -73,9 +75,9 @@ def line(data: Mapping[str, object]) -> bool:
     return write(_json(data) + "\n")
 
 
-def say(*lines: str) -> None:
-    """Print a result line by line, unwrapped."""
-    write("".join(f"{one_line(text)}\n" for text in lines))
+def say(*lines: str) -> bool:
+    """Print a result line by line, unwrapped. Returns whether somebody still reads."""
+    return write("".join(f"{one_line(text)}\n" for text in lines))
 
 
 def note(text: str, *, folds: bool = False) -> None:
@@ -144,6 +146,11 @@ def is_lost() -> bool:
     return isinstance(sys.stdout, _Lost)
 
 
+def redraws(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that can take back what was drawn on it."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def speaks_unicode() -> bool:
     """Return whether standard output takes any character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
@@ -177,6 +184,21 @@ def write(text: str) -> bool:
         note(f"moe-segments: standard output cannot be written: {error.strerror}; what was to be shown is lost")
         return False
     return True
+
+
+def steady() -> TextIO:
+    """Return standard output for who draws on it by itself: a write that fails is dealt with as `write` does."""
+    return cast("TextIO", _Steady())
+
+
+class _Steady:
+    def write(self, text: str) -> int:
+        """Write drawn text."""
+        write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(unguarded(sys.stdout), name)
 
 
 class _Lost(io.StringIO):

@@ -1,7 +1,7 @@
 """Run one command: its event loop, its signals, its exit code. One place where errors become sentences.
 
 The first Ctrl-C or SIGTERM asks the command to stop in good order, the second ends the process at once; the journal
-stands either way.
+stands either way. A terminal that closes (SIGHUP) is a first one, however often it says so; under nohup it is none.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OPTIONS: Final = {  # by the names that the library has for the same
 }
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_HANGUP: Final = getattr(signal, "SIGHUP", None)  # no other system than Unix has it
 
 
 class Stopped(Exception):
@@ -118,7 +118,10 @@ def moment_since(text: str | None) -> datetime | None:
     if text is None:
         return None
     if ago := _AGO.fullmatch(text):
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except (OverflowError, ValueError):  # longer than there are dates, or than a number may be
+            return None
     else:
         try:
             moment = datetime.fromisoformat(text)
@@ -153,17 +156,22 @@ async def _with_signals(
 ) -> int:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
+            if number == _HANGUP:  # of a terminal that closes, the shell and the system each send one
+                return
             os._exit(EXIT_INTERRUPTED)
         stop.set()
         if stopping is not None:
             note(stopping)
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, on_signal)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:
+        signals.append(_HANGUP)
+    for number in signals:
+        loop.add_signal_handler(number, on_signal, number)
     try:
         return await command(stop)
     finally:
-        for number in _SIGNALS:
+        for number in signals:
             loop.remove_signal_handler(number)

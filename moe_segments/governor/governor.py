@@ -130,17 +130,18 @@ class Governor(QuotaCalls, PlanCalls):
         journal = self._replica.journal
         doubt, scale = journal.doubt, self.limits.scale
 
-        def question(state: WorkspaceState, _: int) -> tuple[Sequence[Event], None]:
+        def question(state: WorkspaceState, _: int) -> tuple[Sequence[Event], bool]:
             _refuse_other(state.opened, origin, scale)
             events: list[Event] = [] if state.opened else [Opened(origin, scale)]
-            reason = doubt or state.ledger.quarantine
+            known = state.ledger.quarantine
+            reason = doubt or known
             if reason and on_lost_journal == "trust":
                 events.append(Trusted(reason))
-            elif doubt:
+            elif doubt and doubt != known:  # else who looks at a journal again and again would never see it free
                 events.append(Quarantined(doubt))
-            return events, None
+            return events, doubt == known
 
-        await self._replica.ask(question)
+        is_known = await self._replica.ask(question)
         self._stop_listening = self._replica.subscribers.on_change(self._kick_if_changed)
         if doubt:
             _log.warning(
@@ -148,8 +149,8 @@ class Governor(QuotaCalls, PlanCalls):
                 doubt,
                 "trusted all the same, as asked for"
                 if on_lost_journal == "trust"
-                else "every window is taken to be full from now, unless you trust it: on_lost_journal='trust', "
-                "governor.lift_quarantine, or moe-segments quota --trust",
+                else f"every window is taken to be full from {'when this was seen first' if is_known else 'now'}, "
+                "unless you trust it: on_lost_journal='trust', governor.lift_quarantine, or moe-segments quota --trust",
             )
         elif journal.is_new and announce:
             _log.warning(

@@ -53,6 +53,17 @@ class QuotaCalls:
         shift_us = self.shift_us()
         return {state.limit: usage_of(state, shift_us) for state in states}
 
+    async def quarantine(self: _Governor) -> str | None:
+        """Return why windows are taken to be full although they are not, as history may be lost; None where none is.
+
+        Returns:
+            What speaks for a loss. `lift_quarantine` ends it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return await self._replica.ask(lambda state, now_us: ((), state.ledger.quarantine_at(now_us)))
+
     async def record_external(
         self: _Governor, *, operations: int = 0, rows: int = 0, at: datetime | None = None
     ) -> None:

@@ -7,13 +7,15 @@ request, and asked for the trace context that the journal keeps with a job.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeAlias
+from types import CoroutineType
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 
 from moe_segments.errors import InputError
 from moe_segments.telemetry import events as told
@@ -32,6 +34,12 @@ __all__ = ["Consumer", "Consumers", "Events", "Tracing", "Waiting", "consumers_o
 P = ParamSpec("P")
 Consumer: TypeAlias = "Callable[[Event], object]"
 Consumers: TypeAlias = "Consumer | Sequence[Consumer] | None"
+_NOT_AWAITED: Final = (
+    "must be a plain function: it is called in the event loop and not awaited; put events into an asyncio.Queue to "
+    "await something for them"
+)
+# A plain function is never cancelled: a `CancelledError` of it is one of a future of its own.
+_FAILURES: Final = (Exception, asyncio.CancelledError)
 _log = logging.getLogger("moe_segments.events")
 
 
@@ -62,11 +70,7 @@ def consumers_of(on_event: object) -> tuple[Consumer, ...]:
         if not callable(consumer):
             raise InputError(f"must be a function of one event, or several, not {type(consumer).__name__}", "on_event")
         if inspect.iscoroutinefunction(consumer) or inspect.iscoroutinefunction(type(consumer).__call__):
-            raise InputError(
-                "must be a plain function: it is called in the event loop and not awaited; put events into an "
-                "asyncio.Queue to await something for them",
-                "on_event",
-            )
+            raise InputError(_NOT_AWAITED, "on_event")
     return tuple(several)
 
 
@@ -204,8 +208,8 @@ class Events:
             if consumer in but:
                 continue
             try:
-                consumer(event)
-            except Exception as error:  # noqa: BLE001 - what a consumer does is its own affair
+                _hand(event, consumer)
+            except _FAILURES as error:  # what a consumer does is its own affair
                 self._complain(consumer, error)
 
     @contextmanager
@@ -237,14 +241,26 @@ class Events:
     def _guarded(self, consumer: object) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - as above
+        except _FAILURES as error:  # as above
             self._complain(consumer, error)
 
-    def _complain(self, consumer: object, error: Exception) -> None:
+    def _complain(self, consumer: object, error: BaseException) -> None:
         """Log the first failure of a consumer with its traceback, and nothing of further ones."""
         if id(consumer) not in self._failed:
             self._failed.add(id(consumer))
             _log.error("%r failed on an event; its further failures are not logged", consumer, exc_info=error)
+
+
+def _hand(event: Event, consumer: Consumer) -> None:
+    """Hand an event over.
+
+    Raises:
+        InputError: The consumer returned a coroutine, as one that only looks like a plain function does.
+    """
+    returned = consumer(event)
+    if isinstance(returned, CoroutineType):
+        returned.close()
+        raise InputError(_NOT_AWAITED, "on_event")
 
 
 def tell_outages(outage: Outage, tell: Callable[[Event], None], scope: str) -> None:

@@ -4,7 +4,8 @@ And of what the outbox of a client holds: membership changes that wait.
 
 They are read when somebody collects metrics: in the event loop by `await refresh()`, from any other thread by
 `current()`, which asks the loop and waits. In the loop's own thread `current()` cannot wait, so it returns what was
-read last and has it read again.
+read last and has it read again. No read takes longer than a few seconds: a server that does not answer, such as a
+frozen one, must not hold up the metrics of the whole process, nor be shown as it was.
 """
 
 from __future__ import annotations
@@ -77,16 +78,24 @@ class Gauges:
             self._sources.append(source)
 
     async def refresh(self) -> None:
-        """Read the journals and outboxes of this event loop. One that cannot be read has no metrics."""
+        """Read the journals and outboxes of this event loop. One that cannot be read in time has no metrics."""
         loop = asyncio.get_running_loop()
-        for scope, replica in self._replicas().items():
-            if replica.loop is loop:
-                try:
-                    samples = await read(scope, replica)
-                except MoeSegmentsError:
-                    self._read.pop(scope, None)
-                else:
-                    self._read[scope] = (*samples, *await self._waiting(scope, loop))
+        here = [(scope, replica) for scope, replica in self._replicas().items() if replica.loop is loop]
+        await asyncio.gather(*(self._refresh_one(scope, replica, loop) for scope, replica in here))
+        self._note_read(loop)
+
+    async def _refresh_one(self, scope: str, replica: Replica, loop: asyncio.AbstractEventLoop) -> None:
+        samples: tuple[Sample, ...] = ()
+        with suppress(MoeSegmentsError, TimeoutError):
+            async with asyncio.timeout(_WITHIN_S):
+                samples = await read(scope, replica)
+                samples = (*samples, *await self._waiting(scope, loop))
+        if samples:
+            self._read[scope] = samples
+        else:
+            self._read.pop(scope, None)
+
+    def _note_read(self, loop: asyncio.AbstractEventLoop) -> None:
         self._read_s = {one: read_s for one, read_s in self._read_s.items() if not one.is_closed()}
         self._read_s[loop] = time.monotonic()
 
@@ -116,9 +125,10 @@ class Gauges:
             return
         reading = asyncio.run_coroutine_threadsafe(self.refresh(), loop)
         try:
-            reading.result(_WITHIN_S)
+            reading.result(_WITHIN_S + _FRESH_S)
         except (TimeoutError, FutureCancelledError):  # the loop is busy, or ends: what was read last has to do
             reading.cancel()
+            self._note_read(loop)  # each gauge of one collection asks, and the next one need not wait as long again
 
     def _replicas(self) -> dict[str, Replica]:
         return {scope: replica for source in self._sources for scope, replica in source.replicas().items()}

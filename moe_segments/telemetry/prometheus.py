@@ -10,6 +10,9 @@ Its names and labels are those of `moe_segments.telemetry.metrics`.
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_segments.errors import InputError
@@ -33,7 +36,6 @@ except ModuleNotFoundError as _missing:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
     from typing import Self
 
     from prometheus_client import Metric as Family
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from moe_segments.telemetry.events import Event
     from moe_segments.telemetry.metrics import Metric, Sample
 
-__all__ = ["PrometheusMetrics", "own_registry", "write_textfile"]
+__all__ = ["PrometheusMetrics", "check_textfile", "own_registry", "write_textfile"]
 
 
 class PrometheusMetrics(Collector):
@@ -126,7 +128,20 @@ def own_registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-async def write_textfile(path: Path, client: object) -> None:
+def check_textfile(path: Path) -> None:
+    """Refuse a file that the textfile collector would not read, or that has no place, before anything is done for it.
+
+    Raises:
+        InputError: Its name ends otherwise, there is no such directory, or it is one.
+    """
+    if path.suffix != ".prom":
+        raise InputError("must end in .prom: the textfile collector reads no other file", "prometheus")
+    if not path.parent.is_dir() or path.is_dir():
+        error = errno.EISDIR if path.is_dir() else errno.ENOENT
+        raise InputError(f"{path} cannot be written: {os.strerror(error)}", "prometheus")
+
+
+async def write_textfile(path: Path | str, client: object) -> None:
     """Write what the journal and the outbox of an open client hold, for the textfile collector of the node exporter.
 
     Whoever reads the file sees all of it or what was there before.
@@ -136,13 +151,12 @@ async def write_textfile(path: Path, client: object) -> None:
         client: A `SegmentsClient`, or a `CallbackReceiver`.
 
     Raises:
-        InputError: The name ends otherwise, or it is neither.
+        InputError: The name ends otherwise, there is no such directory, or *client* is neither.
         JournalError: The journal cannot be read.
         OutboxError: Its outbox cannot be read.
         OSError: The file cannot be written.
     """
-    if path.suffix != ".prom":
-        raise InputError("must end in .prom: the textfile collector reads no other file", "prometheus")
+    check_textfile(Path(path))
     registry = own_registry()
     source = source_of(client)
     samples: list[Sample] = []

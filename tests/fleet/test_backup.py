@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import shutil
 import sqlite3
@@ -261,6 +262,28 @@ async def test_a_place_that_is_no_place_for_a_copy_is_refused(scope: str, tmp_pa
 
     assert (await backup_journal(url, f"sqlite:///{there}", scope, replace=True)).version == len(EVERYTHING)
     assert names_in(tmp_path) == here
+
+
+def inode(path: Path) -> int:
+    """Which file has this name."""
+    return path.stat().st_ino
+
+
+@pytest.mark.parametrize("other", ["the same path", "symlink", "hard link"])
+async def test_a_copy_never_takes_the_journals_own_place(other: str, scope: str, tmp_path: Path) -> None:
+    """Whoever has the journal open would go on with the file that was there: two journals count one quota twice."""
+    url = empty_place("sqlite", tmp_path)
+    await filled(url, scope)
+    path = Path(url.removeprefix("sqlite:///"))
+    to = path if other == "the same path" else tmp_path / "other.db"
+    if other != "the same path":
+        (os.symlink if other == "symlink" else os.link)(path, to)
+    before = inode(path)
+
+    with pytest.raises(InputError, match="is the journal itself"):
+        await backup_journal(url, to, scope, replace=True)
+
+    assert (inode(path), inode(to)) == (before, before)
 
 
 @pytest.mark.parametrize("free_bytes", [0, 20_480])

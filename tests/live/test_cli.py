@@ -366,7 +366,7 @@ async def test_an_edited_manifest_does_not_go_on_on_another_sandbox(shell: Shell
 # Interruptions
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupted_run_goes_on_by_the_same_command(tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 130, what was sent is settled, and nothing is sent twice."""
     async with a_shell(tmp_path, latency_s=0.3) as shell:
@@ -462,6 +462,43 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
             assert (await ended(process)).code == 130
 
 
+async def test_a_terminal_that_closes_says_so_twice_and_the_answer_is_still_awaited(tmp_path: Path) -> None:
+    """The shell tells its jobs, and the system tells everybody in the terminal: the second one is no impatience."""
+    async with a_shell(tmp_path) as shell:
+        shell.sandbox.faults = Faults(slow=1, slow_s=(2, 2))
+        process = await shell.start("archive", "s0", "--speed", str(SPEED))
+        async with asyncio.timeout(PATIENCE_S):
+            while not shell.sandbox.workspace.requests:
+                await asyncio.sleep(0.01)
+            for _ in range(2):
+                process.send_signal(signal.SIGHUP)
+                await asyncio.sleep(0.2)
+        result = await ended(process)
+        assert result.code == 130, result.err
+        assert "HTTP 404" in result.err, "the answer came"
+
+
+async def test_under_nohup_a_hangup_is_nothing(shell: Shell) -> None:
+    """It was asked to go on without its terminal."""
+    command = [sys.executable, "-m", "moe_segments", "quota", "--watch", "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command),
+        env=shell.environ,
+        cwd=shell.directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        await process.stdout.readline()
+        assert await process.stdout.readline(), "it goes on"
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert process.returncode == 0
+
+
 async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> None:
     """`| head -1` is no error, and what was begun is finished."""
     reading, writing = os.pipe()
@@ -478,6 +515,92 @@ async def test_a_reader_that_goes_away_does_not_stop_the_run(shell: Shell) -> No
     assert process.returncode == 0, err.decode()
     assert b"BrokenPipe" not in err
     assert len(shell.segments) == 3
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("jobs", "--help")])
+async def test_help_that_nobody_reads_is_no_error_and_help_that_is_lost_is_one(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    """`| head -1` and a disk that is full, as for results."""
+    for place, code in (("| true", 0), ("> /dev/full", 1)):
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f'"$@" {place}; exit ${{PIPESTATUS[0]}}', "bash", sys.executable, "-m", "moe_segments"),
+            *arguments,
+            env=shell.environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, err = await process.communicate()
+        assert (process.returncode, b"Traceback" in err) == (code, False), err.decode()
+
+
+async def test_a_log_that_is_followed_ends_when_its_reader_has_gone(shell: Shell) -> None:
+    """With the next entry, and not never."""
+    await shell.run("quota", "--spent-operations", "1")
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "moe_segments", "journal", "log", "--follow"), env=shell.environ, stdout=writing
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as reader:
+        await asyncio.to_thread(reader.read, 1)
+    await shell.run("quota", "--spent-operations", "1")
+    async with asyncio.timeout(PATIENCE_S):
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("option", [("--since", "9" * 12 + "d"), ("--since", "9" * 5_000 + "s"), ("--limit", "9" * 30)])
+async def test_more_than_there_is_is_all_of_it(shell: Shell, option: tuple[str, str]) -> None:
+    """No number of an option is a traceback."""
+    await shell.run_at_speed("archive", "s0")
+    for more in ((), ("--json",)):
+        listed = await shell.run_at_speed("jobs", *option, *more)
+        assert (listed.code, "archive" in listed.out) == (0, True), listed.err
+
+
+async def test_why_every_limit_is_full_is_said_for_as_long_as_it_is(shell: Shell) -> None:
+    """The one who looks is seldom the one who was warned."""
+    await shell.run("quota", "--spent-operations", "1")
+    database = shell.directory / "quota.db"
+    copy = database.read_bytes()
+    await shell.run("quota", "--spent-operations", "1")
+    database.write_bytes(copy)
+
+    warned = await shell.run("quota")
+    looked = await shell.run("quota", "--json")
+    trusted = await shell.run("quota", "--trust", "--spent-operations", "2")
+    assert "is taken to be full from now" in warned.err
+    assert "in quarantine: the journal at" in looked.err
+    assert looked.document["limits"]["operations_per_hour"]["remaining"] == 0
+    assert "in quarantine" not in trusted.err
+
+
+async def test_one_job_is_shown_without_what_chooses_among_many(shell: Shell) -> None:
+    """It would be shown whatever those options say."""
+    job = (await shell.run_at_speed("archive", "s0", "--json")).document["job_id"]
+    assert (await shell.run_at_speed("jobs", job)).code == 0
+    refused = await shell.run_at_speed("jobs", job, "--state", "failed")
+    assert (refused.code, refused.out) == (2, "")
+    assert "leave the job out" in refused.err
+
+
+async def test_what_waited_and_was_not_sent_is_not_called_sent(shell: Shell) -> None:
+    """Whoever stops a command reads what it left behind."""
+    await shell.run("quota", "--spent-operations", "10")
+    archived = await shell.run("archive", "s0", "--max-wait", "inf")
+    assert "next slot" not in archived.err, "it takes none, so it waits for none"
+    process = await shell.start(*CREATE, "s0", "--file-url", shell.url, "--max-wait", "inf")
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while b"next slot" not in await process.stderr.readline():
+            pass
+        await asyncio.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        stopped = await ended(process)
+    assert stopped.code == 130, stopped.err
+    assert "what was sent" not in stopped.err
+    jobs = (await shell.run("jobs", "--json")).document["jobs"]
+    assert [job["operation"]["op"] for job in jobs] == ["archive"]
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,19 @@ async def test_the_bars_of_quotas_are_whole_and_watching_draws_the_same(shell: S
     assert layout([line for line in shown.lines if line != "^C"]) == layout(once.lines)
 
 
+async def test_a_terminal_that_cannot_redraw_is_told_again_and_again(shell: Shell) -> None:
+    """Such as that of an editor, or of a job's console: nothing was shown on it before the end."""
+    command = ("-m", "moe_segments", "quota", "--watch")
+    async with terminal(shell.environ | {"TERM": "dumb"}, shell.directory, *command) as watching:
+        for _ in range(2):
+            await watching.until(b"gets in the day")
+            watching.blocks.clear()
+        watching.process.send_signal(signal.SIGINT)
+        rest = await watching.to_the_end()
+        assert await watching.process.wait() == 0
+    assert "\x1b" not in rest
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_progress_of_a_run_stays_on_its_line(shell: Shell, size: tuple[int, int]) -> None:
     """A bar, what has ended, and what is waited for, on a terminal of any width; then the table."""

@@ -259,8 +259,9 @@ def test_a_level_of_the_log_has_a_variable_and_a_key(tmp_path: Path) -> None:
     """A new journal is a warning; who wants errors alone does not see it."""
     (tmp_path / "moe.toml").write_text('log_level = "error"\n')
     loud = run(tmp_path, "quota", "--journal", "sqlite:///a.db", **WHO)
-    quiet = run(tmp_path, "quota", "--journal", "sqlite:///b.db", **WHO, MOE_LOG_LEVEL="error")
-    by_file = run(tmp_path, "quota", "--journal", "sqlite:///c.db", "--config", "moe.toml", **WHO)
+    second, third = ({**WHO, "MOE_WORKSPACE_ID": name} for name in ("second", "third"))  # each with its first journal
+    quiet = run(tmp_path, "quota", "--journal", "sqlite:///b.db", **second, MOE_LOG_LEVEL="error")
+    by_file = run(tmp_path, "quota", "--journal", "sqlite:///c.db", "--config", "moe.toml", **third)
     assert "this journal is new" in loud.err
     assert (quiet.err, by_file.err) == ("", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from moe_segments import CallbackReceiver, CreateFileSegment, InputError, QuotaExceeded, SegmentsClient
 from moe_segments.client.client import replica_of
+from moe_segments.journal.memory import MemoryJournal
 from moe_segments.sandbox import FaultKind, Sandbox
+from moe_segments.telemetry import gauges
 from moe_segments.telemetry.metrics import ATTRIBUTES, METRICS
 from moe_segments.telemetry.otel import OpenTelemetry
 
@@ -200,6 +203,70 @@ async def test_the_metrics_show_membership_changes_that_wait(
     assert dict(pending.attributes) == {"moe_segments.scope": client.scope, "moe_segments.segment": "vip"}
     (lag,) = points["moe_segments.membership.lag"]
     assert 0 <= lag.value < 60
+
+
+class FrozenJournal(MemoryJournal):
+    """A journal in memory that can stop to answer, as a server does that is stopped or behind a dead line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def transact(self, *arguments: Any, **options: Any) -> Any:
+        await self.answers.wait()
+        return await super().transact(*arguments, **options)
+
+    async def read(self, after: int) -> Any:
+        await self.answers.wait()
+        return await super().read(after)
+
+
+async def test_a_journal_that_does_not_answer_holds_no_export_up_and_is_not_shown_as_it_was(
+    sandbox: Sandbox, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export of the whole process would be given up after ten seconds, all its metrics with it."""
+    monkeypatch.setattr(gauges, "_WITHIN_S", 0.3)
+    journal = FrozenJournal()
+    async with client_on(sandbox, telemetry, journal=journal) as client:
+        await (await client.submit(create("vip"))).result(timeout=10)
+        before = await telemetry.points()
+        monkeypatch.setattr(gauges, "_FRESH_S", 0.5)
+        await asyncio.sleep(0.6)
+        journal.answers.clear()
+        begun_s = time.monotonic()
+        frozen = await telemetry.points()
+        took_s = time.monotonic() - begun_s
+        journal.answers.set()
+        await asyncio.sleep(0.6)
+        after = await telemetry.points()
+
+    assert "moe_segments.quota.used" in before
+    assert "moe_segments.quota.used" not in frozen
+    assert "moe_segments.operations" in frozen  # what was counted here goes on
+    assert took_s < 2  # once, not for each gauge
+    assert "moe_segments.quota.used" in after
+
+
+async def test_a_busy_loop_is_waited_for_once_in_a_collection(
+    sandbox: Sandbox, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gauge asks; what was read last is shown meanwhile."""
+    async with client_on(sandbox, telemetry) as client:
+        await (await client.submit(create("vip"))).result(timeout=10)
+        await telemetry.points()
+        monkeypatch.setattr(gauges, "_WITHIN_S", 0.2)
+        monkeypatch.setattr(gauges, "_FRESH_S", 0.5)
+        await asyncio.sleep(0.6)
+
+        def collected() -> float:
+            begun_s = time.monotonic()
+            telemetry.reader.get_metrics_data()
+            return time.monotonic() - begun_s
+
+        collecting = asyncio.get_running_loop().run_in_executor(None, collected)
+        time.sleep(3)  # noqa: ASYNC251 - that is the point
+        assert await collecting < 2
 
 
 async def test_every_metric_is_in_the_table_with_its_unit_and_attributes(

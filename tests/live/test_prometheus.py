@@ -236,7 +236,9 @@ async def test_what_a_stranger_sends_makes_no_names_of_metrics(metrics: Promethe
         await receiver.decide(f"W{number}.01", "x", "POST", None, b"{}")
     _, text = await metrics.exposition()
     lost = {key: count for key, count in samples(text).items() if key[0] == "moe_segments_callbacks_lost_total"}
-    assert lost == {("moe_segments_callbacks_lost_total", (("cause", "scope"), ("scope", ""), ("status", "404"))): 50.0}
+    assert lost == {
+        ("moe_segments_callbacks_lost_total", (("cause", "closed"), ("scope", ""), ("status", "503"))): 50.0
+    }
 
 
 # The file
@@ -251,6 +253,7 @@ async def test_the_textfile_holds_journal_and_outbox_and_only_a_name_that_is_rea
         await write_textfile(tmp_path / "moe.prom", client)
         with pytest.raises(InputError, match=r"\.prom"):
             await write_textfile(tmp_path / "moe.txt", client)
+        await write_textfile(str(tmp_path / "moe.prom"), client)
 
     text = (tmp_path / "moe.prom").read_bytes()
     assert value(text, "moe_segments_quota_used", limit="operations_per_hour", scope=client.scope) == 1
@@ -301,9 +304,11 @@ async def test_quota_writes_a_file_for_the_textfile_collector_and_needs_no_key(t
             (("--prometheus", "moe.prom", "--watch"), "leave out --watch"),
             (("--prometheus", "nowhere/moe.prom"), "cannot be written: No such file or directory"),
         ):
-            async with command(tmp_path, sandbox, "quota", *wrong) as refused:
+            async with command(tmp_path, sandbox, "quota", "--spent-operations", "1", *wrong) as refused:
                 _, errors = await refused.communicate()
                 assert (refused.returncode, reason in errors.decode()) == (2, True), errors.decode()
+        async with command(tmp_path, sandbox, "quota", "--prometheus", "moe.prom") as again:  # the refused told nothing
+            await again.communicate()
 
     text = (tmp_path / "moe.prom").read_bytes()
     scope = sandbox.credentials.scope

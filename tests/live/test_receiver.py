@@ -535,14 +535,28 @@ def test_a_404_is_warned_of_again_after_a_minute_with_their_number(caplog: pytes
     async def play() -> None:
         receiver = CallbackReceiver()
         for _ in range(4):
-            await receiver.decide(SCOPE, "x", "POST", None, b"")
+            await receiver.decide("", "x", "POST", None, b"")
         await asyncio.sleep(61)
-        await receiver.decide(SCOPE, "x", "POST", None, b"")
+        await receiver.decide("", "x", "POST", None, b"")
 
     run_virtually(play)
 
-    assert caplog.text.count("served here: none yet") == 2
-    assert "none yet; 3 more since the last such line" in caplog.text
+    assert caplog.text.count("does not end in a scope and a token") == 2
+    assert "token; 3 more since the last such line" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_whose_client_is_not_there_yet_asks_to_come_again(caplog: pytest.LogCaptureFixture) -> None:
+    """After each restart the web server may answer before the client is open: it is not ready, and says so."""
+    receiver = CallbackReceiver(PUBLIC)
+    before = await receiver.decide(SCOPE, "x", "POST", None, b"{}")
+    ready = await receiver.decide("-", "ready", "GET", None, b"")
+    async with opened(MemoryJournal()) as replica:
+        receiver.bind(SCOPE, replica)
+        unknown = await receiver.decide(SCOPE, "x", "POST", None, b"{}")
+
+    assert [before.status, ready.status, unknown.status] == [503, 503, 404]
+    assert "no client uses this receiver yet" in caplog.text
 
 
 @pytest.mark.asyncio
@@ -666,7 +680,26 @@ async def test_a_receiver_with_a_journal_of_its_own_serves_alone(sqlite_url: str
         assert await post(f"http://127.0.0.1:{alone.port}/moe/W2.03/{token}", PROCESSED) == 404
         await client.refresh()
         assert client.state.jobs.records["job-1"].state == JobState.PROCESSED
-    assert (await alone.decide(SCOPE, token, "POST", None, b"{}")).status == 404
+
+
+@pytest.mark.asyncio
+async def test_a_receiver_that_is_not_open_asks_to_come_again(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one in an ASGI application whose host starts no mounted ones: a 404 would lose the callback for good."""
+    alone = CallbackReceiver(PUBLIC, journal=sqlite_url, scopes=[SCOPE])
+    async with opened(open_journal(sqlite_url, SCOPE)) as client:
+        token = await reserve(client, "job-1")
+
+        early = await alone.decide(SCOPE, token, "POST", None, json.dumps(PROCESSED).encode())
+        other = await alone.decide("W2.03", token, "POST", None, b"{}")
+        async with alone:
+            taken = await alone.decide(SCOPE, token, "POST", None, json.dumps(PROCESSED).encode())
+        late = await alone.decide(SCOPE, token, "POST", None, b"{}")
+
+    assert [early.status, other.status, taken.status, late.status] == [503, 404, 200, 503]
+    assert "Retry-After" in early.headers
+    assert "async with receiver" in caplog.text
 
 
 @pytest.mark.asyncio

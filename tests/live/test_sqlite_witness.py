@@ -154,6 +154,20 @@ async def test_a_path_mistyped_once_casts_no_doubt_on_the_right_one(path: Path, 
 
 
 @pytest.mark.asyncio
+async def test_the_doubt_at_another_place_is_the_same_until_the_known_one_is_used(path: Path, state_dir: Path) -> None:
+    """So its quarantine ends, however often somebody looks; and begins anew where more was spent elsewhere."""
+    await fill(path, 1, state_dir=state_dir)
+    second = path.with_name("second.db")
+    async with opened(second, state_dir=state_dir) as journal:
+        first = journal.doubt
+        await journal.append([Quarantined(str(first))], batch_id="q")
+    assert first is not None
+    assert await doubt(second, state_dir=state_dir) == first
+    await fill(path, 1, state_dir=state_dir)
+    assert await doubt(second, state_dir=state_dir) not in (None, first)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("event", [Reserved("j", 1, {"op": "add", "name": "s"}), Trusted("moved there on purpose")])
 async def test_a_journal_that_was_used_or_trusted_is_the_one(path: Path, state_dir: Path, event: Event) -> None:
     """From then on the old path is the doubtful one."""

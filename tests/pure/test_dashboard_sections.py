@@ -308,6 +308,17 @@ def test_what_stops_everything_is_said_on_top(event: Event, said: str) -> None:
     assert said in text_of(render_notices(view, quotas_of(view), jobs_of(view)))
 
 
+def test_a_quarantine_is_said_while_it_lasts_and_hides_no_later_429() -> None:
+    log = Log()
+    log.write(Quarantined("the file was put back"))
+    later_s = 2 * 86_400.0
+    view = log.view(later_s)
+    assert render_notices(view, quotas_of(view), jobs_of(view)) == ""
+    log.write(Throttled("operations_per_hour", view.now_us + 3_600 * SECOND_US), after_s=later_s)
+    view = log.view()
+    assert "is closed" in text_of(render_notices(view, quotas_of(view), jobs_of(view)))
+
+
 def test_where_all_is_well_nothing_is_said() -> None:
     log = Log()
     log.process("p", "s", (1, 1, 1))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from asyncio import Future, new_event_loop
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
 from moe_segments import InputError, events
-from moe_segments.telemetry.emitter import Events, consumers_of
+from moe_segments.telemetry.emitter import Events, Tracing, consumers_of
 from moe_segments.telemetry.events import KINDS
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from moe_segments.events import Event
 
 
@@ -53,6 +57,51 @@ def test_a_consumer_that_raises_is_logged_once_and_changes_nothing(caplog: pytes
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert errors[0].exc_info is not None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_consumer_that_only_looks_like_a_plain_function_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody awaits what it returns, so no event would ever arrive."""
+    told: list[Event] = []
+    hub = Events("W1.03", [partial(lambda consumer, event: consumer(event), _awaited), told.append])
+
+    for _ in range(3):
+        hub.emit(events.JournalUnavailable, reason="away")
+
+    assert len(told) == 3
+    (record,) = caplog.records
+    assert "asyncio.Queue" in caplog.text
+    assert record.levelno == logging.ERROR
+
+
+class _Traces(Tracing):
+    """Traces, and asks a future of its own that was cancelled."""
+
+    def __init__(self) -> None:
+        self.future = Future[None](loop=new_event_loop())
+        self.future.cancel()
+        self.future.get_loop().close()
+
+    def __call__(self, _: Event) -> None:
+        self.future.result()
+
+    def around(self, _: events.Sent) -> AbstractContextManager[object]:
+        self.future.result()
+        raise AssertionError("it was cancelled")
+
+    def trace_of(self, _: str) -> str | None:
+        self.future.result()
+        raise AssertionError("it was cancelled")
+
+
+def test_a_future_that_was_cancelled_is_a_consumers_own_affair(caplog: pytest.LogCaptureFixture) -> None:
+    """Not the operation's, whose task would take it for its own end."""
+    hub = Events("W1.03", [_Traces()])
+
+    with hub.around(events.Sent("W1.03", job="j", operation="add", segment="s", attempt=1)):
+        assert hub.trace_of("j") is None
+
+    assert len(caplog.records) == 1
 
 
 def test_a_consumer_can_be_added_later_and_taken_away() -> None:

@@ -744,6 +744,34 @@ async def test_a_doubtful_journal_takes_every_window_to_be_full() -> None:
         await desk.reserve()
 
 
+async def test_why_every_window_is_full_can_be_asked_until_none_is() -> None:
+    """Nothing is used, and nothing fits: whoever looks later than the warning has to find the reason."""
+    journal = MemoryJournal(clock=journal_clock)
+    journal.doubt = "the journal is older than it was"
+    async with a_desk(journal=journal) as desk:
+        assert await desk.governor.quarantine() == "the journal is older than it was"
+        await asyncio.sleep(2 * 86_400)
+        assert await desk.governor.quarantine() is None
+
+
+async def test_a_doubt_that_is_known_is_not_waited_for_again_and_a_new_one_is() -> None:
+    """A command that looks every hour would keep every window full for ever."""
+    journal = MemoryJournal(clock=journal_clock)
+    journal.doubt = "this journal was at another place (version 7 was seen there)"
+    for _ in range(3):
+        async with a_desk(journal=journal):
+            await asyncio.sleep(3_600)
+    async with a_desk(journal=journal) as desk:
+        with pytest.raises(QuotaExceeded) as caught:
+            await desk.reserve()
+        assert caught.value.ready_at == at(86_400)
+    journal.doubt = "this journal was at another place (version 8 was seen there)"
+    async with a_desk(journal=journal) as desk:
+        with pytest.raises(QuotaExceeded) as caught:
+            await desk.reserve()
+        assert caught.value.ready_at == at(3 * 3_600 + 86_400)
+
+
 async def test_usage_and_plan_agree_with_what_then_happens() -> None:
     """Each planned start is the moment at which the operation then leaves."""
     async with a_desk() as desk:

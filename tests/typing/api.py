@@ -521,6 +521,7 @@ async def told(governor: Governor) -> None:
     await governor.record_external(operations=2, rows=1_000, at=datetime(2026, 8, 1, tzinfo=UTC))
     await governor.observe_active_segments(412)
     await governor.lift_quarantine(operations=10)
+    assert_type(await governor.quarantine(), str | None)
 
 
 # The receiver

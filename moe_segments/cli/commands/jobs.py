@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -50,6 +51,9 @@ class Listed:
     limit: int | None
 
 
+_ANY: Final = Listed(run=None, state=(), segment=None, since=None, limit=None)
+
+
 def show_jobs(job: str | None, listed: Listed, common: Common) -> int:
     """List jobs, or show one. Returns the exit code."""
     return run(lambda stop: _show(job, listed, common, stop), options=_OPTIONS)
@@ -59,6 +63,8 @@ async def _show(job: str | None, listed: Listed, common: Common, stop: asyncio.E
     since = moment_since(listed.since)
     if listed.limit is not None and listed.limit < 1:
         raise InputError(f"must be a whole number from 1, not {listed.limit}", "limit")
+    if job is not None and attrs.astuple(listed) != attrs.astuple(_ANY):
+        raise InputError("is shown alone: leave the job out to list those that the options choose", "JOB")
     async with open_session(common, required=TO_READ) as session:
         if job is not None:
             _show_one(_one(session.client, job), common)
@@ -151,7 +157,7 @@ async def _show_table(found: AsyncIterator[JobInfo], listed: Listed) -> None:
         table.end()
         return
     number = 0
-    last: deque[JobInfo] = deque(maxlen=limit)
+    last: deque[JobInfo] = deque(maxlen=min(limit, sys.maxsize))
     async for info in found:
         number += 1
         last.append(info)

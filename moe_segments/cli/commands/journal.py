@@ -121,20 +121,21 @@ async def _log(url: str | None, follow: bool, since: str | None, common: Common,
 
     async def show() -> None:
         async for entry in tools.read_log(url, scope, since=moment, follow=follow):
-            _show(entry, common)
+            if not _show(entry, common):
+                return
 
     await unless_stopped(show(), stop)
     return EXIT_OK
 
 
-def _show(entry: LogEntry, common: Common) -> None:
+def _show(entry: LogEntry, common: Common) -> bool:
+    """Show an entry. Returns whether somebody still reads."""
     if common.json:
         data = attrs.asdict(entry, recurse=False)
         del data["text"], data["fields"]
-        output.line({**data, **entry.fields})
-        return
+        return output.line({**data, **entry.fields})
     moment = f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
-    output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
+    return output.say(f"{moment} UTC  {entry.version:>6}  {entry.event:{_NAME_WIDTH}} {entry.text}".rstrip())
 
 
 def _url(text: str, parameter: str) -> str:

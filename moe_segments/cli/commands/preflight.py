@@ -260,7 +260,7 @@ def _show(target: _Target, result: _Result) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """Yield what to tell of the bytes read: a bar for what takes longer than half a second, on a terminal only."""
-    if not sys.stderr.isatty():
+    if not output.redraws(sys.stderr):
         yield None
         return
     bar = _Bar(what)

@@ -94,7 +94,7 @@ async def shown(
     """
     with contextlib.ExitStack() as stack:
         face: _Face = _Lines()
-        if sys.stderr.isatty():
+        if output.redraws(sys.stderr):
             bar = _progress()
             stack.enter_context(output.drawn(bar))
             face = _Bar(bar, total)

@@ -98,9 +98,7 @@ def wait_s(full: LimitUsage) -> float:
 async def _show_quota(
     common: Common, stop: asyncio.Event, telling: Telling, *, watch: bool, prometheus: Path | None
 ) -> int:
-    _check(telling)
-    if prometheus is not None and watch:
-        raise InputError("is written once: leave out --watch, and have it written now and then", "prometheus")
+    _check(telling, prometheus, watch=watch)
     async with open_session(common, required=TO_READ) as session:
         await _tell(session.client.governor, telling)
         if prometheus is not None:
@@ -110,6 +108,11 @@ async def _show_quota(
                 await unless_stopped(_watch(session.client, common), stop)
         else:
             await _show_once(session.client, common)
+            if (reason := await session.client.governor.quarantine()) is not None:
+                output.note(
+                    f"in quarantine: {reason}; limits are taken to be full until then; --trust ends that, and "
+                    "--spent-operations and --spent-rows say what was spent in the last day"
+                )
     return EXIT_OK
 
 
@@ -122,8 +125,14 @@ async def _write(path: Path, client: SegmentsClient) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or type(error).__name__}", "prometheus") from None
 
 
-def _check(telling: Telling) -> None:
-    """Check the options before a journal is made."""
+def _check(telling: Telling, prometheus: Path | None, *, watch: bool) -> None:
+    """Check the options before a journal is made, and before anything is told to it."""
+    if prometheus is not None:
+        from moe_segments.telemetry.prometheus import check_textfile  # of an extra
+
+        check_textfile(prometheus)
+        if watch:
+            raise InputError("is written once: leave out --watch, and have it written now and then", "prometheus")
     told = {"operations": telling.spent_operations, "rows": telling.spent_rows, "n": telling.active or 0}
     for name, amount in told.items():
         if amount < 0:
@@ -165,7 +174,7 @@ async def _watch(client: SegmentsClient, common: Common) -> None:
         async for document in _again(lambda: _document(client)):
             if not output.line(document):
                 return
-    elif not sys.stdout.isatty():
+    elif not output.redraws(sys.stdout):
         async for text in _again(lambda: _whole(client)):
             if not output.write(text):
                 return

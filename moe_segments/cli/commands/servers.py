@@ -29,7 +29,10 @@ __all__ = ["receive_callbacks", "run_sandbox", "show_dashboard"]
 
 def receive_callbacks(host: str, port: int, public_url: str | None, common: Common, *, metrics: bool) -> int:
     """Serve a receiver until stopped. Returns the exit code."""
-    return run(lambda stop: _receive(host, port, public_url, common, stop, metrics=metrics))
+    return run(
+        lambda stop: _receive(host, port, public_url, common, stop, metrics=metrics),
+        options={"host": "--host", "port": "--port", "public_url": "--public-url", "journal": "--journal"},
+    )
 
 
 def show_dashboard(port: int, common: Common) -> int:
@@ -42,7 +45,7 @@ def show_dashboard(port: int, common: Common) -> int:
 
 def run_sandbox(port: int, listen: str | None, allowed_hosts: Sequence[str], common: Common) -> int:
     """Serve the sandbox until stopped. Returns the exit code."""
-    options = {"host": "--listen", "allowed_hosts": "--allow-host"}
+    options = {"host": "--listen", "allowed_hosts": "--allow-host", "users": "--users"}
     return run(lambda stop: _sandbox(port, listen, allowed_hosts, common, stop), options=options)
 
 

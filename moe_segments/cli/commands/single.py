@@ -139,14 +139,16 @@ async def _followed(
 ) -> tuple[Job, MoeSegmentsError | None]:
     """Return the job, and why it did not end well. An error before there is a job is raised."""
     client, job_id = session.client, secrets.token_hex(8)
-    if waiting.max_wait and (full := what_it_waits_for(await client.governor.usage())):
+    takes_a_slot = isinstance(operation, FileOperation)
+    if waiting.max_wait and takes_a_slot and (full := what_it_waits_for(await client.governor.usage())):
         output.note(waiting_sentence(full))
     try:
         job = await unless_stopped(client.submit(operation, max_wait_s=waiting.max_wait, job_id=job_id), stop)
         if session.receives and job.info.awaits_callback:
             await unless_stopped(job.result(_timeout_s(session, waiting)), stop)
     except Stopped:
-        output.note(f"stopping; what was sent is job {job_id}" if session.lasts else "stopping")
+        is_named = session.lasts and _is_known(client, job_id)  # else it waited, and nothing was sent
+        output.note(f"stopping; what was sent is job {job_id}" if is_named else "stopping")
         raise
     except MoeSegmentsError as error:
         if not _is_known(client, job_id):

@@ -209,6 +209,11 @@ class Quotas:
         for pool in self.distinct_pools:
             yield from pool.windows
 
+    def quarantine_at(self, now_us: int) -> str | None:
+        """Return why windows are taken to be full at *now_us* for want of history; None where none is."""
+        is_on = any(window.quarantined_until_us > now_us for window in self.all_windows())
+        return self.quarantine if is_on else None
+
     def usage(self, now_us: int) -> tuple[LimitState, ...]:
         """Return every limit at *now_us*."""
         self.advance(now_us)

@@ -60,8 +60,8 @@ def _notices(view: View, quotas: list[Quota], jobs: JobList) -> Iterator[tuple[s
         yield "bad", f"<strong>This journal has moved.</strong> {text(state.barred)}"
     elif state.barred is not None:
         yield "bad", f"<strong>Nothing is sent on this journal.</strong> {text(state.barred)}"
-    if state.ledger.quarantine:
-        yield "bad", f"<strong>Every window is taken for full.</strong> {text(state.ledger.quarantine)}"
+    if quarantine := state.ledger.quarantine_at(view.now_us):
+        yield "bad", f"<strong>Every window is taken for full.</strong> {text(quarantine)}"
     for fingerprint, status in state.rejected_keys.items():
         yield (
             "bad",
@@ -79,7 +79,7 @@ def _notices(view: View, quotas: list[Quota], jobs: JobList) -> Iterator[tuple[s
             ),
         )
     for quota in quotas:
-        if quota.closed_us is not None and not state.ledger.quarantine:
+        if quota.closed_us is not None and not quarantine:
             yield (
                 "high",
                 (

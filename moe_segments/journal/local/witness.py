@@ -185,7 +185,10 @@ def _doubt(
     if seen.version > found.version:
         return f"the journal at {found.path} was put back to version {found.version} although {known}"
     if seen.batch_id and (id_at(seen.version) or seen.batch_id) != seen.batch_id:
-        return f"the journal at {found.path} was put back and went on from there: its version {seen.version} changed"
+        return (
+            f"the journal at {found.path} was put back and went on from there: its version {seen.version} changed, and "
+            f"it is at version {found.version}"
+        )
     return None
 
 

@@ -74,6 +74,7 @@ async def backup_journal(url: str, to: Path | str, scope: str, *, replace: bool 
     """
     target = _target(to, replace=replace)
     source = file_of(url)
+    _refuse_itself(source, target)
     with _beside(target) as path:
         if source is not None:
             version = await asyncio.to_thread(_copied, source, path, scope, target)
@@ -92,6 +93,13 @@ def _target(to: Path | str, *, replace: bool) -> Path:
     if target.exists() and not (replace and target.is_file()):
         raise InputError(f"{target} is there: choose another name, or say --force (replace=True) to replace it", "TO")
     return target
+
+
+def _refuse_itself(source: Path | None, target: Path) -> None:
+    """Refuse to put a copy in the journal's own place: whoever has it open would go on with the file that was there."""
+    with suppress(OSError):  # one of them is not there
+        if source is not None and target.samefile(source):
+            raise InputError(f"{target} is the journal itself, which is in use: choose another name", "TO")
 
 
 @contextmanager
