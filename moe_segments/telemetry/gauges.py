@@ -16,6 +16,7 @@ from collections import Counter
 from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import ref
 
 from moe_segments.errors import InputError, MoeSegmentsError
 from moe_segments.models import JobState
@@ -60,7 +61,7 @@ class Gauges:
     """What is known of the journals of several clients and receivers."""
 
     def __init__(self) -> None:
-        self._sources: list[Source] = []
+        self._sources: list[ref[Source]] = []  # which their clients hold: a closed one is not kept
         self._read: dict[str, tuple[Sample, ...]] = {}
         self._read_s: dict[asyncio.AbstractEventLoop, float] = {}  # when the journals of each loop were read
         self._refreshing: asyncio.Task[None] | None = None
@@ -74,8 +75,8 @@ class Gauges:
         source = source_of(watched)
         if consumer not in source.consumers:
             source.subscribe(consumer)
-        if source not in self._sources:
-            self._sources.append(source)
+        if source not in (known := self._watched()):
+            self._sources = [ref(one) for one in (*known, source)]
 
     async def refresh(self) -> None:
         """Read the journals and outboxes of this event loop. One that cannot be read in time has no metrics."""
@@ -102,7 +103,7 @@ class Gauges:
     async def _waiting(self, scope: str, loop: asyncio.AbstractEventLoop) -> list[Sample]:
         """Return the metrics of membership changes that wait. Clients that share an outbox have the same ones."""
         waiting: dict[str, Waiting] = {}
-        for source in self._sources:
+        for source in self._watched():
             replica = source.replicas().get(scope)
             if replica is not None and replica.loop is loop:
                 with suppress(MoeSegmentsError):
@@ -131,7 +132,10 @@ class Gauges:
             self._note_read(loop)  # each gauge of one collection asks, and the next one need not wait as long again
 
     def _replicas(self) -> dict[str, Replica]:
-        return {scope: replica for source in self._sources for scope, replica in source.replicas().items()}
+        return {scope: replica for source in self._watched() for scope, replica in source.replicas().items()}
+
+    def _watched(self) -> list[Source]:
+        return [source for one in self._sources if (source := one()) is not None]
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

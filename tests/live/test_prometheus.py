@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,6 +153,20 @@ async def test_clients_that_share_an_outbox_tell_of_a_segment_once(metrics: Prom
                 await one.membership("vip", **fields, outbox=tmp_path / "outbox.db").add("u1")
             _, text = await metrics.exposition()
     assert text.count(b"moe_segments_membership_pending{") == 1
+
+
+@pytest.mark.virtual_time
+async def test_what_was_watched_is_not_kept(metrics: PrometheusMetrics) -> None:
+    """A worker with a client for each task would keep them all."""
+    async with stage() as (sandbox, _):
+        client = client_of(sandbox)
+        metrics.watch(client)
+        async with client:
+            await metrics.exposition()
+        left = weakref.ref(client.events)
+        del client
+        gc.collect()
+        assert left() is None
 
 
 @pytest.mark.asyncio
