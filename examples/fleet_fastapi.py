@@ -52,6 +52,7 @@ from moe_segments import (
     QuotaLimits,
     QuotaNeverFits,
     SegmentBusy,
+    SegmentGone,
     SegmentsClient,
     ServerError,
     TooManyRequests,
@@ -62,6 +63,7 @@ STATUS: dict[type[MoeSegmentsError], int] = {
     InputError: 422,  # the caller's to mend: a value,
     PreflightError: 422,  # or the file
     NameTaken: 409,
+    SegmentGone: 404,
     QuotaError: 429,  # come again, see Retry-After
     QuotaExceeded: 429,
     SegmentBusy: 429,

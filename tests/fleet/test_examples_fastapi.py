@@ -106,6 +106,7 @@ async def test_the_page_names_no_error_that_there_is_not() -> None:
     [
         (errors.InputError("is wrong", "name"), 422, None),
         (errors.NameTaken("winter", "j0"), 409, None),
+        (errors.SegmentGone("is gone", "name"), 404, None),
         (errors.QuotaExceeded("operations_per_hour", 10, 1, 10, IN_10_H, 36_000.0), 429, range(30_000, 36_001)),
         (errors.QuotaExceeded("active_segments", 950, 1, 950, None, math.inf), 429, None),
         (errors.SegmentBusy("winter", "j1", IN_10_H, 36_000.0), 429, range(30_000, 36_001)),

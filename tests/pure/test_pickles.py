@@ -36,6 +36,7 @@ NEWER: Final = {  # than the packages
         "PastSync",
         "Plan",
         "PlannedAudience",
+        "SegmentGone",
         "SyncPlan",
         "SyncReport",
     ),
