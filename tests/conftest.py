@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from moe_segments.testing import run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
 # How long an example takes says how busy the machine is. The rest is as it was: in CI the same examples each time.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +27,16 @@ settings.register_profile(
     database=None,
 )
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what a test, or an example of the docs, does to the logger of the package."""
+    logger = logging.getLogger("moe_segments")
+    level, handlers, propagates = logger.level, logger.handlers[:], logger.propagate
+    yield
+    logger.setLevel(level)
+    logger.handlers[:], logger.propagate = handlers, propagates
 
 
 @pytest.hookimpl(tryfirst=True)
