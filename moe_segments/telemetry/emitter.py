@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import contextmanager
 from types import CoroutineType
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from moe_segments.errors import InputError
 from moe_segments.telemetry import events as told
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["Consumer", "Consumers", "Events", "Tracing", "Waiting", "consumers_of", "guarded", "tell_outages"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Consumer: TypeAlias = "Callable[[Event], object]"
 Consumers: TypeAlias = "Consumer | Sequence[Consumer] | None"
 _NOT_AWAITED: Final = (
-    "must be a plain function: it is called in the event loop and not awaited; put events into an asyncio.Queue to "
-    "await something for them"
+    "must be a plain function: it is called in the event loop and not awaited; put what it is told into an "
+    "asyncio.Queue to await something for it"
 )
 # A plain function is never cancelled: a `CancelledError` of it is one of a future of its own.
 _FAILURES: Final = (Exception, asyncio.CancelledError)
@@ -69,8 +70,7 @@ def consumers_of(on_event: object) -> tuple[Consumer, ...]:
     for consumer in several:
         if not callable(consumer):
             raise InputError(f"must be a function of one event, or several, not {type(consumer).__name__}", "on_event")
-        if inspect.iscoroutinefunction(consumer) or inspect.iscoroutinefunction(type(consumer).__call__):
-            raise InputError(_NOT_AWAITED, "on_event")
+        _refuse_awaited(consumer, "on_event")
     return tuple(several)
 
 
@@ -84,16 +84,16 @@ def guarded(listener: object, field: str) -> Callable[[object], None]:
     Raises:
         InputError: It is no function, or one to be awaited.
     """
-    if not callable(listener) or inspect.iscoroutinefunction(listener):
-        kind = "one to be awaited" if callable(listener) else type(listener).__name__
-        raise InputError(f"must be a plain function of one value, not {kind}", field)
+    if not callable(listener):
+        raise InputError(f"must be a plain function of one value, not {type(listener).__name__}", field)
+    _refuse_awaited(listener, field)
     has_failed = False
 
     def tell(value: object) -> None:
         nonlocal has_failed
         try:
-            listener(value)
-        except Exception as error:  # noqa: BLE001 - what it does is its own affair
+            _hand(value, listener, field)
+        except _FAILURES as error:  # what it does is its own affair
             if not has_failed:
                 has_failed = True
                 _log.error("%s=%r failed; its further failures are not logged", field, listener, exc_info=error)
@@ -208,7 +208,7 @@ class Events:
             if consumer in but:
                 continue
             try:
-                _hand(event, consumer)
+                _hand(event, consumer, "on_event")
             except _FAILURES as error:  # what a consumer does is its own affair
                 self._complain(consumer, error)
 
@@ -251,16 +251,26 @@ class Events:
             _log.error("%r failed on an event; its further failures are not logged", consumer, exc_info=error)
 
 
-def _hand(event: Event, consumer: Consumer) -> None:
-    """Hand an event over.
+def _refuse_awaited(listener: Callable[..., object], field: str) -> None:
+    """Refuse a function that would have to be awaited.
 
     Raises:
-        InputError: The consumer returned a coroutine, as one that only looks like a plain function does.
+        InputError: It is one.
     """
-    returned = consumer(event)
+    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
+        raise InputError(_NOT_AWAITED, field)
+
+
+def _hand(value: T, listener: Callable[[T], object], field: str) -> None:
+    """Hand an event or another value over.
+
+    Raises:
+        InputError: The function returned a coroutine, as one that only looks like a plain function does.
+    """
+    returned = listener(value)
     if isinstance(returned, CoroutineType):
         returned.close()
-        raise InputError(_NOT_AWAITED, "on_event")
+        raise InputError(_NOT_AWAITED, field)
 
 
 def tell_outages(outage: Outage, tell: Callable[[Event], None], scope: str) -> None:

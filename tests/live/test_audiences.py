@@ -578,17 +578,26 @@ def told_wrongly(_: object) -> None:
     raise TypeError("of the caller's")
 
 
+def told_of_a_cancelled_future(_: object) -> None:
+    raise asyncio.CancelledError
+
+
 async def told_late(_: object) -> None: ...
 
 
+def told_through_another(one: object) -> Any:
+    return told_late(one)
+
+
+@pytest.mark.parametrize("on_report", [told_wrongly, told_of_a_cancelled_future, told_through_another])
 @in_virtual_time
 async def test_whoever_is_told_of_reports_changes_nothing_by_raising(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, on_report: Callable[[object], None]
 ) -> None:
     async with world(tmp_path) as w, w.client() as client:
         audiences = [Audience(name, members=["u1"], **FIELDS) for name in ("vip", "lapsed")]
         refused = Audience("no", members=[None], **FIELDS)
-        report = await client.sync([refused, *audiences], snapshots=w.place, on_report=told_wrongly)
+        report = await client.sync([refused, *audiences], snapshots=w.place, on_report=on_report)
         assert [one.status for one in report.audiences] == ["refused", "synced", "synced"]
         assert [one.exc_info is not None for one in caplog.records] == [True]
 
@@ -614,7 +623,7 @@ async def test_a_sync_that_is_cancelled_leaves_no_file_of_values(
         with pytest.raises(asyncio.CancelledError):
             await syncing
         gc.collect()
-        assert [path.name for path in tmp_path.iterdir() if "values" in path.name] == []  # noqa: ASYNC240 - a few
+        assert [path.name for path in tmp_path.iterdir() if "values" in path.name] == []  # noqa: ASYNC240 - local, few
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"another")])
