@@ -128,7 +128,7 @@ class ValueReader:
     def _lines(self, block: list[object]) -> bytes:
         try:
             try:
-                lines = "\n".join((*block, "")).encode()  # type: ignore[arg-type]  # found out by trying
+                lines = "\n".join((*block, "")).encode()  # type: ignore[arg-type]  # a join finds what is no text sooner than a look at each
             except TypeError:  # not all are text
                 lines = "\n".join((*self._texts(block), "")).encode()
         except ValueError:  # a lone surrogate, or an int of thousands of digits

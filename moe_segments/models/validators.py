@@ -71,7 +71,7 @@ _QUOTES: Final = (
 _Attribute: TypeAlias = "attrs.Attribute[Any]"  # what attrs calls every validator with
 
 
-def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - one return a rule
+def problem_of_name(name: object) -> str | None:  # noqa: PLR0911 - each rule returns its own sentence
     """Return what is wrong with a segment name, or None. The service may accept a bad one and show zero users.
 
     Refused is what the documents forbid, and what no name can mean: control characters, line breaks, blanks at an edge.
@@ -143,7 +143,7 @@ def problem_of_optional_values(values: object) -> str | None:
     return None if values is None else problem_of_values(values)
 
 
-def problem_of_url(url: object) -> str | None:  # noqa: PLR0911 - one return a rule
+def problem_of_url(url: object) -> str | None:  # noqa: PLR0911 - each rule returns its own sentence
     """Return what is wrong with a public http(s) URL, or None. Never repeats the URL: it may hold a signature."""
     if not isinstance(url, str) or not url:
         return "must be a URL, such as https://files.example.com/users.csv"

@@ -1,4 +1,4 @@
-"""What most tests of a client begin with; a module that needs another sandbox has a fixture of its own."""
+"""Fixtures that most tests of a client begin with; a module that needs another sandbox has one of its own."""
 
 from __future__ import annotations
 

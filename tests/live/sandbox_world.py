@@ -1,4 +1,4 @@
-"""What tests on a sandbox share: a client of it, a clock that stands, an answer as it came, where callbacks go."""
+"""Helpers of tests on a sandbox: a client of it, a clock that stands, an answer as it came, where callbacks go."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clock:
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """An answer of the sandbox, as it came."""
 
     status: int
     headers: dict[str, str]

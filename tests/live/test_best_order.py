@@ -296,7 +296,7 @@ async def test_what_does_not_fit_a_day_is_sent_in_parts(tmp_path: Path, given: s
 
 @in_virtual_time
 async def test_the_parts_are_those_of_the_file_as_it_was_when_it_was_checked(tmp_path: Path) -> None:
-    """It is written anew before the second part is sent, a day later."""
+    """The file is written anew before the second part is sent, a day later."""
     source = numbered(tmp_path / "many.csv", 2_500)
     async with running(preflight="error", limits=SMALL_DAY) as (sandbox, client, _):
         rewritten = asyncio.get_running_loop().call_later(10 * HOUR_S, source.write_text, "other\n" * 2_500)
@@ -311,7 +311,7 @@ async def test_the_parts_are_those_of_the_file_as_it_was_when_it_was_checked(tmp
 
 @in_virtual_time
 async def test_a_part_that_cannot_be_read_is_found_before_the_first_is_sent(tmp_path: Path) -> None:
-    """Nobody has checked the file."""
+    """No check was made that would have found it."""
     source = tmp_path / "many.csv"
     source.write_bytes(b"".join(b"u%d\n" % number for number in range(2_000)) + b"\xff\n")
     async with running(preflight="off", limits=SMALL_DAY) as (sandbox, client, _):
@@ -326,7 +326,7 @@ async def test_a_part_that_cannot_be_read_is_found_before_the_first_is_sent(tmp_
 @in_virtual_time
 @pytest.mark.parametrize("rows", [1_500, 2_500, 9_000])
 async def test_the_parts_are_those_of_the_file_whatever_was_declared(tmp_path: Path, rows: int) -> None:
-    """Nobody has checked the file: with too few rows declared those beyond were left out, in silence."""
+    """No check was made: with too few rows declared those beyond were left out, in silence."""
     source = numbered(tmp_path / "many.csv", 2_500)
     async with running(preflight="off", limits=SMALL_DAY) as (sandbox, client, _):
         large = CreateFileSegment(name="large", expiry_time=30, file=source, rows=rows, **FIELDS)

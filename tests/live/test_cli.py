@@ -479,7 +479,7 @@ async def test_a_terminal_that_closes_says_so_twice_and_the_answer_is_still_awai
 
 
 async def test_under_nohup_a_hangup_is_nothing(shell: Shell) -> None:
-    """It was asked to go on without its terminal."""
+    """The command was asked to go on without its terminal."""
     command = [sys.executable, "-m", "moe_segments", "quota", "--watch", "--json"]
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command),
@@ -576,7 +576,7 @@ async def test_why_every_limit_is_full_is_said_for_as_long_as_it_is(shell: Shell
 
 
 async def test_one_job_is_shown_without_what_chooses_among_many(shell: Shell) -> None:
-    """It would be shown whatever those options say."""
+    """The job would be shown whatever those options say."""
     job = (await shell.run_at_speed("archive", "s0", "--json")).document["job_id"]
     assert (await shell.run_at_speed("jobs", job)).code == 0
     refused = await shell.run_at_speed("jobs", job, "--state", "failed")

@@ -40,7 +40,7 @@ PATIENCE_S: Final = 30.0
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """An answer, as it came."""
 
     status: int
     headers: Mapping[str, str]

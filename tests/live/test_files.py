@@ -279,7 +279,7 @@ async def test_a_check_that_is_called_off_stops_reading(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled() -> None:
-    """What it reads and writes is closed after that: a descriptor of a closed file may be another file's by then."""
+    """Files are closed after that: the descriptor of a closed file may be another file's by then."""
     release, ended = threading.Event(), []
 
     def work() -> None:

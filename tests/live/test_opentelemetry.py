@@ -265,7 +265,7 @@ async def test_a_busy_loop_is_waited_for_once_in_a_collection(
             return time.monotonic() - begun_s
 
         collecting = asyncio.get_running_loop().run_in_executor(None, collected)
-        time.sleep(3)  # noqa: ASYNC251 - that is the point
+        time.sleep(3)  # noqa: ASYNC251 - the loop is to be busy, so that nothing in it can answer
         assert await collecting < 2
 
 

@@ -40,7 +40,7 @@ BOUGHT: Final[Json] = {
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """An answer, as it came."""
 
     status: int
     headers: dict[str, str]

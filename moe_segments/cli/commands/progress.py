@@ -43,7 +43,7 @@ _WORDS: Final[Mapping[str, str]] = {
 
 @attrs.frozen(kw_only=True)
 class Standing:
-    """How far a run or a sync has got.
+    """Progress of a run or a sync.
 
     Attributes:
         done: How many have ended.
